@@ -1,0 +1,188 @@
+//! The archive keeps bytes: [`Archive`], [`ArchiveWriter`], [`Locator`].
+//!
+//! What is kept is a Part 10 stream per instance (PS3.10 section 7). The archive does not look into
+//! it; it is told the [`InstanceKey`] at commit, so that a scan can name what it finds.
+//!
+//! To write an archive of your own, implement the two traits and run
+//! the conformance suite in [`crate::testkit`] on it (feature `testkit`); `examples/own-backend` shows one in a single file.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+use crate::error::Result;
+use crate::uid::{InstanceKey, Uid};
+
+/// Where an archive keeps one instance: opaque to everybody else, at most
+/// [`limits::LOCATOR_LENGTH_MAX_BYTES`](crate::limits::LOCATOR_LENGTH_MAX_BYTES) long.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Locator(Arc<[u8]>);
+
+impl Locator {
+    /// Wraps the archive's own encoding of a place.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The archive's own encoding.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Locator(")?;
+        for byte in self.0.iter() {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// The order of what an archive took in: greater means later. 0 is before everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Now, by the system's clock.
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// An instance that the archive keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where.
+    pub locator: Locator,
+    /// Length of the whole Part 10 stream in bytes.
+    pub length: u64,
+    /// Its place in the order of commits and removals.
+    pub sequence: Sequence,
+    /// When it was committed.
+    pub received: Timestamp,
+}
+
+/// What a scan finds, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// An instance was committed and has not been removed since.
+    Stored(InstanceKey, Stored),
+    /// What was kept at `locator` was removed.
+    Removed {
+        /// SOP Instance UID of what was removed.
+        instance: Uid,
+        /// Where it was.
+        locator: Locator,
+        /// Its place in the order of commits and removals.
+        sequence: Sequence,
+    },
+}
+
+impl Entry {
+    /// Its place in the order of commits and removals.
+    pub fn sequence(&self) -> Sequence {
+        match self {
+            Entry::Stored(_, stored) => stored.sequence,
+            Entry::Removed { sequence, .. } => *sequence,
+        }
+    }
+}
+
+/// What an archive says of itself; the conformance suite takes from it what to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveCapability {
+    /// A committed instance survives the death of the process and of the machine.
+    pub durable: bool,
+    /// [`Archive::scan`] can begin after a sequence. Where it can't, it always yields everything, in
+    /// any order, and never [`Entry::Removed`].
+    pub ordered_scan: bool,
+}
+
+/// Keeps the bytes of instances.
+///
+/// Every method may be called from any thread, and many at once. A future or stream that is dropped
+/// leaves the archive whole.
+pub trait Archive: Send + Sync + 'static {
+    /// What this archive can do.
+    fn capability(&self) -> ArchiveCapability;
+
+    /// Begins an instance.
+    ///
+    /// - Nothing of it is seen by [`read`](Self::read) or [`scan`](Self::scan) before its commit.
+    ///
+    /// # Errors
+    /// `OutOfResources` when there is no room.
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>>;
+
+    /// Reads a range of the Part 10 stream at `locator`, in pieces of bounded size.
+    ///
+    /// - The pieces, joined, are exactly `range` of the bytes that were written; a range that reaches
+    ///   past the end yields what there is.
+    /// - An empty range yields nothing.
+    /// - Bytes that are not what was written are never yielded as if they were, where the archive can
+    ///   tell: the stream ends with `Corrupt`.
+    /// - Dropping the stream stops reading.
+    ///
+    /// # Errors
+    /// `NotFound` when nothing is kept there, as the stream's first item.
+    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>>;
+
+    /// Removes what is kept at `locator`.
+    ///
+    /// - When it returns, the removal is as durable as a commit.
+    /// - Reading it afterwards is `NotFound`.
+    /// - Removing what isn't there succeeds.
+    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>>;
+
+    /// Yields what was committed and removed after `after`, in ascending order of sequence.
+    ///
+    /// - `Sequence(0)` yields every instance that is kept.
+    /// - Two commits of one instance, neither removed, are both yielded.
+    /// - What a writer has not committed is never yielded.
+    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>>;
+
+    /// Reads what is kept at `locator` and compares it with the checksum made when it was written.
+    ///
+    /// # Errors
+    /// `Corrupt` when it differs, `NotFound` when nothing is kept there.
+    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>>;
+
+    /// Hints that an index durably knows everything up to `sequence`, so that a later
+    /// [`scan`](Self::scan) after it can be made cheap.
+    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>>;
+}
+
+/// Takes the bytes of one instance. Dropped without commit, the instance is aborted.
+pub trait ArchiveWriter: Send {
+    /// Appends `chunk`.
+    ///
+    /// - Waits while the archive has too much unwritten: this is the backpressure that a sender feels.
+    /// - After an error the writer only accepts abort.
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes the instance durable and visible.
+    ///
+    /// - When it returns `Ok`, [`Archive::read`] yields the written bytes, also after the process or
+    ///   the machine dies at any later instant (where the capability says `durable`).
+    /// - When it returns an error, the instance is not kept.
+    /// - Commits that wait at the same time share one flush of the medium.
+    /// - The commit goes on when the future is dropped after its first poll; whether the instance is
+    ///   kept is then known by a scan.
+    fn commit(self: Box<Self>, key: InstanceKey) -> BoxFuture<'static, Result<Stored>>;
+
+    /// Gives up: nothing of the instance is kept.
+    fn abort(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+}

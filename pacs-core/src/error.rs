@@ -1,0 +1,208 @@
+//! One error type for the whole engine, and the one conversion of it to a DIMSE status.
+//!
+//! An [`Error`] is what a caller, a peer or a medium can cause. A broken invariant of our own is a
+//! panic, and every panic is contained to its association or request.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use dicom_core::Tag;
+
+/// `Result` with the engine's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in the terms that decide an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// What was asked for is not kept here.
+    NotFound,
+    /// Something else is already kept under this name, and the policy is to refuse.
+    AlreadyExists,
+    /// The bytes or arguments given can't be understood.
+    Invalid,
+    /// The data set contradicts what was announced about it (for C-STORE: status A900).
+    Mismatch,
+    /// Understood, but not offered here.
+    Unsupported,
+    /// Understood, but not allowed by policy or access control.
+    Refused,
+    /// No room: disk, memory budget or another named limit.
+    OutOfResources,
+    /// Stored bytes are not what was stored.
+    Corrupt,
+    /// The operation was cancelled by whoever asked for it.
+    Cancelled,
+    /// A wait ended without the event.
+    TimedOut,
+    /// The engine, association or connection is closed.
+    Closed,
+    /// The medium or the peer failed: an input/output error.
+    Io,
+    /// A failure of our own, contained.
+    Internal,
+}
+
+/// Whether the same call may succeed when made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// The same call will fail the same way.
+    Never,
+    /// The same call may succeed later.
+    Later,
+}
+
+/// What failed, whether to try again, during which operation, and why.
+///
+/// The text never holds patient data: it names attributes, UIDs, sizes and limits, not values that
+/// identify a person.
+pub struct Error {
+    kind: ErrorKind,
+    retry: Retry,
+    operation: &'static str,
+    context: Cow<'static, str>,
+    tags: Vec<Tag>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` during `operation` ("archive.commit"), with a sentence that says why.
+    pub fn new(kind: ErrorKind, operation: &'static str, context: impl Into<Cow<'static, str>>) -> Self {
+        let retry = match kind {
+            ErrorKind::OutOfResources | ErrorKind::TimedOut | ErrorKind::Io => Retry::Later,
+            _ => Retry::Never,
+        };
+        Self {
+            kind,
+            retry,
+            operation,
+            context: context.into(),
+            tags: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// An input/output error; a full medium becomes [`ErrorKind::OutOfResources`].
+    pub fn io(
+        operation: &'static str,
+        context: impl Into<Cow<'static, str>>,
+        source: std::io::Error,
+    ) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::OutOfResources,
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::OutOfMemory => ErrorKind::OutOfResources,
+            std::io::ErrorKind::TimedOut => ErrorKind::TimedOut,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, operation, context).with_source(source)
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Names an attribute at fault (PS3.7 C.5.11, Offending Element).
+    #[must_use]
+    pub fn with_tag(mut self, tag: Tag) -> Self {
+        self.tags.push(tag);
+        self
+    }
+
+    /// Overrides whether the same call may succeed later.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// During which operation, as `noun.verb`.
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// Why, as a sentence fit for a DICOM Error Comment or an HTTP problem body.
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// The attributes at fault.
+    pub fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// The status that answers a DIMSE request of `service` which failed this way
+    /// (PS3.7 annex C, PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, C.4.3.1.4).
+    pub fn dimse_status(&self, service: DimseService) -> u16 {
+        use DimseService as S;
+        use ErrorKind as K;
+        match (service, self.kind) {
+            (S::Find | S::Move | S::Get, K::Cancelled) => 0xFE00,
+            (S::Echo, _) => 0x0110,
+            (_, K::Unsupported) => 0x0122,
+            (_, K::Refused) => 0x0124,
+            (S::Store, K::OutOfResources | K::Io | K::TimedOut | K::Closed | K::Internal) => 0xA700,
+            (S::Find, K::OutOfResources | K::Io | K::TimedOut | K::Closed) => 0xA700,
+            // A701: unable to calculate the number of matches; nothing has been sent yet.
+            (S::Move | S::Get, K::OutOfResources | K::Io | K::TimedOut | K::Closed) => 0xA701,
+            (S::Move, K::NotFound) => 0xA801,
+            (S::Store | S::Find | S::Move | S::Get, K::Mismatch) => 0xA900,
+            (S::Store, K::AlreadyExists) => 0x0111,
+            (S::Find | S::Move | S::Get, K::Invalid) => 0xA900,
+            _ => 0xC000,
+        }
+    }
+}
+
+/// The DIMSE services whose failure has statuses of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DimseService {
+    /// C-ECHO.
+    Echo,
+    /// C-STORE.
+    Store,
+    /// C-FIND.
+    Find,
+    /// C-MOVE.
+    Move,
+    /// C-GET.
+    Get,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.context)?;
+        for tag in &self.tags {
+            write!(f, " {tag}")?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {self}", self.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| &**s as _)
+    }
+}

@@ -1,0 +1,140 @@
+//! The index knows what is kept, and where: [`Index`], [`Change`], [`InstanceRecord`].
+//!
+//! The archive is the truth and the index is derived from it: an index that is lost or behind is made
+//! again by [`Archive::scan`](crate::archive::Archive::scan).
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+use crate::archive::{Locator, Sequence, Timestamp};
+use crate::dataset::{DataSet, FrameTable};
+use crate::error::Result;
+use crate::query::{LevelAttributes, Query};
+use crate::uid::{InstanceKey, Uid};
+
+/// All that the index knows of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceRecord {
+    /// Study, series and instance.
+    pub key: InstanceKey,
+    /// SOP Class UID (0008,0016).
+    pub sop_class: Uid,
+    /// Transfer Syntax UID (0002,0010) of the stored data set.
+    pub transfer_syntax: Uid,
+    /// Where the archive keeps it.
+    pub locator: Locator,
+    /// Length in bytes of the whole Part 10 stream.
+    pub length: u64,
+    /// Where in that stream the data set begins, in bytes.
+    pub data_set_offset: u64,
+    /// Its place in the archive's order.
+    pub sequence: Sequence,
+    /// When it was committed.
+    pub received: Timestamp,
+    /// The attributes that are searched and returned, as an
+    /// [`AttributeSet`](crate::query::AttributeSet) chose them.
+    ///
+    /// Instances of one entity may disagree about it. The first one applied counts, and later ones
+    /// fill what has no value yet.
+    pub attributes: LevelAttributes,
+    /// Where the frames of encapsulated pixel data lie, from the start of the data set.
+    pub frames: Option<FrameTable>,
+    /// Earlier versions that a replacement left in the archive, newest first.
+    pub superseded: Vec<Locator>,
+}
+
+/// One step of a batch that an index applies.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Know this instance; forget what was known under the same SOP Instance UID.
+    Store(Box<InstanceRecord>),
+    /// Forget the instance with this SOP Instance UID. Forgetting the last instance of a series
+    /// forgets the series, and so up to the patient.
+    Remove(Uid),
+}
+
+/// What an index says of itself; the conformance suite takes from it what to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexCapability {
+    /// What was applied and flushed survives the death of the process and of the machine.
+    pub durable: bool,
+}
+
+/// Which instances: everything below one entity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Of the patient with this Patient ID (0010,0020).
+    Patient(String),
+    /// Of this study.
+    Study(Uid),
+    /// Of this series.
+    Series(Uid),
+    /// This one.
+    Instance(Uid),
+}
+
+/// How much an index knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Distinct patients.
+    pub patients: u64,
+    /// Studies.
+    pub studies: u64,
+    /// Series.
+    pub series: u64,
+    /// Instances.
+    pub instances: u64,
+    /// Sum of the lengths of the stored Part 10 streams.
+    pub bytes: u64,
+}
+
+/// Knows what is kept.
+///
+/// Every method may be called from any thread, and many at once.
+pub trait Index: Send + Sync + 'static {
+    /// What this index can do.
+    fn capability(&self) -> IndexCapability;
+
+    /// Applies `changes` in order, all or none, and remembers `low_water` in the same step.
+    ///
+    /// - When it returns, every later lookup and query sees all of them.
+    /// - Applying the same changes again changes nothing.
+    /// - Need not be durable before [`flush`](Self::flush); whatever becomes durable does so in the
+    ///   order of application, with its `low_water`.
+    ///
+    /// The engine calls this from a thread of its own, so it may block.
+    fn apply(&self, changes: Vec<Change>, low_water: Sequence) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes everything that was applied durable; returns the low water that now is.
+    fn flush(&self) -> BoxFuture<'_, Result<Sequence>>;
+
+    /// Everything of the archive up to here is applied. After a reopening: what was durable.
+    fn low_water(&self) -> BoxFuture<'_, Result<Sequence>>;
+
+    /// Forgets everything, also the low water.
+    fn clear(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// The instance with this SOP Instance UID.
+    fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>>;
+
+    /// Every instance of `scope`; those of one series come together, and so of one study.
+    ///
+    /// - What is applied while the stream runs may or may not be yielded.
+    /// - A scope that is not known yields nothing.
+    fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>>;
+
+    /// Yields one data set for each entity at the query's level that matches all its keys.
+    ///
+    /// - A yielded data set holds all that the index knows of the entity and of those above it, also
+    ///   what is derived from those below: Number of Patient Related Studies, Series, Instances
+    ///   (0020,1200..1204), of Study Related Series, Instances (0020,1206, 1208), of Series Related
+    ///   Instances (0020,1209), Modalities in Study (0008,0061), SOP Classes in Study (0008,0062).
+    /// - Matching is [`Query::matches`], whatever path the index takes to candidates.
+    /// - What is applied while the stream runs may or may not be yielded.
+    fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>>;
+
+    /// How much is known.
+    fn totals(&self) -> BoxFuture<'_, Result<Totals>>;
+}

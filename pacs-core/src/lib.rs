@@ -1,0 +1,16 @@
+//! What a PACS is, without saying where it keeps things or how peers reach it.
+
+pub mod archive;
+pub mod dataset;
+pub mod error;
+pub mod index;
+pub mod limits;
+pub mod query;
+pub mod uid;
+
+pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence, Stored, Timestamp};
+pub use dataset::DataSet;
+pub use error::{DimseService, Error, ErrorKind, Result, Retry};
+pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
+pub use query::Query;
+pub use uid::{AeTitle, InstanceKey, Level, Uid};

@@ -1,0 +1,30 @@
+//! Every limit, named, with its unit and reason. What a peer sends is held against these before
+//! memory is taken.
+
+/// Sequences in sequences. Real data sets stay below 10; deeper input is an attack on the stack.
+pub const SEQUENCE_DEPTH_MAX: usize = 64;
+
+/// One value that is held in memory while a data set is scanned. Identifying attributes are short; a
+/// longer value stays in the archive and is left out of the scan's header.
+pub const HEADER_VALUE_LENGTH_MAX_BYTES: usize = 64 * 1024;
+
+/// All values that are held in memory of one data set. A header of a large enhanced object stays
+/// below; beyond it further values are left out.
+pub const HEADER_LENGTH_MAX_BYTES: usize = 1024 * 1024;
+
+/// What a scan inflates of a deflated data set. Bounds a deflate bomb; attributes that are searched
+/// stand long before.
+pub const INFLATED_LENGTH_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A File Meta Information group. Real ones are below 1 KiB; private information may add to it.
+pub const FILE_META_LENGTH_MAX_BYTES: usize = 64 * 1024;
+
+/// Entries of a frame table. 16 bytes each in memory.
+pub const FRAME_TABLE_ENTRIES_MAX: usize = 1 << 20;
+
+/// An archive's own encoding of a place, so that index records stay small.
+pub const LOCATOR_LENGTH_MAX_BYTES: usize = 255;
+
+/// One piece that an archive yields when read. Large enough that a system call costs little beside
+/// the copy, small enough that a hundred readers fit the memory budget.
+pub const READ_CHUNK_BYTES: usize = 256 * 1024;
