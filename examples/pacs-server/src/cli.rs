@@ -1,0 +1,112 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use pacs_core::AeTitle;
+
+use crate::config::Config;
+
+/// A PACS in one binary: receives instances, keeps them, finds them and hands them out.
+///
+/// Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, and something was found
+/// wrong or refused.
+#[derive(Debug, Parser)]
+#[command(name = "pacs-server", version)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// What goes over the configuration file.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Settings {
+    /// Directory that instances and index are kept in [default: ./pacs-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Application entity title of this server [default: PACS]
+    #[arg(long, global = true, value_name = "TITLE")]
+    ae_title: Option<AeTitle>,
+
+    /// TCP port for DICOM associations; 0 lets the system choose one [default: 11112]
+    #[arg(long, global = true, value_name = "PORT")]
+    dicom_port: Option<u16>,
+
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Option<IpAddr>,
+
+    /// TOML file with the same settings and the peers; flags go over it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Show all settings with their meaning and their present values, as TOML, and stop
+    #[arg(long, global = true)]
+    pub(crate) print_config: bool,
+}
+
+impl Settings {
+    /// The settings in force. The error is fit to be shown.
+    pub(crate) fn resolve(self) -> Result<Config, String> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        if let Some(data) = self.data {
+            config.data = data;
+        }
+        if let Some(ae_title) = self.ae_title {
+            config.ae_title = ae_title;
+        }
+        if let Some(dicom_port) = self.dicom_port {
+            config.dicom_port = dicom_port;
+        }
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_that_help_names_are_those_in_force() {
+        use clap::CommandFactory as _;
+        let help = Cli::command().render_long_help().to_string();
+        let config = Config::default();
+        for value in [
+            config.data.display().to_string(),
+            config.ae_title.to_string(),
+            config.dicom_port.to_string(),
+            config.listen.to_string(),
+        ] {
+            assert!(help.contains(&format!("[default: {value}]")), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_flag_goes_over_the_file_and_the_file_over_the_default() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "ae-title = \"FILE\"\ndicom-port = 104").unwrap();
+        let path = file.path().to_str().unwrap();
+        let cli = Cli::try_parse_from(["pacs-server", "--config", path, "--dicom-port", "4242"]).unwrap();
+        let config = cli.settings.resolve().unwrap();
+        assert_eq!(config.ae_title.as_str(), "FILE");
+        assert_eq!(config.dicom_port, 4242);
+        assert_eq!(config.listen, Config::default().listen);
+    }
+}
