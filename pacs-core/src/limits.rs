@@ -28,3 +28,10 @@ pub const LOCATOR_LENGTH_MAX_BYTES: usize = 255;
 /// One piece that an archive yields when read. Large enough that a system call costs little beside
 /// the copy, small enough that a hundred readers fit the memory budget.
 pub const READ_CHUNK_BYTES: usize = 256 * 1024;
+
+/// One value that an index keeps. The longest text people search (Patient Comments, LT, 10,240
+/// characters) fits; a longer value stays in the archive only.
+pub const INDEXED_VALUE_LENGTH_MAX_BYTES: usize = 16 * 1024;
+
+/// Items of one sequence that an index keeps, so that a record stays small.
+pub const INDEXED_ITEMS_MAX: usize = 100;

@@ -1,6 +1,17 @@
-//! Which attributes of an instance the index keeps.
+//! Which attributes of an instance the index keeps: [`AttributeSet`], [`LevelAttributes`].
 
-use crate::dataset::DataSet;
+use std::str::FromStr;
+
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::StandardDataDictionary;
+
+use super::key::{is_private_creator, standard_vr};
+use super::standard;
+use crate::dataset::{DataSet, Element, Value};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::uid::Level;
 
 /// The kept attributes of one instance, each at the level it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +26,487 @@ pub struct LevelAttributes {
     pub instance: DataSet,
 }
 
-/// Which attributes are kept.
-#[derive(Clone, Debug, Default)]
-pub struct AttributeSet {}
+impl LevelAttributes {
+    /// Those of one level.
+    pub fn at(&self, level: Level) -> &DataSet {
+        match level {
+            Level::Patient => &self.patient,
+            Level::Study => &self.study,
+            Level::Series => &self.series,
+            Level::Instance => &self.instance,
+        }
+    }
+
+    /// Those of one level, to be changed.
+    pub fn at_mut(&mut self, level: Level) -> &mut DataSet {
+        match level {
+            Level::Patient => &mut self.patient,
+            Level::Study => &mut self.study,
+            Level::Series => &mut self.series,
+            Level::Instance => &mut self.instance,
+        }
+    }
+}
+
+/// One step of an [`AttributePath`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AttributeStep {
+    /// An attribute of the Standard.
+    Standard(Tag),
+    /// A private attribute (PS3.5 7.8.1), wherever its creator's block lies in an instance.
+    Private {
+        /// Private Creator, the value of (gggg,00bb).
+        creator: String,
+        /// The odd group.
+        group: u16,
+        /// The element's number inside the block.
+        element: u8,
+        /// Its value representation, which an implicit transfer syntax doesn't tell.
+        vr: VR,
+    },
+}
+
+/// Where an attribute stands: itself, or the sequences around it and itself. A path that ends with a
+/// sequence means everything in its items.
+///
+/// As text, steps are joined by `.`; a step is a keyword (`ProtocolName`), a tag (`00181030`), or a
+/// private attribute as `ggggxxee[CREATOR]:VR` (`0029xx10[ACME 1.1]:LO`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AttributePath(Vec<AttributeStep>);
+
+impl AttributePath {
+    /// Joins the steps.
+    ///
+    /// # Errors
+    /// `Invalid` when there is none, or more than [`limits::SEQUENCE_DEPTH_MAX`], or one of them can't
+    /// stand where it does.
+    pub fn new(steps: Vec<AttributeStep>) -> Result<Self> {
+        let invalid = |why: &'static str| Err(Error::new(ErrorKind::Invalid, "attribute_path.new", why));
+        let Some((last, sequences)) = steps.split_last() else {
+            return invalid("a path needs an attribute");
+        };
+        if steps.len() > limits::SEQUENCE_DEPTH_MAX {
+            return invalid("a path has too many steps");
+        }
+        if sequences.iter().any(|step| step.vr() != VR::SQ) {
+            return invalid("every step of a path but the last must be a sequence");
+        }
+        for step in &steps {
+            match step {
+                AttributeStep::Private { creator, group, .. } => {
+                    if group % 2 == 0 || *group < 9 {
+                        return invalid("a private attribute has an odd group from 0009 on");
+                    }
+                    let valid = !creator.trim().is_empty() && creator.len() <= 64 && !creator.contains('\\');
+                    if !valid {
+                        return invalid("a private creator is 1 to 64 characters without backslash");
+                    }
+                }
+                AttributeStep::Standard(tag) if tag.group() % 2 == 1 || tag.group() < 8 => {
+                    return invalid(
+                        "an attribute with an odd group needs its private creator, and groups below 0008 are no attributes of an instance",
+                    );
+                }
+                AttributeStep::Standard(_) => {}
+            }
+        }
+        if matches!(
+            last.vr(),
+            VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::UN
+        ) {
+            return invalid("bulk data can't be kept in an index");
+        }
+        Ok(Self(steps))
+    }
+
+    /// Of an attribute of the Standard that stands in no sequence.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn of_tag(tag: Tag) -> Result<Self> {
+        Self::new(vec![AttributeStep::Standard(tag)])
+    }
+}
+
+impl AttributeStep {
+    fn vr(&self) -> VR {
+        match self {
+            Self::Standard(tag) => standard_vr(*tag).unwrap_or(VR::LO),
+            Self::Private { vr, .. } => *vr,
+        }
+    }
+}
+
+impl FromStr for AttributeStep {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || {
+            Error::new(
+                ErrorKind::Invalid,
+                "attribute_path.parse",
+                "not an attribute: a keyword, a tag as ggggeeee, or ggggxxee[CREATOR]:VR",
+            )
+        };
+        if let Some((tag, rest)) = text.split_once('[') {
+            let (creator, vr) = rest.rsplit_once("]:").ok_or_else(invalid)?;
+            let (group, element) = tag.split_once("xx").ok_or_else(invalid)?;
+            if group.len() != 4 || element.len() != 2 {
+                return Err(invalid());
+            }
+            return Ok(Self::Private {
+                creator: creator.trim().to_owned(),
+                group: u16::from_str_radix(group, 16).map_err(|_| invalid())?,
+                element: u8::from_str_radix(element, 16).map_err(|_| invalid())?,
+                vr: vr.parse().map_err(|_| invalid())?,
+            });
+        }
+        let digits: String = text.chars().filter(|c| !matches!(c, '(' | ')' | ',')).collect();
+        if digits.len() == 8
+            && let Ok(number) = u32::from_str_radix(&digits, 16)
+        {
+            return Ok(Self::Standard(Tag((number >> 16) as u16, number as u16)));
+        }
+        let entry = StandardDataDictionary.by_name(text).ok_or_else(invalid)?;
+        Ok(Self::Standard(entry.tag.inner()))
+    }
+}
+
+impl FromStr for AttributePath {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        // A creator may hold dots too.
+        let mut inside = false;
+        let steps = text.split(|c| {
+            inside = (inside || c == '[') && c != ']';
+            c == '.' && !inside
+        });
+        Self::new(steps.map(|step| step.trim().parse()).collect::<Result<_>>()?)
+    }
+}
+
+/// An attribute that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    step: AttributeStep,
+    /// Where it stands in kept records: itself, or in the block that this set gives its creator.
+    tag: Tag,
+    level: Level,
+    /// Of a sequence: what is kept of its items; none means everything.
+    nested: Vec<Node>,
+}
+
+/// Which attributes are kept, and at which level each.
+///
+/// The default holds every key of PS3.4 C.6.1.1 and C.6.2.1, what QIDO-RS answers by default, and what
+/// viewers commonly ask for. [`keep`](Self::keep) adds more.
+///
+/// Private attributes are kept in a block that this set assigns to their creator, whatever block an
+/// instance used, together with the Private Creator element: so records stay valid data sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttributeSet {
+    /// In ascending order of `tag`.
+    nodes: Vec<Node>,
+}
+
+impl Default for AttributeSet {
+    fn default() -> Self {
+        let mut set = Self { nodes: Vec::new() };
+        let plain = standard::PLAIN
+            .iter()
+            .flat_map(|(level, tags)| tags.iter().map(|tag| (*level, vec![*tag])));
+        let nested = standard::NESTED
+            .iter()
+            .flat_map(|(level, path, tags)| tags.iter().map(|tag| (*level, [path, &[*tag][..]].concat())));
+        for (level, path) in plain.chain(nested) {
+            let steps: Vec<_> = path.into_iter().map(AttributeStep::Standard).collect();
+            insert(&mut set.nodes, level, &steps);
+        }
+        set
+    }
+}
+
+impl AttributeSet {
+    /// Also keeps the attribute at `path`, as one of `level`. One that is kept already moves to `level`.
+    ///
+    /// The SOP Class and the unique keys stay at their own level.
+    #[must_use]
+    pub fn keep(mut self, level: Level, path: &AttributePath) -> Self {
+        if let [AttributeStep::Standard(tag), ..] = path.0.as_slice()
+            && (Level::ALL.iter().any(|l| unique_key(*l) == *tag)
+                || *tag == dicom_dictionary_std::tags::SOP_CLASS_UID)
+        {
+            return self;
+        }
+        insert(&mut self.nodes, level, &path.0);
+        self
+    }
+
+    /// The level an attribute belongs to, also of those that an index derives. `None` for one that is
+    /// not kept. A private tag is looked up in the block that this set gives its creator.
+    pub fn level_of(&self, tag: Tag) -> Option<Level> {
+        let kept = self.node(tag).map(|node| node.level);
+        kept.or_else(|| {
+            let derived = standard::DERIVED.iter().find(|(_, derived)| *derived == tag);
+            derived.map(|(level, _)| *level)
+        })
+    }
+
+    /// Takes out of an instance what is kept of it.
+    ///
+    /// Elements without a value are left out, and so is a value longer than
+    /// [`limits::INDEXED_VALUE_LENGTH_MAX_BYTES`]; of a sequence the first
+    /// [`limits::INDEXED_ITEMS_MAX`] items are kept.
+    pub fn extract(&self, header: &DataSet) -> LevelAttributes {
+        let mut out = LevelAttributes::default();
+        for node in &self.nodes {
+            extract_node(node, header, out.at_mut(node.level));
+        }
+        out
+    }
+
+    /// A number that stays the same for the same configuration, in this and later processes. When it is
+    /// another one than that an index was filled under, the index must be made again to be complete.
+    pub fn fingerprint(&self) -> u64 {
+        let mut text = String::from("1");
+        describe(&self.nodes, &mut text);
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
+    fn node(&self, tag: Tag) -> Option<&Node> {
+        find(&self.nodes, tag)
+    }
+
+    /// Turns the keys of an identifier into what an index with this set can match.
+    ///
+    /// - Private attributes move into the blocks of this set.
+    /// - A key that asks for what isn't kept, or for what belongs to a level below `level`, becomes a
+    ///   return key without a value (PS3.4 C.2.2.1.3); their tags are returned.
+    pub(crate) fn supported(&self, keys: &DataSet, level: Level) -> (DataSet, Vec<Tag>) {
+        let mut unsupported = Vec::new();
+        let narrowed = narrow(&self.nodes, Some((self, level)), keys, &mut unsupported);
+        (narrowed, unsupported)
+    }
+}
+
+/// The unique key of a level (PS3.4 C.6.1.1).
+pub fn unique_key(level: Level) -> Tag {
+    use dicom_dictionary_std::tags;
+    match level {
+        Level::Patient => tags::PATIENT_ID,
+        Level::Study => tags::STUDY_INSTANCE_UID,
+        Level::Series => tags::SERIES_INSTANCE_UID,
+        Level::Instance => tags::SOP_INSTANCE_UID,
+    }
+}
+
+fn find(nodes: &[Node], tag: Tag) -> Option<&Node> {
+    let at = nodes.binary_search_by_key(&tag, |node| node.tag).ok()?;
+    Some(&nodes[at])
+}
+
+fn insert(nodes: &mut Vec<Node>, level: Level, steps: &[AttributeStep]) {
+    let Some((step, rest)) = steps.split_first() else {
+        return;
+    };
+    let known = nodes.iter().position(|node| node.step == *step);
+    let at = known.unwrap_or_else(|| {
+        let tag = place(nodes, step);
+        let at = nodes.partition_point(|node| node.tag < tag);
+        let node = Node {
+            step: step.clone(),
+            tag,
+            level,
+            nested: Vec::new(),
+        };
+        nodes.insert(at, node);
+        at
+    });
+    let node = &mut nodes[at];
+    node.level = level;
+    if rest.is_empty() {
+        node.nested.clear();
+    } else if known.is_none() || !node.nested.is_empty() {
+        // A sequence that is kept whole already has what is asked for.
+        insert(&mut node.nested, level, rest);
+    }
+}
+
+/// The tag under which a step is kept beside `nodes`.
+fn place(nodes: &[Node], step: &AttributeStep) -> Tag {
+    let (creator, group, element) = match step {
+        AttributeStep::Standard(tag) => return *tag,
+        AttributeStep::Private {
+            creator,
+            group,
+            element,
+            ..
+        } => (creator, *group, *element),
+    };
+    let mut next = 0x10;
+    for node in nodes.iter().filter(|node| node.tag.group() == group) {
+        let block = node.tag.element() >> 8;
+        match &node.step {
+            AttributeStep::Private { creator: other, .. } if other == creator => {
+                return Tag(group, block << 8 | u16::from(element));
+            }
+            _ => next = next.max(block + 1),
+        }
+    }
+    Tag(group, next.min(0xFF) << 8 | u16::from(element))
+}
+
+/// Where the attribute of a step stands in `set`.
+fn resolve(step: &AttributeStep, set: &DataSet) -> Option<Tag> {
+    match step {
+        AttributeStep::Standard(tag) => Some(*tag),
+        AttributeStep::Private {
+            creator,
+            group,
+            element,
+            ..
+        } => set
+            .iter()
+            .skip_while(|e| e.tag < Tag(*group, 0x10))
+            .take_while(|e| e.tag <= Tag(*group, 0xFF))
+            .find(|e| e.strings().next() == Some(creator.as_str()))
+            .map(|e| Tag(*group, e.tag.element() << 8 | u16::from(*element))),
+    }
+}
+
+fn put_creator(node: &Node, out: &mut DataSet) {
+    if let AttributeStep::Private { creator, group, .. } = &node.step {
+        let block = Tag(*group, node.tag.element() >> 8);
+        if !out.contains(block) {
+            out.put_text(block, VR::LO, creator.clone());
+        }
+    }
+}
+
+fn extract_node(node: &Node, from: &DataSet, out: &mut DataSet) {
+    let Some(element) = resolve(&node.step, from).and_then(|tag| from.get(tag)) else {
+        return;
+    };
+    if element.is_empty() {
+        return;
+    }
+    let value = match &element.value {
+        Value::Bytes(bytes) if bytes.len() > limits::INDEXED_VALUE_LENGTH_MAX_BYTES => return,
+        // A copy, so that a short value doesn't hold on to the buffer that it was read from.
+        Value::Bytes(bytes) => Value::Bytes(bytes::Bytes::copy_from_slice(bytes)),
+        Value::Items(items) => {
+            let items: Vec<DataSet> = items
+                .iter()
+                .take(limits::INDEXED_ITEMS_MAX)
+                .map(|item| extract_item(node, item))
+                .filter(|item| !item.is_empty())
+                .collect();
+            if items.is_empty() {
+                return;
+            }
+            Value::Items(items)
+        }
+    };
+    let vr = match &node.step {
+        AttributeStep::Private { vr, .. } => *vr,
+        AttributeStep::Standard(tag) if element.vr == VR::UN => standard_vr(*tag).unwrap_or(element.vr),
+        AttributeStep::Standard(_) => element.vr,
+    };
+    // A sequence in place of a value, or the other way round, is not what the attribute says it is.
+    if (vr == VR::SQ) != matches!(value, Value::Items(_)) {
+        return;
+    }
+    put_creator(node, out);
+    out.put(Element {
+        tag: node.tag,
+        vr,
+        value,
+    });
+}
+
+fn extract_item(node: &Node, item: &DataSet) -> DataSet {
+    let mut out = DataSet::new();
+    if node.nested.is_empty() {
+        let short = |e: &&Element| e.bytes().len() <= limits::INDEXED_VALUE_LENGTH_MAX_BYTES && !e.is_empty();
+        return item.iter().filter(short).cloned().collect();
+    }
+    for node in &node.nested {
+        extract_node(node, item, &mut out);
+    }
+    out
+}
+
+fn narrow(
+    nodes: &[Node],
+    top: Option<(&AttributeSet, Level)>,
+    keys: &DataSet,
+    unsupported: &mut Vec<Tag>,
+) -> DataSet {
+    let mut out = DataSet::new();
+    for element in keys.iter() {
+        if super::key::is_never_matched(element.tag) {
+            if !is_private_creator(element.tag) {
+                out.put(element.clone());
+            }
+            continue;
+        }
+        let node = nodes
+            .iter()
+            .find(|node| resolve(&node.step, keys) == Some(element.tag));
+        let level = match (node, top) {
+            (Some(node), _) => Some(node.level),
+            (None, Some((set, _))) if element.tag.group() % 2 == 0 => set.level_of(element.tag),
+            _ => None,
+        };
+        let matched = match top {
+            Some((_, asked)) => level.is_some_and(|level| level <= asked),
+            None => level.is_some(),
+        };
+        let mut element = element.clone();
+        if let Some(node) = node {
+            put_creator(node, &mut out);
+            element.tag = node.tag;
+            if let AttributeStep::Private { vr, .. } = &node.step {
+                element.vr = *vr;
+            }
+        } else if element.tag.group() % 2 == 1 {
+            // The creator of what isn't kept goes along, so that the answer says whose it is.
+            let block = Tag(element.tag.group(), element.tag.element() >> 8);
+            match keys.get(block) {
+                Some(creator) if !out.contains(block) => out.put(creator.clone()),
+                Some(_) => {}
+                None => continue,
+            }
+        }
+        if !matched {
+            if !element.is_empty() {
+                unsupported.push(element.tag);
+            }
+            let sequence = matches!(element.value, Value::Items(_));
+            element.value = if sequence {
+                Value::Items(Vec::new())
+            } else {
+                Value::Bytes(bytes::Bytes::new())
+            };
+        } else if let (Value::Items(items), Some(node)) = (&mut element.value, node)
+            && !node.nested.is_empty()
+        {
+            for item in items {
+                *item = narrow(&node.nested, None, item, unsupported);
+            }
+        }
+        out.put(element);
+    }
+    out
+}
+
+fn describe(nodes: &[Node], out: &mut String) {
+    use std::fmt::Write;
+    for node in nodes {
+        // Writing to a String can't fail.
+        let _ = write!(out, "|{:?}{:?}{:?}(", node.tag, node.step, node.level);
+        describe(&node.nested, out);
+        out.push(')');
+    }
+}

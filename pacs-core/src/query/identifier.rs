@@ -1,0 +1,139 @@
+//! Reads the identifier of a request: [`Query::from_identifier`] and [`retrieve_scopes`].
+
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
+
+use super::{AttributeSet, Model, Query, QueryOptions, unique_key};
+use crate::dataset::DataSet;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::Scope;
+use crate::uid::{Level, Uid};
+
+impl Model {
+    /// The levels of the model, from the top (PS3.4 C.6.1, C.6.2).
+    pub fn levels(self) -> &'static [Level] {
+        match self {
+            Model::PatientRoot => &Level::ALL,
+            Model::StudyRoot => &Level::ALL[1..],
+        }
+    }
+}
+
+impl Query {
+    /// Reads the identifier of a C-FIND request (PS3.4 C.4.1.1.3, C.4.1.2, C.4.1.3), for an index that
+    /// keeps `attributes`.
+    ///
+    /// Unless relational queries were agreed on, the unique key of each level above must have a single
+    /// value. The unique key of the level itself may be missing, as real SCUs leave it out. Keys that
+    /// can't be matched, because the attribute isn't kept or belongs to a level below, don't restrict
+    /// and are listed by [`unsupported`](Self::unsupported).
+    ///
+    /// # Errors
+    /// `Invalid`, with the tag at fault, when the level is missing or none of the model's, or when a
+    /// unique key is missing or not a single value.
+    pub fn from_identifier(
+        attributes: &AttributeSet,
+        model: Model,
+        identifier: &DataSet,
+        options: QueryOptions,
+    ) -> Result<Self> {
+        let level = level(model, identifier, "query.parse")?;
+        if !options.relational {
+            for above in model.levels().iter().filter(|above| **above < level) {
+                require_single_value(identifier, *above)?;
+            }
+        }
+        let (keys, unsupported) = attributes.supported(identifier, level);
+        Ok(Self::with_unsupported(model, level, keys, options, unsupported))
+    }
+}
+
+/// Reads the identifier of a C-MOVE or C-GET request (PS3.4 C.4.2.1.4, C.4.3.1.3): everything below each
+/// entity that its unique key names, a single value or a list of UIDs.
+///
+/// The unique keys of the levels above are not asked for: a UID names an entity wherever it stands, and
+/// many SCUs leave the others out. So an identifier of a relational retrieval is read the same way.
+///
+/// # Errors
+/// `Invalid`, with the tag at fault, when the level is missing or none of the model's, or when the unique
+/// key of the level is missing, not a UID, or (Patient ID) not a single value.
+pub fn retrieve_scopes(model: Model, identifier: &DataSet) -> Result<Vec<Scope>> {
+    let level = level(model, identifier, "retrieve.parse")?;
+    let key = unique_key(level);
+    let mut values = identifier.strings(key).filter(|text| !text.is_empty());
+    if level == Level::Patient {
+        return match (values.next(), values.next()) {
+            (Some(patient), None) => Ok(vec![Scope::Patient(patient.to_owned())]),
+            _ => Err(invalid(
+                "retrieve.parse",
+                "Patient ID must have a single value (PS3.4 C.4.2.1.4)",
+                key,
+            )),
+        };
+    }
+    let scope = match level {
+        Level::Series => Scope::Series,
+        Level::Instance => Scope::Instance,
+        _ => Scope::Study,
+    };
+    let mut scopes = Vec::new();
+    // What a peer names twice is sent once.
+    let mut seen = std::collections::BTreeSet::new();
+    for text in values {
+        let uid = Uid::parse(text).map_err(|error| error.with_tag(key))?;
+        if seen.insert(uid) {
+            scopes.push(scope(uid));
+        }
+    }
+    if scopes.is_empty() {
+        return Err(invalid(
+            "retrieve.parse",
+            "the unique key of the level is missing (PS3.4 C.4.2.1.4)",
+            key,
+        ));
+    }
+    Ok(scopes)
+}
+
+fn level(model: Model, identifier: &DataSet, operation: &'static str) -> Result<Level> {
+    let text = identifier.string(tags::QUERY_RETRIEVE_LEVEL).ok_or_else(|| {
+        invalid(
+            operation,
+            "Query/Retrieve Level is missing",
+            tags::QUERY_RETRIEVE_LEVEL,
+        )
+    })?;
+    Level::parse(text)
+        .filter(|level| model.levels().contains(level))
+        .ok_or_else(|| {
+            invalid(
+                operation,
+                "Query/Retrieve Level is none of this information model's (PS3.4 C.6)",
+                tags::QUERY_RETRIEVE_LEVEL,
+            )
+        })
+}
+
+fn require_single_value(identifier: &DataSet, level: Level) -> Result<()> {
+    let key = unique_key(level);
+    let mut values = identifier.strings(key);
+    let single = match (values.next(), values.next()) {
+        (Some(value), None) if level == Level::Patient => {
+            !value.is_empty() && value != "\"\"" && !value.contains(['*', '?'])
+        }
+        (Some(value), None) => Uid::parse(value).is_ok(),
+        _ => false,
+    };
+    if single {
+        return Ok(());
+    }
+    Err(invalid(
+        "query.parse",
+        "the unique key of each level above must have a single value (PS3.4 C.4.1.2.1)",
+        key,
+    ))
+}
+
+fn invalid(operation: &'static str, why: &'static str, tag: Tag) -> Error {
+    Error::new(ErrorKind::Invalid, operation, why).with_tag(tag)
+}
