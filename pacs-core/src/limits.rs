@@ -12,6 +12,10 @@ pub const HEADER_VALUE_LENGTH_MAX_BYTES: usize = 64 * 1024;
 /// below; beyond it further values are left out.
 pub const HEADER_LENGTH_MAX_BYTES: usize = 1024 * 1024;
 
+/// All that is held of a data set that is parsed whole: an identifier, a command set. Real ones are a
+/// few KiB; a modality worklist answer with many items stays below.
+pub const PARSED_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// What a scan inflates of a deflated data set. Bounds a deflate bomb; attributes that are searched
 /// stand long before.
 pub const INFLATED_LENGTH_MAX_BYTES: u64 = 256 * 1024 * 1024;

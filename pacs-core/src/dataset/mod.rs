@@ -4,9 +4,18 @@
 //! - [`scan`]: walks a data set of any size as its bytes pass by, within fixed memory.
 //! - [`part10`]: the File Meta Information that stands before a stored data set.
 //! - [`charset`]: Specific Character Set, to and from UTF-8.
-//! - [`frames`]: where the frames of encapsulated pixel data lie.
+//! - [`FrameTable`]: where the frames of encapsulated pixel data lie.
 //! - [`encode`]: writes a [`DataSet`] in a transfer syntax.
+//! - [`compact`]: writes a [`DataSet`] for ourselves, fast to read back.
 
+pub mod charset;
+pub mod compact;
+pub mod encode;
+mod frames;
 mod model;
+mod normal;
+pub mod part10;
+pub mod scan;
+mod syntax;
 
 pub use model::{DataSet, Element, FrameExtent, FrameTable, Value};

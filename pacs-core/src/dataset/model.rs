@@ -175,18 +175,36 @@ impl DataSet {
         }
     }
 
+    pub(super) fn elements_mut(&mut self) -> &mut [Element] {
+        &mut self.elements
+    }
+
     fn position(&self, tag: Tag) -> Result<usize, usize> {
         self.elements.binary_search_by_key(&tag, |element| element.tag)
     }
 }
 
+impl From<Vec<Element>> for DataSet {
+    /// Takes elements in any order; of those with the same tag the last counts.
+    fn from(mut elements: Vec<Element>) -> Self {
+        if !elements.is_sorted_by(|a, b| a.tag < b.tag) {
+            // Stable, so that the last of one tag can be told.
+            elements.sort_by_key(|element| element.tag);
+            elements.dedup_by(|later, earlier| {
+                let same = later.tag == earlier.tag;
+                if same {
+                    std::mem::swap(later, earlier);
+                }
+                same
+            });
+        }
+        Self { elements }
+    }
+}
+
 impl FromIterator<Element> for DataSet {
     fn from_iter<T: IntoIterator<Item = Element>>(elements: T) -> Self {
-        let mut set = Self::new();
-        for element in elements {
-            set.put(element);
-        }
-        set
+        Self::from(elements.into_iter().collect::<Vec<_>>())
     }
 }
 

@@ -1,0 +1,105 @@
+//! The normal form of a [`DataSet`] as bytes, for ourselves: small, and read back without a copy.
+//!
+//! Each element: group and element number (16 bits each, little endian), the two letters of the VR,
+//! then a number and that many bytes; for a sequence the number of its items, and for each item the
+//! number of its bytes and its elements. Numbers are LEB128.
+
+use bytes::Bytes;
+use dicom_core::{Tag, VR};
+
+use super::model::{DataSet, Element, Value};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// Writes `set`; equal data sets give equal bytes.
+pub fn to_bytes(set: &DataSet) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write(set, &mut out);
+    out
+}
+
+fn write(set: &DataSet, out: &mut Vec<u8>) {
+    for element in set.iter() {
+        out.extend_from_slice(&element.tag.0.to_le_bytes());
+        out.extend_from_slice(&element.tag.1.to_le_bytes());
+        out.extend_from_slice(&element.vr.to_bytes());
+        match &element.value {
+            Value::Bytes(bytes) => {
+                write_number(bytes.len(), out);
+                out.extend_from_slice(bytes);
+            }
+            Value::Items(items) => {
+                write_number(items.len(), out);
+                for item in items {
+                    let mut inside = Vec::new();
+                    write(item, &mut inside);
+                    write_number(inside.len(), out);
+                    out.extend_from_slice(&inside);
+                }
+            }
+        }
+    }
+}
+
+fn write_number(mut number: usize, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Reads what [`to_bytes`] wrote. Values are slices of `bytes`.
+///
+/// # Errors
+/// `Corrupt` when it is anything else.
+pub fn from_bytes(bytes: &Bytes) -> Result<DataSet> {
+    read(bytes, 0).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Corrupt,
+            "data_set.from_bytes",
+            "not a compact data set",
+        )
+    })
+}
+
+fn read(bytes: &Bytes, depth: usize) -> Option<DataSet> {
+    if depth > limits::SEQUENCE_DEPTH_MAX {
+        return None;
+    }
+    let mut rest: &[u8] = bytes;
+    let mut elements = Vec::new();
+    while let Some((header, tail)) = rest.split_first_chunk::<6>() {
+        let [g0, g1, e0, e1, v0, v1] = *header;
+        rest = tail;
+        let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
+        let vr = VR::from_binary([v0, v1])?;
+        let number = read_number(&mut rest)?;
+        let value = if vr == VR::SQ {
+            // No room is made for `number` items before they are seen.
+            let mut items = Vec::new();
+            for _ in 0..number {
+                let length = read_number(&mut rest)?;
+                let item = rest.split_off(..length)?;
+                items.push(read(&bytes.slice_ref(item), depth + 1)?);
+            }
+            Value::Items(items)
+        } else {
+            Value::Bytes(bytes.slice_ref(rest.split_off(..number)?))
+        };
+        elements.push(Element { tag, vr, value });
+    }
+    rest.is_empty().then(|| DataSet::from(elements))
+}
+
+fn read_number(rest: &mut &[u8]) -> Option<usize> {
+    let mut number = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let byte = *rest.split_off_first()?;
+        number |= usize::from(byte & 0x7F).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}

@@ -1,0 +1,210 @@
+//! Where the frames of encapsulated pixel data lie (PS3.5 A.4): made as fragments pass by.
+
+use super::model::{FrameExtent, FrameTable};
+use crate::limits;
+
+/// The header of an item: tag and length.
+const ITEM_HEADER_BYTES: u64 = 8;
+
+/// One fragment.
+#[derive(Clone, Copy, Debug)]
+struct Fragment {
+    /// First byte of its value, from the start of the data set.
+    offset: u64,
+    length: u32,
+    /// Its first bytes, enough to tell the start of a compressed image.
+    magic: [u8; 4],
+}
+
+impl Fragment {
+    /// Where its item begins, which is what offset tables count.
+    fn item(&self) -> u64 {
+        self.offset - ITEM_HEADER_BYTES
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + u64::from(self.length)
+    }
+
+    /// Whether a compressed image begins in it: JPEG or JPEG-LS (SOI), JPEG 2000 (codestream or
+    /// box), JPEG XL (codestream).
+    fn starts_image(&self) -> bool {
+        matches!(
+            self.magic,
+            [0xFF, 0xD8, ..] | [0xFF, 0x4F, 0xFF, 0x51] | [0, 0, 0, 0x0C] | [0xFF, 0x0A, ..]
+        )
+    }
+}
+
+/// Collects fragments and offset tables, and joins them to frames.
+#[derive(Debug, Default)]
+pub(super) struct FrameTableBuilder {
+    fragments: Vec<Fragment>,
+    overflow: bool,
+    /// Bytes of the last fragment's magic still to come.
+    peek: usize,
+    basic: Vec<u32>,
+    extended: Vec<u64>,
+    extended_lengths: Vec<u64>,
+}
+
+impl FrameTableBuilder {
+    pub(super) fn basic_offsets(&mut self, table: &[u8]) {
+        self.basic = table
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| u32::from_le_bytes(*b))
+            .collect();
+    }
+
+    pub(super) fn extended_offsets(&mut self, table: &[u8]) {
+        self.extended = table
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| u64::from_le_bytes(*b))
+            .collect();
+    }
+
+    pub(super) fn extended_lengths(&mut self, table: &[u8]) {
+        self.extended_lengths = table
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| u64::from_le_bytes(*b))
+            .collect();
+    }
+
+    /// A fragment begins whose value is at `offset`.
+    pub(super) fn fragment(&mut self, offset: u64, length: u32) {
+        self.peek = 0;
+        if self.fragments.len() >= limits::FRAME_TABLE_ENTRIES_MAX {
+            self.overflow = true;
+            return;
+        }
+        self.peek = 4.min(length as usize);
+        self.fragments.push(Fragment {
+            offset,
+            length,
+            magic: [0x55; 4],
+        });
+    }
+
+    /// Bytes of the last fragment pass by.
+    pub(super) fn peek(&mut self, bytes: &[u8]) {
+        if self.peek == 0 {
+            return;
+        }
+        if let Some(fragment) = self.fragments.last_mut() {
+            let wanted = 4.min(fragment.length as usize);
+            for &byte in bytes.iter().take(self.peek) {
+                fragment.magic[wanted - self.peek] = byte;
+                self.peek -= 1;
+            }
+        }
+    }
+
+    /// The table of `frames` frames. `None` when frames can't be told apart.
+    pub(super) fn build(self, frames: u64, video: bool) -> Option<FrameTable> {
+        if self.overflow {
+            return None;
+        }
+        let first = *self.fragments.first()?;
+        let last = *self.fragments.last()?;
+        if video {
+            // The frames of a video are inside one stream (PS3.5 8.2.5 to 8.2.8).
+            return Some(FrameTable {
+                frames: vec![FrameExtent {
+                    offset: first.offset,
+                    length: last.end() - first.offset,
+                }],
+            });
+        }
+        if !self.extended.is_empty()
+            && let Some(table) = self.from_extended(first.item())
+        {
+            return Some(table);
+        }
+        if !self.basic.is_empty()
+            && let Some(table) = self.from_starts(self.basic.iter().map(|&o| u64::from(o)), first.item())
+        {
+            return Some(table);
+        }
+        if frames == self.fragments.len() as u64 {
+            let frames = self.fragments.iter().map(|fragment| FrameExtent {
+                offset: fragment.offset,
+                length: u64::from(fragment.length),
+            });
+            return Some(FrameTable {
+                frames: frames.collect(),
+            });
+        }
+        if frames <= 1 || self.fragments.len() == 1 {
+            return Some(FrameTable {
+                frames: vec![FrameExtent {
+                    offset: first.offset,
+                    length: last.end() - first.offset,
+                }],
+            });
+        }
+        let starts = self.fragments.iter().filter(|fragment| fragment.starts_image());
+        if starts.clone().count() as u64 == frames && first.starts_image() {
+            let base = first.item();
+            return self.from_starts(starts.map(|fragment| fragment.item() - base), base);
+        }
+        None
+    }
+
+    /// Extended Offset Table (7FE0,0001) and its lengths (PS3.3 C.7.6.3.1.8): each frame is one fragment.
+    fn from_extended(&self, base: u64) -> Option<FrameTable> {
+        if self.extended.len() != self.extended_lengths.len() {
+            return self.from_starts(self.extended.iter().copied(), base);
+        }
+        let mut frames = Vec::with_capacity(self.extended.len());
+        for (&offset, &length) in self.extended.iter().zip(&self.extended_lengths) {
+            let fragment = self.fragments[self.at(base.checked_add(offset)?)?];
+            // The length is without the byte that makes the fragment even.
+            if length > u64::from(fragment.length) {
+                return None;
+            }
+            frames.push(FrameExtent {
+                offset: fragment.offset,
+                length,
+            });
+        }
+        Some(FrameTable { frames })
+    }
+
+    /// Frames that begin at the items at `starts`, counted from `base`, and reach to the next one.
+    fn from_starts(&self, starts: impl Iterator<Item = u64>, base: u64) -> Option<FrameTable> {
+        let mut firsts = Vec::new();
+        for start in starts {
+            let at = self.at(base.checked_add(start)?)?;
+            if firsts.last().is_some_and(|&before| before >= at) {
+                return None;
+            }
+            firsts.push(at);
+        }
+        // A table that leaves out the first fragments is no table.
+        if firsts.first() != Some(&0) {
+            return None;
+        }
+        let ends = firsts.iter().skip(1).copied().chain([self.fragments.len()]);
+        let frames = firsts.iter().zip(ends).map(|(&first, end)| {
+            let (first, last) = (self.fragments[first], self.fragments[end - 1]);
+            FrameExtent {
+                offset: first.offset,
+                length: last.end() - first.offset,
+            }
+        });
+        Some(FrameTable {
+            frames: frames.collect(),
+        })
+    }
+
+    /// The fragment whose item begins at `item`.
+    fn at(&self, item: u64) -> Option<usize> {
+        self.fragments.binary_search_by_key(&item, Fragment::item).ok()
+    }
+}
