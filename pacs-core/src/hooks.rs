@@ -37,7 +37,10 @@ pub struct Arriving<'a> {
 
 impl fmt::Debug for Arriving<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arriving").field("key", &self.key).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Arriving")
+            .field("key", &self.key)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
+use super::block_on::block_on;
 use super::digest::{Digest, digest_of};
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
@@ -74,11 +75,23 @@ struct Finished {
 }
 
 enum Step {
-    Stored { record: Box<InstanceRecord>, outcome: StoreOutcome, source: Source, reply: oneshot::Sender<Result<Committed>> },
+    Stored {
+        record: Box<InstanceRecord>,
+        outcome: StoreOutcome,
+        source: Source,
+        reply: oneshot::Sender<Result<Committed>>,
+    },
     /// Nothing to apply: the answer stands already.
     Unchanged(Box<dyn FnOnce() + Send>),
-    Removed { key: InstanceKey, sequence: Sequence, reply: oneshot::Sender<Result<bool>> },
-    Reindexed { record: Box<InstanceRecord>, reply: oneshot::Sender<Result<bool>> },
+    Removed {
+        key: InstanceKey,
+        sequence: Sequence,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+    Reindexed {
+        record: Box<InstanceRecord>,
+        reply: oneshot::Sender<Result<bool>>,
+    },
 }
 
 /// The greatest sequence applied when an operation began, and a number that tells operations apart.
@@ -112,7 +125,7 @@ impl Committer {
             next_ticket: 0,
             behind: false,
         };
-        futures::executor::block_on(async {
+        block_on(async {
             let mut finished = Vec::new();
             let mut open = true;
             while open || !state.running.is_empty() {
@@ -128,7 +141,11 @@ impl Committer {
                         finished.push(done);
                     }
                     let ended = !open && state.running.is_empty();
-                    if finished.is_empty() && !ended { Poll::Pending } else { Poll::Ready(()) }
+                    if finished.is_empty() && !ended {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(())
+                    }
                 })
                 .await;
                 state.apply(&mut finished).await;
@@ -138,11 +155,25 @@ impl Committer {
 
     /// Decides what an arriving instance is, and commits it unless the same is already kept.
     async fn commit(self: Arc<Self>, request: CommitRequest) -> Step {
-        let CommitRequest { writer, mut record, digest, source, reply } = request;
+        let CommitRequest {
+            writer,
+            mut record,
+            digest,
+            source,
+            reply,
+        } = request;
         match self.decide_and_commit(writer, &mut record, digest).await {
-            Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored { record, outcome, source, reply },
+            Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
+                record,
+                outcome,
+                source,
+                reply,
+            },
             Ok(outcome) => Step::Unchanged(Box::new(move || {
-                let _ = reply.send(Ok(Committed { outcome, record: Arc::from(record) }));
+                let _ = reply.send(Ok(Committed {
+                    outcome,
+                    record: Arc::from(record),
+                }));
             })),
             Err(error) => Step::Unchanged(Box::new(move || {
                 let _ = reply.send(Err(error));
@@ -160,7 +191,12 @@ impl Committer {
         if let Some(kept) = self.index.lookup(&record.key.instance).await? {
             let same = kept.transfer_syntax == record.transfer_syntax
                 && kept.length - kept.data_set_offset == record.length - record.data_set_offset
-                && match digest_of(self.archive.read(&kept.locator, kept.data_set_offset..kept.length)).await {
+                && match digest_of(
+                    self.archive
+                        .read(&kept.locator, kept.data_set_offset..kept.length),
+                )
+                .await
+                {
                     Ok(kept_digest) => kept_digest == digest,
                     // What is kept can't be read: the arriving copy is the better one.
                     Err(error) => {
@@ -194,7 +230,12 @@ impl Committer {
                 }
             }
         }
-        let Stored { locator, length, sequence, received } = writer.commit(record.key).await?;
+        let Stored {
+            locator,
+            length,
+            sequence,
+            received,
+        } = writer.commit(record.key).await?;
         record.locator = locator;
         record.length = length;
         record.sequence = sequence;
@@ -204,7 +245,9 @@ impl Committer {
 
     async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
         let removed = async {
-            let Some(kept) = self.index.lookup(&instance).await? else { return Ok(None) };
+            let Some(kept) = self.index.lookup(&instance).await? else {
+                return Ok(None);
+            };
             // The newest version last: a crash in between leaves it, and with it the whole instance.
             let mut sequence = Sequence(0);
             for locator in kept.superseded.iter().rev().chain([&kept.locator]) {
@@ -221,7 +264,11 @@ impl Committer {
     }
 
     /// The record is applied only while the index still has this very version of the instance.
-    async fn reindex(self: Arc<Self>, mut record: Box<InstanceRecord>, reply: oneshot::Sender<Result<bool>>) -> Step {
+    async fn reindex(
+        self: Arc<Self>,
+        mut record: Box<InstanceRecord>,
+        reply: oneshot::Sender<Result<bool>>,
+    ) -> Step {
         match self.index.lookup(&record.key.instance).await {
             Ok(Some(kept)) if kept.locator == record.locator => {
                 record.superseded = kept.superseded;
@@ -268,11 +315,13 @@ impl State {
             }
         };
         // A backend that panics fails this operation, not the engine: the dropped reply tells who asked.
-        let contained = AssertUnwindSafe(operation).catch_unwind().map(move |step| Finished {
-            instance,
-            ticket,
-            step: step.unwrap_or_else(|_| Step::Unchanged(Box::new(|| ()))),
-        });
+        let contained = AssertUnwindSafe(operation)
+            .catch_unwind()
+            .map(move |step| Finished {
+                instance,
+                ticket,
+                step: step.unwrap_or_else(|_| Step::Unchanged(Box::new(|| ()))),
+            });
         self.running.push(contained.boxed());
     }
 
@@ -306,9 +355,16 @@ impl State {
         let applied = if changes.is_empty() {
             Ok(())
         } else {
-            AssertUnwindSafe(self.committer.index.apply(changes, low_water)).catch_unwind().await.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Internal, "engine.index", "the index panicked while it applied a batch"))
-            })
+            AssertUnwindSafe(self.committer.index.apply(changes, low_water))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Error::new(
+                        ErrorKind::Internal,
+                        "engine.index",
+                        "the index panicked while it applied a batch",
+                    ))
+                })
         };
         match &applied {
             Ok(()) => {
@@ -327,18 +383,31 @@ impl State {
     }
 
     async fn answer(&self, step: Step, failed: Option<&Error>) {
-        let error = || failed.map(|error| Error::new(error.kind(), "engine.index", error.context().to_owned()));
+        let error =
+            || failed.map(|error| Error::new(error.kind(), "engine.index", error.context().to_owned()));
         match step {
             Step::Unchanged(answer) => answer(),
-            Step::Stored { record, outcome, source, reply } => {
+            Step::Stored {
+                record,
+                outcome,
+                source,
+                reply,
+            } => {
                 if let Some(error) = error() {
                     self.undo(&record.key.instance, &record.locator).await;
                     let _ = reply.send(Err(error));
                     return;
                 }
                 let record: Arc<InstanceRecord> = Arc::from(record);
-                let _ = reply.send(Ok(Committed { outcome, record: Arc::clone(&record) }));
-                self.committer.tell(&Event::Received { record, source, outcome });
+                let _ = reply.send(Ok(Committed {
+                    outcome,
+                    record: Arc::clone(&record),
+                }));
+                self.committer.tell(&Event::Received {
+                    record,
+                    source,
+                    outcome,
+                });
             }
             Step::Removed { key, reply, .. } => {
                 let failed = error();

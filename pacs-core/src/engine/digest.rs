@@ -26,7 +26,10 @@ pub(crate) struct Digester {
 
 impl Digester {
     pub(crate) fn new() -> Self {
-        Self { length: 0, hash: Box::new(Xxh3::new()) }
+        Self {
+            length: 0,
+            hash: Box::new(Xxh3::new()),
+        }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -35,7 +38,10 @@ impl Digester {
     }
 
     pub(crate) fn finish(&self) -> Digest {
-        Digest { length: self.length, hash: self.hash.digest128() }
+        Digest {
+            length: self.length,
+            hash: self.hash.digest128(),
+        }
     }
 }
 

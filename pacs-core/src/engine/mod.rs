@@ -1,5 +1,6 @@
 //! [`Pacs`]: archive and index put together, so that success means kept.
 
+mod block_on;
 mod committer;
 mod digest;
 mod receipt;
@@ -24,6 +25,7 @@ use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::limits;
 use crate::query::{AttributeSet, Query};
 use crate::uid::Uid;
+use block_on::block_on;
 use committer::{Committer, Request};
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
@@ -136,7 +138,11 @@ impl Pacs {
     /// What the archive or the index says.
     pub async fn open(archive: Arc<dyn Archive>, index: Arc<dyn Index>, options: Options) -> Result<Self> {
         let recovered = recovery::replay(&*archive, &*index, &options.attributes).await?;
-        tracing::info!(applied = recovered.applied, unreadable = recovered.unreadable, "the index agrees with the archive");
+        tracing::info!(
+            applied = recovered.applied,
+            unreadable = recovered.unreadable,
+            "the index agrees with the archive"
+        );
         let committer = Committer {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
@@ -157,7 +163,10 @@ impl Pacs {
         let checkpoint = {
             let (archive, index) = (Arc::clone(&archive), Arc::clone(&index));
             let interval = options.checkpoint_interval;
-            spawn("pacs-checkpoint", Box::new(move || checkpoint_until(&stopped, interval, &*archive, &*index)))?
+            spawn(
+                "pacs-checkpoint",
+                Box::new(move || checkpoint_until(&stopped, interval, &*archive, &*index)),
+            )?
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -166,7 +175,11 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 receipts: Slots::new(options.receipts_max),
-                threads: Mutex::new(Some(Threads { requests, committer, checkpoint: (stop, checkpoint) })),
+                threads: Mutex::new(Some(Threads {
+                    requests,
+                    committer,
+                    checkpoint: (stop, checkpoint),
+                })),
             }),
         })
     }
@@ -218,7 +231,9 @@ impl Pacs {
 
     /// The data set of an instance, byte for byte as it was received, in pieces of bounded size.
     pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-        self.inner.archive.read(&record.locator, record.data_set_offset..record.length)
+        self.inner
+            .archive
+            .read(&record.locator, record.data_set_offset..record.length)
     }
 
     /// Removes an instance in all its versions; answers whether there was one.
@@ -226,7 +241,9 @@ impl Pacs {
     /// # Errors
     /// What the archive or the index says.
     pub async fn remove(&self, instance: &Uid) -> Result<bool> {
-        self.inner.request(|reply| Request::Remove(*instance, reply)).await
+        self.inner
+            .request(|reply| Request::Remove(*instance, reply))
+            .await
     }
 
     /// How much is kept.
@@ -258,7 +275,10 @@ impl Inner {
     fn requests(&self) -> Result<mpsc::Sender<Request>> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = || Error::new(ErrorKind::Closed, "engine.request", "the engine is closed");
-        threads.as_ref().map(|threads| threads.requests.clone()).ok_or_else(closed)
+        threads
+            .as_ref()
+            .map(|threads| threads.requests.clone())
+            .ok_or_else(closed)
     }
 
     async fn request<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
@@ -270,11 +290,18 @@ impl Inner {
 
     fn close(&self) -> Result<()> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Threads { requests, committer, checkpoint: (stop, checkpoints) }) = threads else { return Ok(()) };
+        let Some(Threads {
+            requests,
+            committer,
+            checkpoint: (stop, checkpoints),
+        }) = threads
+        else {
+            return Ok(());
+        };
         drop((requests, stop));
         // Both threads contain their panics, so joining has nothing to tell.
         let _ = (committer.join(), checkpoints.join());
-        futures::executor::block_on(recovery::closed(&*self.archive, &*self.index))
+        block_on(recovery::closed(&*self.archive, &*self.index))
     }
 }
 
@@ -300,7 +327,7 @@ fn checkpoint_until(
 ) {
     use std::sync::mpsc::RecvTimeoutError;
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        if let Err(error) = futures::executor::block_on(checkpoint(archive, index)) {
+        if let Err(error) = block_on(checkpoint(archive, index)) {
             tracing::error!(%error, "a checkpoint failed; it is tried again");
         }
     }

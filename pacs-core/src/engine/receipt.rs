@@ -60,7 +60,9 @@ pub struct Receipt {
 
 impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receipt").field("announced", &self.announced).finish_non_exhaustive()
+        f.debug_struct("Receipt")
+            .field("announced", &self.announced)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,7 +116,11 @@ impl Receipt {
     pub async fn commit(self) -> Result<Received> {
         let scan = self.scanner.finish()?;
         let key = identify(&scan.header, &self.announced)?;
-        self.pacs.decider.before_store(&Arriving { key, header: &scan.header, source: &self.announced.source })?;
+        self.pacs.decider.before_store(&Arriving {
+            key,
+            header: &scan.header,
+            source: &self.announced.source,
+        })?;
         let record = Box::new(InstanceRecord {
             key,
             sop_class: self.announced.sop_class,
@@ -137,10 +143,18 @@ impl Receipt {
             reply,
         };
         let closed = || Error::new(ErrorKind::Closed, "engine.commit", "the engine is closed");
-        self.pacs.requests()?.send(Request::Commit(request)).await.map_err(|_| closed())?;
+        self.pacs
+            .requests()?
+            .send(Request::Commit(request))
+            .await
+            .map_err(|_| closed())?;
         let committed = answer.await.map_err(|_| closed())??;
         Ok(Received {
- outcome: committed.outcome, record: committed.record, complete: scan.complete, problems: scan.problems })
+            outcome: committed.outcome,
+            record: committed.record,
+            complete: scan.complete,
+            problems: scan.problems,
+        })
     }
 
     /// Gives up; nothing is kept.
@@ -156,12 +170,19 @@ impl Receipt {
 fn identify(header: &DataSet, announced: &Announced) -> Result<InstanceKey> {
     let sop_class = header.uid(tags::SOP_CLASS_UID)?;
     let instance = header.uid(tags::SOP_INSTANCE_UID)?;
-    let mismatch = |tag, what: &'static str| Error::new(ErrorKind::Mismatch, "engine.receive", what).with_tag(tag);
+    let mismatch =
+        |tag, what: &'static str| Error::new(ErrorKind::Mismatch, "engine.receive", what).with_tag(tag);
     if sop_class != announced.sop_class {
-        return Err(mismatch(tags::SOP_CLASS_UID, "the data set is of another SOP class than was announced"));
+        return Err(mismatch(
+            tags::SOP_CLASS_UID,
+            "the data set is of another SOP class than was announced",
+        ));
     }
     if instance != announced.sop_instance {
-        return Err(mismatch(tags::SOP_INSTANCE_UID, "the data set is another instance than was announced"));
+        return Err(mismatch(
+            tags::SOP_INSTANCE_UID,
+            "the data set is another instance than was announced",
+        ));
     }
     Ok(InstanceKey {
         study: header.uid(tags::STUDY_INSTANCE_UID)?,

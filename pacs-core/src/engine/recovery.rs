@@ -42,7 +42,11 @@ pub struct Verified {
 }
 
 /// Applies to `index` what `archive` took in and `index` does not durably know.
-pub(super) async fn replay(archive: &dyn Archive, index: &dyn Index, attributes: &AttributeSet) -> Result<Recovered> {
+pub(super) async fn replay(
+    archive: &dyn Archive,
+    index: &dyn Index,
+    attributes: &AttributeSet,
+) -> Result<Recovered> {
     let ordered = archive.capability().ordered_scan;
     let mut low_water = index.low_water().await?;
     if !ordered {
@@ -54,7 +58,10 @@ pub(super) async fn replay(archive: &dyn Archive, index: &dyn Index, attributes:
         }
         low_water = Sequence(0);
     }
-    let mut done = Recovered { low_water, ..Recovered::default() };
+    let mut done = Recovered {
+        low_water,
+        ..Recovered::default()
+    };
     let mut entries = archive.scan(low_water).ready_chunks(BATCH);
     while let Some(batch) = entries.next().await {
         let mut changes = Vec::with_capacity(batch.len());
@@ -64,22 +71,31 @@ pub(super) async fn replay(archive: &dyn Archive, index: &dyn Index, attributes:
                 done.low_water = done.low_water.max(entry.sequence());
             }
             match entry {
-                Entry::Stored(key, stored) => match change_for(archive, index, attributes, &changes, key, stored).await {
-                    Ok(change) => changes.extend(change),
-                    Err(error) => {
-                        done.unreadable += 1;
-                        tracing::error!(instance = %key.instance, %error, "an instance in the archive can't be indexed");
+                Entry::Stored(key, stored) => {
+                    match change_for(archive, index, attributes, &changes, key, stored).await {
+                        Ok(change) => changes.extend(change),
+                        Err(error) => {
+                            done.unreadable += 1;
+                            tracing::error!(instance = %key.instance, %error, "an instance in the archive can't be indexed");
+                        }
                     }
-                },
-                Entry::Removed { instance, locator, .. } => {
+                }
+                Entry::Removed {
+                    instance, locator, ..
+                } => {
                     let pending = changes.iter().rev().find_map(|change| match change {
-                        Change::Store(record) if record.key.instance == instance => Some(record.locator == locator),
+                        Change::Store(record) if record.key.instance == instance => {
+                            Some(record.locator == locator)
+                        }
                         Change::Remove(removed) if *removed == instance => Some(false),
                         _ => None,
                     });
                     let current = match pending {
                         Some(current) => current,
-                        None => index.lookup(&instance).await?.is_some_and(|record| record.locator == locator),
+                        None => index
+                            .lookup(&instance)
+                            .await?
+                            .is_some_and(|record| record.locator == locator),
                     };
                     if current {
                         changes.push(Change::Remove(instance));
@@ -143,12 +159,20 @@ pub(super) async fn read_record(
             break meta;
         }
         if chunk.is_none() {
-            return Err(Error::new(ErrorKind::Corrupt, "engine.reindex", "the stored stream ends within its header"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "engine.reindex",
+                "the stored stream ends within its header",
+            ));
         }
     };
     let mut scanner = Scanner::new(&meta.transfer_syntax);
     let mut chunk = Bytes::from(head);
-    chunk.advance(usize::try_from(meta.data_set_offset).unwrap_or(usize::MAX).min(chunk.len()));
+    chunk.advance(
+        usize::try_from(meta.data_set_offset)
+            .unwrap_or(usize::MAX)
+            .min(chunk.len()),
+    );
     loop {
         scanner.push(&chunk)?;
         if scanner.at_pixel_data().is_some() {
@@ -190,7 +214,11 @@ impl Pacs {
     ///
     /// # Errors
     /// What the archive or the index says.
-    pub async fn rebuild_index(archive: &dyn Archive, index: &dyn Index, attributes: &AttributeSet) -> Result<Recovered> {
+    pub async fn rebuild_index(
+        archive: &dyn Archive,
+        index: &dyn Index,
+        attributes: &AttributeSet,
+    ) -> Result<Recovered> {
         index.clear().await?;
         let recovered = replay(archive, index, attributes).await?;
         closed(archive, index).await?;
@@ -229,20 +257,44 @@ impl Pacs {
     /// # Errors
     /// What the index says.
     pub async fn reindex(&self, mut progress: impl FnMut(u64)) -> Result<u64> {
-        let Inner { archive, index, attributes, .. } = &*self.inner;
+        let Inner {
+            archive,
+            index,
+            attributes,
+            ..
+        } = &*self.inner;
         let mut made = 0;
         let mut records = index.instances(Scope::All);
         while let Some(record) = records.next().await {
-            let InstanceRecord { key, locator, length, sequence, received, frames, .. } = record?;
-            let stored = Stored { locator, length, sequence, received };
+            let InstanceRecord {
+                key,
+                locator,
+                length,
+                sequence,
+                received,
+                frames,
+                ..
+            } = record?;
+            let stored = Stored {
+                locator,
+                length,
+                sequence,
+                received,
+            };
             match read_record(&**archive, attributes, key, stored).await {
                 Ok(record) => {
                     let record = Box::new(InstanceRecord { frames, ..record });
-                    if self.inner.request(|reply| Request::Reindex(record, reply)).await? {
+                    if self
+                        .inner
+                        .request(|reply| Request::Reindex(record, reply))
+                        .await?
+                    {
                         made += 1;
                     }
                 }
-                Err(error) => tracing::error!(instance = %key.instance, %error, "an instance can't be indexed again"),
+                Err(error) => {
+                    tracing::error!(instance = %key.instance, %error, "an instance can't be indexed again")
+                }
             }
             progress(made);
         }

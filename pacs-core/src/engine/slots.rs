@@ -23,7 +23,12 @@ pub(crate) struct Slot {
 
 impl Slots {
     pub(crate) fn new(count: usize) -> Self {
-        Self { state: Arc::new(Mutex::new(State { free: count, waiting: VecDeque::new() })) }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                free: count,
+                waiting: VecDeque::new(),
+            })),
+        }
     }
 
     pub(crate) async fn take(&self) -> Slot {
@@ -31,7 +36,9 @@ impl Slots {
             let mut state = lock(&self.state);
             if state.free > 0 {
                 state.free -= 1;
-                return Slot { state: Some(Arc::clone(&self.state)) };
+                return Slot {
+                    state: Some(Arc::clone(&self.state)),
+                };
             }
             let (sender, receiver) = oneshot::channel();
             state.waiting.push_back(sender);
@@ -52,7 +59,9 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         let Some(shared) = self.state.take() else { return };
-        let mut slot = Slot { state: Some(Arc::clone(&shared)) };
+        let mut slot = Slot {
+            state: Some(Arc::clone(&shared)),
+        };
         loop {
             let mut state = lock(&shared);
             let Some(sender) = state.waiting.pop_front() else {

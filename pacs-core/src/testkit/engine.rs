@@ -74,7 +74,9 @@ pub fn instance(study: u32, series: u32, number: u32, variant: u32) -> (Announce
 }
 
 fn explicit(set: &DataSet) -> Bytes {
-    encode::encode(set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).expect("is encoded").into()
+    encode::encode(set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8())
+        .expect("is encoded")
+        .into()
 }
 
 fn uid(text: String) -> Uid {
@@ -94,24 +96,41 @@ fn data_set(study: u32, series: u32, number: u32, variant: u32) -> DataSet {
     let mut set = DataSet::new();
     set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
     set.put_uid(tags::SOP_INSTANCE_UID, &instance_uid(study, series, number));
-    set.put_text(tags::STUDY_DATE, VR::DA, format!("2024{:02}{:02}", study % 12 + 1, study % 28 + 1));
+    set.put_text(
+        tags::STUDY_DATE,
+        VR::DA,
+        format!("2024{:02}{:02}", study % 12 + 1, study % 28 + 1),
+    );
     set.put_text(tags::ACCESSION_NUMBER, VR::SH, format!("A{study}"));
-    set.put_text(tags::MODALITY, VR::CS, if series.is_multiple_of(2) { "CT" } else { "MR" });
+    set.put_text(
+        tags::MODALITY,
+        VR::CS,
+        if series.is_multiple_of(2) { "CT" } else { "MR" },
+    );
     set.put_text(tags::PATIENT_NAME, VR::PN, format!("Family{}^Given", study % 7));
     set.put_text(tags::PATIENT_ID, VR::LO, format!("P{}", study % 7));
     set.put_uid(tags::STUDY_INSTANCE_UID, &study_uid(study));
-    set.put_uid(tags::SERIES_INSTANCE_UID, &uid(format!("1.2.826.0.1.3680043.10.1.{study}.{series}")));
+    set.put_uid(
+        tags::SERIES_INSTANCE_UID,
+        &uid(format!("1.2.826.0.1.3680043.10.1.{study}.{series}")),
+    );
     set.put_text(tags::INSTANCE_NUMBER, VR::IS, number.to_string());
     set.put(crate::dataset::Element {
         tag: tags::PIXEL_DATA,
         vr: VR::OW,
-        value: crate::dataset::Value::Bytes(Bytes::from(vec![variant as u8; 500 + 2 * (number as usize % 50)])),
+        value: crate::dataset::Value::Bytes(Bytes::from(vec![
+            variant as u8;
+            500 + 2 * (number as usize % 50)
+        ])),
     });
     set
 }
 
 fn open(place: &dyn Place, duplicates: DuplicatePolicy) -> Pacs {
-    let options = Options { duplicates, ..Options::default() };
+    let options = Options {
+        duplicates,
+        ..Options::default()
+    };
     block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens")
 }
 
@@ -138,19 +157,32 @@ fn read(pacs: &Pacs, received: &Received) -> Vec<u8> {
 
 fn entries(archive: &dyn Archive) -> usize {
     let stored = |entry: &Result<Entry>| matches!(entry, Ok(Entry::Stored(..)));
-    block_on(archive.scan(Sequence(0)).filter(|entry| futures::future::ready(stored(entry))).count())
+    block_on(
+        archive
+            .scan(Sequence(0))
+            .filter(|entry| futures::future::ready(stored(entry)))
+            .count(),
+    )
 }
 
 /// What a query at each level answers, in a fixed order.
 fn answers(pacs: &Pacs) -> Vec<Vec<DataSet>> {
     let ask = |level| {
         let mut keys = DataSet::new();
-        for tag in [tags::PATIENT_ID, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID, tags::SOP_INSTANCE_UID] {
+        for tag in [
+            tags::PATIENT_ID,
+            tags::STUDY_INSTANCE_UID,
+            tags::SERIES_INSTANCE_UID,
+            tags::SOP_INSTANCE_UID,
+        ] {
             keys.put_text(tag, VR::LO, "");
         }
         keys.put_text(tags::MODALITIES_IN_STUDY, VR::CS, "");
         keys.put_text(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, "");
-        let options = QueryOptions { relational: true, ..QueryOptions::default() };
+        let options = QueryOptions {
+            relational: true,
+            ..QueryOptions::default()
+        };
         let query = Query::new(Model::PatientRoot, level, keys, options);
         let stream = pacs.find(&Source::default(), query).expect("is admitted");
         let mut found: Vec<DataSet> = block_on(stream.try_collect()).expect("is answered");
@@ -167,9 +199,14 @@ pub fn an_acknowledged_instance_is_found_and_read_back_byte_for_byte(place: &dyn
     let received = keep(&pacs, (announced.clone(), bytes.clone()));
     assert_eq!(received.outcome, StoreOutcome::New);
     assert_eq!(read(&pacs, &received), bytes);
-    let found = block_on(pacs.lookup(&announced.sop_instance)).expect("is looked up").expect("is found");
+    let found = block_on(pacs.lookup(&announced.sop_instance))
+        .expect("is looked up")
+        .expect("is found");
     assert_eq!(found, *received.record);
-    assert_eq!(answers(&pacs).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1]);
+    assert_eq!(
+        answers(&pacs).iter().map(Vec::len).collect::<Vec<_>>(),
+        [1, 1, 1, 1]
+    );
 }
 
 /// See its name.
@@ -184,7 +221,10 @@ pub fn nothing_of_an_instance_without_commit_is_found(place: &dyn Place) {
                 receipt.abort().await.expect("is aborted");
             }
         }
-        assert_eq!(pacs.lookup(&announced.sop_instance).await.expect("is looked up"), None);
+        assert_eq!(
+            pacs.lookup(&announced.sop_instance).await.expect("is looked up"),
+            None
+        );
         assert_eq!(pacs.totals().await.expect("totals").instances, 0);
     });
     assert_eq!(entries(&*place_archive(pacs, place)), 0);
@@ -234,14 +274,21 @@ pub fn different_bytes_are_an_error_when_the_policy_is_to_refuse(place: &dyn Pla
     keep(&pacs, instance(1, 1, 1, 0));
     let refused = block_on(store(&pacs, instance(1, 1, 1, 9))).expect_err("is refused");
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
-    assert_eq!(keep(&pacs, instance(1, 1, 1, 0)).outcome, StoreOutcome::AlreadyKept);
+    assert_eq!(
+        keep(&pacs, instance(1, 1, 1, 0)).outcome,
+        StoreOutcome::AlreadyKept
+    );
 }
 
 /// See its name.
 pub fn two_at_once_under_one_uid_are_one_instance(place: &dyn Place) {
     let pacs = open(place, DuplicatePolicy::default());
-    let outcomes = block_on(futures::future::join_all((0..8).map(|_| store(&pacs, instance(1, 1, 1, 0)))));
-    let new = outcomes.iter().filter(|outcome| outcome.as_ref().expect("is kept").outcome == StoreOutcome::New);
+    let outcomes = block_on(futures::future::join_all(
+        (0..8).map(|_| store(&pacs, instance(1, 1, 1, 0))),
+    ));
+    let new = outcomes
+        .iter()
+        .filter(|outcome| outcome.as_ref().expect("is kept").outcome == StoreOutcome::New);
     assert_eq!(new.count(), 1);
     assert_eq!(entries(&*place_archive(pacs, place)), 1);
 }
@@ -250,12 +297,24 @@ pub fn two_at_once_under_one_uid_are_one_instance(place: &dyn Place) {
 pub fn a_data_set_that_is_not_what_was_announced_is_a_mismatch(place: &dyn Place) {
     let pacs = open(place, DuplicatePolicy::default());
     let (announced, bytes) = instance(1, 1, 1, 0);
-    let other = Announced { sop_instance: instance_uid(1, 1, 2), ..announced.clone() };
+    let other = Announced {
+        sop_instance: instance_uid(1, 1, 2),
+        ..announced.clone()
+    };
     let error = block_on(store(&pacs, (other, bytes.clone()))).expect_err("is refused");
-    assert_eq!((error.kind(), error.tags()), (ErrorKind::Mismatch, &[tags::SOP_INSTANCE_UID][..]));
-    let other = Announced { sop_class: Uid::constant(uids::MR_IMAGE_STORAGE), ..announced };
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Mismatch, &[tags::SOP_INSTANCE_UID][..])
+    );
+    let other = Announced {
+        sop_class: Uid::constant(uids::MR_IMAGE_STORAGE),
+        ..announced
+    };
     let error = block_on(store(&pacs, (other, bytes))).expect_err("is refused");
-    assert_eq!((error.kind(), error.tags()), (ErrorKind::Mismatch, &[tags::SOP_CLASS_UID][..]));
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Mismatch, &[tags::SOP_CLASS_UID][..])
+    );
 }
 
 /// See its name.
@@ -264,7 +323,10 @@ pub fn an_instance_without_a_study_is_invalid_and_names_the_attribute(place: &dy
     let mut set = data_set(1, 1, 1, 0);
     set.remove(tags::STUDY_INSTANCE_UID);
     let error = block_on(store(&pacs, (instance(1, 1, 1, 0).0, explicit(&set)))).expect_err("is refused");
-    assert_eq!((error.kind(), error.tags()), (ErrorKind::Invalid, &[tags::STUDY_INSTANCE_UID][..]));
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Invalid, &[tags::STUDY_INSTANCE_UID][..])
+    );
 }
 
 /// See its name.
@@ -275,11 +337,16 @@ pub fn a_removed_instance_is_gone_also_after_reopening(place: &dyn Place) {
     keep(&pacs, instance(1, 1, 2, 0));
     assert!(block_on(pacs.remove(&instance_uid(1, 1, 1))).expect("is removed"));
     assert!(!block_on(pacs.remove(&instance_uid(1, 1, 1))).expect("is not there any more"));
-    let gone = block_on(pacs.read(&newer.record).next()).expect("answers").expect_err("is gone");
+    let gone = block_on(pacs.read(&newer.record).next())
+        .expect("answers")
+        .expect_err("is gone");
     assert_eq!(gone.kind(), ErrorKind::NotFound);
     drop(pacs);
     let pacs = open(place, DuplicatePolicy::Replace);
-    assert_eq!(block_on(pacs.lookup(&instance_uid(1, 1, 1))).expect("is looked up"), None);
+    assert_eq!(
+        block_on(pacs.lookup(&instance_uid(1, 1, 1))).expect("is looked up"),
+        None
+    );
     assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
 }
 
@@ -296,7 +363,11 @@ pub fn a_commit_goes_on_when_nobody_waits_for_it(place: &dyn Place) {
     pacs.close().expect("closes");
     drop(pacs);
     let pacs = open(place, DuplicatePolicy::default());
-    assert!(block_on(pacs.lookup(&instance_uid(1, 1, 1))).expect("is looked up").is_some());
+    assert!(
+        block_on(pacs.lookup(&instance_uid(1, 1, 1)))
+            .expect("is looked up")
+            .is_some()
+    );
 }
 
 fn fill(pacs: &Pacs) {
