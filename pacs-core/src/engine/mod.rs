@@ -3,6 +3,7 @@
 mod block_on;
 mod committer;
 mod digest;
+mod import;
 mod receipt;
 mod recovery;
 mod slots;

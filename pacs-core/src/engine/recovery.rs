@@ -1,15 +1,13 @@
 //! The archive is the truth: bringing an index up to it, making it anew, and checking both.
 
-use bytes::{Buf, Bytes};
 use dicom_dictionary_std::tags;
 use futures::StreamExt;
 
 use super::committer::Request;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Sequence, Stored};
-use crate::dataset::part10;
 use crate::dataset::scan::Scanner;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::index::{Change, Index, InstanceRecord, Scope};
 use crate::query::AttributeSet;
 use crate::uid::InstanceKey;
@@ -151,28 +149,8 @@ pub(super) async fn read_record(
     stored: Stored,
 ) -> Result<InstanceRecord> {
     let mut stream = archive.read(&stored.locator, 0..stored.length);
-    let mut head = Vec::new();
-    let meta = loop {
-        let chunk = stream.next().await.transpose()?;
-        head.extend_from_slice(chunk.as_deref().unwrap_or_default());
-        if let Some(meta) = part10::read_meta(&head, chunk.is_none())? {
-            break meta;
-        }
-        if chunk.is_none() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "engine.reindex",
-                "the stored stream ends within its header",
-            ));
-        }
-    };
+    let (meta, mut chunk) = super::import::read_meta(&mut stream).await?;
     let mut scanner = Scanner::new(&meta.transfer_syntax);
-    let mut chunk = Bytes::from(head);
-    chunk.advance(
-        usize::try_from(meta.data_set_offset)
-            .unwrap_or(usize::MAX)
-            .min(chunk.len()),
-    );
     loop {
         scanner.push(&chunk)?;
         if scanner.at_pixel_data().is_some() {

@@ -10,6 +10,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::archive::{Archive, Entry, Sequence};
 use crate::dataset::charset::CharacterSet;
+use crate::dataset::part10::{self, Meta};
 use crate::dataset::{DataSet, encode};
 use crate::engine::{Announced, DuplicatePolicy, Options, Pacs, Received, StoreOutcome};
 use crate::error::{ErrorKind, Result};
@@ -50,6 +51,8 @@ macro_rules! engine_conformance {
                 a_reindex_changes_no_answer,
                 a_closed_engine_refuses_and_what_it_kept_is_there_after_reopening,
                 every_kept_instance_passes_verification,
+                a_file_with_a_header_and_one_without_are_imported_alike,
+                a_dicomdir_is_refused_with_a_reason,
             );
         }
     };
@@ -186,7 +189,7 @@ fn answers(pacs: &Pacs) -> Vec<Vec<DataSet>> {
         let query = Query::new(Model::PatientRoot, level, keys, options);
         let stream = pacs.find(&Source::default(), query).expect("is admitted");
         let mut found: Vec<DataSet> = block_on(stream.try_collect()).expect("is answered");
-        found.sort_by_key(|set| explicit(set));
+        found.sort_by_key(explicit);
         found
     };
     Level::ALL.map(ask).into()
@@ -253,7 +256,10 @@ pub fn different_bytes_replace_and_the_old_version_stays_readable(place: &dyn Pl
     let first = keep(&pacs, instance(1, 1, 1, 0));
     let second = keep(&pacs, instance(1, 1, 1, 9));
     assert_eq!(second.outcome, StoreOutcome::Replaced);
-    assert_eq!(second.record.superseded, [first.record.locator.clone()]);
+    assert_eq!(
+        second.record.superseded,
+        std::slice::from_ref(&first.record.locator)
+    );
     assert_eq!(read(&pacs, &second), instance(1, 1, 1, 9).1);
     assert_eq!(read(&pacs, &first), instance(1, 1, 1, 0).1);
     assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
@@ -436,4 +442,44 @@ pub fn every_kept_instance_passes_verification(place: &dyn Place) {
     fill(&pacs);
     let verified = block_on(pacs.verify(|_| ())).expect("is verified");
     assert_eq!((verified.whole, verified.damaged.len()), (30, 0));
+}
+
+/// See its name.
+pub fn a_file_with_a_header_and_one_without_are_imported_alike(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    let stream = pieces(vec![bytes.slice(..100), bytes.slice(100..)]);
+    let bare = block_on(pacs.import(Source::default(), stream)).expect("is imported");
+    assert_eq!(bare.outcome, StoreOutcome::New);
+    assert_eq!(read(&pacs, &bare), bytes);
+    let file = part10::write_meta(&Meta {
+        sop_class: announced.sop_class,
+        sop_instance: announced.sop_instance,
+        transfer_syntax: announced.transfer_syntax,
+        source: None,
+        sending: None,
+        receiving: None,
+    });
+    let again = block_on(pacs.import(Source::default(), pieces(vec![file, bytes]))).expect("is imported");
+    assert_eq!(again.outcome, StoreOutcome::AlreadyKept);
+}
+
+/// See its name.
+pub fn a_dicomdir_is_refused_with_a_reason(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let file = part10::write_meta(&Meta {
+        sop_class: part10::MEDIA_STORAGE_DIRECTORY,
+        sop_instance: instance_uid(1, 1, 1),
+        transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        source: None,
+        sending: None,
+        receiving: None,
+    });
+    let refused = block_on(pacs.import(Source::default(), pieces(vec![file]))).expect_err("is refused");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(refused.context().contains("DICOMDIR"));
+}
+
+fn pieces(pieces: Vec<Bytes>) -> impl futures::Stream<Item = Result<Bytes>> + Unpin {
+    futures::stream::iter(pieces.into_iter().map(Ok))
 }
