@@ -1,1 +1,5 @@
 //! Backends.
+
+pub mod redb;
+
+pub use redb::{RedbIndex, RedbIndexOptions};

@@ -1,0 +1,255 @@
+//! [`RedbIndex`]: the index in one file, on the embedded database redb.
+//!
+//! Where things are: `tables` says what tables there are and how keys are made, `codec` and `record`
+//! how records become bytes, `keys` the secondary entries and `entries` how they are walked, `writer` applies batches, `plan` chooses how
+//! a query finds candidates, `walk` reads records along that way, `stream` does so a page at a time.
+//!
+//! # Durability
+//! A batch is one transaction that is atomic and visible but not synchronised; [`flush`](Index::flush)
+//! makes all of them durable with one more. After a crash the index is what it was at some flush, or
+//! later, with the low water of that moment; what is missing is applied again from the archive. Each
+//! flush records which pages of the file are free, so that opening after a crash doesn't walk the file.
+
+mod codec;
+mod entries;
+mod error;
+mod keys;
+mod plan;
+mod record;
+mod stream;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod writer;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::redb::{Database, Durability, ReadableDatabase, StorageBackend};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use pacs_core::archive::Sequence;
+use pacs_core::dataset::DataSet;
+use pacs_core::error::{Error, ErrorKind, Result};
+use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
+use pacs_core::query::Query;
+use pacs_core::uid::Uid;
+
+use record::State;
+use tables::{META_STATE, ReadTables, WriteTables};
+use writer::Writer;
+
+/// How a [`RedbIndex`] uses the machine.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RedbIndexOptions {
+    /// Memory for pages of the file, in bytes; up to half of it holds pages that are not written yet.
+    /// Pages that don't fit are read through the system's own cache.
+    pub cache_max_bytes: usize,
+}
+
+impl Default for RedbIndexOptions {
+    fn default() -> Self {
+        Self {
+            cache_max_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// An [`Index`] in one file.
+///
+/// One process may have the file open. Dropping it makes what was applied durable.
+pub struct RedbIndex {
+    shared: Arc<Shared>,
+}
+
+/// What streams need too. They hold it weakly, so that a forgotten stream keeps no file open.
+struct Shared {
+    writing: Mutex<Writing>,
+    database: Database,
+}
+
+struct Writing {
+    /// Absent after a batch that failed, until it is read again.
+    writer: Option<Writer>,
+    /// Something was applied since the last flush.
+    unflushed: bool,
+}
+
+impl fmt::Debug for RedbIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbIndex").finish_non_exhaustive()
+    }
+}
+
+impl RedbIndex {
+    /// Opens the index in the file at `path`, which is made when it is missing.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when another process has it open, `Unsupported` when the file is something else
+    /// or of another version, `Corrupt` when it is damaged: an index can be made again from the archive.
+    pub fn open(path: impl AsRef<Path>, options: RedbIndexOptions) -> Result<Self> {
+        let path = path.as_ref();
+        Self::open_with(|| builder(options).create(path))
+    }
+
+    /// Opens the index on a storage of the caller's: a file with faults, memory, a raw device.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn with_backend(backend: impl StorageBackend, options: RedbIndexOptions) -> Result<Self> {
+        Self::open_with(|| builder(options).create_with_backend(backend))
+    }
+
+    fn open_with(open: impl FnOnce() -> Result<Database, ::redb::DatabaseError>) -> Result<Self> {
+        let database = contained("index.open", || open().map_err(error::database))?;
+        let transaction = database.begin_write().map_err(error::transaction)?;
+        tables::prepare(&transaction)?;
+        transaction.commit().map_err(error::commit)?;
+        let shared = Shared {
+            database,
+            writing: Mutex::new(Writing {
+                writer: None,
+                unflushed: false,
+            }),
+        };
+        let index = Self {
+            shared: Arc::new(shared),
+        };
+        let state = index.shared.state()?;
+        index.shared.writing().writer = Some(Writer::new(state));
+        Ok(index)
+    }
+}
+
+fn builder(options: RedbIndexOptions) -> ::redb::Builder {
+    let mut builder = ::redb::Builder::new();
+    builder.set_cache_size(options.cache_max_bytes);
+    builder
+}
+
+/// Runs `work`; redb panics on some damaged files, and that is an error like others.
+fn contained<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            operation,
+            "the index is damaged: rebuild it from the archive",
+        ))
+    })
+}
+
+impl Shared {
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        // After a panic in a batch the writer is absent, which is all that could be wrong.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> Result<ReadTables> {
+        let transaction = self.database.begin_read().map_err(error::transaction)?;
+        ReadTables::open(&transaction)
+    }
+
+    fn state(&self) -> Result<State> {
+        let tables = self.read()?;
+        match tables.meta.get(META_STATE).map_err(error::storage)? {
+            Some(state) => State::decode(state.value()),
+            None => Ok(State::default()),
+        }
+    }
+
+    /// One transaction, not synchronised.
+    fn change(&self, work: impl FnOnce(&mut Writer, &mut WriteTables<'_>) -> Result<()>) -> Result<()> {
+        let mut writing = self.writing();
+        let mut writer = match writing.writer.take() {
+            Some(writer) => writer,
+            None => Writer::new(self.state()?),
+        };
+        let mut transaction = self.database.begin_write().map_err(error::transaction)?;
+        transaction
+            .set_durability(Durability::None)
+            .map_err(error::durability)?;
+        let mut tables = WriteTables::open(&transaction)?;
+        // On an error the transaction is dropped and so undone, and the writer with it.
+        work(&mut writer, &mut tables)?;
+        drop(tables);
+        transaction.commit().map_err(error::commit)?;
+        writing.writer = Some(writer);
+        writing.unflushed = true;
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<Sequence> {
+        let mut writing = self.writing();
+        let state = self.state()?;
+        if writing.unflushed {
+            let mut transaction = self.database.begin_write().map_err(error::transaction)?;
+            transaction
+                .set_durability(Durability::Immediate)
+                .map_err(error::durability)?;
+            transaction.set_quick_repair(true);
+            transaction.commit().map_err(error::commit)?;
+            writing.unflushed = false;
+        }
+        Ok(state.low_water)
+    }
+
+    fn clear(&self) -> Result<()> {
+        let mut writing = self.writing();
+        writing.writer = None;
+        let mut transaction = self.database.begin_write().map_err(error::transaction)?;
+        transaction.set_quick_repair(true);
+        tables::delete_all(&transaction)?;
+        tables::prepare(&transaction)?;
+        transaction.commit().map_err(error::commit)?;
+        writing.unflushed = false;
+        Ok(())
+    }
+}
+
+impl Index for RedbIndex {
+    fn capability(&self) -> IndexCapability {
+        IndexCapability { durable: true }
+    }
+
+    fn apply(&self, changes: Vec<Change>, low_water: Sequence) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            contained("index.apply", || {
+                self.shared
+                    .change(|writer, tables| writer.apply(tables, changes, low_water))
+            })
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<Sequence>> {
+        Box::pin(async move { contained("index.flush", || self.shared.flush()) })
+    }
+
+    fn low_water(&self) -> BoxFuture<'_, Result<Sequence>> {
+        Box::pin(async move { contained("index.low_water", || Ok(self.shared.state()?.low_water)) })
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { contained("index.clear", || self.shared.clear()) })
+    }
+
+    fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
+        let instance = *instance;
+        Box::pin(async move { contained("index.lookup", || walk::lookup(&self.shared.read()?, &instance)) })
+    }
+
+    fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
+        Box::pin(stream::Paged::new(&self.shared, walk::Instances::new(scope)))
+    }
+
+    fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {
+        Box::pin(stream::Paged::new(&self.shared, walk::Answers::new(query)))
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals>> {
+        Box::pin(async move { contained("index.totals", || Ok(self.shared.state()?.totals)) })
+    }
+}

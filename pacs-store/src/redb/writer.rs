@@ -1,0 +1,622 @@
+//! Applying changes: one write transaction a batch.
+//!
+//! The records of the last studies, series and patients stay decoded between batches, so that an
+//! instance of a study that grows costs its own record, one look at the table of UIDs, and once a batch
+//! the counts of what is above it.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use ::redb::ReadableTable;
+use dicom_dictionary_std::tags;
+use pacs_core::archive::Sequence;
+use pacs_core::dataset::{DataSet, Element};
+use pacs_core::error::{Error, ErrorKind, Result};
+use pacs_core::index::{Change, InstanceRecord};
+use pacs_core::uid::Uid;
+
+use super::codec::uid_key;
+use super::error::storage;
+use super::keys::{patient_entries, patient_key, study_entries};
+use super::record::{Counts, Instance, Patient, Series, State, Study, encode_instance};
+use super::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
+
+/// Decoded records that are kept between batches, of each level. A record is some 2 KiB.
+const KEPT_RECORDS_MAX: usize = 256;
+
+/// A record that is kept, with its place in time.
+struct Kept<T> {
+    value: T,
+    used: u64,
+}
+
+/// Decoded records by key.
+struct Cache<K, T> {
+    map: HashMap<K, Kept<T>>,
+    clock: u64,
+}
+
+impl<K: Hash + Eq + Clone, T> Cache<K, T> {
+    fn new() -> Self {
+        Self {
+            map: HashMap::new(),
+            clock: 0,
+        }
+    }
+
+    fn get(&mut self, key: &K) -> Option<&mut T> {
+        self.clock += 1;
+        let kept = self.map.get_mut(key)?;
+        kept.used = self.clock;
+        Some(&mut kept.value)
+    }
+
+    fn put(&mut self, key: K, value: T) -> &mut T {
+        self.clock += 1;
+        let used = self.clock;
+        let kept = Kept { value, used };
+        &mut self.map.entry(key).insert_entry(kept).into_mut().value
+    }
+
+    fn remove(&mut self, key: &K) -> Option<T> {
+        self.map.remove(key).map(|kept| kept.value)
+    }
+
+    fn values(&mut self) -> impl Iterator<Item = (&K, &mut T)> {
+        self.map.iter_mut().map(|(key, kept)| (key, &mut kept.value))
+    }
+
+    /// Forgets the half that was used longest ago when there are too many.
+    fn trim(&mut self) {
+        if self.map.len() > KEPT_RECORDS_MAX {
+            let mut times: Vec<u64> = self.map.values().map(|kept| kept.used).collect();
+            let (_, &mut oldest, _) = times.select_nth_unstable(self.map.len() - KEPT_RECORDS_MAX / 2);
+            self.map.retain(|_, kept| kept.used >= oldest);
+        }
+    }
+}
+
+struct StudyEntry {
+    study: Study,
+    /// [`Study::encode_attributes`].
+    attributes: Vec<u8>,
+    dirty: bool,
+    /// The secondary entries that stand in the table, once they may have to change.
+    entries: Option<Vec<Vec<u8>>>,
+}
+
+impl StudyEntry {
+    /// To be called before attributes or modalities change.
+    fn entries_change(&mut self, number: u32) {
+        if self.entries.is_none() {
+            self.entries = Some(study_entries(&self.study, number));
+        }
+        self.dirty = true;
+    }
+}
+
+struct SeriesEntry {
+    series: Series,
+    /// [`Series::encode_attributes`].
+    attributes: Vec<u8>,
+    dirty: bool,
+}
+
+struct PatientEntry {
+    patient: Patient,
+    dirty: bool,
+    /// As in [`StudyEntry`].
+    entries: Option<Vec<Vec<u8>>>,
+}
+
+/// What stays between batches. After a batch that failed it must be made anew.
+pub(super) struct Writer {
+    pub(super) state: State,
+    patients: Cache<Vec<u8>, PatientEntry>,
+    studies: Cache<u32, StudyEntry>,
+    series: Cache<(u32, u32), SeriesEntry>,
+    study_numbers: Cache<Uid, u32>,
+    series_numbers: Cache<(u32, Uid), u32>,
+}
+
+impl Writer {
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            state,
+            patients: Cache::new(),
+            studies: Cache::new(),
+            series: Cache::new(),
+            study_numbers: Cache::new(),
+            series_numbers: Cache::new(),
+        }
+    }
+
+    /// Applies a batch to the tables of a transaction that the caller commits.
+    pub(super) fn apply(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        changes: Vec<Change>,
+        low_water: Sequence,
+    ) -> Result<()> {
+        for change in changes {
+            match change {
+                Change::Store(record) => self.store(tables, &record)?,
+                Change::Remove(instance) => {
+                    let uid_key = uid_key(&instance);
+                    if let Some(place) = place_of(tables, &uid_key)? {
+                        self.forget(tables, place, &uid_key)?;
+                    }
+                }
+            }
+        }
+        self.write_back(tables)?;
+        self.state.low_water = low_water;
+        tables
+            .meta
+            .insert(META_STATE, self.state.encode().as_slice())
+            .map_err(storage)?;
+        self.patients.trim();
+        self.studies.trim();
+        self.series.trim();
+        self.study_numbers.trim();
+        self.series_numbers.trim();
+        Ok(())
+    }
+
+    fn store(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord) -> Result<()> {
+        let uid_key = uid_key(&record.key.instance);
+        let (bytes, large) = encode_instance(record);
+        if let Some(place) = place_of(tables, &uid_key)? {
+            if self.is_same(tables, place, record, &bytes, large.as_deref())? {
+                // Applied before; only what it fills above it may be missing still.
+                return self.fill(tables, place.study, place.series, record);
+            }
+            self.forget(tables, place, &uid_key)?;
+        }
+
+        let study_number = self.study(tables, record)?;
+        let series_number = self.series(tables, study_number, record)?;
+        self.fill(tables, study_number, series_number, record)?;
+
+        let study = present(self.studies.get(&study_number))?;
+        study.dirty = true;
+        study.study.instances += 1;
+        study.study.bytes = study.study.bytes.saturating_add(record.length);
+        study.study.sop_classes.add(record.sop_class);
+        let patient = present(self.patients.get(&study.study.patient_key))?;
+        patient.dirty = true;
+        patient.patient.instances += 1;
+        let series = present(self.series.get(&(study_number, series_number)))?;
+        series.dirty = true;
+        series.series.instances += 1;
+        let place = Place {
+            study: study_number,
+            series: series_number,
+            instance: series.series.next_instance,
+        };
+        series.series.next_instance = next(place.instance)?;
+        self.state.totals.instances += 1;
+        self.state.totals.bytes = self.state.totals.bytes.saturating_add(record.length);
+
+        let key = place.key();
+        tables
+            .instance_uids
+            .insert(uid_key.as_slice(), key)
+            .map_err(storage)?;
+        tables.instances.insert(key, bytes.as_slice()).map_err(storage)?;
+        if let Some(large) = large {
+            tables.large.insert(key, large.as_slice()).map_err(storage)?;
+        }
+        Ok(())
+    }
+
+    /// Whether exactly this record stands there.
+    fn is_same(
+        &mut self,
+        tables: &WriteTables<'_>,
+        place: Place,
+        record: &InstanceRecord,
+        bytes: &[u8],
+        large: Option<&[u8]>,
+    ) -> Result<bool> {
+        // The bytes first: they hold the UID as what differs from the series', and the sequence.
+        let known = tables.instances.get(place.key()).map_err(storage)?;
+        if known.is_none_or(|known| known.value() != bytes) {
+            return Ok(false);
+        }
+        self.load(tables, place.study, place.series)?;
+        let study = present(self.studies.get(&place.study))?.study.uid;
+        let series = present(self.series.get(&(place.study, place.series)))?.series.uid;
+        if study != record.key.study || series != record.key.series {
+            return Ok(false);
+        }
+        let known = tables.large.get(place.key()).map_err(storage)?;
+        Ok(known.as_ref().map(|known| known.value()) == large)
+    }
+
+    /// Brings a series that is known into the cache, with its study and patient.
+    fn load(&mut self, tables: &WriteTables<'_>, study: u32, series: u32) -> Result<()> {
+        self.load_study(tables, study)?;
+        if self.series.get(&(study, series)).is_some() {
+            return Ok(());
+        }
+        let study_uid = present(self.studies.get(&study))?.study.uid;
+        let record = tables.series.get(series_key(study, series)).map_err(storage)?;
+        let value = Series::decode(present(record)?.value(), &study_uid)?;
+        let entry = SeriesEntry {
+            attributes: value.encode_attributes(&study_uid),
+            series: value,
+            dirty: false,
+        };
+        self.series.put((study, series), entry);
+        Ok(())
+    }
+
+    /// Brings a study that is known into the cache, with its patient.
+    fn load_study(&mut self, tables: &WriteTables<'_>, number: u32) -> Result<()> {
+        if self.studies.get(&number).is_none() {
+            let record = tables.studies.get(number).map_err(storage)?;
+            let study = Study::decode(present(record)?.value())?;
+            let entry = StudyEntry {
+                attributes: study.encode_attributes(),
+                study,
+                dirty: false,
+                entries: None,
+            };
+            self.studies.put(number, entry);
+        }
+        let key = &present(self.studies.get(&number))?.study.patient_key;
+        if self.patients.get(key).is_none() {
+            let record = tables.patients.get(key.as_slice()).map_err(storage)?;
+            let entry = PatientEntry {
+                patient: Patient::decode(present(record)?.value())?,
+                dirty: false,
+                entries: None,
+            };
+            self.patients.put(key.clone(), entry);
+        }
+        Ok(())
+    }
+
+    /// The patient with this key, made when it isn't known, with one study more.
+    fn patient_gets_study(&mut self, tables: &WriteTables<'_>, key: &[u8]) -> Result<&mut PatientEntry> {
+        let key = key.to_vec();
+        if self.patients.get(&key).is_none() {
+            let record = tables.patients.get(key.as_slice()).map_err(storage)?;
+            let known = record.map(|record| Patient::decode(record.value())).transpose()?;
+            if known.is_none() {
+                self.state.totals.patients += 1;
+            }
+            let entry = PatientEntry {
+                entries: known.is_none().then(Vec::new),
+                patient: known.unwrap_or_default(),
+                dirty: false,
+            };
+            self.patients.put(key.clone(), entry);
+        }
+        let entry = present(self.patients.get(&key))?;
+        entry.dirty = true;
+        entry.patient.studies += 1;
+        Ok(entry)
+    }
+
+    /// The patient with this key loses a study with so many series and instances; the last study takes
+    /// the patient with it.
+    fn patient_loses_study(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        key: &Vec<u8>,
+        series: u64,
+        instances: u64,
+    ) -> Result<()> {
+        let entry = present(self.patients.get(key))?;
+        entry.dirty = true;
+        entry.patient.studies = entry.patient.studies.saturating_sub(1);
+        entry.patient.series = entry.patient.series.saturating_sub(series);
+        entry.patient.instances = entry.patient.instances.saturating_sub(instances);
+        if entry.patient.studies > 0 {
+            return Ok(());
+        }
+        let known = entry.entries.take();
+        let known = known.unwrap_or_else(|| patient_entries(&entry.patient, key));
+        self.patients.remove(key);
+        self.state.totals.patients = self.state.totals.patients.saturating_sub(1);
+        tables.patients.remove(key.as_slice()).map_err(storage)?;
+        change_entries(tables, &known, &[])
+    }
+
+    /// Number of the record's study, which is made when it isn't known.
+    fn study(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord) -> Result<u32> {
+        let uid = record.key.study;
+        let known = match self.study_numbers.get(&uid) {
+            Some(&mut number) => Some(number),
+            None => {
+                let found = tables.study_uids.get(uid_key(&uid).as_slice()).map_err(storage)?;
+                found.map(|number| number.value())
+            }
+        };
+        if let Some(number) = known {
+            self.study_numbers.put(uid, number);
+            self.load_study(tables, number)?;
+            return Ok(number);
+        }
+        let number = self.state.next_study;
+        self.state.next_study = next(number)?;
+        let patient = &record.attributes.patient;
+        let study = Study {
+            uid,
+            patient_key: patient_key(patient.string(tags::PATIENT_ID).unwrap_or_default()),
+            series: 0,
+            instances: 0,
+            bytes: 0,
+            next_series: 0,
+            modalities: Counts::default(),
+            sop_classes: Counts::default(),
+            patient: patient.clone(),
+            study: record.attributes.study.clone(),
+        };
+        self.patient_gets_study(tables, &study.patient_key)?;
+        let entry = StudyEntry {
+            attributes: study.encode_attributes(),
+            study,
+            dirty: true,
+            entries: Some(Vec::new()),
+        };
+        self.studies.put(number, entry);
+        self.study_numbers.put(uid, number);
+        self.state.totals.studies += 1;
+        tables
+            .study_uids
+            .insert(uid_key(&uid).as_slice(), number)
+            .map_err(storage)?;
+        Ok(number)
+    }
+
+    /// Number of the record's series in a study in the cache; it is made when it isn't known.
+    fn series(&mut self, tables: &mut WriteTables<'_>, study: u32, record: &InstanceRecord) -> Result<u32> {
+        let uid = record.key.series;
+        if let Some(&mut number) = self.series_numbers.get(&(study, uid)) {
+            self.load(tables, study, number)?;
+            return Ok(number);
+        }
+        let key = series_uid_key(&uid_key(&uid), study);
+        let found = tables.series_uids.get(key.as_slice()).map_err(storage)?;
+        let known = found.map(|number| number.value());
+        if let Some(number) = known {
+            self.series_numbers.put((study, uid), number);
+            self.load(tables, study, number)?;
+            return Ok(number);
+        }
+        let above = present(self.studies.get(&study))?;
+        let number = above.study.next_series;
+        above.study.next_series = next(number)?;
+        above.study.series += 1;
+        let series = Series {
+            uid,
+            instances: 0,
+            next_instance: 0,
+            attributes: record.attributes.series.clone(),
+        };
+        above.entries_change(study);
+        for modality in series.modalities() {
+            above.study.modalities.add(modality);
+        }
+        present(self.patients.get(&above.study.patient_key))?
+            .patient
+            .series += 1;
+        let entry = SeriesEntry {
+            attributes: series.encode_attributes(&above.study.uid),
+            series,
+            dirty: true,
+        };
+        self.series.put((study, number), entry);
+        self.series_numbers.put((study, uid), number);
+        self.state.totals.series += 1;
+        tables
+            .series_uids
+            .insert(key.as_slice(), number)
+            .map_err(storage)?;
+        Ok(number)
+    }
+
+    /// Gives patient, study and series, which are in the cache, what they have no value of yet.
+    fn fill(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        study_number: u32,
+        series_number: u32,
+        record: &InstanceRecord,
+    ) -> Result<()> {
+        let new = &record.attributes;
+        let study = present(self.studies.get(&study_number))?;
+        if lacks(&study.study.patient, &new.patient) || lacks(&study.study.study, &new.study) {
+            study.entries_change(study_number);
+            study.study.patient.fill_from(&new.patient);
+            study.study.study.fill_from(&new.study);
+            let id = study.study.patient.string(tags::PATIENT_ID).unwrap_or_default();
+            let key = patient_key(id);
+            let (series, instances) = (study.study.series, study.study.instances);
+            let before = std::mem::replace(&mut study.study.patient_key, key.clone());
+            study.attributes = study.study.encode_attributes();
+            if key != before {
+                // It had no Patient ID, and now it has one: another patient's study.
+                self.patient_loses_study(tables, &before, series, instances)?;
+                let patient = self.patient_gets_study(tables, &key)?;
+                patient.patient.series += series;
+                patient.patient.instances += instances;
+            }
+        }
+
+        let study = present(self.studies.get(&study_number))?;
+        let key = &study.study.patient_key;
+        let patient = present(self.patients.get(key))?;
+        if lacks(&patient.patient.attributes, &new.patient) {
+            if patient.entries.is_none() {
+                patient.entries = Some(patient_entries(&patient.patient, key));
+            }
+            patient.patient.attributes.fill_from(&new.patient);
+            patient.dirty = true;
+        }
+
+        let series = present(self.series.get(&(study_number, series_number)))?;
+        if lacks(&series.series.attributes, &new.series) {
+            let before = series.series.modalities();
+            series.series.attributes.fill_from(&new.series);
+            series.attributes = series.series.encode_attributes(&study.study.uid);
+            series.dirty = true;
+            if before.is_empty() {
+                study.entries_change(study_number);
+                for modality in series.series.modalities() {
+                    study.study.modalities.add(modality);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets an instance, and what has no instance left above it.
+    fn forget(&mut self, tables: &mut WriteTables<'_>, place: Place, uid_key: &[u8]) -> Result<()> {
+        self.load(tables, place.study, place.series)?;
+        let above = (place.study, place.series);
+        let series = present(self.series.get(&above))?;
+        let removed = tables.instances.remove(place.key()).map_err(storage)?;
+        let instance = Instance::decode(present(removed)?.value(), &series.series.uid)?;
+        let length = instance.length()?;
+        if instance.is_large() {
+            tables.large.remove(place.key()).map_err(storage)?;
+        }
+        tables.instance_uids.remove(uid_key).map_err(storage)?;
+        self.state.totals.instances = self.state.totals.instances.saturating_sub(1);
+        self.state.totals.bytes = self.state.totals.bytes.saturating_sub(length);
+
+        series.dirty = true;
+        series.series.instances = series.series.instances.saturating_sub(1);
+        let study = present(self.studies.get(&place.study))?;
+        study.dirty = true;
+        study.study.instances = study.study.instances.saturating_sub(1);
+        study.study.bytes = study.study.bytes.saturating_sub(length);
+        study.study.sop_classes.subtract(&instance.sop_class);
+        let patient = present(self.patients.get(&study.study.patient_key))?;
+        patient.dirty = true;
+        patient.patient.instances = patient.patient.instances.saturating_sub(1);
+        if series.series.instances > 0 {
+            return Ok(());
+        }
+
+        patient.patient.series = patient.patient.series.saturating_sub(1);
+        study.entries_change(place.study);
+        study.study.series = study.study.series.saturating_sub(1);
+        for modality in series.series.modalities() {
+            study.study.modalities.subtract(&modality);
+        }
+        let series_uid = series.series.uid;
+        self.series.remove(&above);
+        self.series_numbers.remove(&(place.study, series_uid));
+        self.state.totals.series = self.state.totals.series.saturating_sub(1);
+        let key = series_uid_key(&super::codec::uid_key(&series_uid), place.study);
+        tables.series_uids.remove(key.as_slice()).map_err(storage)?;
+        tables
+            .series
+            .remove(series_key(place.study, place.series))
+            .map_err(storage)?;
+        if study.study.series > 0 {
+            return Ok(());
+        }
+
+        let study = present(self.studies.remove(&place.study))?;
+        self.study_numbers.remove(&study.study.uid);
+        self.state.totals.studies = self.state.totals.studies.saturating_sub(1);
+        let key = super::codec::uid_key(&study.study.uid);
+        tables.study_uids.remove(key.as_slice()).map_err(storage)?;
+        tables.studies.remove(place.study).map_err(storage)?;
+        change_entries(tables, &study.entries.unwrap_or_default(), &[])?;
+        self.patient_loses_study(tables, &study.study.patient_key, 0, 0)
+    }
+
+    /// Writes what changed above the instances.
+    fn write_back(&mut self, tables: &mut WriteTables<'_>) -> Result<()> {
+        for (key, entry) in self.patients.values().filter(|(_, entry)| entry.dirty) {
+            entry.dirty = false;
+            if let Some(known) = entry.entries.take() {
+                change_entries(tables, &known, &patient_entries(&entry.patient, key))?;
+            }
+            let record = entry.patient.encode();
+            tables
+                .patients
+                .insert(key.as_slice(), record.as_slice())
+                .map_err(storage)?;
+        }
+        for (&number, entry) in self.studies.values().filter(|(_, entry)| entry.dirty) {
+            entry.dirty = false;
+            if let Some(known) = entry.entries.take() {
+                change_entries(tables, &known, &study_entries(&entry.study, number))?;
+            }
+            let record = entry.study.encode(&entry.attributes);
+            tables
+                .studies
+                .insert(number, record.as_slice())
+                .map_err(storage)?;
+        }
+        for (&(study, series), entry) in self.series.values().filter(|(_, entry)| entry.dirty) {
+            entry.dirty = false;
+            let record = entry.series.encode(&entry.attributes);
+            tables
+                .series
+                .insert(series_key(study, series), record.as_slice())
+                .map_err(storage)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the instance stands.
+fn place_of(tables: &WriteTables<'_>, uid_key: &[u8]) -> Result<Option<Place>> {
+    let place = tables.instance_uids.get(uid_key).map_err(storage)?;
+    Ok(place.map(|place| Place::of_key(place.value())))
+}
+
+/// Replaces the secondary entries `known` by `wanted`; both are in ascending order.
+fn change_entries(tables: &mut WriteTables<'_>, known: &[Vec<u8>], wanted: &[Vec<u8>]) -> Result<()> {
+    for entry in known.iter().filter(|entry| wanted.binary_search(entry).is_err()) {
+        tables.keys.remove(entry.as_slice()).map_err(storage)?;
+    }
+    for entry in wanted.iter().filter(|entry| known.binary_search(entry).is_err()) {
+        tables.keys.insert(entry.as_slice(), ()).map_err(storage)?;
+    }
+    Ok(())
+}
+
+/// Whether [`DataSet::fill_from`] would bring something new.
+fn lacks(have: &DataSet, more: &DataSet) -> bool {
+    // Nearly always both hold the same tags: they are walked side by side.
+    let mut have = have.iter().peekable();
+    more.iter().any(|element: &Element| {
+        while have.next_if(|known| known.tag < element.tag).is_some() {}
+        match have.peek() {
+            Some(known) if known.tag == element.tag => known.is_empty() && !element.is_empty(),
+            _ => true,
+        }
+    })
+}
+
+/// The number after `number`.
+fn next(number: u32) -> Result<u32> {
+    number.checked_add(1).ok_or_else(|| {
+        Error::new(
+            ErrorKind::OutOfResources,
+            "index.apply",
+            "the index has no number left: rebuild it from the archive",
+        )
+    })
+}
+
+/// What one table says stands in another.
+fn present<T>(record: Option<T>) -> Result<T> {
+    record.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Corrupt,
+            "index.apply",
+            "the index contradicts itself: rebuild it from the archive",
+        )
+    })
+}
