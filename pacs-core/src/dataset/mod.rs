@@ -6,6 +6,7 @@
 //! - [`charset`]: Specific Character Set, to and from UTF-8.
 //! - [`FrameTable`]: where the frames of encapsulated pixel data lie.
 //! - [`encode`]: writes a [`DataSet`] in a transfer syntax.
+//! - [`recode`]: writes a data set of any size in another transfer syntax as it passes by.
 //! - [`compact`]: writes a [`DataSet`] for ourselves, fast to read back.
 
 pub mod charset;
@@ -15,6 +16,7 @@ mod frames;
 mod model;
 mod normal;
 pub mod part10;
+pub mod recode;
 pub mod scan;
 mod syntax;
 
