@@ -39,3 +39,7 @@ pub const INDEXED_VALUE_LENGTH_MAX_BYTES: usize = 16 * 1024;
 
 /// Items of one sequence that an index keeps, so that a record stays small.
 pub const INDEXED_ITEMS_MAX: usize = 100;
+
+/// Instances on their way in at once. With what a writer may buffer this bounds the memory of
+/// receiving; whoever comes then waits and feels it as backpressure.
+pub const RECEIPTS_MAX: usize = 128;

@@ -1,0 +1,443 @@
+//! The engine's own thread: every commit and removal goes through it.
+//!
+//! One thread, because then a commit that has begun ends, whatever becomes of the association that
+//! asked for it; two instances under one SOP Instance UID come one after the other; what finishes
+//! together is applied to the index as one batch; and the low water, up to which everything of the
+//! archive is in the index, is known without a lock.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::channel::{mpsc, oneshot};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+
+use super::block_on::block_on;
+use super::digest::{Digest, digest_of};
+use super::{DuplicatePolicy, StoreOutcome};
+use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::{Event, Observer, Source};
+use crate::index::{Change, Index, InstanceRecord};
+use crate::uid::{InstanceKey, Uid};
+
+/// An instance whose bytes are all written and that waits for its commit.
+pub(super) struct CommitRequest {
+    pub(super) writer: Box<dyn ArchiveWriter>,
+    /// What is known before the archive says where and when; those fields are filled in here.
+    pub(super) record: Box<InstanceRecord>,
+    pub(super) digest: Digest,
+    pub(super) source: Source,
+    pub(super) reply: oneshot::Sender<Result<Committed>>,
+}
+
+/// What became of a commit.
+pub(super) struct Committed {
+    pub(super) outcome: StoreOutcome,
+    pub(super) record: Arc<InstanceRecord>,
+}
+
+pub(super) enum Request {
+    Commit(CommitRequest),
+    /// Removes the instance with this UID in all its versions; answers whether there was one.
+    Remove(Uid, oneshot::Sender<Result<bool>>),
+    /// Replaces the records of instances that are unchanged in the archive, as a re-index does.
+    Reindex(Box<InstanceRecord>, oneshot::Sender<Result<bool>>),
+}
+
+impl Request {
+    fn instance(&self) -> Uid {
+        match self {
+            Request::Commit(commit) => commit.record.key.instance,
+            Request::Remove(instance, _) => *instance,
+            Request::Reindex(record, _) => record.key.instance,
+        }
+    }
+}
+
+pub(super) struct Committer {
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) index: Arc<dyn Index>,
+    pub(super) duplicates: DuplicatePolicy,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
+    /// Everything of the archive up to here was in the index when the engine opened.
+    pub(super) low_water: Sequence,
+}
+
+/// A finished archive operation, not yet in the index.
+struct Finished {
+    instance: Uid,
+    ticket: Ticket,
+    step: Step,
+}
+
+enum Step {
+    Stored {
+        record: Box<InstanceRecord>,
+        outcome: StoreOutcome,
+        source: Source,
+        reply: oneshot::Sender<Result<Committed>>,
+    },
+    /// Nothing to apply: the answer stands already.
+    Unchanged(Box<dyn FnOnce() + Send>),
+    Removed {
+        key: InstanceKey,
+        sequence: Sequence,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+    Reindexed {
+        record: Box<InstanceRecord>,
+        reply: oneshot::Sender<Result<bool>>,
+    },
+}
+
+/// The greatest sequence applied when an operation began, and a number that tells operations apart.
+/// Whatever the archive takes in for the operation comes after that sequence.
+type Ticket = (Sequence, u64);
+
+/// What the thread keeps between events.
+struct State {
+    committer: Arc<Committer>,
+    running: FuturesUnordered<BoxFuture<'static, Finished>>,
+    /// UIDs with an operation under way, and who waits behind it.
+    busy: HashMap<Uid, VecDeque<Request>>,
+    tickets: BTreeSet<Ticket>,
+    next_ticket: u64,
+    applied: Sequence,
+    low_water: Sequence,
+    /// An index refused a batch: the low water stays, so that the next opening repeats it.
+    behind: bool,
+}
+
+impl Committer {
+    /// Serves requests until every sender is gone and the last one is answered.
+    pub(super) fn run(self, mut requests: mpsc::Receiver<Request>) {
+        let mut state = State {
+            low_water: self.low_water,
+            applied: self.low_water,
+            committer: Arc::new(self),
+            running: FuturesUnordered::new(),
+            busy: HashMap::new(),
+            tickets: BTreeSet::new(),
+            next_ticket: 0,
+            behind: false,
+        };
+        block_on(async {
+            let mut finished = Vec::new();
+            let mut open = true;
+            while open || !state.running.is_empty() {
+                futures::future::poll_fn(|context| {
+                    while open {
+                        match requests.poll_next_unpin(context) {
+                            Poll::Ready(Some(request)) => state.start(request),
+                            Poll::Ready(None) => open = false,
+                            Poll::Pending => break,
+                        }
+                    }
+                    while let Poll::Ready(Some(done)) = state.running.poll_next_unpin(context) {
+                        finished.push(done);
+                    }
+                    let ended = !open && state.running.is_empty();
+                    if finished.is_empty() && !ended {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(())
+                    }
+                })
+                .await;
+                state.apply(&mut finished).await;
+            }
+        });
+    }
+
+    /// Decides what an arriving instance is, and commits it unless the same is already kept.
+    async fn commit(self: Arc<Self>, request: CommitRequest) -> Step {
+        let CommitRequest {
+            writer,
+            mut record,
+            digest,
+            source,
+            reply,
+        } = request;
+        match self.decide_and_commit(writer, &mut record, digest).await {
+            Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
+                record,
+                outcome,
+                source,
+                reply,
+            },
+            Ok(outcome) => Step::Unchanged(Box::new(move || {
+                let _ = reply.send(Ok(Committed {
+                    outcome,
+                    record: Arc::from(record),
+                }));
+            })),
+            Err(error) => Step::Unchanged(Box::new(move || {
+                let _ = reply.send(Err(error));
+            })),
+        }
+    }
+
+    async fn decide_and_commit(
+        &self,
+        writer: Box<dyn ArchiveWriter>,
+        record: &mut InstanceRecord,
+        digest: Digest,
+    ) -> Result<StoreOutcome> {
+        let mut outcome = StoreOutcome::New;
+        if let Some(kept) = self.index.lookup(&record.key.instance).await? {
+            let same = kept.transfer_syntax == record.transfer_syntax
+                && kept.length - kept.data_set_offset == record.length - record.data_set_offset
+                && match digest_of(
+                    self.archive
+                        .read(&kept.locator, kept.data_set_offset..kept.length),
+                )
+                .await
+                {
+                    Ok(kept_digest) => kept_digest == digest,
+                    // What is kept can't be read: the arriving copy is the better one.
+                    Err(error) => {
+                        tracing::error!(instance = %record.key.instance, %error, "a kept instance can't be read; keeping the one that arrives");
+                        false
+                    }
+                };
+            if same {
+                writer.abort().await?;
+                *record = kept;
+                return Ok(StoreOutcome::AlreadyKept);
+            }
+            match self.duplicates {
+                DuplicatePolicy::KeepFirst => {
+                    writer.abort().await?;
+                    *record = kept;
+                    return Ok(StoreOutcome::FirstKept);
+                }
+                DuplicatePolicy::Refuse => {
+                    writer.abort().await?;
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        "engine.commit",
+                        "another instance is kept under this SOP Instance UID",
+                    ));
+                }
+                DuplicatePolicy::Replace => {
+                    record.superseded = kept.superseded;
+                    record.superseded.insert(0, kept.locator);
+                    outcome = StoreOutcome::Replaced;
+                }
+            }
+        }
+        let Stored {
+            locator,
+            length,
+            sequence,
+            received,
+        } = writer.commit(record.key).await?;
+        record.locator = locator;
+        record.length = length;
+        record.sequence = sequence;
+        record.received = received;
+        Ok(outcome)
+    }
+
+    async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
+        let removed = async {
+            let Some(kept) = self.index.lookup(&instance).await? else {
+                return Ok(None);
+            };
+            // The newest version last: a crash in between leaves it, and with it the whole instance.
+            let mut sequence = Sequence(0);
+            for locator in kept.superseded.iter().rev().chain([&kept.locator]) {
+                sequence = self.archive.remove(&instance, locator).await?;
+            }
+            Ok::<_, Error>(Some((kept.key, sequence)))
+        };
+        match removed.await {
+            Ok(Some((key, sequence))) => Step::Removed { key, sequence, reply },
+            other => Step::Unchanged(Box::new(move || {
+                let _ = reply.send(other.map(|_| false));
+            })),
+        }
+    }
+
+    /// The record is applied only while the index still has this very version of the instance.
+    async fn reindex(
+        self: Arc<Self>,
+        mut record: Box<InstanceRecord>,
+        reply: oneshot::Sender<Result<bool>>,
+    ) -> Step {
+        match self.index.lookup(&record.key.instance).await {
+            Ok(Some(kept)) if kept.locator == record.locator => {
+                record.superseded = kept.superseded;
+                Step::Reindexed { record, reply }
+            }
+            other => Step::Unchanged(Box::new(move || {
+                let _ = reply.send(other.map(|_| false));
+            })),
+        }
+    }
+
+    fn tell(&self, event: &Event) {
+        for observer in &self.observers {
+            match catch_unwind(AssertUnwindSafe(|| observer.observe(event))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "an observer failed"),
+                Err(_) => tracing::error!("an observer panicked"),
+            }
+        }
+    }
+}
+
+impl State {
+    fn start(&mut self, request: Request) {
+        let instance = request.instance();
+        if let Some(waiting) = self.busy.get_mut(&instance) {
+            waiting.push_back(request);
+            return;
+        }
+        self.busy.insert(instance, VecDeque::new());
+        self.begin(instance, request);
+    }
+
+    fn begin(&mut self, instance: Uid, request: Request) {
+        let ticket = (self.applied, self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket);
+        let committer = Arc::clone(&self.committer);
+        let operation = async move {
+            match request {
+                Request::Commit(commit) => committer.commit(commit).await,
+                Request::Remove(instance, reply) => committer.remove(instance, reply).await,
+                Request::Reindex(record, reply) => committer.reindex(record, reply).await,
+            }
+        };
+        // A backend that panics fails this operation, not the engine: the dropped reply tells who asked.
+        let contained = AssertUnwindSafe(operation)
+            .catch_unwind()
+            .map(move |step| Finished {
+                instance,
+                ticket,
+                step: step.unwrap_or_else(|_| Step::Unchanged(Box::new(|| ()))),
+            });
+        self.running.push(contained.boxed());
+    }
+
+    /// Applies what has finished as one batch, then answers.
+    async fn apply(&mut self, finished: &mut Vec<Finished>) {
+        if finished.is_empty() {
+            return;
+        }
+        let mut changes = Vec::with_capacity(finished.len());
+        let mut greatest = self.applied;
+        for done in finished.iter() {
+            self.tickets.remove(&done.ticket);
+            match &done.step {
+                Step::Stored { record, .. } => {
+                    greatest = greatest.max(record.sequence);
+                    changes.push(Change::Store(record.clone()));
+                }
+                Step::Removed { key, sequence, .. } => {
+                    greatest = greatest.max(*sequence);
+                    changes.push(Change::Remove(key.instance));
+                }
+                Step::Reindexed { record, .. } => changes.push(Change::Store(record.clone())),
+                Step::Unchanged(_) => {}
+            }
+        }
+        let low_water = match self.tickets.first() {
+            _ if self.behind => self.low_water,
+            Some((floor, _)) => *floor,
+            None => greatest,
+        };
+        let applied = if changes.is_empty() {
+            Ok(())
+        } else {
+            AssertUnwindSafe(self.committer.index.apply(changes, low_water))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Error::new(
+                        ErrorKind::Internal,
+                        "engine.index",
+                        "the index panicked while it applied a batch",
+                    ))
+                })
+        };
+        match &applied {
+            Ok(()) => {
+                self.applied = greatest;
+                self.low_water = low_water;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index refused a batch; what the archive has of it is found at the next opening");
+                self.behind = true;
+            }
+        }
+        for done in finished.drain(..) {
+            self.answer(done.step, applied.as_ref().err()).await;
+            self.release(done.instance);
+        }
+    }
+
+    async fn answer(&self, step: Step, failed: Option<&Error>) {
+        let error =
+            || failed.map(|error| Error::new(error.kind(), "engine.index", error.context().to_owned()));
+        match step {
+            Step::Unchanged(answer) => answer(),
+            Step::Stored {
+                record,
+                outcome,
+                source,
+                reply,
+            } => {
+                if let Some(error) = error() {
+                    self.undo(&record.key.instance, &record.locator).await;
+                    let _ = reply.send(Err(error));
+                    return;
+                }
+                let record: Arc<InstanceRecord> = Arc::from(record);
+                let _ = reply.send(Ok(Committed {
+                    outcome,
+                    record: Arc::clone(&record),
+                }));
+                self.committer.tell(&Event::Received {
+                    record,
+                    source,
+                    outcome,
+                });
+            }
+            Step::Removed { key, reply, .. } => {
+                let failed = error();
+                let done = failed.is_none();
+                let _ = reply.send(failed.map_or(Ok(true), Err));
+                if done {
+                    self.committer.tell(&Event::Removed { key });
+                }
+            }
+            Step::Reindexed { reply, .. } => {
+                let _ = reply.send(error().map_or(Ok(true), Err));
+            }
+        }
+    }
+
+    /// Takes back from the archive what the index refused, so that an instance answered with failure
+    /// does not appear later. Where that fails too it may appear: kept, and never acknowledged.
+    async fn undo(&self, instance: &Uid, locator: &Locator) {
+        if let Err(error) = self.committer.archive.remove(instance, locator).await {
+            tracing::error!(%instance, %error, "an instance that was answered with failure stays in the archive");
+        }
+    }
+
+    fn release(&mut self, instance: Uid) {
+        let next = self.busy.get_mut(&instance).and_then(VecDeque::pop_front);
+        match next {
+            Some(request) => self.begin(instance, request),
+            None => {
+                self.busy.remove(&instance);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Taking in a file: a Part 10 stream, or a bare data set as some old systems wrote.
+
+use bytes::{Buf, Bytes};
+use dicom_dictionary_std::tags;
+use futures::{Stream, StreamExt};
+
+use super::{Announced, Pacs, Received};
+use crate::dataset::part10::{self, FileMeta};
+use crate::dataset::scan::Scanner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::Source;
+use crate::limits;
+use crate::uid::{AeTitle, Uid};
+
+impl Pacs {
+    /// Keeps the instance in a file, given as the pieces of its bytes. Its data set is kept as it is;
+    /// preamble and File Meta Information are written anew.
+    ///
+    /// # Errors
+    /// - `Invalid` when it is no DICOM file, or the UIDs that say what it is are missing or bad.
+    /// - `Unsupported` when it is a DICOMDIR (PS3.3 annex F), which describes other files.
+    /// - What `pieces` says, and as for [`Receipt::commit`](super::Receipt::commit).
+    pub async fn import(
+        &self,
+        mut source: Source,
+        mut pieces: impl Stream<Item = Result<Bytes>> + Unpin,
+    ) -> Result<Received> {
+        let (meta, mut data_set) = read_meta(&mut pieces).await?;
+        if meta.is_directory() {
+            let what = "a DICOMDIR is not an instance: it describes other files";
+            return Err(Error::new(ErrorKind::Unsupported, "engine.import", what));
+        }
+        source.calling_ae = source.calling_ae.or_else(|| {
+            let title = meta.elements.string(tags::SOURCE_APPLICATION_ENTITY_TITLE)?;
+            AeTitle::parse(title).ok()
+        });
+        let mut held = Vec::new();
+        let (sop_class, sop_instance) = {
+            let mut scanner = Scanner::new(&meta.transfer_syntax);
+            loop {
+                scanner.push(&data_set)?;
+                let header = scanner.header_so_far();
+                held.push(data_set);
+                let uids = header
+                    .uid(tags::SOP_CLASS_UID)
+                    .and_then(|class: Uid| Ok((class, header.uid(tags::SOP_INSTANCE_UID)?)));
+                if let Ok(uids) = uids {
+                    break uids;
+                }
+                let far = scanner.at_pixel_data().is_some()
+                    || scanner.length() > limits::HEADER_LENGTH_MAX_BYTES as u64;
+                let next = if far {
+                    None
+                } else {
+                    pieces.next().await.transpose()?
+                };
+                let Some(next) = next else {
+                    // Demanded of all that was read, so that the answer tells which one is missing.
+                    let header = scanner.finish()?.header;
+                    break (
+                        header.uid(tags::SOP_CLASS_UID)?,
+                        header.uid(tags::SOP_INSTANCE_UID)?,
+                    );
+                };
+                data_set = next;
+            }
+        };
+        let announced = Announced {
+            sop_class,
+            sop_instance,
+            transfer_syntax: meta.transfer_syntax,
+            source,
+        };
+        let mut receipt = self.receive(announced).await?;
+        for piece in held {
+            receipt.write(piece).await?;
+        }
+        while let Some(piece) = pieces.next().await {
+            receipt.write(piece?).await?;
+        }
+        receipt.commit().await
+    }
+}
+
+/// Reads as far as the data set; answers what is already read of that.
+pub(super) async fn read_meta(
+    pieces: &mut (impl Stream<Item = Result<Bytes>> + Unpin),
+) -> Result<(FileMeta, Bytes)> {
+    let mut head = Vec::new();
+    loop {
+        let piece = pieces.next().await.transpose()?;
+        head.extend_from_slice(piece.as_deref().unwrap_or_default());
+        if let Some(meta) = part10::read_meta(&head, piece.is_none())? {
+            let mut data_set = Bytes::from(head);
+            let offset = usize::try_from(meta.data_set_offset).unwrap_or(usize::MAX);
+            data_set.advance(offset.min(data_set.len()));
+            return Ok((meta, data_set));
+        }
+        if piece.is_none() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "engine.import",
+                "the file ends within its header",
+            ));
+        }
+    }
+}

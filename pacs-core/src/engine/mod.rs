@@ -1,0 +1,335 @@
+//! [`Pacs`]: archive and index put together, so that success means kept.
+
+mod block_on;
+mod committer;
+mod digest;
+mod import;
+mod receipt;
+mod recovery;
+mod slots;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::{mpsc, oneshot};
+use futures::stream::BoxStream;
+use futures::{SinkExt, StreamExt, TryStreamExt};
+
+use crate::archive::{Archive, Sequence};
+use crate::dataset::DataSet;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::{AdmitAll, Decider, Observer, Source};
+use crate::index::{Index, InstanceRecord, Scope, Totals};
+use crate::limits;
+use crate::query::{AttributeSet, Query};
+use crate::uid::Uid;
+use block_on::block_on;
+use committer::{Committer, Request};
+pub use receipt::{Announced, Receipt, Received};
+pub use recovery::{Recovered, Verified};
+use slots::Slots;
+
+/// What happens to an instance that arrives under a SOP Instance UID that is already kept with
+/// different bytes. With the same bytes it is always a success and no second copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DuplicatePolicy {
+    /// Keep the new one as current, and the old one in the archive as an earlier version.
+    #[default]
+    Replace,
+    /// Keep the first; the sender is answered with a warning.
+    KeepFirst,
+    /// Keep the first; the sender is answered with a failure.
+    Refuse,
+}
+
+/// What a received instance was to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOutcome {
+    /// Nothing was kept under its SOP Instance UID.
+    New,
+    /// The same bytes were kept already.
+    AlreadyKept,
+    /// Different bytes were kept; they are an earlier version now.
+    Replaced,
+    /// Different bytes were kept and still are; these are not.
+    FirstKept,
+}
+
+/// How an engine behaves; every field has a default that is safe.
+#[derive(Clone)]
+pub struct Options {
+    /// See [`DuplicatePolicy`].
+    pub duplicates: DuplicatePolicy,
+    /// Which attributes are searched and returned.
+    pub attributes: Arc<AttributeSet>,
+    /// Instances on their way in at once; more wait for a turn. Bounds memory together with what an
+    /// archive's writer may buffer.
+    pub receipts_max: usize,
+    /// How often what was applied to the index is made durable there. Bounds the time that an opening
+    /// after a crash takes; no instance depends on it.
+    pub checkpoint_interval: Duration,
+    /// Who decides what is admitted.
+    pub decider: Arc<dyn Decider>,
+    /// Who is told what happened.
+    pub observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            duplicates: DuplicatePolicy::default(),
+            attributes: Arc::new(AttributeSet::default()),
+            receipts_max: limits::RECEIPTS_MAX,
+            checkpoint_interval: Duration::from_secs(5),
+            decider: Arc::new(AdmitAll),
+            observers: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("duplicates", &self.duplicates)
+            .field("receipts_max", &self.receipts_max)
+            .field("checkpoint_interval", &self.checkpoint_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The engine: an archive and an index that agree.
+///
+/// A handle; clones are the same engine. When the last one goes, what was accepted is finished and the
+/// index is flushed.
+#[derive(Clone)]
+pub struct Pacs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    archive: Arc<dyn Archive>,
+    index: Arc<dyn Index>,
+    attributes: Arc<AttributeSet>,
+    decider: Arc<dyn Decider>,
+    receipts: Slots,
+    threads: Mutex<Option<Threads>>,
+}
+
+/// What runs while the engine is open.
+struct Threads {
+    requests: mpsc::Sender<Request>,
+    committer: JoinHandle<()>,
+    /// Dropping the sender ends the thread.
+    checkpoint: (std::sync::mpsc::Sender<()>, JoinHandle<()>),
+}
+
+impl fmt::Debug for Pacs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pacs").finish_non_exhaustive()
+    }
+}
+
+impl Pacs {
+    /// Opens an engine on an archive and an index: brings the index up to the archive, then serves.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub async fn open(archive: Arc<dyn Archive>, index: Arc<dyn Index>, options: Options) -> Result<Self> {
+        let recovered = recovery::replay(&*archive, &*index, &options.attributes).await?;
+        tracing::info!(
+            applied = recovered.applied,
+            unreadable = recovered.unreadable,
+            "the index agrees with the archive"
+        );
+        let committer = Committer {
+            archive: Arc::clone(&archive),
+            index: Arc::clone(&index),
+            duplicates: options.duplicates,
+            observers: options.observers,
+            low_water: recovered.low_water,
+        };
+        // As many may wait as may be on their way in: commits never block one another here.
+        let (requests, receiver) = mpsc::channel(options.receipts_max);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(run)
+                .map_err(|error| Error::io("engine.open", "a thread can't be started", error))
+        };
+        let committer = spawn("pacs-commit", Box::new(move || committer.run(receiver)))?;
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let checkpoint = {
+            let (archive, index) = (Arc::clone(&archive), Arc::clone(&index));
+            let interval = options.checkpoint_interval;
+            spawn(
+                "pacs-checkpoint",
+                Box::new(move || checkpoint_until(&stopped, interval, &*archive, &*index)),
+            )?
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                archive,
+                index,
+                attributes: options.attributes,
+                decider: options.decider,
+                receipts: Slots::new(options.receipts_max),
+                threads: Mutex::new(Some(Threads {
+                    requests,
+                    committer,
+                    checkpoint: (stop, checkpoint),
+                })),
+            }),
+        })
+    }
+
+    /// Begins to take in an instance; waits while too many are on their way in.
+    ///
+    /// # Errors
+    /// `OutOfResources` when the archive has no room.
+    pub async fn receive(&self, announced: Announced) -> Result<Receipt> {
+        Receipt::begin(Arc::clone(&self.inner), announced).await
+    }
+
+    /// Answers a query: one identifier for each match, with the keys that were asked for
+    /// (PS3.4 C.4.1.1.3.2).
+    ///
+    /// # Errors
+    /// What the decider or, as an item of the stream, the index says.
+    pub fn find(&self, source: &Source, mut query: Query) -> Result<BoxStream<'static, Result<DataSet>>> {
+        self.inner.decider.before_find(source, &mut query)?;
+        let matches = self.inner.index.query(query.clone());
+        Ok(matches.map_ok(move |record| query.answer(&record)).boxed())
+    }
+
+    /// Every instance of `scope`, those of one series together.
+    pub fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
+        self.inner.index.instances(scope)
+    }
+
+    /// The instance with this SOP Instance UID.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub async fn lookup(&self, instance: &Uid) -> Result<Option<InstanceRecord>> {
+        self.inner.index.lookup(instance).await
+    }
+
+    /// Whether `source` may have this instance.
+    ///
+    /// # Errors
+    /// What the decider says.
+    pub fn admit_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
+        self.inner.decider.before_retrieve(source, record)
+    }
+
+    /// The whole Part 10 stream of an instance, in pieces of bounded size.
+    pub fn read(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        self.inner.archive.read(&record.locator, 0..record.length)
+    }
+
+    /// The data set of an instance, byte for byte as it was received, in pieces of bounded size.
+    pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        self.inner
+            .archive
+            .read(&record.locator, record.data_set_offset..record.length)
+    }
+
+    /// Removes an instance in all its versions; answers whether there was one.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub async fn remove(&self, instance: &Uid) -> Result<bool> {
+        self.inner
+            .request(|reply| Request::Remove(*instance, reply))
+            .await
+    }
+
+    /// How much is kept.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub async fn totals(&self) -> Result<Totals> {
+        self.inner.index.totals().await
+    }
+
+    /// Makes the index durable up to now, so that the next opening has nothing to repeat.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub async fn checkpoint(&self) -> Result<Sequence> {
+        checkpoint(&*self.inner.archive, &*self.inner.index).await
+    }
+
+    /// Finishes what was accepted, makes the index durable and refuses everything after. Blocks.
+    ///
+    /// # Errors
+    /// What the archive or the index says of the last flush.
+    pub fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+impl Inner {
+    fn requests(&self) -> Result<mpsc::Sender<Request>> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = || Error::new(ErrorKind::Closed, "engine.request", "the engine is closed");
+        threads
+            .as_ref()
+            .map(|threads| threads.requests.clone())
+            .ok_or_else(closed)
+    }
+
+    async fn request<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
+        let closed = || Error::new(ErrorKind::Closed, "engine.request", "the engine is closed");
+        let (reply, answer) = oneshot::channel();
+        self.requests()?.send(make(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    fn close(&self) -> Result<()> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Threads {
+            requests,
+            committer,
+            checkpoint: (stop, checkpoints),
+        }) = threads
+        else {
+            return Ok(());
+        };
+        drop((requests, stop));
+        // Both threads contain their panics, so joining has nothing to tell.
+        let _ = (committer.join(), checkpoints.join());
+        block_on(recovery::closed(&*self.archive, &*self.index))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the last flush failed; the next opening repeats what it lacks");
+        }
+    }
+}
+
+async fn checkpoint(archive: &dyn Archive, index: &dyn Index) -> Result<Sequence> {
+    let durable = index.flush().await?;
+    archive.indexed(durable).await?;
+    Ok(durable)
+}
+
+fn checkpoint_until(
+    stopped: &std::sync::mpsc::Receiver<()>,
+    interval: Duration,
+    archive: &dyn Archive,
+    index: &dyn Index,
+) {
+    use std::sync::mpsc::RecvTimeoutError;
+    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        if let Err(error) = block_on(checkpoint(archive, index)) {
+            tracing::error!(%error, "a checkpoint failed; it is tried again");
+        }
+    }
+}

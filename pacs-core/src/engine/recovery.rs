@@ -1,0 +1,281 @@
+//! The archive is the truth: bringing an index up to it, making it anew, and checking both.
+
+use dicom_dictionary_std::tags;
+use futures::StreamExt;
+
+use super::committer::Request;
+use super::{Inner, Pacs};
+use crate::archive::{Archive, Entry, Sequence, Stored};
+use crate::dataset::scan::Scanner;
+use crate::error::Result;
+use crate::index::{Change, Index, InstanceRecord, Scope};
+use crate::query::AttributeSet;
+use crate::uid::InstanceKey;
+
+/// Entries applied to the index at once while it catches up.
+const BATCH: usize = 500;
+
+/// For an archive whose scan has no order, the low water after a clean close: there is nothing to
+/// look for. Any other value there means a scan of everything.
+const CLEAN: Sequence = Sequence(u64::MAX);
+
+/// What an opening or a rebuild did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Instances and removals that the index did not know.
+    pub applied: u64,
+    /// Instances in the archive that could not be read, and are therefore not in the index.
+    pub unreadable: u64,
+    /// Everything of the archive up to here is in the index.
+    pub low_water: Sequence,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Instances whose bytes are what was stored.
+    pub whole: u64,
+    /// Instances that the index knows and the archive can't give back as stored, with why.
+    pub damaged: Vec<(InstanceKey, String)>,
+}
+
+/// Applies to `index` what `archive` took in and `index` does not durably know.
+pub(super) async fn replay(
+    archive: &dyn Archive,
+    index: &dyn Index,
+    attributes: &AttributeSet,
+) -> Result<Recovered> {
+    let ordered = archive.capability().ordered_scan;
+    let mut low_water = index.low_water().await?;
+    if !ordered {
+        if low_water == CLEAN {
+            // From here on a crash must be noticed.
+            index.apply(Vec::new(), Sequence(0)).await?;
+            index.flush().await?;
+            return Ok(Recovered::default());
+        }
+        low_water = Sequence(0);
+    }
+    let mut done = Recovered {
+        low_water,
+        ..Recovered::default()
+    };
+    let mut entries = archive.scan(low_water).ready_chunks(BATCH);
+    while let Some(batch) = entries.next().await {
+        let mut changes = Vec::with_capacity(batch.len());
+        for entry in batch {
+            let entry = entry?;
+            if ordered {
+                done.low_water = done.low_water.max(entry.sequence());
+            }
+            match entry {
+                Entry::Stored(key, stored) => {
+                    match change_for(archive, index, attributes, &changes, key, stored).await {
+                        Ok(change) => changes.extend(change),
+                        Err(error) => {
+                            done.unreadable += 1;
+                            tracing::error!(instance = %key.instance, %error, "an instance in the archive can't be indexed");
+                        }
+                    }
+                }
+                Entry::Removed {
+                    instance, locator, ..
+                } => {
+                    let pending = changes.iter().rev().find_map(|change| match change {
+                        Change::Store(record) if record.key.instance == instance => {
+                            Some(record.locator == locator)
+                        }
+                        Change::Remove(removed) if *removed == instance => Some(false),
+                        _ => None,
+                    });
+                    let current = match pending {
+                        Some(current) => current,
+                        None => index
+                            .lookup(&instance)
+                            .await?
+                            .is_some_and(|record| record.locator == locator),
+                    };
+                    if current {
+                        changes.push(Change::Remove(instance));
+                    }
+                }
+            }
+        }
+        done.applied += changes.len() as u64;
+        index.apply(changes, done.low_water).await?;
+    }
+    if done.applied > 0 {
+        super::checkpoint(archive, index).await?;
+    }
+    Ok(done)
+}
+
+/// What the index must learn of a stored instance; nothing when it knows it already.
+async fn change_for(
+    archive: &dyn Archive,
+    index: &dyn Index,
+    attributes: &AttributeSet,
+    pending: &[Change],
+    key: InstanceKey,
+    stored: Stored,
+) -> Result<Option<Change>> {
+    let pending = pending.iter().rev().find_map(|change| match change {
+        Change::Store(record) if record.key.instance == key.instance => Some(Some((**record).clone())),
+        Change::Remove(removed) if *removed == key.instance => Some(None),
+        _ => None,
+    });
+    let known = match pending {
+        Some(known) => known,
+        None => index.lookup(&key.instance).await?,
+    };
+    let mut superseded = Vec::new();
+    if let Some(known) = known {
+        if known.locator == stored.locator || known.superseded.contains(&stored.locator) {
+            return Ok(None);
+        }
+        superseded = known.superseded;
+        superseded.insert(0, known.locator);
+    }
+    let mut record = read_record(archive, attributes, key, stored).await?;
+    record.superseded = superseded;
+    Ok(Some(Change::Store(Box::new(record))))
+}
+
+/// Makes the index record of an instance from its stored bytes, reading no further than its pixel data.
+pub(super) async fn read_record(
+    archive: &dyn Archive,
+    attributes: &AttributeSet,
+    key: InstanceKey,
+    stored: Stored,
+) -> Result<InstanceRecord> {
+    let mut stream = archive.read(&stored.locator, 0..stored.length);
+    let (meta, mut chunk) = super::import::read_meta(&mut stream).await?;
+    let mut scanner = Scanner::new(&meta.transfer_syntax);
+    loop {
+        scanner.push(&chunk)?;
+        if scanner.at_pixel_data().is_some() {
+            break;
+        }
+        match stream.next().await {
+            Some(next) => chunk = next?,
+            None => break,
+        }
+    }
+    let scan = scanner.finish()?;
+    Ok(InstanceRecord {
+        key,
+        sop_class: scan.header.uid(tags::SOP_CLASS_UID)?,
+        transfer_syntax: meta.transfer_syntax,
+        locator: stored.locator,
+        length: stored.length,
+        data_set_offset: meta.data_set_offset,
+        sequence: stored.sequence,
+        received: stored.received,
+        attributes: attributes.extract(&scan.header),
+        // Known only after all fragments are seen; made when a frame is asked for.
+        frames: None,
+        superseded: Vec::new(),
+    })
+}
+
+/// The last step of a clean close.
+pub(super) async fn closed(archive: &dyn Archive, index: &dyn Index) -> Result<()> {
+    if !archive.capability().ordered_scan {
+        index.apply(Vec::new(), CLEAN).await?;
+    }
+    super::checkpoint(archive, index).await.map(drop)
+}
+
+impl Pacs {
+    /// Forgets the index and makes it anew from the archive alone. For an archive and an index that no
+    /// engine has open.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub async fn rebuild_index(
+        archive: &dyn Archive,
+        index: &dyn Index,
+        attributes: &AttributeSet,
+    ) -> Result<Recovered> {
+        index.clear().await?;
+        let recovered = replay(archive, index, attributes).await?;
+        closed(archive, index).await?;
+        Ok(recovered)
+    }
+
+    /// Compares every instance that the index knows with the checksum the archive made when it was
+    /// stored. `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// What the index says; damage is not an error but a finding.
+    pub async fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verified> {
+        let Inner { archive, index, .. } = &*self.inner;
+        let mut verified = Verified::default();
+        let mut records = index.instances(Scope::All);
+        while let Some(record) = records.next().await {
+            let record = record?;
+            for locator in std::iter::once(&record.locator).chain(&record.superseded) {
+                match archive.verify(locator).await {
+                    Ok(()) => verified.whole += 1,
+                    Err(error) => verified.damaged.push((record.key, error.to_string())),
+                }
+            }
+            progress(verified.whole + verified.damaged.len() as u64);
+        }
+        Ok(verified)
+    }
+}
+
+impl Pacs {
+    /// Makes the index records of all instances anew from their stored bytes, while the engine serves:
+    /// for attributes that a changed [`AttributeSet`] adds. `progress` is told how many are done.
+    ///
+    /// Answers how many records were made; an instance that can't be read keeps the record it has.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub async fn reindex(&self, mut progress: impl FnMut(u64)) -> Result<u64> {
+        let Inner {
+            archive,
+            index,
+            attributes,
+            ..
+        } = &*self.inner;
+        let mut made = 0;
+        let mut records = index.instances(Scope::All);
+        while let Some(record) = records.next().await {
+            let InstanceRecord {
+                key,
+                locator,
+                length,
+                sequence,
+                received,
+                frames,
+                ..
+            } = record?;
+            let stored = Stored {
+                locator,
+                length,
+                sequence,
+                received,
+            };
+            match read_record(&**archive, attributes, key, stored).await {
+                Ok(record) => {
+                    let record = Box::new(InstanceRecord { frames, ..record });
+                    if self
+                        .inner
+                        .request(|reply| Request::Reindex(record, reply))
+                        .await?
+                    {
+                        made += 1;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(instance = %key.instance, %error, "an instance can't be indexed again")
+                }
+            }
+            progress(made);
+        }
+        Ok(made)
+    }
+}

@@ -1,0 +1,121 @@
+//! Where an embedder takes part: one [`Decider`], many [`Observer`]s.
+//!
+//! A decider says yes or no, and its error is the answer that the peer gets. An observer is told what
+//! happened; its error is logged and changes nothing.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::dataset::DataSet;
+use crate::engine::StoreOutcome;
+use crate::error::Result;
+use crate::index::InstanceRecord;
+use crate::query::Query;
+use crate::uid::{AeTitle, InstanceKey};
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Calling AE title, where the request came over DICOM.
+    pub calling_ae: Option<AeTitle>,
+    /// Called AE title, where the request came over DICOM.
+    pub called_ae: Option<AeTitle>,
+    /// Network address, where there is one.
+    pub address: Option<SocketAddr>,
+}
+
+/// An instance whose bytes have arrived and that is about to be committed.
+pub struct Arriving<'a> {
+    /// Study, series and instance.
+    pub key: InstanceKey,
+    /// What stands before its pixel data.
+    pub header: &'a DataSet,
+    /// Who sends it.
+    pub source: &'a Source,
+}
+
+impl fmt::Debug for Arriving<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arriving")
+            .field("key", &self.key)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Decides what is admitted. There is one; its error is the answer.
+///
+/// The methods are called on the thread of the request and should answer quickly.
+pub trait Decider: Send + Sync + 'static {
+    /// Whether an instance may be kept.
+    ///
+    /// # Errors
+    /// What the sender is answered; `Refused` for "not allowed".
+    fn before_store(&self, arriving: &Arriving<'_>) -> Result<()> {
+        let _ = arriving;
+        Ok(())
+    }
+
+    /// Whether a query may be asked; it may be narrowed by adding keys.
+    ///
+    /// # Errors
+    /// What the requester is answered.
+    fn before_find(&self, source: &Source, query: &mut Query) -> Result<()> {
+        let _ = (source, query);
+        Ok(())
+    }
+
+    /// Whether an instance may be handed out. One that may not counts as a failed sub-operation.
+    ///
+    /// # Errors
+    /// Why not.
+    fn before_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
+        let _ = (source, record);
+        Ok(())
+    }
+}
+
+/// Admits everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmitAll;
+
+impl Decider for AdmitAll {}
+
+/// Something that happened and is durable.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// An instance was received.
+    Received {
+        /// What is kept now under its SOP Instance UID.
+        record: Arc<InstanceRecord>,
+        /// Who sent it.
+        source: Source,
+        /// Whether it is new, the same as before, or different from before.
+        outcome: StoreOutcome,
+    },
+    /// An instance was removed.
+    Removed {
+        /// Which.
+        key: InstanceKey,
+    },
+}
+
+/// Is told what happened. There may be many; their errors are logged.
+///
+/// Called on the engine's own thread, one event after the other in the order of the index: an
+/// observer that takes long slows every commit, so it should hand over and return.
+pub trait Observer: Send + Sync + 'static {
+    /// Takes note of `event`.
+    ///
+    /// # Errors
+    /// What is logged.
+    fn observe(&self, event: &Event) -> Result<()>;
+}
+
+impl<F: Fn(&Event) -> Result<()> + Send + Sync + 'static> Observer for F {
+    fn observe(&self, event: &Event) -> Result<()> {
+        self(event)
+    }
+}

@@ -1,0 +1,485 @@
+//! The engine's promises, run on any pair of archive and index.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use futures::executor::block_on;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
+use crate::archive::{Archive, Entry, Sequence};
+use crate::dataset::charset::CharacterSet;
+use crate::dataset::part10::{self, Meta};
+use crate::dataset::{DataSet, encode};
+use crate::engine::{Announced, DuplicatePolicy, Options, Pacs, Received, StoreOutcome};
+use crate::error::{ErrorKind, Result};
+use crate::hooks::Source;
+use crate::index::{Index, Scope};
+use crate::query::{AttributeSet, Model, Query, QueryOptions};
+use crate::uid::{Level, Uid};
+
+/// A place that holds an archive and an index. Opening it again, after what was opened is dropped,
+/// finds what was kept there; a place in memory gives the same ones again.
+pub trait Place {
+    /// The archive of this place.
+    fn archive(&self) -> Arc<dyn Archive>;
+    /// The index of this place.
+    fn index(&self) -> Arc<dyn Index>;
+}
+
+/// Makes one `#[test]` of each promise, in a module `$name`; `$place` is an expression for a new, empty
+/// [`Place`].
+#[macro_export]
+macro_rules! engine_conformance {
+    ($name:ident, $place:expr) => {
+        mod $name {
+            $crate::engine_conformance!(@each $place,
+                an_acknowledged_instance_is_found_and_read_back_byte_for_byte,
+                nothing_of_an_instance_without_commit_is_found,
+                the_same_bytes_again_are_a_success_and_no_second_copy,
+                different_bytes_replace_and_the_old_version_stays_readable,
+                different_bytes_are_left_out_when_the_first_is_kept,
+                different_bytes_are_an_error_when_the_policy_is_to_refuse,
+                two_at_once_under_one_uid_are_one_instance,
+                a_data_set_that_is_not_what_was_announced_is_a_mismatch,
+                an_instance_without_a_study_is_invalid_and_names_the_attribute,
+                a_removed_instance_is_gone_also_after_reopening,
+                a_commit_goes_on_when_nobody_waits_for_it,
+                an_index_that_was_lost_is_made_again_from_the_archive,
+                a_rebuilt_index_answers_like_the_old_one,
+                a_reindex_changes_no_answer,
+                a_closed_engine_refuses_and_what_it_kept_is_there_after_reopening,
+                every_kept_instance_passes_verification,
+                a_file_with_a_header_and_one_without_are_imported_alike,
+                a_dicomdir_is_refused_with_a_reason,
+            );
+        }
+    };
+    (@each $place:expr, $($sentence:ident),* $(,)?) => {
+        $(#[test] fn $sentence() { $crate::testkit::engine::$sentence(&$place); })*
+    };
+}
+
+/// A small instance: its announcement and the bytes of its data set.
+///
+/// `study`, `series` and `number` say which; the same three give the same UIDs. `variant` changes its
+/// bytes and nothing else.
+pub fn instance(study: u32, series: u32, number: u32, variant: u32) -> (Announced, Bytes) {
+    let set = data_set(study, series, number, variant);
+    let announced = Announced {
+        sop_class: Uid::constant(uids::CT_IMAGE_STORAGE),
+        sop_instance: instance_uid(study, series, number),
+        transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        source: Source::default(),
+    };
+    (announced, explicit(&set))
+}
+
+fn explicit(set: &DataSet) -> Bytes {
+    encode::encode(set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8())
+        .expect("is encoded")
+        .into()
+}
+
+fn uid(text: String) -> Uid {
+    Uid::parse(&text).unwrap_or(Uid::constant("2.25.1"))
+}
+
+/// The SOP Instance UID that [`instance`] gives.
+pub fn instance_uid(study: u32, series: u32, number: u32) -> Uid {
+    uid(format!("1.2.826.0.1.3680043.10.1.{study}.{series}.{number}"))
+}
+
+fn study_uid(study: u32) -> Uid {
+    uid(format!("1.2.826.0.1.3680043.10.1.{study}"))
+}
+
+fn data_set(study: u32, series: u32, number: u32, variant: u32) -> DataSet {
+    let mut set = DataSet::new();
+    set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
+    set.put_uid(tags::SOP_INSTANCE_UID, &instance_uid(study, series, number));
+    set.put_text(
+        tags::STUDY_DATE,
+        VR::DA,
+        format!("2024{:02}{:02}", study % 12 + 1, study % 28 + 1),
+    );
+    set.put_text(tags::ACCESSION_NUMBER, VR::SH, format!("A{study}"));
+    set.put_text(
+        tags::MODALITY,
+        VR::CS,
+        if series.is_multiple_of(2) { "CT" } else { "MR" },
+    );
+    set.put_text(tags::PATIENT_NAME, VR::PN, format!("Family{}^Given", study % 7));
+    set.put_text(tags::PATIENT_ID, VR::LO, format!("P{}", study % 7));
+    set.put_uid(tags::STUDY_INSTANCE_UID, &study_uid(study));
+    set.put_uid(
+        tags::SERIES_INSTANCE_UID,
+        &uid(format!("1.2.826.0.1.3680043.10.1.{study}.{series}")),
+    );
+    set.put_text(tags::INSTANCE_NUMBER, VR::IS, number.to_string());
+    set.put(crate::dataset::Element {
+        tag: tags::PIXEL_DATA,
+        vr: VR::OW,
+        value: crate::dataset::Value::Bytes(Bytes::from(vec![
+            variant as u8;
+            500 + 2 * (number as usize % 50)
+        ])),
+    });
+    set
+}
+
+fn open(place: &dyn Place, duplicates: DuplicatePolicy) -> Pacs {
+    let options = Options {
+        duplicates,
+        ..Options::default()
+    };
+    block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens")
+}
+
+async fn store(pacs: &Pacs, (announced, bytes): (Announced, Bytes)) -> Result<Received> {
+    let mut receipt = pacs.receive(announced).await?;
+    let middle = bytes.len() / 2;
+    receipt.write(bytes.slice(..middle)).await?;
+    receipt.write(bytes.slice(middle..)).await?;
+    receipt.commit().await
+}
+
+fn keep(pacs: &Pacs, instance: (Announced, Bytes)) -> Received {
+    block_on(store(pacs, instance)).expect("is kept")
+}
+
+fn read(pacs: &Pacs, received: &Received) -> Vec<u8> {
+    let stream = pacs.read_data_set(&received.record);
+    block_on(stream.try_fold(Vec::new(), |mut all, chunk| async move {
+        all.extend_from_slice(&chunk);
+        Ok(all)
+    }))
+    .expect("is read")
+}
+
+fn entries(archive: &dyn Archive) -> usize {
+    let stored = |entry: &Result<Entry>| matches!(entry, Ok(Entry::Stored(..)));
+    block_on(
+        archive
+            .scan(Sequence(0))
+            .filter(|entry| futures::future::ready(stored(entry)))
+            .count(),
+    )
+}
+
+/// What a query at each level answers, in a fixed order.
+fn answers(pacs: &Pacs) -> Vec<Vec<DataSet>> {
+    let ask = |level| {
+        let mut keys = DataSet::new();
+        for tag in [
+            tags::PATIENT_ID,
+            tags::STUDY_INSTANCE_UID,
+            tags::SERIES_INSTANCE_UID,
+            tags::SOP_INSTANCE_UID,
+        ] {
+            keys.put_text(tag, VR::LO, "");
+        }
+        keys.put_text(tags::MODALITIES_IN_STUDY, VR::CS, "");
+        keys.put_text(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, "");
+        let options = QueryOptions {
+            relational: true,
+            ..QueryOptions::default()
+        };
+        let query = Query::new(Model::PatientRoot, level, keys, options);
+        let stream = pacs.find(&Source::default(), query).expect("is admitted");
+        let mut found: Vec<DataSet> = block_on(stream.try_collect()).expect("is answered");
+        found.sort_by_key(explicit);
+        found
+    };
+    Level::ALL.map(ask).into()
+}
+
+/// See its name.
+pub fn an_acknowledged_instance_is_found_and_read_back_byte_for_byte(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    let received = keep(&pacs, (announced.clone(), bytes.clone()));
+    assert_eq!(received.outcome, StoreOutcome::New);
+    assert_eq!(read(&pacs, &received), bytes);
+    let found = block_on(pacs.lookup(&announced.sop_instance))
+        .expect("is looked up")
+        .expect("is found");
+    assert_eq!(found, *received.record);
+    assert_eq!(
+        answers(&pacs).iter().map(Vec::len).collect::<Vec<_>>(),
+        [1, 1, 1, 1]
+    );
+}
+
+/// See its name.
+pub fn nothing_of_an_instance_without_commit_is_found(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    block_on(async {
+        for abort in [true, false] {
+            let mut receipt = pacs.receive(announced.clone()).await.expect("begins");
+            receipt.write(bytes.clone()).await.expect("is written");
+            if abort {
+                receipt.abort().await.expect("is aborted");
+            }
+        }
+        assert_eq!(
+            pacs.lookup(&announced.sop_instance).await.expect("is looked up"),
+            None
+        );
+        assert_eq!(pacs.totals().await.expect("totals").instances, 0);
+    });
+    assert_eq!(entries(&*place_archive(pacs, place)), 0);
+}
+
+/// The archive, after the engine that has it open is gone.
+fn place_archive(pacs: Pacs, place: &dyn Place) -> Arc<dyn Archive> {
+    pacs.close().expect("closes");
+    drop(pacs);
+    place.archive()
+}
+
+/// See its name.
+pub fn the_same_bytes_again_are_a_success_and_no_second_copy(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let first = keep(&pacs, instance(1, 1, 1, 0));
+    let again = keep(&pacs, instance(1, 1, 1, 0));
+    assert_eq!(again.outcome, StoreOutcome::AlreadyKept);
+    assert_eq!(again.record, first.record);
+    assert_eq!(entries(&*place_archive(pacs, place)), 1);
+}
+
+/// See its name.
+pub fn different_bytes_replace_and_the_old_version_stays_readable(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::Replace);
+    let first = keep(&pacs, instance(1, 1, 1, 0));
+    let second = keep(&pacs, instance(1, 1, 1, 9));
+    assert_eq!(second.outcome, StoreOutcome::Replaced);
+    assert_eq!(
+        second.record.superseded,
+        std::slice::from_ref(&first.record.locator)
+    );
+    assert_eq!(read(&pacs, &second), instance(1, 1, 1, 9).1);
+    assert_eq!(read(&pacs, &first), instance(1, 1, 1, 0).1);
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+}
+
+/// See its name.
+pub fn different_bytes_are_left_out_when_the_first_is_kept(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::KeepFirst);
+    keep(&pacs, instance(1, 1, 1, 0));
+    let second = keep(&pacs, instance(1, 1, 1, 9));
+    assert_eq!(second.outcome, StoreOutcome::FirstKept);
+    assert_eq!(read(&pacs, &second), instance(1, 1, 1, 0).1);
+}
+
+/// See its name.
+pub fn different_bytes_are_an_error_when_the_policy_is_to_refuse(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::Refuse);
+    keep(&pacs, instance(1, 1, 1, 0));
+    let refused = block_on(store(&pacs, instance(1, 1, 1, 9))).expect_err("is refused");
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(
+        keep(&pacs, instance(1, 1, 1, 0)).outcome,
+        StoreOutcome::AlreadyKept
+    );
+}
+
+/// See its name.
+pub fn two_at_once_under_one_uid_are_one_instance(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let outcomes = block_on(futures::future::join_all(
+        (0..8).map(|_| store(&pacs, instance(1, 1, 1, 0))),
+    ));
+    let new = outcomes
+        .iter()
+        .filter(|outcome| outcome.as_ref().expect("is kept").outcome == StoreOutcome::New);
+    assert_eq!(new.count(), 1);
+    assert_eq!(entries(&*place_archive(pacs, place)), 1);
+}
+
+/// See its name.
+pub fn a_data_set_that_is_not_what_was_announced_is_a_mismatch(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    let other = Announced {
+        sop_instance: instance_uid(1, 1, 2),
+        ..announced.clone()
+    };
+    let error = block_on(store(&pacs, (other, bytes.clone()))).expect_err("is refused");
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Mismatch, &[tags::SOP_INSTANCE_UID][..])
+    );
+    let other = Announced {
+        sop_class: Uid::constant(uids::MR_IMAGE_STORAGE),
+        ..announced
+    };
+    let error = block_on(store(&pacs, (other, bytes))).expect_err("is refused");
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Mismatch, &[tags::SOP_CLASS_UID][..])
+    );
+}
+
+/// See its name.
+pub fn an_instance_without_a_study_is_invalid_and_names_the_attribute(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let mut set = data_set(1, 1, 1, 0);
+    set.remove(tags::STUDY_INSTANCE_UID);
+    let error = block_on(store(&pacs, (instance(1, 1, 1, 0).0, explicit(&set)))).expect_err("is refused");
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Invalid, &[tags::STUDY_INSTANCE_UID][..])
+    );
+}
+
+/// See its name.
+pub fn a_removed_instance_is_gone_also_after_reopening(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::Replace);
+    keep(&pacs, instance(1, 1, 1, 0));
+    let newer = keep(&pacs, instance(1, 1, 1, 9));
+    keep(&pacs, instance(1, 1, 2, 0));
+    assert!(block_on(pacs.remove(&instance_uid(1, 1, 1))).expect("is removed"));
+    assert!(!block_on(pacs.remove(&instance_uid(1, 1, 1))).expect("is not there any more"));
+    let gone = block_on(pacs.read(&newer.record).next())
+        .expect("answers")
+        .expect_err("is gone");
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    drop(pacs);
+    let pacs = open(place, DuplicatePolicy::Replace);
+    assert_eq!(
+        block_on(pacs.lookup(&instance_uid(1, 1, 1))).expect("is looked up"),
+        None
+    );
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+}
+
+/// See its name.
+pub fn a_commit_goes_on_when_nobody_waits_for_it(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    block_on(async {
+        let mut receipt = pacs.receive(announced).await.expect("begins");
+        receipt.write(bytes).await.expect("is written");
+        // Polled once, then dropped, as when an association ends in between.
+        let _ = receipt.commit().now_or_never();
+    });
+    pacs.close().expect("closes");
+    drop(pacs);
+    let pacs = open(place, DuplicatePolicy::default());
+    assert!(
+        block_on(pacs.lookup(&instance_uid(1, 1, 1)))
+            .expect("is looked up")
+            .is_some()
+    );
+}
+
+fn fill(pacs: &Pacs) {
+    for study in 0..5 {
+        for number in 0..6 {
+            keep(pacs, instance(study, number % 2, number, 0));
+        }
+    }
+    keep(pacs, instance(2, 0, 2, 5));
+    block_on(pacs.remove(&instance_uid(3, 1, 3))).expect("is removed");
+}
+
+/// See its name.
+pub fn an_index_that_was_lost_is_made_again_from_the_archive(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    fill(&pacs);
+    let before = answers(&pacs);
+    pacs.close().expect("closes");
+    drop(pacs);
+    block_on(place.index().clear()).expect("is cleared");
+    let pacs = open(place, DuplicatePolicy::default());
+    assert_eq!(answers(&pacs), before);
+}
+
+/// See its name.
+pub fn a_rebuilt_index_answers_like_the_old_one(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    fill(&pacs);
+    let (before, totals) = (answers(&pacs), block_on(pacs.totals()).expect("totals"));
+    pacs.close().expect("closes");
+    drop(pacs);
+    {
+        let (archive, index) = (place.archive(), place.index());
+        block_on(Pacs::rebuild_index(&*archive, &*index, &AttributeSet::default())).expect("is rebuilt");
+    }
+    let pacs = open(place, DuplicatePolicy::default());
+    assert_eq!(answers(&pacs), before);
+    assert_eq!(block_on(pacs.totals()).expect("totals"), totals);
+}
+
+/// See its name.
+pub fn a_reindex_changes_no_answer(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    fill(&pacs);
+    let before = answers(&pacs);
+    assert_eq!(block_on(pacs.reindex(|_| ())).expect("is indexed again"), 29);
+    assert_eq!(answers(&pacs), before);
+}
+
+/// See its name.
+pub fn a_closed_engine_refuses_and_what_it_kept_is_there_after_reopening(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let kept = keep(&pacs, instance(1, 1, 1, 0));
+    pacs.close().expect("closes");
+    let error = block_on(store(&pacs, instance(1, 1, 2, 0))).expect_err("is refused");
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    drop(pacs);
+    let pacs = open(place, DuplicatePolicy::default());
+    assert_eq!(read(&pacs, &kept), instance(1, 1, 1, 0).1);
+    assert_eq!(block_on(pacs.instances(Scope::All).count()), 1);
+}
+
+/// See its name.
+pub fn every_kept_instance_passes_verification(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    fill(&pacs);
+    let verified = block_on(pacs.verify(|_| ())).expect("is verified");
+    assert_eq!((verified.whole, verified.damaged.len()), (30, 0));
+}
+
+/// See its name.
+pub fn a_file_with_a_header_and_one_without_are_imported_alike(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    let stream = pieces(vec![bytes.slice(..100), bytes.slice(100..)]);
+    let bare = block_on(pacs.import(Source::default(), stream)).expect("is imported");
+    assert_eq!(bare.outcome, StoreOutcome::New);
+    assert_eq!(read(&pacs, &bare), bytes);
+    let file = part10::write_meta(&Meta {
+        sop_class: announced.sop_class,
+        sop_instance: announced.sop_instance,
+        transfer_syntax: announced.transfer_syntax,
+        source: None,
+        sending: None,
+        receiving: None,
+    });
+    let again = block_on(pacs.import(Source::default(), pieces(vec![file, bytes]))).expect("is imported");
+    assert_eq!(again.outcome, StoreOutcome::AlreadyKept);
+}
+
+/// See its name.
+pub fn a_dicomdir_is_refused_with_a_reason(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let file = part10::write_meta(&Meta {
+        sop_class: part10::MEDIA_STORAGE_DIRECTORY,
+        sop_instance: instance_uid(1, 1, 1),
+        transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        source: None,
+        sending: None,
+        receiving: None,
+    });
+    let refused = block_on(pacs.import(Source::default(), pieces(vec![file]))).expect_err("is refused");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(refused.context().contains("DICOMDIR"));
+}
+
+fn pieces(pieces: Vec<Bytes>) -> impl futures::Stream<Item = Result<Bytes>> + Unpin {
+    futures::stream::iter(pieces.into_iter().map(Ok))
+}

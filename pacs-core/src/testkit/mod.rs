@@ -1,0 +1,3 @@
+//! What every backend must pass: each promise of a trait is a sentence, and each sentence a test.
+
+pub mod engine;
