@@ -1,5 +1,7 @@
 //! Backends.
 
+pub mod memory;
 pub mod redb;
 
+pub use memory::MemoryIndex;
 pub use redb::{RedbIndex, RedbIndexOptions};

@@ -31,9 +31,10 @@ pub(crate) const PLAIN: &[(Level, &[Tag])] = &[
             PATIENT_BIRTH_DATE,
             PATIENT_BIRTH_TIME,
             PATIENT_SEX,
-            OTHER_PATIENT_I_DS,
+            // Retired, and still sent: Other Patient IDs, Ethnic Group.
+            Tag(0x0010, 0x1000),
             OTHER_PATIENT_NAMES,
-            ETHNIC_GROUP,
+            Tag(0x0010, 0x2160),
             PATIENT_COMMENTS,
             PATIENT_SPECIES_DESCRIPTION,
             PATIENT_BREED_DESCRIPTION,

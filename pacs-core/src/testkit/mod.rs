@@ -1,3 +1,7 @@
 //! What every backend must pass: each promise of a trait is a sentence, and each sentence a test.
 
 pub mod engine;
+pub mod index;
+pub mod random;
+pub mod reference;
+pub mod world;

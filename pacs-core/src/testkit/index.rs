@@ -1,0 +1,582 @@
+//! The index's promises: each is a sentence of [`Index`], and each sentence a test.
+//!
+//! A backend runs them all by [`index_conformance!`](crate::index_conformance). Random tests print their
+//! seed when they fail; `PACS_SEED` and `PACS_ROUNDS` in the environment repeat or extend them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use futures::TryStreamExt;
+use futures::executor::block_on;
+
+use super::random::{Random, rounds};
+use super::reference::{Reference, name_of_answer};
+use super::world::{any_query, any_record, record};
+use crate::archive::Sequence;
+use crate::dataset::DataSet;
+use crate::index::{Change, Index, InstanceRecord, Scope, Totals};
+use crate::query::{Model, Query, QueryOptions};
+use crate::uid::{Level, Uid};
+
+/// A place that holds an index. Opening it again, after what was opened is dropped, finds what was kept
+/// there; a place in memory gives the same one again.
+pub trait IndexPlace {
+    /// The index of this place.
+    fn open(&self) -> Arc<dyn Index>;
+}
+
+impl<F: Fn() -> Arc<dyn Index>> IndexPlace for F {
+    fn open(&self) -> Arc<dyn Index> {
+        self()
+    }
+}
+
+/// Makes one `#[test]` of each promise, in a module `$name`; `$place` is an expression for a new, empty
+/// [`IndexPlace`], evaluated with the names in scope where the macro stands.
+#[macro_export]
+macro_rules! index_conformance {
+    ($name:ident, $place:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::index_conformance!(@each $place,
+                every_later_lookup_and_query_sees_all_that_was_applied,
+                a_lookup_yields_the_record_as_it_was_applied,
+                applying_the_same_changes_again_changes_nothing,
+                changes_are_applied_in_order,
+                the_low_water_is_that_of_the_last_batch,
+                storing_again_forgets_what_was_known_under_the_same_uid,
+                forgetting_the_last_instance_forgets_what_is_above_it,
+                forgetting_what_is_not_known_changes_nothing,
+                the_first_applied_value_counts_and_later_ones_fill_what_has_none,
+                clear_forgets_everything_also_the_low_water,
+                a_scope_that_is_not_known_yields_nothing,
+                a_scope_yields_every_instance_below_it_and_no_other,
+                the_instances_of_one_series_come_together_and_so_of_one_study,
+                an_answer_holds_what_is_known_above_and_what_is_derived_from_below,
+                queries_of_every_kind_are_answered_as_the_reference_answers_them,
+                any_course_of_changes_leaves_what_the_reference_says,
+                many_threads_may_read_while_one_applies,
+                what_was_flushed_is_there_after_reopening,
+                after_reopening_the_state_is_one_that_was_with_its_low_water,
+            );
+        }
+    };
+    (@each $place:expr, $($sentence:ident),* $(,)?) => {
+        $(#[test] fn $sentence() { $crate::testkit::index::$sentence(&$place); })*
+    };
+}
+
+fn store(record: &InstanceRecord) -> Change {
+    Change::Store(Box::new(record.clone()))
+}
+
+fn apply(index: &dyn Index, changes: Vec<Change>, low_water: u64) {
+    block_on(index.apply(changes, Sequence(low_water))).expect("apply succeeds");
+}
+
+fn lookup(index: &dyn Index, instance: &Uid) -> Option<InstanceRecord> {
+    block_on(index.lookup(instance)).expect("lookup succeeds")
+}
+
+fn totals(index: &dyn Index) -> Totals {
+    block_on(index.totals()).expect("totals succeeds")
+}
+
+fn low_water(index: &dyn Index) -> u64 {
+    block_on(index.low_water()).expect("low_water succeeds").0
+}
+
+fn instances(index: &dyn Index, scope: Scope) -> Vec<InstanceRecord> {
+    block_on(index.instances(scope).try_collect()).expect("instances succeeds")
+}
+
+fn uids(records: &[InstanceRecord]) -> BTreeSet<Uid> {
+    let uids: BTreeSet<_> = records.iter().map(|record| record.key.instance).collect();
+    assert_eq!(uids.len(), records.len(), "an instance is yielded once");
+    uids
+}
+
+/// The answers by the name of their entity, without elements that have no value.
+fn answers(index: &dyn Index, query: &Query) -> BTreeMap<String, DataSet> {
+    let all: Vec<DataSet> = block_on(index.query(query.clone()).try_collect()).expect("query succeeds");
+    let count = all.len();
+    let named: BTreeMap<_, _> = all
+        .into_iter()
+        .map(|mut answer| {
+            answer.retain(|element| !element.is_empty());
+            (name_of_answer(query.level(), &answer), answer)
+        })
+        .collect();
+    assert_eq!(named.len(), count, "an entity is answered once");
+    named
+}
+
+fn everything(model: Model, level: Level) -> Query {
+    Query::new(model, level, DataSet::new(), QueryOptions::default())
+}
+
+/// All that an index knows, as far as a caller can see it.
+fn state(index: &dyn Index) -> (Totals, Vec<InstanceRecord>, Vec<BTreeMap<String, DataSet>>) {
+    let mut records = instances(index, Scope::All);
+    records.sort_by_key(|record| record.key);
+    let levels = Level::ALL.map(|level| answers(index, &everything(Model::PatientRoot, level)));
+    (totals(index), records, levels.to_vec())
+}
+
+/// What is the record's own. The attributes above it are those of its entities.
+fn own(record: &InstanceRecord) -> InstanceRecord {
+    let mut own = record.clone();
+    own.attributes.patient = DataSet::new();
+    own.attributes.study = DataSet::new();
+    own.attributes.series = DataSet::new();
+    own
+}
+
+fn assert_is(index: &dyn Index, reference: &Reference) {
+    let (found, records, levels) = state(index);
+    assert_eq!(found, reference.totals());
+    let expected: Vec<_> = reference.instances.values().map(own).collect();
+    let mut records: Vec<_> = records.iter().map(own).collect();
+    records.sort_by_key(|record| record.key.instance);
+    assert!(records == expected, "the instances differ");
+    for (level, found) in Level::ALL.into_iter().zip(levels) {
+        assert_answers(&everything(Model::PatientRoot, level), &found, reference);
+    }
+}
+
+fn assert_answers(query: &Query, found: &BTreeMap<String, DataSet>, reference: &Reference) {
+    let expected = reference.answers(query);
+    let names = |answers: &BTreeMap<String, DataSet>| answers.keys().cloned().collect::<Vec<_>>();
+    // Everything here was made up by the test, so the keys may be shown.
+    let keys: Vec<String> = query
+        .keys()
+        .iter()
+        .map(|key| format!("{key:?} {:?}", shown(key)))
+        .collect();
+    assert_eq!(names(found), names(&expected), "{query:?}\n{keys:#?}");
+    for (name, expected) in &expected {
+        assert!(
+            found[name] == *expected,
+            "{name}: {:?}\nis not {expected:?}",
+            found[name]
+        );
+    }
+}
+
+fn shown(key: &crate::dataset::Element) -> String {
+    String::from_utf8_lossy(key.bytes()).into_owned()
+}
+
+/// A few instances: two patients, of which one has two studies.
+fn few() -> Vec<InstanceRecord> {
+    [
+        (1, 0, 0, 0),
+        (1, 0, 0, 1),
+        (1, 0, 1, 0),
+        (1, 1, 0, 0),
+        (2, 0, 0, 0),
+    ]
+    .map(|(patient, study, series, instance)| record(7, patient, study, series, instance, 0))
+    .to_vec()
+}
+
+fn filled(place: &dyn IndexPlace) -> (Arc<dyn Index>, Vec<InstanceRecord>) {
+    let index = place.open();
+    let records = few();
+    apply(&*index, records.iter().map(store).collect(), 5);
+    (index, records)
+}
+
+/// When `apply` returns, every later lookup and query sees all of the changes.
+pub fn every_later_lookup_and_query_sees_all_that_was_applied(place: &dyn IndexPlace) {
+    let index = place.open();
+    let mut reference = Reference::default();
+    assert_is(&*index, &reference);
+    for record in few() {
+        let change = store(&record);
+        reference.apply(&change);
+        apply(&*index, vec![change], 1);
+        assert!(lookup(&*index, &record.key.instance).is_some());
+        assert_is(&*index, &reference);
+    }
+}
+
+/// A lookup yields all that was applied of the instance.
+pub fn a_lookup_yields_the_record_as_it_was_applied(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    for record in &records {
+        let found = lookup(&*index, &record.key.instance).expect("it was stored");
+        assert!(found == *record, "{} differs", record.key.instance);
+    }
+    assert_eq!(lookup(&*index, &Uid::constant("2.25.404")), None);
+}
+
+/// Applying the same changes again changes nothing.
+pub fn applying_the_same_changes_again_changes_nothing(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let changes = || -> Vec<Change> {
+        let stored = records.iter().map(store);
+        stored.chain([Change::Remove(records[1].key.instance)]).collect()
+    };
+    apply(&*index, changes(), 6);
+    let before = state(&*index);
+    apply(&*index, changes(), 6);
+    assert!(state(&*index) == before);
+}
+
+/// The changes of a batch are applied in order.
+pub fn changes_are_applied_in_order(place: &dyn IndexPlace) {
+    let index = place.open();
+    let [first, second] = [0, 1].map(|version| record(7, 1, 0, 0, 0, version));
+    let instance = first.key.instance;
+    apply(&*index, vec![store(&first), Change::Remove(instance)], 1);
+    assert_eq!(totals(&*index), Totals::default());
+    apply(
+        &*index,
+        vec![Change::Remove(instance), store(&first), store(&second)],
+        2,
+    );
+    assert!(lookup(&*index, &instance).is_some_and(|found| own(&found) == own(&second)));
+    assert_eq!(totals(&*index).instances, 1);
+}
+
+/// `apply` remembers the low water in the same step, and `flush` returns it.
+pub fn the_low_water_is_that_of_the_last_batch(place: &dyn IndexPlace) {
+    let index = place.open();
+    assert_eq!(low_water(&*index), 0);
+    apply(&*index, vec![store(&few()[0])], 41);
+    assert_eq!(low_water(&*index), 41);
+    apply(&*index, Vec::new(), 42);
+    assert_eq!(low_water(&*index), 42);
+    assert_eq!(block_on(index.flush()).expect("flush succeeds"), Sequence(42));
+}
+
+/// Storing an instance forgets what was known under the same SOP Instance UID, wherever it stood.
+pub fn storing_again_forgets_what_was_known_under_the_same_uid(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let mut moved = records[4].clone();
+    moved.key.instance = records[3].key.instance;
+    moved
+        .attributes
+        .instance
+        .put_uid(tags::SOP_INSTANCE_UID, &moved.key.instance);
+    apply(&*index, vec![store(&moved)], 6);
+    let mut reference = Reference::default();
+    for record in records.iter().chain([&moved]) {
+        reference.apply(&store(record));
+    }
+    // Its old study had no other instance.
+    assert_eq!(totals(&*index).studies, 2);
+    assert_is(&*index, &reference);
+}
+
+/// Forgetting the last instance of a series forgets the series, and so up to the patient.
+pub fn forgetting_the_last_instance_forgets_what_is_above_it(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let mut reference = Reference::default();
+    records.iter().for_each(|record| reference.apply(&store(record)));
+    for (at, left) in [
+        (0, (2, 3, 4)),
+        (2, (2, 3, 3)),
+        (4, (1, 2, 2)),
+        (1, (1, 1, 1)),
+        (3, (0, 0, 0)),
+    ] {
+        let change = Change::Remove(records[at].key.instance);
+        reference.apply(&change);
+        apply(&*index, vec![change], 6);
+        let totals = totals(&*index);
+        assert_eq!((totals.patients, totals.studies, totals.series), left);
+        assert_is(&*index, &reference);
+    }
+}
+
+/// Forgetting what isn't known succeeds.
+pub fn forgetting_what_is_not_known_changes_nothing(place: &dyn IndexPlace) {
+    let (index, _) = filled(place);
+    let before = state(&*index);
+    apply(&*index, vec![Change::Remove(Uid::constant("2.25.404"))], 5);
+    assert!(state(&*index) == before);
+}
+
+/// Where instances disagree about their study, the first one applied counts, and later ones fill what
+/// has no value yet.
+pub fn the_first_applied_value_counts_and_later_ones_fill_what_has_none(place: &dyn IndexPlace) {
+    let index = place.open();
+    let [mut first, mut second] = [0, 1].map(|instance| record(7, 1, 0, 0, instance, 0));
+    first.attributes.study.remove(tags::STUDY_DESCRIPTION);
+    first.attributes.series.remove(tags::MODALITY);
+    first
+        .attributes
+        .study
+        .put_text(tags::ACCESSION_NUMBER, VR::SH, "FIRST");
+    second
+        .attributes
+        .study
+        .put_text(tags::ACCESSION_NUMBER, VR::SH, "SECOND");
+    second
+        .attributes
+        .study
+        .put_text(tags::STUDY_DESCRIPTION, VR::LO, "FILLED");
+    second.attributes.series.put_text(tags::MODALITY, VR::CS, "US");
+    apply(&*index, vec![store(&first), store(&second)], 2);
+    let asks = |tag, vr, text: &str| {
+        let mut keys = DataSet::new();
+        keys.put_text(tag, vr, text);
+        let query = Query::new(Model::StudyRoot, Level::Study, keys, QueryOptions::default());
+        answers(&*index, &query).len()
+    };
+    assert_eq!(asks(tags::ACCESSION_NUMBER, VR::SH, "FIRST"), 1);
+    assert_eq!(asks(tags::ACCESSION_NUMBER, VR::SH, "SECOND"), 0);
+    assert_eq!(asks(tags::STUDY_DESCRIPTION, VR::LO, "FILLED"), 1);
+    assert_eq!(asks(tags::MODALITIES_IN_STUDY, VR::CS, "US"), 1);
+    let study = &lookup(&*index, &second.key.instance)
+        .expect("it was stored")
+        .attributes
+        .study;
+    assert_eq!(study.string(tags::ACCESSION_NUMBER), Some("FIRST"));
+}
+
+/// `clear` forgets everything, also the low water.
+pub fn clear_forgets_everything_also_the_low_water(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    block_on(index.clear()).expect("clear succeeds");
+    assert_eq!(low_water(&*index), 0);
+    assert_is(&*index, &Reference::default());
+    apply(&*index, records.iter().map(store).collect(), 5);
+    assert_eq!(totals(&*index).instances, 5);
+}
+
+/// A scope that is not known yields nothing.
+pub fn a_scope_that_is_not_known_yields_nothing(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let unknown = Uid::constant("2.25.404");
+    // A UID names one level only.
+    let study = records[0].key.study;
+    for scope in [
+        Scope::Patient("nobody".to_owned()),
+        Scope::Study(unknown),
+        Scope::Series(unknown),
+        Scope::Instance(unknown),
+        Scope::Series(study),
+        Scope::Instance(study),
+    ] {
+        assert!(instances(&*index, scope).is_empty());
+    }
+}
+
+/// A scope yields every instance below its entity.
+pub fn a_scope_yields_every_instance_below_it_and_no_other(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let expect = |scope, wanted: &[usize]| {
+        let wanted: BTreeSet<_> = wanted.iter().map(|at| records[*at].key.instance).collect();
+        assert_eq!(uids(&instances(&*index, scope)), wanted);
+    };
+    expect(Scope::All, &[0, 1, 2, 3, 4]);
+    expect(Scope::Patient("P1".to_owned()), &[0, 1, 2, 3]);
+    expect(Scope::Study(records[0].key.study), &[0, 1, 2]);
+    expect(Scope::Series(records[0].key.series), &[0, 1]);
+    expect(Scope::Instance(records[1].key.instance), &[1]);
+}
+
+/// The instances of one series come together, and so those of one study.
+pub fn the_instances_of_one_series_come_together_and_so_of_one_study(place: &dyn IndexPlace) {
+    let index = place.open();
+    let mut random = Random::new(3);
+    for _ in 0..60 {
+        apply(&*index, vec![store(&any_record(&mut random, 3))], 1);
+    }
+    let together = |names: Vec<Uid>| {
+        let mut runs = names.clone();
+        runs.dedup();
+        let distinct: BTreeSet<_> = names.into_iter().collect();
+        assert_eq!(runs.len(), distinct.len());
+    };
+    let found = instances(&*index, Scope::All);
+    together(found.iter().map(|record| record.key.study).collect());
+    together(found.iter().map(|record| record.key.series).collect());
+}
+
+/// A yielded data set holds all that is known of the entity and of those above it, also what is derived
+/// from those below.
+pub fn an_answer_holds_what_is_known_above_and_what_is_derived_from_below(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let mut keys = DataSet::new();
+    keys.put_uid(tags::SERIES_INSTANCE_UID, &records[0].key.series);
+    let query = Query::new(Model::StudyRoot, Level::Series, keys, QueryOptions::default());
+    let found = answers(&*index, &query);
+    let answer = found.values().next().expect("the series was stored");
+    for (tag, text) in [
+        (tags::PATIENT_ID, "P1"),
+        (tags::NUMBER_OF_PATIENT_RELATED_STUDIES, "2"),
+        (tags::NUMBER_OF_PATIENT_RELATED_SERIES, "3"),
+        (tags::NUMBER_OF_PATIENT_RELATED_INSTANCES, "4"),
+        (tags::NUMBER_OF_STUDY_RELATED_SERIES, "2"),
+        (tags::NUMBER_OF_STUDY_RELATED_INSTANCES, "3"),
+        (tags::NUMBER_OF_SERIES_RELATED_INSTANCES, "2"),
+    ] {
+        assert_eq!(answer.string(tag), Some(text), "{tag}");
+    }
+    let modalities: BTreeSet<_> = answer.strings(tags::MODALITIES_IN_STUDY).collect();
+    let expected: BTreeSet<_> = records[..3]
+        .iter()
+        .filter_map(|record| record.attributes.series.string(tags::MODALITY))
+        .collect();
+    assert_eq!(modalities, expected);
+    let classes: BTreeSet<_> = answer.strings(tags::SOP_CLASSES_IN_STUDY).collect();
+    let expected: BTreeSet<_> = records[..3]
+        .iter()
+        .map(|record| record.sop_class.as_str())
+        .collect();
+    assert_eq!(classes, expected);
+}
+
+/// Every kind of matching, at every level, in every model, is answered as the reference answers it.
+pub fn queries_of_every_kind_are_answered_as_the_reference_answers_them(place: &dyn IndexPlace) {
+    let index = place.open();
+    rounds(8, |random| {
+        block_on(index.clear()).expect("clear succeeds");
+        let world = random.below(1 << 20);
+        let mut reference = Reference::default();
+        let changes: Vec<_> = (0..1 + random.below(60))
+            .map(|_| store(&any_record(random, world)))
+            .collect();
+        changes.iter().for_each(|change| reference.apply(change));
+        apply(&*index, changes, 1);
+        for _ in 0..80 {
+            let query = any_query(random, world);
+            assert_answers(&query, &answers(&*index, &query), &reference);
+        }
+    });
+}
+
+fn any_changes(random: &mut Random, world: u64) -> Vec<Change> {
+    (0..random.below(12))
+        .map(|_| {
+            let record = any_record(random, world);
+            match random.below(3) {
+                0 => Change::Remove(record.key.instance),
+                _ => store(&record),
+            }
+        })
+        .collect()
+}
+
+/// Whatever the course of changes, the state is that of the reference: counts, aggregates, instances.
+pub fn any_course_of_changes_leaves_what_the_reference_says(place: &dyn IndexPlace) {
+    let index = place.open();
+    rounds(6, |random| {
+        block_on(index.clear()).expect("clear succeeds");
+        let world = random.below(1 << 20);
+        let mut reference = Reference::default();
+        for step in 0..20 {
+            let changes = any_changes(random, world);
+            changes.iter().for_each(|change| reference.apply(change));
+            // A repeated batch stands for a replay.
+            if random.chance(4) {
+                apply(&*index, changes.clone(), step);
+            }
+            apply(&*index, changes, step);
+            if random.chance(4) {
+                block_on(index.flush()).expect("flush succeeds");
+            }
+            assert_is(&*index, &reference);
+        }
+    });
+}
+
+/// Every method may be called from any thread, and many at once; what is applied while a stream runs may
+/// or may not be yielded.
+pub fn many_threads_may_read_while_one_applies(place: &dyn IndexPlace) {
+    let (index, kept) = filled(place);
+    let kept_uids = uids(&kept);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    // What is there all the time is always yielded.
+                    let found = instances(&*index, Scope::All);
+                    assert!(
+                        found
+                            .iter()
+                            .map(|r| r.key.instance)
+                            .collect::<BTreeSet<_>>()
+                            .is_superset(&kept_uids)
+                    );
+                    let studies = answers(&*index, &everything(Model::StudyRoot, Level::Study));
+                    assert!(studies.len() >= 3);
+                }
+            });
+        }
+        let mut random = Random::new(9);
+        for step in 0..40 {
+            // Another world: other UIDs.
+            apply(&*index, any_changes(&mut random, 9), 10 + step);
+        }
+    });
+    assert!(
+        kept.iter()
+            .all(|record| lookup(&*index, &record.key.instance).is_some())
+    );
+}
+
+/// What was applied and flushed survives.
+pub fn what_was_flushed_is_there_after_reopening(place: &dyn IndexPlace) {
+    let (index, _) = filled(place);
+    if !durable(&*index) {
+        return;
+    }
+    assert_eq!(block_on(index.flush()).expect("flush succeeds"), Sequence(5));
+    let before = state(&*index);
+    drop(index);
+    let index = place.open();
+    assert_eq!(low_water(&*index), 5);
+    assert!(state(&*index) == before);
+}
+
+/// Whatever becomes durable does so in the order of application, with its low water: without a flush, the
+/// state after reopening is that after some batch.
+pub fn after_reopening_the_state_is_one_that_was_with_its_low_water(place: &dyn IndexPlace) {
+    if !durable(&*place.open()) {
+        return;
+    }
+    rounds(3, |random| {
+        let index = place.open();
+        block_on(index.clear()).expect("clear succeeds");
+        let world = random.below(1 << 20);
+        let mut reference = Reference::default();
+        let mut states = vec![reference.clone()];
+        let mut flushed = 0;
+        for step in 1..=10 {
+            let changes = any_changes(random, world);
+            changes.iter().for_each(|change| reference.apply(change));
+            apply(&*index, changes, step);
+            states.push(reference.clone());
+            if random.chance(4) {
+                flushed = block_on(index.flush()).expect("flush succeeds").0;
+                assert_eq!(flushed, step);
+            }
+        }
+        drop(index);
+        let index = place.open();
+        let at = low_water(&*index);
+        assert!(
+            (flushed..=10).contains(&at),
+            "low water {at} after a flush at {flushed}"
+        );
+        let state = states.get(usize::try_from(at).unwrap_or(usize::MAX));
+        assert_is(&*index, state.expect("one of the batches"));
+    });
+}
+
+#[expect(clippy::print_stderr, reason = "what is skipped is said in the test's output")]
+fn durable(index: &dyn Index) -> bool {
+    let durable = index.capability().durable;
+    if !durable {
+        eprintln!("skipped: this index keeps nothing beyond its process");
+    }
+    durable
+}

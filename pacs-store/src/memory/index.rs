@@ -1,0 +1,333 @@
+//! An index in memory, as plain as can be: the readable model of what an index does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
+use futures::stream::{self, BoxStream, StreamExt};
+
+use pacs_core::archive::Sequence;
+use pacs_core::dataset::DataSet;
+use pacs_core::error::Result;
+use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
+use pacs_core::query::Query;
+use pacs_core::uid::{Level, Uid};
+
+/// Keeps everything in maps under one lock, for tests and small tools. A query walks all entities of its
+/// level; what is derived from the levels below is counted each time.
+///
+/// A study keeps what its own instances say of the patient, so that studies which share a Patient ID by
+/// mistake, or have none, never answer with one another's name. A patient's own answer is made of all.
+#[derive(Debug, Default)]
+pub struct MemoryIndex {
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    low_water: Sequence,
+    studies: BTreeMap<Uid, Study>,
+    /// What is known of the patient with this Patient ID.
+    patients: BTreeMap<String, DataSet>,
+    /// Study and series of each instance.
+    places: BTreeMap<Uid, (Uid, Uid)>,
+}
+
+#[derive(Debug, Default)]
+struct Study {
+    patient: DataSet,
+    attributes: DataSet,
+    series: BTreeMap<Uid, Series>,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    attributes: DataSet,
+    instances: BTreeMap<Uid, InstanceRecord>,
+}
+
+impl Study {
+    /// The Patient ID, empty where there is none.
+    fn patient_id(&self) -> &str {
+        self.patient.string(tags::PATIENT_ID).unwrap_or_default()
+    }
+
+    fn instances(&self) -> impl Iterator<Item = &InstanceRecord> {
+        self.series.values().flat_map(|series| series.instances.values())
+    }
+}
+
+impl Known {
+    fn store(&mut self, record: InstanceRecord) {
+        let key = record.key;
+        self.remove(&key.instance);
+        self.places.insert(key.instance, (key.study, key.series));
+        let attributes = &record.attributes;
+        let study = self.studies.entry(key.study).or_default();
+        study.patient.fill_from(&attributes.patient);
+        study.attributes.fill_from(&attributes.study);
+        let patient = self.patients.entry(study.patient_id().to_owned()).or_default();
+        patient.fill_from(&attributes.patient);
+        let series = study.series.entry(key.series).or_default();
+        series.attributes.fill_from(&attributes.series);
+        series.instances.insert(key.instance, record);
+        self.forget_patients_without_study();
+    }
+
+    fn remove(&mut self, instance: &Uid) {
+        let Some((study_uid, series_uid)) = self.places.remove(instance) else {
+            return;
+        };
+        if let Some(study) = self.studies.get_mut(&study_uid) {
+            if let Some(series) = study.series.get_mut(&series_uid) {
+                series.instances.remove(instance);
+                if series.instances.is_empty() {
+                    study.series.remove(&series_uid);
+                }
+            }
+            if study.series.is_empty() {
+                self.studies.remove(&study_uid);
+            }
+        }
+        self.forget_patients_without_study();
+    }
+
+    fn forget_patients_without_study(&mut self) {
+        let named: BTreeSet<&str> = self.studies.values().map(Study::patient_id).collect();
+        self.patients.retain(|id, _| named.contains(id.as_str()));
+    }
+
+    fn studies_of<'k>(&'k self, patient: &'k str) -> impl Iterator<Item = &'k Study> {
+        self.studies
+            .values()
+            .filter(move |study| study.patient_id() == patient)
+    }
+
+    /// A record as a lookup yields it: with what is known of the entities above.
+    fn complete(study: &Study, series: &Series, record: &InstanceRecord) -> InstanceRecord {
+        let mut record = record.clone();
+        record.attributes.patient = study.patient.clone();
+        record.attributes.study = study.attributes.clone();
+        record.attributes.series = series.attributes.clone();
+        record
+    }
+
+    fn instances(&self, scope: &Scope) -> Vec<InstanceRecord> {
+        let mut out = Vec::new();
+        for (study_uid, study) in &self.studies {
+            let inside = match scope {
+                Scope::Study(wanted) => wanted == study_uid,
+                Scope::Patient(wanted) => wanted == study.patient_id(),
+                _ => true,
+            };
+            if !inside {
+                continue;
+            }
+            for (series_uid, series) in &study.series {
+                let inside = |record: &InstanceRecord| match scope {
+                    Scope::Series(wanted) => wanted == series_uid,
+                    Scope::Instance(wanted) => *wanted == record.key.instance,
+                    _ => true,
+                };
+                let records = series.instances.values().filter(|record| inside(record));
+                out.extend(records.map(|record| Self::complete(study, series, record)));
+            }
+        }
+        out
+    }
+
+    /// The record of every entity at the level of `query` that matches.
+    fn answers(&self, query: &Query) -> Vec<DataSet> {
+        let mut out = Vec::new();
+        let mut decide = |record: DataSet| {
+            if query.matches(&record) {
+                out.push(record);
+            }
+        };
+        if query.level() == Level::Patient {
+            for (id, attributes) in &self.patients {
+                let mut record = attributes.clone();
+                self.count_patient(id, &mut record);
+                decide(record);
+            }
+            return out;
+        }
+        for (study_uid, study) in &self.studies {
+            let mut of_study = study.patient.clone();
+            self.count_patient(study.patient_id(), &mut of_study);
+            put_all(&mut of_study, &study.attributes);
+            of_study.put_uid(tags::STUDY_INSTANCE_UID, study_uid);
+            count_study(study, &mut of_study);
+            if query.level() == Level::Study {
+                decide(of_study);
+                continue;
+            }
+            for (series_uid, series) in &study.series {
+                let mut of_series = of_study.clone();
+                put_all(&mut of_series, &series.attributes);
+                of_series.put_uid(tags::SERIES_INSTANCE_UID, series_uid);
+                put_count(
+                    &mut of_series,
+                    tags::NUMBER_OF_SERIES_RELATED_INSTANCES,
+                    series.instances.len(),
+                );
+                if query.level() == Level::Series {
+                    decide(of_series);
+                    continue;
+                }
+                for (instance, record) in &series.instances {
+                    let mut of_instance = of_series.clone();
+                    put_all(&mut of_instance, &record.attributes.instance);
+                    of_instance.put_uid(tags::SOP_INSTANCE_UID, instance);
+                    of_instance.put_uid(tags::SOP_CLASS_UID, &record.sop_class);
+                    decide(of_instance);
+                }
+            }
+        }
+        out
+    }
+
+    fn count_patient(&self, id: &str, record: &mut DataSet) {
+        let studies: Vec<&Study> = self.studies_of(id).collect();
+        let series = studies.iter().map(|study| study.series.len()).sum();
+        let instances = studies.iter().map(|study| study.instances().count()).sum();
+        put_count(record, tags::NUMBER_OF_PATIENT_RELATED_STUDIES, studies.len());
+        put_count(record, tags::NUMBER_OF_PATIENT_RELATED_SERIES, series);
+        put_count(record, tags::NUMBER_OF_PATIENT_RELATED_INSTANCES, instances);
+    }
+
+    fn totals(&self) -> Totals {
+        let instances = || self.studies.values().flat_map(Study::instances);
+        Totals {
+            patients: self.patients.len() as u64,
+            studies: self.studies.len() as u64,
+            series: self.studies.values().map(|study| study.series.len() as u64).sum(),
+            instances: instances().count() as u64,
+            bytes: instances().map(|record| record.length).sum(),
+        }
+    }
+}
+
+fn count_study(study: &Study, record: &mut DataSet) {
+    let modalities = study
+        .series
+        .values()
+        .filter_map(|series| series.attributes.string(tags::MODALITY));
+    let classes = study.instances().map(|instance| instance.sop_class.as_str());
+    record.put_text(tags::MODALITIES_IN_STUDY, VR::CS, distinct(modalities));
+    record.put_text(tags::SOP_CLASSES_IN_STUDY, VR::UI, distinct(classes));
+    put_count(record, tags::NUMBER_OF_STUDY_RELATED_SERIES, study.series.len());
+    put_count(
+        record,
+        tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
+        study.instances().count(),
+    );
+}
+
+fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> String {
+    let texts: BTreeSet<&str> = texts.collect();
+    texts.into_iter().collect::<Vec<_>>().join("\\")
+}
+
+fn put_count(record: &mut DataSet, tag: Tag, count: usize) {
+    record.put_text(tag, VR::IS, count.to_string());
+}
+
+fn put_all(record: &mut DataSet, more: &DataSet) {
+    for element in more.iter() {
+        record.put(element.clone());
+    }
+}
+
+impl MemoryIndex {
+    /// One that knows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // A panic while the lock is held would be a bug in the few lines above; what is known stays usable.
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ready<T: Send + 'static>(value: T) -> BoxFuture<'static, Result<T>> {
+    future::ready(Ok(value)).boxed()
+}
+
+fn all<T: Send + 'static>(items: Vec<T>) -> BoxStream<'static, Result<T>> {
+    stream::iter(items.into_iter().map(Ok)).boxed()
+}
+
+impl Index for MemoryIndex {
+    fn capability(&self) -> IndexCapability {
+        IndexCapability { durable: false }
+    }
+
+    fn apply(&self, changes: Vec<Change>, low_water: Sequence) -> BoxFuture<'_, Result<()>> {
+        let mut known = self.write();
+        for change in changes {
+            match change {
+                Change::Store(record) => known.store(*record),
+                Change::Remove(instance) => known.remove(&instance),
+            }
+        }
+        known.low_water = low_water;
+        ready(())
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<Sequence>> {
+        self.low_water()
+    }
+
+    fn low_water(&self) -> BoxFuture<'_, Result<Sequence>> {
+        ready(self.read().low_water)
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<()>> {
+        *self.write() = Known::default();
+        ready(())
+    }
+
+    fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
+        let known = self.read();
+        let found = known.places.get(instance).and_then(|(study, series)| {
+            let study = known.studies.get(study)?;
+            let series = study.series.get(series)?;
+            Some(Known::complete(study, series, series.instances.get(instance)?))
+        });
+        ready(found)
+    }
+
+    fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
+        all(self.read().instances(&scope))
+    }
+
+    fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {
+        all(self.read().answers(&query))
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals>> {
+        ready(self.read().totals())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryIndex;
+    use pacs_core::index::Index;
+
+    pacs_core::index_conformance!(conformance, {
+        let index = Arc::new(MemoryIndex::new());
+        move || Arc::clone(&index) as Arc<dyn Index>
+    });
+}

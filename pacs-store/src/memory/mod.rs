@@ -1,0 +1,5 @@
+//! Backends in memory: simple, and gone with the process.
+
+mod index;
+
+pub use index::MemoryIndex;
