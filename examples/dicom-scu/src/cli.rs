@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pacs_core::query::Model;
+use pacs_core::{AeTitle, DataSet, Level};
+
+use crate::keys::Key;
+
+/// A DICOM client: echo, store, find, move and get.
+///
+/// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, and the peer answered some of it with a
+/// failure or a warning.
+#[derive(Debug, Parser)]
+#[command(name = "dicom-scu", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask whether the peer is there (C-ECHO)
+    Echo {
+        #[command(flatten)]
+        peer: Peer,
+    },
+    /// Send files, and all files below directories (C-STORE)
+    Store {
+        #[command(flatten)]
+        peer: Peer,
+        /// Associations at once
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+        associations: u16,
+        /// Operations in flight on one association, as far as the peer agrees (PS3.7 D.3.3.3)
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        async_window: u16,
+        /// What to send
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Query (C-FIND)
+    Find {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        query: Query,
+        /// Print one JSON object an answer, in the DICOM JSON Model
+        #[arg(long)]
+        json: bool,
+        /// Cancel after this many answers
+        #[arg(long, value_name = "N")]
+        cancel_after: Option<usize>,
+    },
+    /// Have the peer send what matches to a third (C-MOVE)
+    Move {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        query: Query,
+        /// AE title of the destination, which the peer must know
+        #[arg(long, value_name = "TITLE")]
+        destination: AeTitle,
+    },
+    /// Fetch what matches (C-GET)
+    Get {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        query: Query,
+        /// Directory to write into: one Part 10 file an instance, named by its SOP Instance UID
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        output: PathBuf,
+    },
+}
+
+/// Whom to call, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Peer {
+    /// AE title of this client
+    #[arg(long, value_name = "TITLE", default_value = "DICOM-SCU")]
+    pub(crate) calling: AeTitle,
+    /// AE title of the peer
+    #[arg(long, value_name = "TITLE", default_value = "PACS")]
+    pub(crate) called: AeTitle,
+    /// The peer
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) address: String,
+}
+
+/// What is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Query/Retrieve Level
+    #[arg(long, value_enum, default_value = "study")]
+    level: LevelName,
+    /// Information model
+    #[arg(long, value_enum, default_value = "study-root")]
+    model: ModelName,
+    /// A key by keyword or tag: PatientName=Doe*, 0010,0020, RequestAttributesSequence.RequestedProcedureID=5.
+    /// Without a value it is only returned
+    #[arg(short, long = "key", value_name = "KEY[=VALUE]")]
+    keys: Vec<Key>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LevelName {
+    Patient,
+    Study,
+    Series,
+    Image,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModelName {
+    PatientRoot,
+    StudyRoot,
+}
+
+impl Query {
+    /// The information model.
+    pub(crate) fn model(&self) -> Model {
+        match self.model {
+            ModelName::PatientRoot => Model::PatientRoot,
+            ModelName::StudyRoot => Model::StudyRoot,
+        }
+    }
+
+    /// Query/Retrieve Level (0008,0052).
+    pub(crate) fn level(&self) -> Level {
+        match self.level {
+            LevelName::Patient => Level::Patient,
+            LevelName::Study => Level::Study,
+            LevelName::Series => Level::Series,
+            LevelName::Image => Level::Instance,
+        }
+    }
+
+    /// The keys, without the Query/Retrieve Level.
+    pub(crate) fn keys(&self) -> DataSet {
+        let mut keys = DataSet::new();
+        for key in &self.keys {
+            key.put_into(&mut keys);
+        }
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}
