@@ -1,12 +1,14 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Three rooms, each on top of the one before:
+//! Five rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
 //! | [`ul`] | turns bytes into PDUs, states and events into actions, proposals into answers; no sockets, no clock (PS3.8) | [`ul::negotiate::AcceptPolicy`] |
 //! | [`transport`] | makes associations on TCP, TLS or in-memory streams | [`transport::accept`], [`transport::connect`] |
 //! | [`dimse`] | messages: answers a peer's requests, makes requests (PS3.7) | [`dimse::serve`], [`dimse::Client`] |
+//! | [`scu`] | what we ask of peers: store, find, move, get | [`scu::Remote`], [`scu::Sending`] |
+//! | [`scp`] | what peers ask of an engine: a whole DICOM server | [`scp::Server`], [`scp::PacsServices`] |
 //!
 //! # A server and a client
 //!
@@ -106,14 +108,13 @@
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
 pub mod dimse;
+pub mod scp;
+pub mod scu;
 pub mod transport;
 pub mod ul;
 mod util;
 
-use pacs_core::Uid;
-
-/// Our implementation class UID (PS3.7 D.3.3.2).
-pub const IMPLEMENTATION_CLASS_UID: Uid = Uid::constant("2.25.160776005323985648100336213641528248013");
-
-/// Our implementation version name (PS3.7 D.3.3.2).
-pub const IMPLEMENTATION_VERSION: &str = "PACS_ENGINE_0_1";
+/// Our implementation class UID and version name (PS3.7 D.3.3.2), the same as in stored headers.
+pub use pacs_core::dataset::part10::{
+    IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME as IMPLEMENTATION_VERSION,
+};

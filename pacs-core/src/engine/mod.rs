@@ -247,6 +247,11 @@ impl Pacs {
             .await
     }
 
+    /// Which attributes are searched and returned.
+    pub fn attributes(&self) -> &AttributeSet {
+        &self.inner.attributes
+    }
+
     /// How much is kept.
     ///
     /// # Errors

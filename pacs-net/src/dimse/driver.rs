@@ -234,7 +234,7 @@ impl Reading {
             link: self.link.clone(),
             context,
             command,
-            data_set: None,
+            data_set: Mutex::default(),
             cancel,
         };
         if reader.is_between_messages() {
@@ -242,7 +242,7 @@ impl Reading {
             return Ok(reader);
         }
         let (data_set, back) = DataSetStream::new(reader);
-        operation.data_set = Some(data_set);
+        operation.data_set = Mutex::new(Some(data_set));
         self.start(self.perform(operation, permit));
         reader = back.await.map_err(|_| closed())?;
         Ok(reader)

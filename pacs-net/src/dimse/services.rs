@@ -1,7 +1,7 @@
 //! [`Services`]: who answers a peer's requests; [`Operation`]: one of them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -107,7 +107,8 @@ pub struct Operation {
     pub(super) link: Arc<Link>,
     pub(super) context: PresentationContext,
     pub(super) command: Arc<CommandSet>,
-    pub(super) data_set: Option<DataSetStream>,
+    /// Behind a lock that is never taken, so that a shared operation may cross threads.
+    pub(super) data_set: Mutex<Option<DataSetStream>>,
     pub(super) cancel: Arc<Signal>,
 }
 
@@ -136,7 +137,10 @@ impl Operation {
     /// neither read to its end nor dropped, nothing else of the association is read, not even a
     /// C-CANCEL.
     pub fn take_data_set(&mut self) -> Option<DataSetStream> {
-        self.data_set.take()
+        self.data_set
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// The request's data set, whole: for identifiers and attribute lists.

@@ -1,0 +1,111 @@
+//! Service class providers: a peer's requests answered from an engine.
+//!
+//! [`PacsServices`] answers Verification, Storage and Query/Retrieve; [`Server`] listens for
+//! associations and serves them.
+
+mod policy;
+mod query;
+mod retrieve;
+mod server;
+mod storage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use pacs_core::{AeTitle, Pacs, Result, Source};
+
+pub use policy::{accept_policy, is_storage_class};
+pub use server::{Limits, Server};
+
+use crate::dimse::{Operation, Reply, Services};
+use crate::transport::Timeouts;
+
+/// Where a C-MOVE destination is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Its AE title: what a Move Destination names.
+    pub ae_title: AeTitle,
+    /// Its host name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// Associations opened to it for one C-MOVE.
+    pub associations: usize,
+}
+
+/// How requests are answered.
+#[derive(Clone, Debug)]
+pub struct ScpOptions {
+    /// What we are called.
+    pub ae_title: AeTitle,
+    /// Take instances of SOP classes that the dictionary of the Standard doesn't know.
+    pub any_sop_class: bool,
+    /// Whom a C-MOVE may name as its destination.
+    pub destinations: Vec<Destination>,
+    /// How long an instance may wait for its turn before the sender is answered A700.
+    pub patience: Duration,
+    /// Operations a peer may have outstanding at once, where it negotiates a window.
+    pub operations_max: u16,
+    /// How long is waited for a peer.
+    pub timeouts: Timeouts,
+}
+
+impl ScpOptions {
+    /// For this AE title, without destinations.
+    pub fn new(ae_title: AeTitle) -> Self {
+        Self {
+            ae_title,
+            any_sop_class: false,
+            destinations: Vec::new(),
+            patience: Duration::from_secs(30),
+            operations_max: 16,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Verification, Storage and Query/Retrieve from an engine.
+#[derive(Clone, Debug)]
+pub struct PacsServices {
+    pacs: Pacs,
+    options: Arc<ScpOptions>,
+}
+
+impl PacsServices {
+    /// Answers from `pacs`.
+    pub fn new(pacs: Pacs, options: ScpOptions) -> Self {
+        Self {
+            pacs,
+            options: Arc::new(options),
+        }
+    }
+}
+
+impl Services for PacsServices {
+    fn c_store(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(storage::store(self, operation))
+    }
+
+    fn c_find(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(query::find(self, operation))
+    }
+
+    fn c_move(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(retrieve::c_move(self, operation))
+    }
+
+    fn c_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(retrieve::c_get(self, operation))
+    }
+}
+
+/// Who asks.
+fn source(operation: &Operation) -> Source {
+    let negotiated = operation.negotiated();
+    Source {
+        calling_ae: AeTitle::parse(&negotiated.calling_ae_title).ok(),
+        called_ae: AeTitle::parse(&negotiated.called_ae_title).ok(),
+        address: operation.peer(),
+    }
+}

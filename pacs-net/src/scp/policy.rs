@@ -1,0 +1,131 @@
+//! What is accepted at association.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dicom_core::dictionary::UidDictionary;
+use dicom_dictionary_std::{StandardSopClassDictionary, uids};
+use futures::future::BoxFuture;
+use pacs_core::Uid;
+use pacs_core::query::Model;
+
+use super::ScpOptions;
+use crate::dimse::CommandField;
+use crate::scu::{self, NATIVE};
+use crate::transport::{Admission, Admitted, Peer};
+use crate::ul::negotiate::{AcceptPolicy, ContextRule};
+use crate::ul::pdu::{AssociateRq, Rejection};
+
+/// What a query negotiates beyond the base (PS3.4 C.5.1.1): relational queries, combined date-time
+/// matching, fuzzy matching of person names; not timezone adjustment and not the conversion of
+/// enhanced multi-frame images; empty value and multiple value matching.
+const FIND_OFFERED: [u8; 7] = [1, 1, 1, 0, 0, 1, 1];
+
+/// What a retrieval negotiates beyond the base (PS3.4 C.5.2.1, C.5.3.1): relational retrieval.
+const RETRIEVE_OFFERED: [u8; 1] = [1];
+
+/// Whether the dictionary of the Standard has this as a storage SOP class (PS3.4 B.5), retired ones
+/// included.
+pub fn is_storage_class(sop_class: &Uid) -> bool {
+    StandardSopClassDictionary.by_uid(sop_class).is_some_and(|entry| {
+        entry.alias.contains("Storage")
+            && !entry.alias.starts_with("StorageCommitment")
+            && entry.alias != "MediaStorageDirectoryStorage"
+    })
+}
+
+/// Verification and Query/Retrieve; Storage is added for each peer by [`StorageAdmission`], since the
+/// dictionary can be asked and not listed.
+pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
+    // Verification also takes the retired big endian, which old devices propose alone.
+    let big_endian = Uid::constant("1.2.840.10008.1.2.2");
+    let native = || NATIVE.into_iter().chain([big_endian]);
+    let mut policy = AcceptPolicy::new().with_context(
+        Uid::constant(uids::VERIFICATION),
+        ContextRule::preferred(native()),
+    );
+    policy.ae_titles = vec![options.ae_title];
+    policy.operations_max = options.operations_max;
+    policy.suboperations_max = options.operations_max;
+    for model in [Model::PatientRoot, Model::StudyRoot] {
+        for operation in [CommandField::C_FIND, CommandField::C_MOVE, CommandField::C_GET] {
+            let Some(sop_class) = scu::sop_class(model, operation) else {
+                continue;
+            };
+            policy = policy.with_context(sop_class, ContextRule::preferred(native()));
+            let offered = if operation == CommandField::C_FIND {
+                &FIND_OFFERED[..]
+            } else {
+                &RETRIEVE_OFFERED
+            };
+            policy.extended.insert(sop_class, offered.to_vec());
+        }
+    }
+    if options.any_sop_class {
+        policy.other_contexts = Some(storage_rule());
+    }
+    policy
+}
+
+/// Data sets pass through untouched, so whatever the sender proposes first is right. A requestor that
+/// is SCP on the context receives by C-GET.
+fn storage_rule() -> ContextRule {
+    ContextRule::as_proposed().with_requestor_scp()
+}
+
+/// Adds a rule for each storage SOP class that a peer proposes.
+pub(super) struct StorageAdmission {
+    pub(super) policy: Arc<AcceptPolicy>,
+}
+
+impl Admission for StorageAdmission {
+    fn admit<'a>(
+        &'a self,
+        request: &'a AssociateRq,
+        _: &'a Peer,
+    ) -> BoxFuture<'a, Result<Admitted, Rejection>> {
+        let proposed = request
+            .contexts
+            .iter()
+            .filter_map(|context| Uid::parse(&context.abstract_syntax).ok());
+        let storage: HashMap<Uid, ContextRule> = proposed
+            .filter(is_storage_class)
+            .map(|sop_class| (sop_class, storage_rule()))
+            .collect();
+        let policy = (!storage.is_empty()).then(|| {
+            let mut policy = (*self.policy).clone();
+            policy.contexts.extend(storage);
+            Arc::new(policy)
+        });
+        Box::pin(async {
+            Ok(Admitted {
+                policy,
+                ..Admitted::default()
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_classes_are_told_from_others_by_the_dictionary() {
+        for storage in [
+            uids::CT_IMAGE_STORAGE,
+            uids::BASIC_TEXT_SR_STORAGE,
+            uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION,
+        ] {
+            assert!(is_storage_class(&Uid::constant(storage)), "{storage}");
+        }
+        for other in [
+            uids::VERIFICATION,
+            uids::STORAGE_COMMITMENT_PUSH_MODEL,
+            uids::MEDIA_STORAGE_DIRECTORY_STORAGE,
+            "1.2.3",
+        ] {
+            assert!(!is_storage_class(&Uid::constant(other)), "{other}");
+        }
+    }
+}

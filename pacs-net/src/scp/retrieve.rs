@@ -1,0 +1,288 @@
+//! Retrieve (PS3.4 C.4.2, C.4.3) as SCP: C-MOVE and C-GET.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode;
+use pacs_core::query::{Model, retrieve_scopes};
+use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Scope, Source, Uid};
+
+use super::{Destination, PacsServices, query, source};
+use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
+use crate::scu::{Outgoing, Pieces, Remote, Sending, Sent, Supply, send};
+
+/// Unable to perform sub-operations (PS3.4 C.4.2.1.5, C.4.3.1.4).
+const NONE_PERFORMED: Status = Status(0xA702);
+
+/// Pending responses come no more often than this, so that they don't compete with the instances.
+const PENDING_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Values in a Failed SOP Instance UID List, so that it fits a message whatever fails.
+const FAILED_LISTED_MAX: usize = 10_000;
+
+/// Sends the instances to the destination that the request names.
+pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
+    let model = query::model(&operation, CommandField::C_MOVE)?;
+    let title = operation.command().move_destination()?;
+    let known = services
+        .options
+        .destinations
+        .iter()
+        .find(|destination| destination.ae_title == title);
+    let Some(destination) = known.cloned() else {
+        return Ok(Reply::new(Status::MOVE_DESTINATION_UNKNOWN)
+            .with_error_comment(format!("no destination is configured as {title}")));
+    };
+    let job = Job::read(services, &mut operation, model).await?;
+    let source = source(&operation);
+    let originator = source.calling_ae.map(|ae_title| MoveOriginator {
+        ae_title,
+        message_id: operation.command().message_id(),
+    });
+    let Destination {
+        host,
+        port,
+        ae_title,
+        associations,
+    } = destination;
+    let mut remote = Remote::new(host, port, ae_title, services.options.ae_title);
+    remote.timeouts = crate::transport::Timeouts {
+        associate: remote.timeouts.associate,
+        ..services.options.timeouts
+    };
+    let sending = Sending {
+        remote,
+        // A second association pays only when there is something to share.
+        associations: associations.min(job.total.div_ceil(4)).max(1),
+        window: services.options.operations_max,
+        priority: operation.command().priority(),
+        originator,
+    };
+    let supply = Arc::new(Kept {
+        pacs: services.pacs.clone(),
+        source,
+    });
+    let results = sending.send(&job.kinds, supply, job.items(&services.pacs));
+    job.report(&operation, results, OnCancel::GiveUp).await
+}
+
+/// Sends the instances back on the same association.
+pub(super) async fn c_get(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
+    let model = query::model(&operation, CommandField::C_GET)?;
+    let job = Job::read(services, &mut operation, model).await?;
+    let client = operation.client();
+    let window = match operation.negotiated().outgoing_operations {
+        0 => services.options.operations_max,
+        window => window.min(services.options.operations_max),
+    };
+    let supply = Arc::new(Kept {
+        pacs: services.pacs.clone(),
+        source: source(&operation),
+    });
+    let priority = operation.command().priority();
+    let results = job
+        .items(&services.pacs)
+        .take_until(operation.cancelled())
+        .map(move |item| {
+            let (client, supply) = (client.clone(), Arc::clone(&supply));
+            async move {
+                let sent = send(&client, &*supply, &item, priority, None).await;
+                (item, sent)
+            }
+        })
+        .buffer_unordered(usize::from(window.max(1)))
+        .boxed();
+    job.report(&operation, results, OnCancel::Finish).await
+}
+
+/// What C-CANCEL does to sub-operations that are under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnCancel {
+    /// Their associations are aborted.
+    GiveUp,
+    /// They come to their end: a message half sent would end the requestor's association.
+    Finish,
+}
+
+/// One retrieval: which instances, and what of them must be known beforehand.
+struct Job {
+    scopes: Vec<Scope>,
+    total: usize,
+    /// SOP classes and transfer syntaxes, for the negotiation with a destination.
+    kinds: BTreeSet<(Uid, Uid)>,
+}
+
+impl Job {
+    async fn read(services: &PacsServices, operation: &mut Operation, model: Model) -> Result<Self> {
+        let (identifier, _) = query::identifier(operation).await?;
+        let scopes = retrieve_scopes(model, &identifier)?;
+        let mut job = Job {
+            scopes,
+            total: 0,
+            kinds: BTreeSet::new(),
+        };
+        let mut records = records(&services.pacs, &job.scopes);
+        while let Some(record) = records.try_next().await? {
+            job.total += 1;
+            job.kinds.insert((record.sop_class, record.transfer_syntax));
+        }
+        Ok(job)
+    }
+
+    /// The instances once more: they are not held while they wait for their turn.
+    fn items(&self, pacs: &Pacs) -> BoxStream<'static, InstanceRecord> {
+        records(pacs, &self.scopes)
+            .filter_map(|record| async move {
+                record
+                    .inspect_err(|error| tracing::error!(%error, "the index failed within a retrieval"))
+                    .ok()
+            })
+            .boxed()
+    }
+
+    /// Counts what becomes of each, tells the peer now and then, and makes the final response.
+    async fn report(
+        &self,
+        operation: &Operation,
+        mut results: BoxStream<'_, (InstanceRecord, Sent)>,
+        on_cancel: OnCancel,
+    ) -> Result<Reply> {
+        let mut counts = Counts {
+            total: self.total,
+            ..Counts::default()
+        };
+        let mut told = None::<Instant>;
+        loop {
+            let result = tokio::select! {
+                biased;
+                () = operation.cancelled(), if on_cancel == OnCancel::GiveUp => None,
+                result = results.next() => result,
+            };
+            let Some((record, sent)) = result else {
+                let cancelled = operation.is_cancelled() && counts.done() < self.total;
+                return Ok(counts.last(operation, cancelled));
+            };
+            counts.add(&record, sent);
+            if counts.done() < self.total && told.is_none_or(|told| told.elapsed() >= PENDING_INTERVAL) {
+                told = Some(Instant::now());
+                operation
+                    .respond(Reply::new(Status::PENDING).with_sub_operations(counts.shown(true)))
+                    .await?;
+            }
+        }
+    }
+}
+
+fn records(pacs: &Pacs, scopes: &[Scope]) -> BoxStream<'static, Result<InstanceRecord>> {
+    let pacs = pacs.clone();
+    stream::iter(scopes.to_vec())
+        .flat_map(move |scope| pacs.instances(scope))
+        .boxed()
+}
+
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    completed: usize,
+    failed: usize,
+    warning: usize,
+    failed_uids: Vec<Uid>,
+    first_reason: Option<String>,
+}
+
+impl Counts {
+    fn add(&mut self, record: &InstanceRecord, sent: Sent) {
+        let instance = record.key.instance;
+        let reason = match sent {
+            Ok((status, comment)) => match status.category() {
+                Category::Success => {
+                    self.completed += 1;
+                    return;
+                }
+                Category::Warning => {
+                    self.warning += 1;
+                    return;
+                }
+                _ => format!("{status} {}", comment.unwrap_or_default()),
+            },
+            Err(error) => error.context().to_owned(),
+        };
+        tracing::warn!(%instance, reason, "a sub-operation failed");
+        self.failed += 1;
+        self.first_reason.get_or_insert(reason);
+        if self.failed_uids.len() < FAILED_LISTED_MAX {
+            self.failed_uids.push(instance);
+        }
+    }
+
+    fn done(&self) -> usize {
+        self.completed + self.failed + self.warning
+    }
+
+    /// The counts are 16 bits wide (PS3.7 E.1); beyond that they stay at the greatest.
+    fn shown(&self, remaining: bool) -> SubOperations {
+        let clamp = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        SubOperations {
+            remaining: remaining.then(|| clamp(self.total.saturating_sub(self.done()))),
+            completed: clamp(self.completed),
+            failed: clamp(self.failed),
+            warning: clamp(self.warning),
+        }
+    }
+
+    fn last(self, operation: &Operation, cancelled: bool) -> Reply {
+        let status = if cancelled {
+            Status::CANCEL
+        } else if self.failed == 0 && self.warning == 0 {
+            Status::SUCCESS
+        } else if self.failed == self.done() {
+            NONE_PERFORMED
+        } else {
+            Status::SUBOPERATIONS_WARNING
+        };
+        let mut reply = Reply::new(status).with_sub_operations(self.shown(cancelled));
+        reply.error_comment = self.first_reason;
+        if !self.failed_uids.is_empty() {
+            let list: Vec<&str> = self.failed_uids.iter().map(Uid::as_str).collect();
+            let mut data_set = DataSet::new();
+            data_set.put_text(tags::FAILED_SOP_INSTANCE_UID_LIST, VR::UI, list.join("\\"));
+            let syntax = &operation.context().transfer_syntax;
+            match encode::encode(&data_set, syntax, &CharacterSet::utf8()) {
+                Ok(bytes) => reply.data_set = Some(bytes.into()),
+                Err(error) => tracing::error!(%error, "a list of failed instances can't be written"),
+            }
+        }
+        reply
+    }
+}
+
+/// Instances of the engine, given out as far as `source` may have them.
+struct Kept {
+    pacs: Pacs,
+    source: Source,
+}
+
+impl Supply<InstanceRecord> for Kept {
+    fn outgoing(&self, record: &InstanceRecord) -> Outgoing {
+        Outgoing {
+            sop_class: record.sop_class,
+            sop_instance: record.key.instance,
+            transfer_syntax: record.transfer_syntax,
+        }
+    }
+
+    fn open<'a>(&'a self, record: &'a InstanceRecord) -> BoxFuture<'a, Result<Pieces>> {
+        async move {
+            self.pacs.admit_retrieve(&self.source, record)?;
+            Ok(self.pacs.read_data_set(record))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,155 @@
+//! [`Server`]: listens for associations and serves them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pacs_core::{Error, ErrorKind, Pacs, Result};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::policy::{StorageAdmission, accept_policy};
+use super::{PacsServices, ScpOptions};
+use crate::dimse::{Services, serve};
+use crate::transport::{Acceptor, Connection, accept};
+
+/// How much is served at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Associations at once; a further one is rejected for now ("local limit exceeded", PS3.8 9.3.4).
+    pub associations_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            associations_max: 1000,
+        }
+    }
+}
+
+/// Accepts associations on a TCP port and serves each from an engine.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    acceptor: Arc<Acceptor>,
+    services: Arc<PacsServices>,
+    connections: Arc<Semaphore>,
+}
+
+/// Connections beyond the associations, so that a peer who comes too late is told so.
+const CONNECTIONS_SPARE: usize = 64;
+
+impl Server {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// `Io` when the address can't be had.
+    pub async fn bind(address: SocketAddr, pacs: Pacs, options: ScpOptions, limits: Limits) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::io("server.bind", format!("can't listen on {address}"), error))?;
+        let policy = Arc::new(accept_policy(&options));
+        let acceptor = Acceptor {
+            policy: Arc::clone(&policy),
+            admission: Arc::new(StorageAdmission { policy }),
+            timeouts: options.timeouts,
+            slots: Some(Arc::new(Semaphore::new(limits.associations_max))),
+        };
+        Ok(Self {
+            listener,
+            acceptor: Arc::new(acceptor),
+            services: Arc::new(PacsServices::new(pacs, options)),
+            connections: Arc::new(Semaphore::new(limits.associations_max + CONNECTIONS_SPARE)),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// `Io` when the system can't tell.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener
+            .local_addr()
+            .map_err(|error| Error::io("server.address", "no local address", error))
+    }
+
+    /// Serves until `stop` is ready. Then no new association is accepted; those that run may end within
+    /// `grace`, and are aborted after that.
+    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+        let mut associations = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                Some(ended) = associations.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!("an association panicked");
+                    }
+                    continue;
+                }
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address, permit)) => {
+                    let (acceptor, services) = (Arc::clone(&self.acceptor), Arc::clone(&self.services));
+                    associations.spawn(async move {
+                        let services: Arc<dyn Services> = services;
+                        serve_connection(stream, address, &acceptor, services).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, or the peer has gone already: neither ends the service.
+                    tracing::error!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        let drained = async { while associations.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(aborted = associations.len(), "associations did not end in time");
+            associations.shutdown().await;
+        }
+    }
+
+    async fn accept(
+        &self,
+    ) -> io::Result<(
+        tokio::net::TcpStream,
+        SocketAddr,
+        tokio::sync::OwnedSemaphorePermit,
+    )> {
+        let permit = Arc::clone(&self.connections)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let (stream, address) = self.listener.accept().await?;
+        Ok((stream, address, permit))
+    }
+}
+
+async fn serve_connection(
+    stream: tokio::net::TcpStream,
+    address: SocketAddr,
+    acceptor: &Acceptor,
+    services: Arc<dyn Services>,
+) {
+    let association = match accept(Connection::tcp(stream), acceptor).await {
+        Ok(association) => association,
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            return tracing::warn!(%address, %error, "an association was rejected");
+        }
+        Err(error) => return tracing::info!(%address, %error, "no association came about"),
+    };
+    let negotiated = Arc::clone(association.negotiated());
+    let calling = negotiated.calling_ae_title.as_str();
+    tracing::info!(%address, calling, contexts = negotiated.contexts.len(), "association accepted");
+    match serve(association, services).await {
+        Ok(ended) => tracing::info!(%address, calling, ?ended, "association ended"),
+        Err(error) => tracing::warn!(%address, calling, %error, "association broken off"),
+    }
+}

@@ -1,0 +1,100 @@
+//! Service class users: what we ask of peers.
+//!
+//! - [`Remote`]: where a peer is and what it is called; [`Remote::connect`] associates.
+//! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
+//! - [`Sending`]: sends instances over several associations, several at a time on each.
+
+mod query;
+mod send;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pacs_core::{AeTitle, Result, Uid};
+
+pub(crate) use query::sop_class;
+pub use query::{Progress, find, identifier, move_to, query_proposal, retrieve};
+pub(crate) use send::send;
+pub use send::{Outgoing, Sending, Sent, Supply};
+
+use crate::transport::{Proposal, Timeouts, connect_tcp};
+
+/// A peer application entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its host name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// What it is called.
+    pub called: AeTitle,
+    /// What we are called.
+    pub calling: AeTitle,
+    /// How long is waited for it.
+    pub timeouts: Timeouts,
+}
+
+impl Remote {
+    /// With timeouts that suit a local network: 10 seconds for a connection.
+    pub fn new(host: impl Into<String>, port: u16, called: AeTitle, calling: AeTitle) -> Self {
+        let timeouts = Timeouts {
+            associate: Duration::from_secs(10),
+            ..Timeouts::default()
+        };
+        Self {
+            host: host.into(),
+            port,
+            called,
+            calling,
+            timeouts,
+        }
+    }
+
+    /// A proposal to it, without a context yet.
+    pub fn proposal(&self) -> Proposal {
+        Proposal::new(self.calling, self.called).with_timeouts(self.timeouts)
+    }
+
+    /// Associates with it.
+    ///
+    /// # Errors
+    /// As [`connect_tcp`].
+    pub async fn connect(&self, proposal: &Proposal) -> Result<crate::transport::Association> {
+        connect_tcp((self.host.as_str(), self.port), proposal).await
+    }
+
+    /// Verification (PS3.4 annex A): answers the status.
+    ///
+    /// # Errors
+    /// When no association comes about, or it ends before the answer.
+    pub async fn echo(&self) -> Result<crate::dimse::Status> {
+        let verification = Uid::constant(dicom_dictionary_std::uids::VERIFICATION);
+        let proposal = self.proposal().with_context(verification, NATIVE.iter());
+        let client = self.client(&proposal).await?;
+        let status = client.echo().await?;
+        client.release().await?;
+        Ok(status)
+    }
+
+    /// Associates and makes requests; the peer's own requests are refused.
+    ///
+    /// # Errors
+    /// As [`connect_tcp`].
+    pub async fn client(&self, proposal: &Proposal) -> Result<crate::dimse::Client> {
+        let association = self.connect(proposal).await?;
+        Ok(crate::dimse::Client::start(
+            association,
+            std::sync::Arc::new(crate::dimse::NoServices),
+        ))
+    }
+}
+
+/// The transfer syntaxes every implementation can be expected to take, in our order of preference:
+/// explicit VR tells what private attributes are.
+pub const NATIVE: [Uid; 2] = [
+    Uid::constant(dicom_dictionary_std::uids::EXPLICIT_VR_LITTLE_ENDIAN),
+    Uid::constant(dicom_dictionary_std::uids::IMPLICIT_VR_LITTLE_ENDIAN),
+];
+
+/// A data set in pieces.
+pub type Pieces = futures::stream::BoxStream<'static, Result<Bytes>>;

@@ -1,0 +1,310 @@
+//! [`Sending`]: instances to one peer, over several associations, several at a time on each.
+//!
+//! Serves our C-STORE SCU and the sub-operations of C-MOVE and C-GET alike.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, FuturesUnordered};
+use futures::{FutureExt, Stream, StreamExt};
+use pacs_core::{Error, ErrorKind, Result, Uid};
+use tokio::sync::Mutex;
+
+use super::{NATIVE, Pieces, Remote};
+use crate::dimse::{Client, MoveOriginator, Priority, Status, StoreRequest};
+use crate::transport::Negotiated;
+
+/// Presentation contexts proposed for stored transfer syntaxes; the same number again may be needed for
+/// native ones, and together they stay within 128 (PS3.8 9.3.2.2).
+const KINDS_MAX: usize = 64;
+
+/// An instance to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// SOP class UID.
+    pub sop_class: Uid,
+    /// SOP instance UID.
+    pub sop_instance: Uid,
+    /// The transfer syntax it is kept in.
+    pub transfer_syntax: Uid,
+}
+
+/// Gives the data sets of instances that are sent.
+pub trait Supply<T>: Send + Sync + 'static {
+    /// What is said of the instance.
+    fn outgoing(&self, item: &T) -> Outgoing;
+
+    /// The data set in the transfer syntax it is kept in.
+    fn open<'a>(&'a self, item: &'a T) -> BoxFuture<'a, Result<Pieces>>;
+
+    /// The data set in one of `accepted`, where the peer doesn't take the one it is kept in.
+    ///
+    /// # Errors
+    /// `Unsupported` with the reason when that can't be had.
+    fn convert<'a>(&'a self, item: &'a T, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
+        let stored = self.outgoing(item).transfer_syntax;
+        let _ = accepted;
+        async move {
+            let why = format!("the receiver does not take transfer syntax {stored}");
+            Err(Error::new(ErrorKind::Unsupported, "store.convert", why))
+        }
+        .boxed()
+    }
+}
+
+/// What became of one instance: the peer's status with its comment, or why it was not sent.
+pub type Sent = Result<(Status, Option<String>)>;
+
+/// How instances are sent to a peer.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// To whom.
+    pub remote: Remote,
+    /// Associations at once; at least 1.
+    pub associations: usize,
+    /// Operations outstanding on each, where the peer allows it; at least 1.
+    pub window: u16,
+    /// Priority of each request.
+    pub priority: Priority,
+    /// Whose C-MOVE this is.
+    pub originator: Option<MoveOriginator>,
+}
+
+impl Sending {
+    /// One association, one operation at a time.
+    pub fn to(remote: Remote) -> Self {
+        Self {
+            remote,
+            associations: 1,
+            window: 1,
+            priority: Priority::default(),
+            originator: None,
+        }
+    }
+
+    /// Sends `items`, of which `kinds` tells the SOP classes and transfer syntaxes, and yields what
+    /// becomes of each as it does. Dropping the stream ends the sending; its associations are aborted.
+    ///
+    /// An association that can't be had, or that ends, fails the items it would have carried; the next
+    /// item tries a new one.
+    pub fn send<T, S>(
+        &self,
+        kinds: &BTreeSet<(Uid, Uid)>,
+        supply: Arc<S>,
+        items: impl Stream<Item = T> + Send + 'static,
+    ) -> BoxStream<'static, (T, Sent)>
+    where
+        T: Send + Sync + 'static,
+        S: Supply<T>,
+    {
+        let items: Arc<Mutex<BoxStream<'static, T>>> = Arc::new(Mutex::new(items.boxed()));
+        let kinds: Arc<[(Uid, Uid)]> = kinds.iter().copied().collect();
+        let workers = (0..self.associations.max(1)).map(|_| {
+            let worker = Worker {
+                sending: self.clone(),
+                kinds: Arc::clone(&kinds),
+                supply: Arc::clone(&supply),
+                items: Arc::clone(&items),
+            };
+            worker.run()
+        });
+        stream::select_all(workers).boxed()
+    }
+}
+
+struct Worker<T, S> {
+    sending: Sending,
+    kinds: Arc<[(Uid, Uid)]>,
+    supply: Arc<S>,
+    items: Arc<Mutex<BoxStream<'static, T>>>,
+}
+
+impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
+    fn run(self) -> BoxStream<'static, (T, Sent)> {
+        let state = WorkerState {
+            worker: self,
+            client: None,
+            under_way: FuturesUnordered::new(),
+            held: None,
+            exhausted: false,
+        };
+        stream::unfold(state, |mut state| async move {
+            let next = state.next().await;
+            if next.is_none() {
+                state.release().await;
+            }
+            next.map(|next| (next, state))
+        })
+        .boxed()
+    }
+}
+
+struct WorkerState<T, S> {
+    worker: Worker<T, S>,
+    /// With the kinds it was proposed for.
+    client: Option<(Client, usize)>,
+    under_way: FuturesUnordered<BoxFuture<'static, (T, Sent)>>,
+    /// Taken, and not under way yet.
+    held: Option<T>,
+    exhausted: bool,
+}
+
+impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
+    async fn next(&mut self) -> Option<(T, Sent)> {
+        loop {
+            if self.held.is_none() && !self.exhausted && self.under_way.len() < self.window() {
+                self.held = self.worker.items.lock().await.next().await;
+                self.exhausted = self.held.is_none();
+            }
+            let Some(item) = self.held.take() else {
+                return self.under_way.next().await;
+            };
+            if self.under_way.len() >= self.window() {
+                self.held = Some(item);
+                return self.under_way.next().await;
+            }
+            let group = self.worker.group(&item);
+            match &self.client {
+                Some((client, of)) if *of == group && !client.has_ended() => {
+                    let client = client.clone();
+                    self.under_way.push(self.worker.send_one(client, item));
+                }
+                // What is under way on the old association comes to its end first.
+                _ if !self.under_way.is_empty() => {
+                    self.held = Some(item);
+                    return self.under_way.next().await;
+                }
+                _ => {
+                    if let Err(error) = self.associate(group).await {
+                        return Some((item, Err(error)));
+                    }
+                    self.held = Some(item);
+                }
+            }
+        }
+    }
+
+    async fn associate(&mut self, group: usize) -> Result<()> {
+        self.release().await;
+        self.client = Some((self.worker.associate(group).await?, group));
+        Ok(())
+    }
+
+    async fn release(&mut self) {
+        if let Some((client, _)) = self.client.take()
+            && !client.has_ended()
+            && let Err(error) = client.release().await
+        {
+            tracing::debug!(%error, "a release was not answered");
+        }
+    }
+
+    fn window(&self) -> usize {
+        let Some((client, _)) = &self.client else { return 1 };
+        let granted = match client.negotiated().outgoing_operations {
+            0 => u16::MAX,
+            granted => granted,
+        };
+        usize::from(granted.min(self.worker.sending.window.max(1)))
+    }
+}
+
+impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
+    /// Which association's worth of kinds the item belongs to.
+    fn group(&self, item: &T) -> usize {
+        let outgoing = self.supply.outgoing(item);
+        let kind = (outgoing.sop_class, outgoing.transfer_syntax);
+        self.kinds
+            .iter()
+            .position(|known| *known == kind)
+            .unwrap_or_default()
+            / KINDS_MAX
+    }
+
+    async fn associate(&self, group: usize) -> Result<Client> {
+        let kinds = self.kinds.iter().skip(group * KINDS_MAX).take(KINDS_MAX);
+        let mut proposal = self.sending.remote.proposal();
+        let mut classes = BTreeSet::new();
+        for (sop_class, transfer_syntax) in kinds {
+            proposal = proposal.with_context(*sop_class, [transfer_syntax]);
+            classes.insert(*sop_class);
+        }
+        // In a context of their own, so that the peer's choice among them is not a choice against the
+        // stored one.
+        for sop_class in classes {
+            proposal = proposal.with_context(sop_class, NATIVE.iter());
+        }
+        if self.sending.window > 1 {
+            proposal = proposal.with_asynchronous(self.sending.window, 1);
+        }
+        self.sending.remote.client(&proposal).await
+    }
+
+    fn send_one(&self, client: Client, item: T) -> BoxFuture<'static, (T, Sent)> {
+        let supply = Arc::clone(&self.supply);
+        let (priority, originator) = (self.sending.priority, self.sending.originator.clone());
+        async move {
+            let sent = send(&client, &*supply, &item, priority, originator).await;
+            (item, sent)
+        }
+        .boxed()
+    }
+}
+
+/// Sends one instance: as it is kept where the peer takes that, else converted.
+pub(crate) async fn send<T, S: Supply<T> + ?Sized>(
+    client: &Client,
+    supply: &S,
+    item: &T,
+    priority: Priority,
+    move_originator: Option<MoveOriginator>,
+) -> Sent {
+    let Outgoing {
+        sop_class,
+        sop_instance,
+        transfer_syntax,
+    } = supply.outgoing(item);
+    let negotiated = Arc::clone(client.negotiated());
+    let (context_id, data_set) = match context(&negotiated, &sop_class, &transfer_syntax) {
+        Some(context_id) => (context_id, supply.open(item).await?),
+        None => {
+            let accepted: Vec<Uid> = negotiated
+                .contexts_for(&sop_class)
+                .map(|context| context.transfer_syntax)
+                .collect();
+            if accepted.is_empty() {
+                let why = format!("the receiver does not take SOP class {sop_class}");
+                return Err(Error::new(ErrorKind::Unsupported, "store.send", why));
+            }
+            let (became, data_set) = supply.convert(item, &accepted).await?;
+            let context_id = context(&negotiated, &sop_class, &became).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "store.send",
+                    "converted to a transfer syntax that was not accepted",
+                )
+            })?;
+            (context_id, data_set)
+        }
+    };
+    let request = StoreRequest {
+        context_id,
+        sop_class,
+        sop_instance,
+        priority,
+        move_originator,
+    };
+    let response = client.store(request, data_set).await?;
+    Ok((
+        response.status(),
+        response.command.error_comment().map(str::to_owned),
+    ))
+}
+
+fn context(negotiated: &Negotiated, sop_class: &Uid, transfer_syntax: &Uid) -> Option<u8> {
+    let mut contexts = negotiated.contexts_for(sop_class);
+    contexts
+        .find(|context| context.transfer_syntax == *transfer_syntax)
+        .map(|context| context.id)
+}
