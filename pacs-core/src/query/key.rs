@@ -1,5 +1,7 @@
 //! One matching key, read once per query, and whether an element matches it (PS3.4 C.2.2.2).
 
+use std::collections::BTreeSet;
+
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
@@ -216,9 +218,10 @@ impl KeyMatch {
                     vr,
                     value: element.value.clone(),
                 };
-                let alternatives = single
-                    .strings()
-                    .filter(|text| !text.is_empty())
+                // A value that is named twice asks nothing more.
+                let texts: BTreeSet<&str> = single.strings().filter(|text| !text.is_empty()).collect();
+                let alternatives = texts
+                    .into_iter()
                     .map(|text| Self::parse_text(text, vr, options))
                     .collect();
                 Self::several(alternatives, options)

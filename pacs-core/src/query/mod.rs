@@ -71,6 +71,7 @@ pub struct Query {
     asked: Arc<Asked>,
 }
 
+#[derive(Clone, PartialEq)]
 struct Asked {
     model: Model,
     level: Level,
@@ -135,6 +136,14 @@ impl Query {
         &self.asked.matching
     }
 
+    /// Asks for less: what matches must match `keys` too, none of which is returned unless it was asked
+    /// for. For an access control that shows a peer its own part only.
+    pub fn restrict(&mut self, keys: &DataSet) {
+        let asked = Arc::make_mut(&mut self.asked);
+        asked.matching.extend(Key::parse_all(keys, asked.options));
+        asked.matching.sort_by_key(Key::cost);
+    }
+
     /// What the key of this attribute asks, if it restricts.
     pub fn key(&self, tag: Tag) -> Option<&KeyMatch> {
         let key = self.asked.matching.iter().find(|key| key.tag == tag)?;
@@ -156,9 +165,7 @@ impl Query {
 
 impl PartialEq for Query {
     fn eq(&self, other: &Self) -> bool {
-        // The read keys follow from the rest.
-        let (a, b) = (&*self.asked, &*other.asked);
-        (a.model, a.level, a.options) == (b.model, b.level, b.options) && a.keys == b.keys
+        self.asked == other.asked
     }
 }
 

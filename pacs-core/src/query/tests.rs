@@ -190,6 +190,22 @@ fn several_values_of_a_key_match_any_or_each_by_agreement() {
     assert!(query(keys(), each).matches(&record("PT\\SR\\CT")));
 }
 
+#[test]
+fn a_restricted_query_matches_less_and_returns_nothing_more() {
+    let mut asked = query(one(tags::PATIENT_NAME, VR::PN, "DOE*"), QueryOptions::default());
+    let before = asked.clone();
+    asked.restrict(&one(tags::INSTITUTION_NAME, VR::LO, "HERE"));
+    let record = |place| {
+        set(&[
+            (tags::PATIENT_NAME, VR::PN, "Doe"),
+            (tags::INSTITUTION_NAME, VR::LO, place),
+        ])
+    };
+    assert!(asked.matches(&record("HERE")) && !asked.matches(&record("THERE")));
+    assert!(before.matches(&record("THERE")) && before != asked);
+    assert!(!asked.answer(&record("HERE")).contains(tags::INSTITUTION_NAME));
+}
+
 fn identifier(level: &str, more: &[(Tag, VR, &str)]) -> DataSet {
     let mut keys = one(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
     keys.fill_from(&set(more));

@@ -119,8 +119,8 @@ pub fn record(
     });
     header.put_items(tags::REQUEST_ATTRIBUTES_SEQUENCE, items.collect());
 
-    let mut random = Random::new(seed(3).next() ^ instance << 8 ^ version);
-    let sop_class = uid(*random.pick(CLASSES));
+    let mut random = Random::new(seed(3).bits() ^ instance << 8 ^ version);
+    let sop_class = uid(CLASSES[random.index(CLASSES.len())]);
     header.put_uid(tags::SOP_CLASS_UID, &sop_class);
     header.put_uid(tags::SOP_INSTANCE_UID, &key.instance);
     header.put_text(tags::INSTANCE_NUMBER, VR::IS, instance.to_string());
@@ -147,7 +147,7 @@ pub fn record(
         key,
         sop_class,
         transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
-        locator: Locator::new(&random.next().to_le_bytes()),
+        locator: Locator::new(&random.bits().to_le_bytes()),
         length: 1_000 + random.below(1_000_000),
         data_set_offset: offset,
         sequence: Sequence(1 + random.below(1 << 40)),
@@ -274,11 +274,15 @@ fn put_key(random: &mut Random, world: u64, keys: &mut DataSet, tag: Tag, vr: VR
     }
     let value = sample(random, world, tag);
     let other = sample(random, world, tag);
-    let text = match random.below(8) {
+    let text = match random.below(10) {
         0 => String::new(),
         1 => "*".to_owned(),
         2 => "\"\"".to_owned(),
         3 => [value.as_str(), other.as_str()].join("\\"),
+        // Alternatives that overlap.
+        4 if !matches!(vr, VR::DA | VR::TM | VR::UI | VR::IS | VR::DS) => {
+            [any_pattern(random, &value), any_pattern(random, &value)].join("\\")
+        }
         _ => match vr {
             VR::DA | VR::TM => any_range(random, &value, &other),
             VR::PN => {

@@ -3,6 +3,8 @@
 //! A backend runs them all by [`index_conformance!`](crate::index_conformance). Random tests print their
 //! seed when they fail; `PACS_SEED` and `PACS_ROUNDS` in the environment repeat or extend them.
 
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,14 +13,16 @@ use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
 use futures::executor::block_on;
 
-use super::random::{Random, rounds};
+use super::random::Random;
 use super::reference::{Reference, name_of_answer};
-use super::world::{any_query, any_record, record};
+use super::world::{any_record, record};
 use crate::archive::Sequence;
-use crate::dataset::DataSet;
+use crate::dataset::{DataSet, Element};
 use crate::index::{Change, Index, InstanceRecord, Scope, Totals};
 use crate::query::{Model, Query, QueryOptions};
 use crate::uid::{Level, Uid};
+
+pub use random::*;
 
 /// A place that holds an index. Opening it again, after what was opened is dropped, finds what was kept
 /// there; a place in memory gives the same one again.
@@ -57,6 +61,8 @@ macro_rules! index_conformance {
                 the_instances_of_one_series_come_together_and_so_of_one_study,
                 an_answer_holds_what_is_known_above_and_what_is_derived_from_below,
                 queries_of_every_kind_are_answered_as_the_reference_answers_them,
+                whatever_way_is_taken_to_candidates_the_answers_are_those_that_match,
+                a_stream_goes_on_while_changes_are_applied,
                 any_course_of_changes_leaves_what_the_reference_says,
                 many_threads_may_read_while_one_applies,
                 what_was_flushed_is_there_after_reopening,
@@ -99,9 +105,13 @@ fn uids(records: &[InstanceRecord]) -> BTreeSet<Uid> {
     uids
 }
 
+fn answer_list(index: &dyn Index, query: &Query) -> Vec<DataSet> {
+    block_on(index.query(query.clone()).try_collect()).expect("query succeeds")
+}
+
 /// The answers by the name of their entity, without elements that have no value.
 fn answers(index: &dyn Index, query: &Query) -> BTreeMap<String, DataSet> {
-    let all: Vec<DataSet> = block_on(index.query(query.clone()).try_collect()).expect("query succeeds");
+    let all = answer_list(index, query);
     let count = all.len();
     let named: BTreeMap<_, _> = all
         .into_iter()
@@ -110,7 +120,7 @@ fn answers(index: &dyn Index, query: &Query) -> BTreeMap<String, DataSet> {
             (name_of_answer(query.level(), &answer), answer)
         })
         .collect();
-    assert_eq!(named.len(), count, "an entity is answered once");
+    assert_eq!(named.len(), count, "an entity is answered once: {}", shown(query));
     named
 }
 
@@ -150,13 +160,7 @@ fn assert_is(index: &dyn Index, reference: &Reference) {
 fn assert_answers(query: &Query, found: &BTreeMap<String, DataSet>, reference: &Reference) {
     let expected = reference.answers(query);
     let names = |answers: &BTreeMap<String, DataSet>| answers.keys().cloned().collect::<Vec<_>>();
-    // Everything here was made up by the test, so the keys may be shown.
-    let keys: Vec<String> = query
-        .keys()
-        .iter()
-        .map(|key| format!("{key:?} {:?}", shown(key)))
-        .collect();
-    assert_eq!(names(found), names(&expected), "{query:?}\n{keys:#?}");
+    assert_eq!(names(found), names(&expected), "{}", shown(query));
     for (name, expected) in &expected {
         assert!(
             found[name] == *expected,
@@ -166,8 +170,20 @@ fn assert_answers(query: &Query, found: &BTreeMap<String, DataSet>, reference: &
     }
 }
 
-fn shown(key: &crate::dataset::Element) -> String {
-    String::from_utf8_lossy(key.bytes()).into_owned()
+/// The query with the values of its keys: they were made up by the test, so they may be shown.
+fn shown(query: &Query) -> String {
+    let value = |key: &Element| String::from_utf8_lossy(key.bytes()).into_owned();
+    let keys: Vec<String> = query
+        .keys()
+        .iter()
+        .map(|key| format!("{key:?} {:?}", value(key)))
+        .collect();
+    format!(
+        "{:?} {:?} {:?}\n{keys:#?}",
+        query.model(),
+        query.level(),
+        query.options()
+    )
 }
 
 /// A few instances: two patients, of which one has two studies.
@@ -432,144 +448,6 @@ pub fn an_answer_holds_what_is_known_above_and_what_is_derived_from_below(place:
         .map(|record| record.sop_class.as_str())
         .collect();
     assert_eq!(classes, expected);
-}
-
-/// Every kind of matching, at every level, in every model, is answered as the reference answers it.
-pub fn queries_of_every_kind_are_answered_as_the_reference_answers_them(place: &dyn IndexPlace) {
-    let index = place.open();
-    rounds(8, |random| {
-        block_on(index.clear()).expect("clear succeeds");
-        let world = random.below(1 << 20);
-        let mut reference = Reference::default();
-        let changes: Vec<_> = (0..1 + random.below(60))
-            .map(|_| store(&any_record(random, world)))
-            .collect();
-        changes.iter().for_each(|change| reference.apply(change));
-        apply(&*index, changes, 1);
-        for _ in 0..80 {
-            let query = any_query(random, world);
-            assert_answers(&query, &answers(&*index, &query), &reference);
-        }
-    });
-}
-
-fn any_changes(random: &mut Random, world: u64) -> Vec<Change> {
-    (0..random.below(12))
-        .map(|_| {
-            let record = any_record(random, world);
-            match random.below(3) {
-                0 => Change::Remove(record.key.instance),
-                _ => store(&record),
-            }
-        })
-        .collect()
-}
-
-/// Whatever the course of changes, the state is that of the reference: counts, aggregates, instances.
-pub fn any_course_of_changes_leaves_what_the_reference_says(place: &dyn IndexPlace) {
-    let index = place.open();
-    rounds(6, |random| {
-        block_on(index.clear()).expect("clear succeeds");
-        let world = random.below(1 << 20);
-        let mut reference = Reference::default();
-        for step in 0..20 {
-            let changes = any_changes(random, world);
-            changes.iter().for_each(|change| reference.apply(change));
-            // A repeated batch stands for a replay.
-            if random.chance(4) {
-                apply(&*index, changes.clone(), step);
-            }
-            apply(&*index, changes, step);
-            if random.chance(4) {
-                block_on(index.flush()).expect("flush succeeds");
-            }
-            assert_is(&*index, &reference);
-        }
-    });
-}
-
-/// Every method may be called from any thread, and many at once; what is applied while a stream runs may
-/// or may not be yielded.
-pub fn many_threads_may_read_while_one_applies(place: &dyn IndexPlace) {
-    let (index, kept) = filled(place);
-    let kept_uids = uids(&kept);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                for _ in 0..20 {
-                    // What is there all the time is always yielded.
-                    let found = instances(&*index, Scope::All);
-                    assert!(
-                        found
-                            .iter()
-                            .map(|r| r.key.instance)
-                            .collect::<BTreeSet<_>>()
-                            .is_superset(&kept_uids)
-                    );
-                    let studies = answers(&*index, &everything(Model::StudyRoot, Level::Study));
-                    assert!(studies.len() >= 3);
-                }
-            });
-        }
-        let mut random = Random::new(9);
-        for step in 0..40 {
-            // Another world: other UIDs.
-            apply(&*index, any_changes(&mut random, 9), 10 + step);
-        }
-    });
-    assert!(
-        kept.iter()
-            .all(|record| lookup(&*index, &record.key.instance).is_some())
-    );
-}
-
-/// What was applied and flushed survives.
-pub fn what_was_flushed_is_there_after_reopening(place: &dyn IndexPlace) {
-    let (index, _) = filled(place);
-    if !durable(&*index) {
-        return;
-    }
-    assert_eq!(block_on(index.flush()).expect("flush succeeds"), Sequence(5));
-    let before = state(&*index);
-    drop(index);
-    let index = place.open();
-    assert_eq!(low_water(&*index), 5);
-    assert!(state(&*index) == before);
-}
-
-/// Whatever becomes durable does so in the order of application, with its low water: without a flush, the
-/// state after reopening is that after some batch.
-pub fn after_reopening_the_state_is_one_that_was_with_its_low_water(place: &dyn IndexPlace) {
-    if !durable(&*place.open()) {
-        return;
-    }
-    rounds(3, |random| {
-        let index = place.open();
-        block_on(index.clear()).expect("clear succeeds");
-        let world = random.below(1 << 20);
-        let mut reference = Reference::default();
-        let mut states = vec![reference.clone()];
-        let mut flushed = 0;
-        for step in 1..=10 {
-            let changes = any_changes(random, world);
-            changes.iter().for_each(|change| reference.apply(change));
-            apply(&*index, changes, step);
-            states.push(reference.clone());
-            if random.chance(4) {
-                flushed = block_on(index.flush()).expect("flush succeeds").0;
-                assert_eq!(flushed, step);
-            }
-        }
-        drop(index);
-        let index = place.open();
-        let at = low_water(&*index);
-        assert!(
-            (flushed..=10).contains(&at),
-            "low water {at} after a flush at {flushed}"
-        );
-        let state = states.get(usize::try_from(at).unwrap_or(usize::MAX));
-        assert_is(&*index, state.expect("one of the batches"));
-    });
 }
 
 #[expect(clippy::print_stderr, reason = "what is skipped is said in the test's output")]
