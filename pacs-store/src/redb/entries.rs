@@ -5,6 +5,7 @@ use ::redb::ReadOnlyTable;
 use pacs_core::error::Result;
 use pacs_core::query::{KeyMatch, Pattern, PersonKey};
 
+use super::bound;
 use super::error::storage;
 use super::keys::{Form, KeyRange, Kind, is_cut, target_of_entry, text_of_entry};
 use super::stream::Page;
@@ -13,7 +14,7 @@ use super::tables::{ReadTables, study_at_end};
 /// Entries for one step of a page.
 const ENTRIES_PER_STEP: usize = 32;
 /// Entries that are walked before a page ends at the latest.
-const ENTRIES_MAX: usize = 4_096;
+const ENTRIES_MAX: usize = bound(4_096, 3);
 
 /// Which entries of a range are worth a look at the record. It may let too many pass.
 #[derive(Clone, Debug)]

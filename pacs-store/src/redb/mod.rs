@@ -131,6 +131,11 @@ fn builder(options: RedbIndexOptions) -> ::redb::Builder {
     builder
 }
 
+/// A bound of work or memory; in tests a small one, so that small data cross it.
+const fn bound(usual: usize, in_tests: usize) -> usize {
+    if cfg!(test) { in_tests } else { usual }
+}
+
 /// Runs `work`; redb panics on some damaged files, and that is an error like others.
 fn contained<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {

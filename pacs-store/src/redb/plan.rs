@@ -9,6 +9,7 @@ use pacs_core::error::Result;
 use pacs_core::query::{Key, KeyMatch, Query};
 use pacs_core::uid::{Level, Uid};
 
+use super::bound;
 use super::codec::uid_key;
 use super::entries::{Entries, Filter, Restriction};
 use super::error::storage;
@@ -17,9 +18,9 @@ use super::stream::Page;
 use super::tables::{Place, ReadTables, study_at_end};
 
 /// Entries that are looked at to learn how many a key has. A few microseconds a hundred.
-const PROBE_MAX: usize = 2_000;
+const PROBE_MAX: usize = bound(2_000, 2);
 /// Candidates that are found ahead.
-const AHEAD_MAX: usize = 64;
+const AHEAD_MAX: usize = bound(64, 2);
 
 /// A stretch of places, both ends inside: a study, a series, an instance, or what is left of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use futures::stream::Stream;
 use pacs_core::error::{Error, ErrorKind, Result};
 
 use super::tables::ReadTables;
-use super::{Shared, contained};
+use super::{Shared, bound, contained};
 
 /// Steps of work in one page; a step is a record that is read and matched, some 5 µs.
-const PAGE_STEPS_MAX: usize = 256;
+const PAGE_STEPS_MAX: usize = bound(256, 3);
 /// Answers that are made ahead. One is some 4 KiB.
-const PAGE_ANSWERS_MAX: usize = 32;
+const PAGE_ANSWERS_MAX: usize = bound(32, 2);
 
 /// What one page may still do.
 pub(super) struct Page<T> {

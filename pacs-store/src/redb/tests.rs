@@ -260,3 +260,11 @@ fn a_file_that_is_no_index_is_refused() {
     std::fs::write(&path, vec![7; 10_000]).unwrap();
     assert!(RedbIndex::open(&path, RedbIndexOptions::default()).is_err());
 }
+
+pacs_core::index_conformance!(conformance, {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    move || -> std::sync::Arc<dyn Index> {
+        let index = RedbIndex::open(directory.path().join("index.redb"), RedbIndexOptions::default());
+        std::sync::Arc::new(index.expect("the index opens"))
+    }
+});

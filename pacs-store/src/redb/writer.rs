@@ -15,6 +15,7 @@ use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::index::{Change, InstanceRecord};
 use pacs_core::uid::Uid;
 
+use super::bound;
 use super::codec::uid_key;
 use super::error::storage;
 use super::keys::{patient_entries, patient_key, study_entries};
@@ -22,7 +23,7 @@ use super::record::{Counts, Instance, Patient, Series, State, Study, encode_inst
 use super::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
 
 /// Decoded records that are kept between batches, of each level. A record is some 2 KiB.
-const KEPT_RECORDS_MAX: usize = 256;
+const KEPT_RECORDS_MAX: usize = bound(256, 2);
 
 /// A record that is kept, with its place in time.
 struct Kept<T> {
