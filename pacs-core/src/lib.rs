@@ -7,6 +7,8 @@ pub mod error;
 pub mod hooks;
 pub mod index;
 pub mod limits;
+#[cfg(feature = "pixel")]
+pub mod pixel;
 pub mod query;
 #[cfg(feature = "testkit")]
 pub mod testkit;

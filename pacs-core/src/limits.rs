@@ -43,3 +43,11 @@ pub const INDEXED_ITEMS_MAX: usize = 100;
 /// Instances on their way in at once. With what a writer may buffer this bounds the memory of
 /// receiving; whoever comes then waits and feels it as backpressure.
 pub const RECEIPTS_MAX: usize = 128;
+
+/// One frame of pixel data when it is decoded, and the same when it is compressed: both are held at
+/// once. Large digital radiographs are about 50 MiB.
+pub const FRAME_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// What stands before the compressed pixel data of an instance that is transcoded: it is held until
+/// its labels are known. The functional groups of 20,000 frames are about 10 MiB.
+pub const TRANSCODED_HEADER_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;

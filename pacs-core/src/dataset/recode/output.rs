@@ -41,7 +41,7 @@ impl Output {
     }
 
     /// Nothing more is written.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.flush();
     }
 

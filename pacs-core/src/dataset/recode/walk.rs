@@ -36,9 +36,9 @@ pub(crate) enum Event {
 pub(crate) enum PixelEvent {
     /// It begins.
     Begin,
-    /// A fragment begins, of which this many bytes follow. Its value is at `offset` from the start of
-    /// the source. The first is the Basic Offset Table.
-    Fragment { offset: u64, length: u64 },
+    /// A fragment begins, whose value is at `offset` from the start of the source. The first is the
+    /// Basic Offset Table.
+    Fragment { offset: u64 },
     /// Bytes of the fragment.
     Data(Bytes),
     /// It ends.
@@ -636,7 +636,6 @@ impl Walk {
             Sink::Write => self.out.item(ITEM, (length + length % 2) as u32),
             Sink::Pixel => self.events.push_back(PixelEvent::Fragment {
                 offset: self.position,
-                length,
             }),
             Sink::Drop => {}
         }

@@ -1,0 +1,184 @@
+//! Reads what a codestream says of itself, before anything is decoded: so its dimensions can be held
+//! against the data set's, and its colours named.
+
+#[cfg(feature = "jpeg2000")]
+use super::codec::unsupported;
+use super::codec::{corrupt, mismatch};
+use super::image::Image;
+use crate::error::Result;
+
+/// The markers before the first scan of a JPEG or JPEG-LS codestream (ISO/IEC 10918-1 annex B,
+/// ISO/IEC 14495-1 annex C).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Jpeg {
+    /// The low byte of the Start of Frame marker: the process.
+    pub(super) process: u8,
+    pub(super) precision: u8,
+    pub(super) rows: u32,
+    pub(super) columns: u32,
+    /// Identifier and sampling factors of each.
+    pub(super) components: Vec<(u8, u8)>,
+    /// Colour transform of an Adobe APP14 marker.
+    pub(super) adobe: Option<u8>,
+    /// There is a JFIF APP0 marker.
+    pub(super) jfif: bool,
+    /// Samples or blocks between restarts.
+    pub(super) restart_interval: u16,
+    /// The components in the first scan.
+    pub(super) scan_components: u8,
+    /// The third last, second last and last byte of the scan header: start of spectral selection,
+    /// predictor or NEAR; end of spectral selection or interleave mode; successive approximation or
+    /// point transform.
+    pub(super) scan: [u8; 3],
+}
+
+impl Jpeg {
+    /// Lossless, Huffman coded.
+    pub(super) const LOSSLESS: u8 = 0xC3;
+    /// JPEG-LS.
+    #[cfg(feature = "charls")]
+    pub(super) const LS: u8 = 0xF7;
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        let ended = || corrupt("a JPEG codestream ends before its first scan");
+        let mut jpeg = Jpeg::default();
+        let mut rest = bytes
+            .strip_prefix(&[0xFF, 0xD8])
+            .ok_or_else(|| corrupt("a frame does not begin as a JPEG codestream does"))?;
+        loop {
+            let marker;
+            (marker, rest) = match rest {
+                // Fill bytes may stand before a marker.
+                [0xFF, 0xFF, ..] => {
+                    rest = &rest[1..];
+                    continue;
+                }
+                [0xFF, marker, rest @ ..] => (*marker, rest),
+                _ => return Err(ended()),
+            };
+            if matches!(marker, 0x01 | 0xD0..=0xD8) {
+                continue;
+            }
+            let (length, _) = rest.split_first_chunk::<2>().ok_or_else(ended)?;
+            let segment = rest
+                .get(2..usize::from(u16::from_be_bytes(*length)))
+                .ok_or_else(ended)?;
+            rest = &rest[2 + segment.len()..];
+            match (marker, segment) {
+                (0xC4 | 0xC8 | 0xCC, _) => {}
+                (0xC0..=0xCF | 0xF7, [precision, y1, y0, x1, x0, _, components @ ..]) => {
+                    jpeg.process = marker;
+                    jpeg.precision = *precision;
+                    jpeg.rows = u16::from_be_bytes([*y1, *y0]).into();
+                    jpeg.columns = u16::from_be_bytes([*x1, *x0]).into();
+                    jpeg.components = components
+                        .as_chunks::<3>()
+                        .0
+                        .iter()
+                        .map(|c| (c[0], c[1]))
+                        .collect();
+                }
+                (0xDD, [high, low, ..]) => jpeg.restart_interval = u16::from_be_bytes([*high, *low]),
+                (0xE0, [b'J', b'F', b'I', b'F', 0, ..]) => jpeg.jfif = true,
+                (0xEE, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
+                    jpeg.adobe = Some(*transform);
+                }
+                (0xDA, [count, .., first, second, third]) if jpeg.process != 0 => {
+                    jpeg.scan_components = *count;
+                    jpeg.scan = [*first, *second, *third];
+                    return Ok(jpeg);
+                }
+                (0xDA | 0xD9, _) => return Err(ended()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Holds the frame header against what the data set says.
+    pub(super) fn check(&self, image: &Image) -> Result<()> {
+        check(self.rows, self.columns, self.components.len(), image)
+    }
+
+    /// The point transform of a lossless scan.
+    pub(super) fn point_transform(&self) -> u8 {
+        self.scan[2] & 0x0F
+    }
+
+    /// Whether any component is subsampled.
+    pub(super) fn subsampled(&self) -> bool {
+        self.components.len() > 1 && self.components.iter().any(|&(_, factors)| factors != 0x11)
+    }
+}
+
+fn check(rows: u32, columns: u32, components: usize, image: &Image) -> Result<()> {
+    if (rows, columns, components) != (image.rows, image.columns, image.samples) {
+        return Err(mismatch(format!(
+            "a codestream of {rows} rows, {columns} columns and {components} components where the data \
+             set describes {}, {} and {}",
+            image.rows, image.columns, image.samples
+        )));
+    }
+    Ok(())
+}
+
+/// The SIZ marker of a JPEG 2000 codestream (ISO/IEC 15444-1 A.5.1).
+#[cfg(feature = "jpeg2000")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Jpeg2000 {
+    pub(super) precision: u8,
+}
+
+#[cfg(feature = "jpeg2000")]
+impl Jpeg2000 {
+    /// Reads it and holds it against what the data set says. The codestream may be in a JP2 file.
+    pub(super) fn parse(bytes: &[u8], image: &Image) -> Result<Self> {
+        let ended = || corrupt("a frame holds no JPEG 2000 codestream");
+        let start = bytes
+            .windows(4)
+            .position(|window| window == [0xFF, 0x4F, 0xFF, 0x51]);
+        let siz = &bytes[start.ok_or_else(ended)? + 4..];
+        let (fixed, components) = siz.split_at_checked(38).ok_or_else(ended)?;
+        let word = |at: usize| {
+            let word = fixed[at..].first_chunk::<4>().copied().unwrap_or_default();
+            u32::from_be_bytes(word)
+        };
+        let (columns, rows) = (word(4).checked_sub(word(12)), word(8).checked_sub(word(16)));
+        let count = u16::from_be_bytes([fixed[36], fixed[37]]);
+        let (rows, columns) = rows.zip(columns).ok_or_else(ended)?;
+        check(rows, columns, count.into(), image)?;
+        let mut components = components.as_chunks::<3>().0.iter().take(image.samples);
+        let &first = components.next().ok_or_else(ended)?;
+        if first[1..] != [1, 1] || components.any(|&other| other != first) {
+            return Err(unsupported("JPEG 2000 components that differ or are subsampled"));
+        }
+        Ok(Self {
+            precision: (first[0] & 0x7F) + 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_header_is_read_up_to_its_first_scan_and_no_cut_of_it_panics() {
+        let bytes = b"\xFF\xD8\xFF\xE0\x00\x07JFIF\0\xFF\xEE\x00\x0EAdobe\0\x64\0\0\0\0\x01\xFF\xFF\xDD\x00\x04\x00\x08\
+            \xFF\xC3\x00\x11\x0C\x00\x10\x00\x20\x03\x01\x11\0\x02\x22\0\x03\x11\0\xFF\xDA\x00\x0C\x03\x01\0\x02\0\x03\0\x01\0\x02rest";
+        let jpeg = Jpeg::parse(bytes).unwrap();
+        assert_eq!(
+            (jpeg.process, jpeg.precision, jpeg.rows, jpeg.columns),
+            (Jpeg::LOSSLESS, 12, 16, 32)
+        );
+        assert_eq!(jpeg.components, [(1, 0x11), (2, 0x22), (3, 0x11)]);
+        assert_eq!((jpeg.adobe, jpeg.jfif, jpeg.restart_interval), (Some(1), true, 8));
+        assert_eq!(
+            (jpeg.scan_components, jpeg.scan, jpeg.point_transform()),
+            (3, [1, 0, 2], 2)
+        );
+        assert!(jpeg.subsampled());
+        for length in 0..bytes.len() - 4 {
+            assert!(Jpeg::parse(&bytes[..length]).is_err());
+        }
+    }
+}

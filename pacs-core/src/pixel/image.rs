@@ -1,0 +1,157 @@
+//! What a data set says of its pixels ([`Image`]), and what it must say once they are decoded.
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+
+use super::codec::{Codec, unsupported};
+use crate::dataset::DataSet;
+use crate::dataset::recode::Overrides;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// The Image Pixel module (PS3.3 C.7.6.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) rows: u32,
+    pub(super) columns: u32,
+    pub(super) samples: usize,
+    /// Bytes of one sample.
+    pub(super) sample_bytes: usize,
+    /// Pixel Representation is 1.
+    pub(super) signed: bool,
+    /// The samples of a pixel do not lie together: Planar Configuration of what is decoded is 1.
+    pub(super) planar: bool,
+    /// Photometric Interpretation, of what is compressed.
+    pub(super) photometric: String,
+    pub(super) frames: u64,
+    /// Colours are to be decoded to RGB.
+    pub(super) rgb_is_wanted: bool,
+}
+
+impl Image {
+    /// What `header` says of the image that `codec` has compressed.
+    pub(super) fn of(header: &DataSet, codec: Codec) -> Result<Self> {
+        let number = |tag: Tag| {
+            header.u16(tag).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Invalid,
+                    "pixel_data.decode",
+                    "an attribute that describes the pixels is missing",
+                )
+                .with_tag(tag)
+            })
+        };
+        let photometric = header
+            .string(tags::PHOTOMETRIC_INTERPRETATION)
+            .unwrap_or_default();
+        let samples = number(tags::SAMPLES_PER_PIXEL).unwrap_or(1);
+        let bits = number(tags::BITS_ALLOCATED)?;
+        if !matches!(bits, 8 | 16 | 32 | 64) {
+            return Err(unsupported(format!("compressed pixels of {bits} bits allocated"))
+                .with_tag(tags::BITS_ALLOCATED));
+        }
+        if !matches!(samples, 1..=4) {
+            return Err(unsupported(format!("{samples} samples per pixel")).with_tag(tags::SAMPLES_PER_PIXEL));
+        }
+        let frames = header
+            .string(tags::NUMBER_OF_FRAMES)
+            .and_then(|text| text.trim().parse().ok());
+        let keeps_planes = matches!(codec, Codec::Rle | Codec::Uncompressed | Codec::Deflated);
+        Ok(Self {
+            rows: number(tags::ROWS)?.into(),
+            columns: number(tags::COLUMNS)?.into(),
+            samples: samples.into(),
+            sample_bytes: usize::from(bits / 8),
+            signed: header.u16(tags::PIXEL_REPRESENTATION) == Some(1),
+            planar: samples > 1 && keeps_planes && header.u16(tags::PLANAR_CONFIGURATION) == Some(1),
+            photometric: photometric.to_owned(),
+            frames: frames.unwrap_or(1).max(1),
+            rgb_is_wanted: codec == Codec::JpegLossy,
+        })
+    }
+
+    /// Pixels of a frame.
+    pub(super) fn pixels(&self) -> usize {
+        // Both come from a u16.
+        self.rows as usize * self.columns as usize
+    }
+
+    /// Bytes of a decoded frame.
+    pub(super) fn frame_length(&self) -> Result<usize> {
+        // 2^32 pixels of 4 samples of 8 bytes at most.
+        let length = self.pixels() as u64 * (self.samples * self.sample_bytes) as u64;
+        if length == 0 {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "pixel_data.decode",
+                "an image without rows or columns",
+            ));
+        }
+        usize::try_from(length)
+            .ok()
+            .filter(|&length| length <= limits::FRAME_LENGTH_MAX_BYTES)
+            .ok_or_else(|| {
+                unsupported(format!(
+                    "a frame of {length} bytes is larger than what is decoded"
+                ))
+            })
+    }
+
+    /// Bytes of all frames, which a native Pixel Data has a 4-byte length for.
+    pub(super) fn length(&self) -> Result<u32> {
+        (self.frame_length()? as u64)
+            .checked_mul(self.frames)
+            .and_then(|length| u32::try_from(length.checked_add(length % 2)?).ok())
+            .filter(|&length| length != u32::MAX)
+            .ok_or_else(|| {
+                unsupported("decoded pixels of more than 4 GiB can't be said in a native transfer syntax")
+            })
+    }
+
+    /// Whether what is compressed is luminance and chrominance.
+    pub(super) fn is_ybr(&self) -> bool {
+        self.photometric.starts_with("YBR")
+    }
+
+    /// What the data set must say of the pixels that `codec` decodes (PS3.5
+    /// 8.2, PS3.3 C.7.6.3.1.2).
+    pub(super) fn labels(&self, codec: Codec, header: &DataSet) -> Overrides {
+        let mut labels = Overrides {
+            put: DataSet::new(),
+            // They are about the fragments (PS3.3 C.7.6.3.1.8).
+            remove: vec![
+                tags::EXTENDED_OFFSET_TABLE,
+                tags::EXTENDED_OFFSET_TABLE_LENGTHS,
+                tags::ENCAPSULATED_PIXEL_DATA_VALUE_TOTAL_LENGTH,
+            ],
+        };
+        let photometric = self.decoded_photometric(codec);
+        if photometric != self.photometric {
+            labels
+                .put
+                .put_text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, photometric);
+        }
+        if self.samples > 1 {
+            labels.put.put_u16(tags::PLANAR_CONFIGURATION, self.planar.into());
+        }
+        // That the pixels once were compressed with loss stays true (PS3.3 C.7.6.1.1.5).
+        if codec == Codec::JpegLossy && header.string(tags::LOSSY_IMAGE_COMPRESSION).is_none() {
+            labels.put.put_text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01");
+        }
+        labels
+    }
+
+    fn decoded_photometric(&self, codec: Codec) -> &str {
+        let decoded = match codec {
+            // Its frames are what they would be without it.
+            Codec::Rle | Codec::Uncompressed | Codec::Deflated => return &self.photometric,
+            Codec::JpegLossy if self.samples == 3 => "RGB",
+            #[cfg(feature = "jpeg2000")]
+            Codec::Jpeg2000 if matches!(&*self.photometric, "YBR_RCT" | "YBR_ICT") => "RGB",
+            // Chrominance that was subsampled comes out in full.
+            _ if self.photometric.starts_with("YBR_FULL") => "YBR_FULL",
+            _ => return &self.photometric,
+        };
+        decoded
+    }
+}
