@@ -1,7 +1,19 @@
-//! Backends.
+//! Where a PACS keeps things: backends of [`pacs_core::Archive`] and [`pacs_core::Index`].
+//!
+//! | backend | keeps |
+//! | --- | --- |
+//! | [`SegmentArchive`] | instances, one behind the other in a few large files: the embedded default |
+//! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
+//! | [`MemoryArchive`], [`MemoryIndex`] | the same in memory: simple models, gone with the process |
+//!
+//! The stores that keep files stand on [`medium`], and with it on its faults.
 
+pub mod medium;
 pub mod memory;
+mod pool;
 pub mod redb;
+pub mod segment;
 
-pub use memory::MemoryIndex;
+pub use memory::{MemoryArchive, MemoryIndex};
 pub use redb::{RedbIndex, RedbIndexOptions};
+pub use segment::{Compaction, SegmentArchive, SegmentOptions, SegmentStatistics};

@@ -1,0 +1,115 @@
+//! Giving back the room of what was removed.
+//!
+//! Nothing moves: the blocks under removed payloads are given back to the medium in place, and a
+//! segment without a record that counts goes as a whole. So every locator stays as it is, an index has
+//! nothing to learn, and a crash at any instant leaves nothing to finish.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pacs_core::{Error, Result};
+
+use super::file::Segment;
+use super::lane::closed;
+use super::record::{FILE_HEADER_LENGTH, HEADER_LENGTH, RecordKind};
+use super::walk::Walk;
+use super::{SegmentArchive, Store};
+
+/// The unit in which file systems give back room; smaller pieces would only be cleared.
+const BLOCK_BYTES: u64 = 4096;
+
+/// What a compaction gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compaction {
+    /// Bytes that the medium has back.
+    pub freed_bytes: u64,
+    /// Segment files that are gone.
+    pub segments_removed: u64,
+}
+
+impl SegmentArchive {
+    /// Gives back the room of everything that was removed.
+    ///
+    /// - Locators stay as they are, and reading goes on meanwhile.
+    /// - Where the medium can't free a part of a file, only segments go in which nothing is kept.
+    /// - A segment goes only when an index knows of every record in it ([`indexed`]).
+    ///
+    /// [`indexed`]: pacs_core::Archive::indexed
+    ///
+    /// # Errors
+    /// `Io` when the medium fails; what was given back until then stays so.
+    pub fn compact(&self) -> BoxFuture<'_, Result<Compaction>> {
+        let store = Arc::clone(&self.store);
+        let done = self.store.readers.run(move || store.compact());
+        async move {
+            done.await
+                .map_err(|_| closed("archive.compact"))?
+                .map_err(|error| Error::io("archive.compact", "the medium failed", error))
+        }
+        .boxed()
+    }
+}
+
+impl Store {
+    fn compact(&self) -> io::Result<Compaction> {
+        let mut compaction = Compaction::default();
+        for segment in self.segments.all() {
+            if segment.state().dead_bytes > 0 || segment.state().last <= self.hinted() {
+                self.compact_segment(&segment, &mut compaction)?;
+            }
+        }
+        Ok(compaction)
+    }
+
+    fn compact_segment(&self, segment: &Segment, compaction: &mut Compaction) -> io::Result<()> {
+        let (end, last, open, poisoned) = {
+            let state = segment.state();
+            (state.end, state.last, state.open, state.poisoned)
+        };
+        if poisoned || (open && segment.state().dead_bytes == 0) {
+            return Ok(());
+        }
+        let file = self.segments.file(segment.id)?;
+        let mut walk = Walk::new(&*file, segment.key, FILE_HEADER_LENGTH, end);
+        let mut kept = 0;
+        let mut dead = Vec::new();
+        while let Some((offset, header)) = walk.next()? {
+            match header.kind {
+                RecordKind::Instance(_) if header.removed => dead.push((offset, header.length)),
+                // Marked in the records they removed, once the hint is past them.
+                RecordKind::Removal(_) => {}
+                // A seal must be found by the next opening.
+                RecordKind::Instance(_) | RecordKind::Seal => kept += 1,
+            }
+        }
+        if kept == 0 && !open && walk.damaged.is_none() && last <= self.hinted() && last.0 > 0 {
+            self.segments.remove(segment.id)?;
+            compaction.segments_removed += 1;
+            compaction.freed_bytes += end;
+            return Ok(());
+        }
+        // The marks must be durable before their payloads go: a record without a mark must be whole.
+        if !dead.is_empty() {
+            file.sync_data()?;
+        }
+        let before = segment.state().dead_bytes;
+        for (offset, length) in dead {
+            let start = (offset + HEADER_LENGTH).next_multiple_of(BLOCK_BYTES);
+            let stop = (offset + HEADER_LENGTH + length) / BLOCK_BYTES * BLOCK_BYTES;
+            if start >= stop {
+                continue;
+            }
+            match file.punch(start..stop) {
+                Ok(()) => compaction.freed_bytes += stop - start,
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut state = segment.state();
+        // Removals that came meanwhile stay counted.
+        state.dead_bytes = state.dead_bytes.saturating_sub(before);
+        Ok(())
+    }
+}

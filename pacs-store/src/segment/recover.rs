@@ -1,0 +1,303 @@
+//! Opening: which records count, and where each segment goes on.
+//!
+//! Behind what the hint vouches for, a record counts when its header holds and its payload matches its
+//! checksum. Everything before the greatest `durable` offset that a header tells had been synced when
+//! that header was written, so payloads are read behind it only: that is the last group of a shared
+//! segment and the last record of a stream.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use pacs_core::{Locator, Sequence};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::Store;
+use super::file::{DIRECTORY, Segment, parse_name, path};
+use super::hint::{Hint, SegmentHint};
+use super::lane::Lane;
+use super::record::{
+    FILE_HEADER_LENGTH, FileHeader, HEADER_LENGTH, Header, Place, REMOVED, RecordKind, STATE_OFFSET,
+    SegmentKind, decode_seal, span,
+};
+use super::walk::Walk;
+use crate::medium::{MediumFile, read_exact_at, write_all_at};
+
+/// A segment while the archive is opened.
+struct Found {
+    segment: Arc<Segment>,
+    file: Arc<dyn MediumFile>,
+    hint: Option<SegmentHint>,
+    length: u64,
+}
+
+/// What the walks through all segments found.
+#[derive(Default)]
+struct Tail {
+    removals: Vec<Place>,
+    seals: HashMap<u64, u64>,
+}
+
+impl Store {
+    /// Looks at every segment, repairs what a crash left, and says where the committer goes on.
+    pub(super) fn recover(self: &Arc<Self>) -> io::Result<(Option<Lane>, Sequence)> {
+        let hint = Hint::read(&*self.medium);
+        let mut found = self.find(&hint)?;
+        let mut tail = Tail::default();
+        for one in &found {
+            one.collect(&mut tail)?;
+        }
+        let mut last = hint.sequence;
+        for one in &mut found {
+            one.settle(tail.seals.get(&one.segment.id).copied())?;
+            last = last.max(one.segment.state().last);
+            self.segments.insert(Arc::clone(&one.segment));
+        }
+        self.publish(last);
+        self.set_hinted(hint.sequence);
+        self.replay_removals(&tail.removals)?;
+
+        let mut shared = None;
+        for one in found {
+            let end = one.segment.state().end;
+            if end >= self.options.segment_bytes {
+                continue;
+            }
+            match one.segment.kind {
+                SegmentKind::Shared if shared.is_none() => shared = Some(one.into_lane()),
+                SegmentKind::Stream => self.lanes.add(Box::new(one.into_lane())),
+                SegmentKind::Shared => {}
+            }
+        }
+        Ok((shared, last))
+    }
+
+    /// The segment files. One whose header was never synced holds nothing and is taken away.
+    fn find(&self, hint: &Hint) -> io::Result<Vec<Found>> {
+        let hints: HashMap<u64, SegmentHint> =
+            hint.segments.iter().map(|hint| (hint.header.id, *hint)).collect();
+        let mut found = Vec::new();
+        let mut stale = false;
+        for entry in self.medium.list(Path::new(DIRECTORY))? {
+            let Some(id) = entry.name.to_str().and_then(parse_name) else {
+                continue;
+            };
+            self.segments.skip(id);
+            let file = self.medium.open(&path(id))?;
+            let length = file.length()?;
+            let mut bytes = Vec::new();
+            let readable = length.min(FILE_HEADER_LENGTH) as usize;
+            read_exact_at(&*file, &mut bytes, readable, 0)?;
+            let hint = hints.get(&id).copied();
+            let header = FileHeader::decode(&bytes).filter(|header| header.id == id);
+            let header = match (header, hint) {
+                (Some(header), _) => header,
+                // The hint's copy of the header serves where the file's own is damaged.
+                (None, Some(hint)) => {
+                    tracing::error!(
+                        segment = id,
+                        "the header of a segment file is damaged; written anew"
+                    );
+                    write_all_at(&*file, &[&hint.header.encode()], 0)?;
+                    hint.header
+                }
+                (None, None) if length <= FILE_HEADER_LENGTH => {
+                    self.medium.remove(&path(id))?;
+                    stale = true;
+                    continue;
+                }
+                (None, None) => {
+                    // Never overwritten: a tool may still carve it.
+                    tracing::error!(segment = id, "a segment file has no header; it is left alone");
+                    continue;
+                }
+            };
+            found.push(Found {
+                segment: Arc::new(Segment::new(header)),
+                file,
+                hint: hint.filter(|hint| hint.header == header && hint.end <= length),
+                length,
+            });
+        }
+        if stale {
+            self.medium.sync_directory(Path::new(DIRECTORY))?;
+        }
+        found.sort_by_key(|one| one.segment.id);
+        Ok(found)
+    }
+
+    /// Marks what was removed behind the hint: its mark may not have survived.
+    fn replay_removals(&self, removals: &[Place]) -> io::Result<()> {
+        let mut counted = HashSet::new();
+        for place in removals {
+            let Some(segment) = self.segments.get(place.segment) else {
+                continue;
+            };
+            // Also checks that a record begins there: a mark must not hit a payload.
+            if self.open_record(*place).is_ok() {
+                let file = self.segments.file(place.segment)?;
+                write_all_at(&*file, &[&REMOVED], place.offset + STATE_OFFSET)?;
+                file.sync_data()?;
+            }
+            if counted.insert(*place) {
+                segment.state().dead_bytes += span(place.length).unwrap_or(0);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    /// Where the walk begins, and up to where everything is known to be whole.
+    fn known(&self) -> (u64, u64) {
+        self.hint
+            .map_or((FILE_HEADER_LENGTH, FILE_HEADER_LENGTH), |hint| {
+                (hint.position, hint.end)
+            })
+    }
+
+    fn limit(&self) -> u64 {
+        match self.hint {
+            Some(hint) if hint.sealed => hint.end,
+            _ => self.length,
+        }
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        let (start, known) = self.known();
+        Walk::new(&*self.file, self.segment.key, start, self.limit()).of_tail(self.segment.kind, known)
+    }
+
+    /// Collects the removals and seals behind the hint.
+    fn collect(&self, tail: &mut Tail) -> io::Result<()> {
+        let mut walk = self.walk();
+        while let Some((offset, header)) = walk.next()? {
+            if matches!(header.kind, RecordKind::Instance(_)) || header.length > 1024 {
+                continue;
+            }
+            let mut payload = Vec::new();
+            read_exact_at(
+                &*self.file,
+                &mut payload,
+                header.length as usize,
+                offset + HEADER_LENGTH,
+            )?;
+            if xxh3_64(&payload) != header.checksum {
+                continue;
+            }
+            match header.kind {
+                RecordKind::Removal(_) => tail.removals.extend(Place::from_locator(&Locator::new(&payload))),
+                RecordKind::Seal => {
+                    if let Some((segment, end)) = decode_seal(&payload) {
+                        // Of several, what the first one saw as durable.
+                        let sealed = tail.seals.entry(segment).or_insert(end);
+                        *sealed = (*sealed).min(end);
+                    }
+                }
+                RecordKind::Instance(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the end of the segment and cuts off what doesn't count.
+    fn settle(&mut self, sealed: Option<u64>) -> io::Result<()> {
+        let (start, known) = self.known();
+        {
+            let mut state = self.segment.state();
+            state.end = known;
+            if let Some(hint) = self.hint {
+                state.dead_bytes = hint.dead_bytes;
+                state.first = hint.first;
+                state.last = hint.last;
+                if start > FILE_HEADER_LENGTH {
+                    state.marks.push((hint.last, start));
+                }
+            }
+        }
+        let limit = sealed.unwrap_or(u64::MAX).min(self.limit());
+        let mut durable = known;
+        let mut unsure: Vec<(u64, Header)> = Vec::new();
+        let mut walk = self.walk();
+        while let Some((offset, header)) = walk.next()? {
+            let Some(end) = header.span().map(|span| offset + span) else {
+                break;
+            };
+            if offset + HEADER_LENGTH + header.length > limit {
+                break;
+            }
+            if header.durable > durable {
+                durable = header.durable;
+                for (offset, header) in unsure.extract_if(.., |(offset, _)| *offset < durable) {
+                    self.count(offset, &header);
+                }
+            }
+            if end <= durable {
+                self.count(offset, &header);
+            } else {
+                unsure.push((offset, header));
+            }
+        }
+        let mut torn = Vec::new();
+        for (offset, header) in unsure {
+            if self.payload_holds(offset, &header)? {
+                self.count(offset, &header);
+            } else {
+                torn.push(offset);
+            }
+        }
+        let end = self.segment.state().end;
+        let mut dirty = false;
+        for offset in torn.into_iter().filter(|offset| *offset < end) {
+            // A whole record follows, so this one can't be cut off. It was never acknowledged, or is
+            // damaged: either way it must not be seen.
+            tracing::warn!(
+                segment = self.segment.id,
+                offset,
+                "a record is damaged and set aside"
+            );
+            write_all_at(&*self.file, &[&REMOVED], offset + STATE_OFFSET)?;
+            dirty = true;
+        }
+        if self.length != end {
+            self.file.truncate(end)?;
+            dirty = true;
+        }
+        if dirty {
+            self.file.sync_data()?;
+        }
+        self.length = end;
+        Ok(())
+    }
+
+    fn count(&self, offset: u64, header: &Header) {
+        let end = offset + header.span().unwrap_or(HEADER_LENGTH);
+        self.segment.state().add(header.sequence, offset, end);
+    }
+
+    fn payload_holds(&self, offset: u64, header: &Header) -> io::Result<bool> {
+        const PIECE_BYTES: u64 = 1 << 20;
+        let mut hasher = Xxh3::new();
+        let mut at = 0;
+        let mut piece = Vec::new();
+        while at < header.length {
+            let length = (header.length - at).min(PIECE_BYTES);
+            piece.clear();
+            read_exact_at(
+                &*self.file,
+                &mut piece,
+                length as usize,
+                offset + HEADER_LENGTH + at,
+            )?;
+            hasher.update(&piece);
+            at += length;
+        }
+        Ok(hasher.digest() == header.checksum)
+    }
+
+    fn into_lane(self) -> Lane {
+        self.segment.state().open = true;
+        Lane::new(self.segment, self.file)
+    }
+}
