@@ -1,0 +1,91 @@
+//! Every archive keeps every promise of the trait.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pacs_core::Archive;
+use pacs_core::archive_conformance;
+use pacs_core::testkit::archive::ArchivePlace;
+use pacs_store::medium::FaultyMedium;
+use pacs_store::{MemoryArchive, SegmentArchive, SegmentOptions};
+use tempfile::TempDir;
+
+archive_conformance!(memory, MemoryArchive::new);
+
+/// A directory that lives as long as the test.
+struct Directory<A: Archive> {
+    directory: TempDir,
+    open: fn(&Path) -> A,
+}
+
+impl<A: Archive> ArchivePlace for Directory<A> {
+    fn open(&self) -> Arc<dyn Archive> {
+        Arc::new((self.open)(self.directory.path()))
+    }
+}
+
+fn directory<A: Archive>(open: fn(&Path) -> A) -> Directory<A> {
+    Directory {
+        directory: TempDir::new().expect("a temporary directory"),
+        open,
+    }
+}
+
+/// Room on the machine that tests is not what is tested.
+fn options() -> SegmentOptions {
+    SegmentOptions {
+        reserve_bytes: 0,
+        ..SegmentOptions::default()
+    }
+}
+
+fn segment(path: &Path, options: SegmentOptions) -> SegmentArchive {
+    SegmentArchive::open(path, options).expect("opens")
+}
+
+archive_conformance!(segment_default, directory(|path| segment(path, options())));
+
+archive_conformance!(
+    segment_small_segments,
+    directory(|path| {
+        let options = SegmentOptions {
+            segment_bytes: 200_000,
+            open_files: 2,
+            ..options()
+        };
+        segment(path, options)
+    })
+);
+
+archive_conformance!(
+    segment_everything_streams,
+    directory(|path| {
+        let options = SegmentOptions {
+            inline_bytes: 0,
+            lanes: 64,
+            write_threads: 1,
+            read_threads: 1,
+            ..options()
+        };
+        segment(path, options)
+    })
+);
+
+archive_conformance!(
+    segment_nothing_streams,
+    directory(|path| {
+        let options = SegmentOptions {
+            inline_bytes: 16 << 20,
+            ..options()
+        };
+        segment(path, options)
+    })
+);
+
+archive_conformance!(segment_in_memory, {
+    let medium = Arc::new(FaultyMedium::new(1));
+    move || {
+        let medium = Arc::clone(&medium);
+        SegmentArchive::open_on(medium, options()).expect("opens")
+    }
+});
