@@ -122,7 +122,12 @@ pub fn read_meta(prefix: &[u8], whole: bool) -> Result<Option<FileMeta>> {
     let declared = set.uid(tags::TRANSFER_SYNTAX_UID).ok();
     let transfer_syntax = match declared {
         Some(uid) => uid,
-        None => sniff(&body[at..])?,
+        // A file that is DICOM by its letters and does not say its transfer syntax: the default one
+        // (PS3.5 section 10) unless VRs are there.
+        None => match sniff(&body[at..]) {
+            Err(_) if had_preamble => Uid::constant(syntax::IMPLICIT_LITTLE),
+            found => found?,
+        },
     };
     Ok(Some(FileMeta {
         transfer_syntax,

@@ -256,11 +256,6 @@ impl G0 {
 }
 
 impl G1 {
-    /// How many bytes from 0xA0 on make a character.
-    pub(super) fn is_double(self) -> bool {
-        matches!(self, G1::Ksx1001 | G1::Gb2312)
-    }
-
     /// Appends the characters of codes from 0xA0 on.
     pub(super) fn decode(self, codes: &[u8], out: &mut String) {
         let encoding = match self {
