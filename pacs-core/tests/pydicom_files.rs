@@ -3,6 +3,9 @@
 //! The interpreter is named by `PACS_PYDICOM_PYTHON`, or stands in the virtual environment that
 //! `PACS_PEERS_VENV` names or in `target/peers-venv`.
 
+// What is skipped, and every problem found, is said in the output.
+#![allow(clippy::print_stderr)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,9 +59,9 @@ fn told(python: &Path) -> Vec<Told> {
                 unread: false,
             }),
             ["E", place, vr, value] => {
-                let value = (0..value.len()).step_by(2);
-                let value =
-                    value.map(|at| u8::from_str_radix(&line_hex(line)[at..at + 2], 16).expect("hexadecimal"));
+                let digit = |digit: u8| char::from(digit).to_digit(16).expect("hexadecimal") as u8;
+                let pairs = value.as_bytes().as_chunks::<2>().0;
+                let value = pairs.iter().map(|&[high, low]| digit(high) << 4 | digit(low));
                 let told = all.last_mut().expect("a file comes first");
                 told.elements.insert(place.into(), (vr.into(), value.collect()));
             }
@@ -68,10 +71,6 @@ fn told(python: &Path) -> Vec<Told> {
         }
     }
     all
-}
-
-fn line_hex(line: &str) -> &str {
-    line.rsplit('\t').next().unwrap_or_default()
 }
 
 /// What we read of a file.

@@ -122,12 +122,12 @@ impl FrameTableBuilder {
             });
         }
         if !self.extended.is_empty()
-            && let Some(table) = self.from_extended(first.item())
+            && let Some(table) = self.by_extended(first.item())
         {
             return Some(table);
         }
         if !self.basic.is_empty()
-            && let Some(table) = self.from_starts(self.basic.iter().map(|&o| u64::from(o)), first.item())
+            && let Some(table) = self.by_starts(self.basic.iter().map(|&o| u64::from(o)), first.item())
         {
             return Some(table);
         }
@@ -151,15 +151,15 @@ impl FrameTableBuilder {
         let starts = self.fragments.iter().filter(|fragment| fragment.starts_image());
         if starts.clone().count() as u64 == frames && first.starts_image() {
             let base = first.item();
-            return self.from_starts(starts.map(|fragment| fragment.item() - base), base);
+            return self.by_starts(starts.map(|fragment| fragment.item() - base), base);
         }
         None
     }
 
     /// Extended Offset Table (7FE0,0001) and its lengths (PS3.3 C.7.6.3.1.8): each frame is one fragment.
-    fn from_extended(&self, base: u64) -> Option<FrameTable> {
+    fn by_extended(&self, base: u64) -> Option<FrameTable> {
         if self.extended.len() != self.extended_lengths.len() {
-            return self.from_starts(self.extended.iter().copied(), base);
+            return self.by_starts(self.extended.iter().copied(), base);
         }
         let mut frames = Vec::with_capacity(self.extended.len());
         for (&offset, &length) in self.extended.iter().zip(&self.extended_lengths) {
@@ -177,7 +177,7 @@ impl FrameTableBuilder {
     }
 
     /// Frames that begin at the items at `starts`, counted from `base`, and reach to the next one.
-    fn from_starts(&self, starts: impl Iterator<Item = u64>, base: u64) -> Option<FrameTable> {
+    fn by_starts(&self, starts: impl Iterator<Item = u64>, base: u64) -> Option<FrameTable> {
         let mut firsts = Vec::new();
         for start in starts {
             let at = self.at(base.checked_add(start)?)?;

@@ -158,5 +158,5 @@ pub(crate) fn dictionary_vr(tag: Tag, signed: bool) -> Option<VR> {
 
 /// Whether the tag begins the pixel data of an image: Pixel Data, Float or Double Float Pixel Data.
 pub(crate) fn is_pixel_data(tag: Tag) -> bool {
-    tag.0 == 0x7FE0 && matches!(tag.1, 0x0008..=0x0010)
+    tag.0 == 0x7FE0 && matches!(tag.1, 0x0008 | 0x0009 | 0x0010)
 }

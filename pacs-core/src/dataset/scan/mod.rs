@@ -14,7 +14,10 @@
 //! # }
 //! ```
 
+mod element;
+mod holding;
 mod inflate;
+mod level;
 mod problem;
 #[cfg(test)]
 mod tests;
@@ -26,8 +29,9 @@ use dicom_core::{Tag, VR};
 
 pub use problem::{Problem, ProblemKind};
 
+use self::holding::Holding;
 use self::inflate::Inflater;
-use self::walk::{Holding, Walker};
+use self::walk::Walker;
 use super::charset::CharacterSet;
 use super::model::{DataSet, FrameTable};
 use super::{normal, syntax};
@@ -172,7 +176,7 @@ impl Scanner {
             inflater.finish(&mut self.walker)?;
         }
         let stopped = self.inflater.as_ref().is_some_and(|inflater| inflater.stopped());
-        let whole = self.walker.finish();
+        let complete = self.walker.finish() && !stopped;
         let mut walker = self.walker;
         let frames = walker.frames.take().filter(|_| !deflated);
         let pixel_data = walker.pixel_data;
@@ -183,7 +187,7 @@ impl Scanner {
             && left_out_count == 0
             && pixel_data.is_none()
             && self.length > 0
-            && !whole
+            && !complete
         {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -198,7 +202,7 @@ impl Scanner {
             frames,
             pixel_data,
             length: self.length,
-            complete: whole && !stopped,
+            complete,
             left_out,
             left_out_count,
             problems,

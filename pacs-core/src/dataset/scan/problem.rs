@@ -23,7 +23,8 @@ pub enum ProblemKind {
     Truncated,
     /// It ends before the delimiter of a sequence, item or encapsulated value. Not complete.
     Unterminated,
-    /// From here on the structure can't be followed. Not complete.
+    /// The structure can't be followed here: up to the end of a length around it, or, where there is
+    /// none, all that follows; then the data set is not complete.
     Unreadable,
     /// Sequences are nested deeper than [`limits::SEQUENCE_DEPTH_MAX`](crate::limits::SEQUENCE_DEPTH_MAX).
     TooDeep,
@@ -52,7 +53,7 @@ pub enum ProblemKind {
     MissingDelimiter,
     /// A delimiter stands where nothing is to be delimited.
     StrayDelimiter,
-    /// Elements are not in ascending order of tag.
+    /// Elements of the top level are not in ascending order of tag, or come twice.
     OutOfOrder,
     /// The offset tables, fragments and Number of Frames disagree, so frames can't be told apart.
     FrameTable,
