@@ -51,3 +51,10 @@ pub const FRAME_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// What stands before the compressed pixel data of an instance that is transcoded: it is held until
 /// its labels are known. The functional groups of 20,000 frames are about 10 MiB.
 pub const TRANSCODED_HEADER_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// One value of a matching key. Longer than any that people search for; bounds what a wild card costs on
+/// each of many records.
+pub const KEY_TEXT_LENGTH_MAX_BYTES: usize = 1024;
+
+/// Values of one matching key that is not a list of UIDs. Each may be compared with every record.
+pub const KEY_VALUES_MAX: usize = 256;

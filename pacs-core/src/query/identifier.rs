@@ -1,12 +1,14 @@
 //! Reads the identifier of a request: [`Query::from_identifier`] and [`retrieve_scopes`].
 
-use dicom_core::Tag;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
+use super::key::standard_vr;
 use super::{AttributeSet, Model, Query, QueryOptions, unique_key};
-use crate::dataset::DataSet;
+use crate::dataset::{DataSet, Element, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Scope;
+use crate::limits;
 use crate::uid::{Level, Uid};
 
 impl Model {
@@ -29,8 +31,9 @@ impl Query {
     /// and are listed by [`unsupported`](Self::unsupported).
     ///
     /// # Errors
-    /// `Invalid`, with the tag at fault, when the level is missing or none of the model's, or when a
-    /// unique key is missing or not a single value.
+    /// `Invalid`, with the tag at fault, when the level is missing or none of the model's, when a unique
+    /// key is missing or not a single value, or when a key is beyond
+    /// [`limits::KEY_TEXT_LENGTH_MAX_BYTES`] or [`limits::KEY_VALUES_MAX`].
     pub fn from_identifier(
         attributes: &AttributeSet,
         model: Model,
@@ -43,6 +46,7 @@ impl Query {
                 require_single_value(identifier, *above)?;
             }
         }
+        identifier.iter().try_for_each(|key| check_size(key, key.tag))?;
         let (keys, unsupported) = attributes.supported(identifier, level);
         Ok(Self::with_unsupported(model, level, keys, options, unsupported))
     }
@@ -132,6 +136,28 @@ fn require_single_value(identifier: &DataSet, level: Level) -> Result<()> {
         "the unique key of each level above must have a single value (PS3.4 C.4.1.2.1)",
         key,
     ))
+}
+
+/// Holds a key, with all that is nested in it, against the limits. `top` is the key in the identifier.
+fn check_size(key: &Element, top: Tag) -> Result<()> {
+    let text = match &key.value {
+        Value::Items(items) => {
+            // The depth was bounded when the identifier was read.
+            let mut nested = items.iter().flat_map(DataSet::iter);
+            return nested.try_for_each(|key| check_size(key, top));
+        }
+        Value::Bytes(bytes) => bytes,
+    };
+    // A list of UIDs is looked up, whatever its length.
+    if standard_vr(key.tag) == Some(VR::UI) {
+        return Ok(());
+    }
+    let values = text.iter().filter(|byte| **byte == b'\\').count() + 1;
+    let longest = text.split(|byte| *byte == b'\\').map(<[u8]>::len).max();
+    if values > limits::KEY_VALUES_MAX || longest > Some(limits::KEY_TEXT_LENGTH_MAX_BYTES) {
+        return Err(invalid("query.parse", "a matching key is too long", top));
+    }
+    Ok(())
 }
 
 fn invalid(operation: &'static str, why: &'static str, tag: Tag) -> Error {

@@ -21,6 +21,7 @@ mod attributes;
 mod identifier;
 mod key;
 mod number;
+mod path;
 mod person;
 mod phonetic;
 mod standard;
@@ -33,10 +34,11 @@ use std::sync::Arc;
 
 use dicom_core::Tag;
 
-pub use attributes::{AttributePath, AttributeSet, AttributeStep, LevelAttributes, unique_key};
+pub use attributes::{AttributeSet, LevelAttributes, unique_key};
 pub use identifier::retrieve_scopes;
 pub use key::{Key, KeyMatch};
 pub use number::Number;
+pub use path::{AttributePath, AttributeStep};
 pub use person::{PersonKey, fold_person_name, folded_groups};
 pub use wildcard::Pattern;
 
