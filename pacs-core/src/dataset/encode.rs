@@ -215,3 +215,6 @@ fn too_long(tag: Tag) -> Error {
     )
     .with_tag(tag)
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,3 +277,6 @@ fn put(out: &mut Vec<u8>, tag: Tag, vr: VR, value: &[u8]) {
         out.push(if vr == VR::UI { 0 } else { b' ' });
     }
 }
+
+#[cfg(test)]
+mod tests;

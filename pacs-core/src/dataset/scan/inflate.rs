@@ -46,13 +46,15 @@ impl Inflater {
         if self.stream.is_none() {
             // The first two bytes tell a zlib wrapper, which the Standard does not have and real
             // writers write, from a bare stream.
-            self.first.extend_from_slice(bytes);
+            let (first, rest) = bytes.split_at(bytes.len().min(2 - self.first.len()));
+            self.first.extend_from_slice(first);
             if self.first.len() < 2 {
                 return Ok(());
             }
             let first = std::mem::take(&mut self.first);
             self.stream = Some(Decompress::new(has_zlib_header(&first)));
-            return self.inflate(&first, walker);
+            self.inflate(&first, walker)?;
+            return self.inflate(rest, walker);
         }
         self.inflate(bytes, walker)
     }
