@@ -1,0 +1,221 @@
+//! A whole DICOM server on an engine in memory, used by our own SCUs over TCP.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use pacs_core::query::Model;
+use pacs_core::testkit::engine::{instance, instance_uid};
+use pacs_core::{AeTitle, Announced, DataSet, Level, Options, Pacs, Result, Uid};
+use pacs_net::dimse::{Client, CommandField, Operation, Reply, Services, Status};
+use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
+use pacs_net::scu::{self, Outgoing, Pieces, Remote, Sending, Supply};
+use pacs_store::{MemoryArchive, MemoryIndex};
+use tokio::sync::oneshot;
+
+fn title(text: &str) -> AeTitle {
+    AeTitle::parse(text).unwrap()
+}
+
+/// A running server; it stops when dropped.
+struct Running {
+    pacs: Pacs,
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    async fn start(ae_title: &str, destinations: Vec<Destination>) -> Self {
+        let (archive, index) = (Arc::new(MemoryArchive::default()), Arc::new(MemoryIndex::default()));
+        let pacs = Pacs::open(archive, index, Options::default()).await.unwrap();
+        let options = ScpOptions { destinations, ..ScpOptions::new(title(ae_title)) };
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::bind(any, pacs.clone(), options, Limits::default()).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(server.run(stopped.map(drop), Duration::from_secs(5)));
+        Self { pacs, address, _stop: stop }
+    }
+
+    fn remote(&self, called: &str) -> Remote {
+        Remote::new(self.address.ip().to_string(), self.address.port(), title(called), title("TESTER"))
+    }
+}
+
+/// Instances in memory.
+struct InMemory;
+
+impl Supply<(Announced, Bytes)> for InMemory {
+    fn outgoing(&self, (announced, _): &(Announced, Bytes)) -> Outgoing {
+        Outgoing {
+            sop_class: announced.sop_class,
+            sop_instance: announced.sop_instance,
+            transfer_syntax: announced.transfer_syntax,
+        }
+    }
+
+    fn open<'a>(&'a self, (_, bytes): &'a (Announced, Bytes)) -> BoxFuture<'a, Result<Pieces>> {
+        let bytes = bytes.clone();
+        async move { Ok(stream::iter([Ok(bytes)]).boxed()) }.boxed()
+    }
+}
+
+async fn store(sending: Sending, instances: Vec<(Announced, Bytes)>) -> Vec<(Uid, Status, Option<String>)> {
+    let kinds: BTreeSet<(Uid, Uid)> =
+        instances.iter().map(|(announced, _)| (announced.sop_class, announced.transfer_syntax)).collect();
+    let sent = sending.send(&kinds, Arc::new(InMemory), stream::iter(instances));
+    sent.map(|((announced, _), sent)| {
+        let (status, comment) = sent.unwrap();
+        (announced.sop_instance, status, comment)
+    })
+    .collect()
+    .await
+}
+
+/// A few studies of two series.
+fn some_instances() -> Vec<(Announced, Bytes)> {
+    (0..3).flat_map(|study| (0..10).map(move |number| instance(study, number % 2, number, 0))).collect()
+}
+
+async fn fill(server: &Running) {
+    let sending = Sending { associations: 2, window: 4, ..Sending::to(server.remote("PACS")) };
+    let answers = store(sending, some_instances()).await;
+    assert_eq!(answers.len(), 30);
+    assert!(answers.iter().all(|(_, status, _)| *status == Status::SUCCESS));
+}
+
+async fn find(server: &Running, level: Level, keys: &[(dicom_core::Tag, VR, &str)]) -> Vec<DataSet> {
+    let remote = server.remote("PACS");
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_FIND);
+    let client = remote.client(&proposal).await.unwrap();
+    let mut set = DataSet::new();
+    for (tag, vr, value) in keys {
+        set.put_text(*tag, *vr, *value);
+    }
+    let identifier = scu::identifier(level, &set);
+    let found = scu::find(&client, Model::StudyRoot, &identifier).await.unwrap().try_collect().await.unwrap();
+    client.release().await.unwrap();
+    found
+}
+
+/// Takes what a C-GET sends.
+#[derive(Default)]
+struct Taking(Mutex<BTreeMap<Uid, Vec<u8>>>);
+
+impl Services for Taking {
+    fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            let instance = operation.command().sop_instance()?;
+            let bytes = operation.gather_data_set().await?;
+            self.0.lock().unwrap().insert(instance, bytes.to_vec());
+            Ok(Reply::success())
+        })
+    }
+}
+
+fn study_identifier(study: u32) -> DataSet {
+    let mut set = DataSet::new();
+    set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, format!("1.2.826.0.1.3680043.10.1.{study}"));
+    scu::identifier(Level::Study, &set)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_get() {
+    let server = Running::start("PACS", Vec::new()).await;
+    assert_eq!(server.remote("PACS").echo().await.unwrap(), Status::SUCCESS);
+    fill(&server).await;
+    let studies = find(
+        &server,
+        Level::Study,
+        &[
+            (tags::PATIENT_NAME, VR::PN, "family1*"),
+            (tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, ""),
+            (tags::MODALITIES_IN_STUDY, VR::CS, ""),
+        ],
+    )
+    .await;
+    assert_eq!(studies.len(), 1);
+    assert_eq!(studies[0].string(tags::NUMBER_OF_STUDY_RELATED_INSTANCES), Some("10"));
+    assert_eq!(studies[0].strings(tags::MODALITIES_IN_STUDY).collect::<Vec<_>>(), ["CT", "MR"]);
+    assert_eq!(studies[0].string(tags::RETRIEVE_AE_TITLE), Some("PACS"));
+    assert_eq!(find(&server, Level::Series, &[(tags::MODALITY, VR::CS, "MR")]).await.len(), 3);
+    assert_eq!(find(&server, Level::Instance, &[(tags::INSTANCE_NUMBER, VR::IS, "3")]).await.len(), 3);
+
+    let remote = server.remote("PACS");
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
+        .with_context(Uid::constant(uids::CT_IMAGE_STORAGE), scu::NATIVE.iter())
+        .with_role(Uid::constant(uids::CT_IMAGE_STORAGE), false, true);
+    let taking = Arc::new(Taking::default());
+    let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
+    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(2)).await.unwrap();
+    let progress: Vec<_> = progress.try_collect().await.unwrap();
+    let last = progress.last().unwrap();
+    assert_eq!((last.status, last.counts.completed, last.counts.failed), (Status::SUCCESS, 10, 0));
+    client.release().await.unwrap();
+    let taken = taking.0.lock().unwrap();
+    let sent: BTreeMap<Uid, Vec<u8>> = some_instances()
+        .into_iter()
+        .filter(|(announced, _)| announced.sop_instance.starts_with("1.2.826.0.1.3680043.10.1.2."))
+        .map(|(announced, bytes)| (announced.sop_instance, bytes.to_vec()))
+        .collect();
+    assert_eq!(*taken, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
+    let workstation = Running::start("WORKSTATION", Vec::new()).await;
+    let destination = Destination {
+        ae_title: title("WORKSTATION"),
+        host: workstation.address.ip().to_string(),
+        port: workstation.address.port(),
+        associations: 3,
+    };
+    let nobody = Destination { ae_title: title("NOBODY"), port: 1, ..destination.clone() };
+    let server = Running::start("PACS", vec![destination, nobody]).await;
+    fill(&server).await;
+    let remote = server.remote("PACS");
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_MOVE);
+    let client = remote.client(&proposal).await.unwrap();
+    let moved = async |destination: &str, study| {
+        let identifier = study_identifier(study);
+        let progress = scu::move_to(&client, Model::StudyRoot, &identifier, &title(destination)).await.unwrap();
+        progress.try_collect::<Vec<_>>().await.unwrap().pop().unwrap()
+    };
+    let last = moved("WORKSTATION", 1).await;
+    assert_eq!((last.status, last.counts.completed), (Status::SUCCESS, 10));
+    assert_eq!(workstation.pacs.totals().await.unwrap().instances, 10);
+    let again = moved("WORKSTATION", 1).await;
+    assert_eq!(again.counts.completed, 10, "the same bytes again are a success");
+    assert_eq!(moved("ELSEWHERE", 1).await.status, Status::MOVE_DESTINATION_UNKNOWN);
+    let unreachable = moved("NOBODY", 1).await;
+    assert_eq!((unreachable.status.0, unreachable.counts.failed, unreachable.failed.len()), (0xA702, 10, 10));
+    let nothing = moved("WORKSTATION", 77).await;
+    assert_eq!((nothing.status, nothing.counts.completed), (Status::SUCCESS, 0));
+    client.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_set_that_is_not_what_was_announced_is_answered_a900_and_the_association_goes_on() {
+    let server = Running::start("PACS", Vec::new()).await;
+    let (announced, bytes) = instance(1, 1, 1, 0);
+    let other = Announced { sop_instance: instance_uid(9, 9, 9), ..announced.clone() };
+    let cut = bytes.slice(..bytes.len() - 7);
+    let (second, _) = instance(1, 1, 1, 0);
+    let answers = store(
+        Sending::to(server.remote("PACS")),
+        vec![(other, bytes.clone()), (second, Bytes::from_static(b"no data set at all")), (announced.clone(), cut), (announced, bytes)],
+    )
+    .await;
+    let statuses: Vec<u16> = answers.iter().map(|(_, status, _)| status.0).collect();
+    assert_eq!(statuses[0], 0xA900);
+    assert!((0xC000..=0xCFFF).contains(&statuses[1]), "{:04X}", statuses[1]);
+    assert_eq!(statuses[2], 0xB007, "kept as it came, and said so");
+    assert_eq!(statuses[3], 0x0000, "the whole one replaces it");
+    assert!(answers[..3].iter().all(|(_, _, comment)| comment.is_some()));
+}
