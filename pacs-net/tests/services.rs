@@ -32,19 +32,36 @@ struct Running {
 
 impl Running {
     async fn start(ae_title: &str, destinations: Vec<Destination>) -> Self {
-        let (archive, index) = (Arc::new(MemoryArchive::default()), Arc::new(MemoryIndex::default()));
+        let (archive, index) = (
+            Arc::new(MemoryArchive::default()),
+            Arc::new(MemoryIndex::default()),
+        );
         let pacs = Pacs::open(archive, index, Options::default()).await.unwrap();
-        let options = ScpOptions { destinations, ..ScpOptions::new(title(ae_title)) };
+        let options = ScpOptions {
+            destinations,
+            ..ScpOptions::new(title(ae_title))
+        };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = Server::bind(any, pacs.clone(), options, Limits::default()).await.unwrap();
+        let server = Server::bind(any, pacs.clone(), options, Limits::default())
+            .await
+            .unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server.run(stopped.map(drop), Duration::from_secs(5)));
-        Self { pacs, address, _stop: stop }
+        Self {
+            pacs,
+            address,
+            _stop: stop,
+        }
     }
 
     fn remote(&self, called: &str) -> Remote {
-        Remote::new(self.address.ip().to_string(), self.address.port(), title(called), title("TESTER"))
+        Remote::new(
+            self.address.ip().to_string(),
+            self.address.port(),
+            title(called),
+            title("TESTER"),
+        )
     }
 }
 
@@ -67,8 +84,10 @@ impl Supply<(Announced, Bytes)> for InMemory {
 }
 
 async fn store(sending: Sending, instances: Vec<(Announced, Bytes)>) -> Vec<(Uid, Status, Option<String>)> {
-    let kinds: BTreeSet<(Uid, Uid)> =
-        instances.iter().map(|(announced, _)| (announced.sop_class, announced.transfer_syntax)).collect();
+    let kinds: BTreeSet<(Uid, Uid)> = instances
+        .iter()
+        .map(|(announced, _)| (announced.sop_class, announced.transfer_syntax))
+        .collect();
     let sent = sending.send(&kinds, Arc::new(InMemory), stream::iter(instances));
     sent.map(|((announced, _), sent)| {
         let (status, comment) = sent.unwrap();
@@ -80,11 +99,17 @@ async fn store(sending: Sending, instances: Vec<(Announced, Bytes)>) -> Vec<(Uid
 
 /// A few studies of two series.
 fn some_instances() -> Vec<(Announced, Bytes)> {
-    (0..3).flat_map(|study| (0..10).map(move |number| instance(study, number % 2, number, 0))).collect()
+    (0..3)
+        .flat_map(|study| (0..10).map(move |number| instance(study, number % 2, number, 0)))
+        .collect()
 }
 
 async fn fill(server: &Running) {
-    let sending = Sending { associations: 2, window: 4, ..Sending::to(server.remote("PACS")) };
+    let sending = Sending {
+        associations: 2,
+        window: 4,
+        ..Sending::to(server.remote("PACS"))
+    };
     let answers = store(sending, some_instances()).await;
     assert_eq!(answers.len(), 30);
     assert!(answers.iter().all(|(_, status, _)| *status == Status::SUCCESS));
@@ -99,7 +124,12 @@ async fn find(server: &Running, level: Level, keys: &[(dicom_core::Tag, VR, &str
         set.put_text(*tag, *vr, *value);
     }
     let identifier = scu::identifier(level, &set);
-    let found = scu::find(&client, Model::StudyRoot, &identifier).await.unwrap().try_collect().await.unwrap();
+    let found = scu::find(&client, Model::StudyRoot, &identifier)
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
     client.release().await.unwrap();
     found
 }
@@ -121,7 +151,11 @@ impl Services for Taking {
 
 fn study_identifier(study: u32) -> DataSet {
     let mut set = DataSet::new();
-    set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, format!("1.2.826.0.1.3680043.10.1.{study}"));
+    set.put_text(
+        tags::STUDY_INSTANCE_UID,
+        VR::UI,
+        format!("1.2.826.0.1.3680043.10.1.{study}"),
+    );
     scu::identifier(Level::Study, &set)
 }
 
@@ -141,11 +175,27 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
     )
     .await;
     assert_eq!(studies.len(), 1);
-    assert_eq!(studies[0].string(tags::NUMBER_OF_STUDY_RELATED_INSTANCES), Some("10"));
-    assert_eq!(studies[0].strings(tags::MODALITIES_IN_STUDY).collect::<Vec<_>>(), ["CT", "MR"]);
+    assert_eq!(
+        studies[0].string(tags::NUMBER_OF_STUDY_RELATED_INSTANCES),
+        Some("10")
+    );
+    assert_eq!(
+        studies[0].strings(tags::MODALITIES_IN_STUDY).collect::<Vec<_>>(),
+        ["CT", "MR"]
+    );
     assert_eq!(studies[0].string(tags::RETRIEVE_AE_TITLE), Some("PACS"));
-    assert_eq!(find(&server, Level::Series, &[(tags::MODALITY, VR::CS, "MR")]).await.len(), 3);
-    assert_eq!(find(&server, Level::Instance, &[(tags::INSTANCE_NUMBER, VR::IS, "3")]).await.len(), 3);
+    assert_eq!(
+        find(&server, Level::Series, &[(tags::MODALITY, VR::CS, "MR")])
+            .await
+            .len(),
+        3
+    );
+    assert_eq!(
+        find(&server, Level::Instance, &[(tags::INSTANCE_NUMBER, VR::IS, "3")])
+            .await
+            .len(),
+        3
+    );
 
     let remote = server.remote("PACS");
     let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
@@ -153,10 +203,15 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
         .with_role(Uid::constant(uids::CT_IMAGE_STORAGE), false, true);
     let taking = Arc::new(Taking::default());
     let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
-    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(2)).await.unwrap();
+    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(2))
+        .await
+        .unwrap();
     let progress: Vec<_> = progress.try_collect().await.unwrap();
     let last = progress.last().unwrap();
-    assert_eq!((last.status, last.counts.completed, last.counts.failed), (Status::SUCCESS, 10, 0));
+    assert_eq!(
+        (last.status, last.counts.completed, last.counts.failed),
+        (Status::SUCCESS, 10, 0)
+    );
     client.release().await.unwrap();
     let taken = taking.0.lock().unwrap();
     let sent: BTreeMap<Uid, Vec<u8>> = some_instances()
@@ -176,7 +231,11 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
         port: workstation.address.port(),
         associations: 3,
     };
-    let nobody = Destination { ae_title: title("NOBODY"), port: 1, ..destination.clone() };
+    let nobody = Destination {
+        ae_title: title("NOBODY"),
+        port: 1,
+        ..destination.clone()
+    };
     let server = Running::start("PACS", vec![destination, nobody]).await;
     fill(&server).await;
     let remote = server.remote("PACS");
@@ -184,7 +243,9 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
     let client = remote.client(&proposal).await.unwrap();
     let moved = async |destination: &str, study| {
         let identifier = study_identifier(study);
-        let progress = scu::move_to(&client, Model::StudyRoot, &identifier, &title(destination)).await.unwrap();
+        let progress = scu::move_to(&client, Model::StudyRoot, &identifier, &title(destination))
+            .await
+            .unwrap();
         progress.try_collect::<Vec<_>>().await.unwrap().pop().unwrap()
     };
     let last = moved("WORKSTATION", 1).await;
@@ -192,9 +253,19 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
     assert_eq!(workstation.pacs.totals().await.unwrap().instances, 10);
     let again = moved("WORKSTATION", 1).await;
     assert_eq!(again.counts.completed, 10, "the same bytes again are a success");
-    assert_eq!(moved("ELSEWHERE", 1).await.status, Status::MOVE_DESTINATION_UNKNOWN);
+    assert_eq!(
+        moved("ELSEWHERE", 1).await.status,
+        Status::MOVE_DESTINATION_UNKNOWN
+    );
     let unreachable = moved("NOBODY", 1).await;
-    assert_eq!((unreachable.status.0, unreachable.counts.failed, unreachable.failed.len()), (0xA702, 10, 10));
+    assert_eq!(
+        (
+            unreachable.status.0,
+            unreachable.counts.failed,
+            unreachable.failed.len()
+        ),
+        (0xA702, 10, 10)
+    );
     let nothing = moved("WORKSTATION", 77).await;
     assert_eq!((nothing.status, nothing.counts.completed), (Status::SUCCESS, 0));
     client.release().await.unwrap();
@@ -204,12 +275,20 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
 async fn a_data_set_that_is_not_what_was_announced_is_answered_a900_and_the_association_goes_on() {
     let server = Running::start("PACS", Vec::new()).await;
     let (announced, bytes) = instance(1, 1, 1, 0);
-    let other = Announced { sop_instance: instance_uid(9, 9, 9), ..announced.clone() };
+    let other = Announced {
+        sop_instance: instance_uid(9, 9, 9),
+        ..announced.clone()
+    };
     let cut = bytes.slice(..bytes.len() - 7);
     let (second, _) = instance(1, 1, 1, 0);
     let answers = store(
         Sending::to(server.remote("PACS")),
-        vec![(other, bytes.clone()), (second, Bytes::from_static(b"no data set at all")), (announced.clone(), cut), (announced, bytes)],
+        vec![
+            (other, bytes.clone()),
+            (second, Bytes::from_static(b"no data set at all")),
+            (announced.clone(), cut),
+            (announced, bytes),
+        ],
     )
     .await;
     let statuses: Vec<u16> = answers.iter().map(|(_, status, _)| status.0).collect();

@@ -13,6 +13,8 @@ use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
 use pacs_core::query::{Model, retrieve_scopes};
 use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Scope, Source, Uid};
+#[cfg(feature = "pixel")]
+use pacs_core::{Error, ErrorKind};
 
 use super::{Destination, PacsServices, query, source};
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
@@ -282,6 +284,29 @@ impl Supply<InstanceRecord> for Kept {
         async move {
             self.pacs.admit_retrieve(&self.source, record)?;
             Ok(self.pacs.read_data_set(record))
+        }
+        .boxed()
+    }
+
+    #[cfg(feature = "pixel")]
+    fn convert<'a>(
+        &'a self,
+        record: &'a InstanceRecord,
+        accepted: &'a [Uid],
+    ) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
+        use pacs_core::pixel::{can_transcode, transcode};
+        async move {
+            let stored = &record.transfer_syntax;
+            let Some(target) = can_transcode(stored, accepted) else {
+                let why =
+                    format!("the receiver does not take transfer syntax {stored}, and it can't be converted");
+                return Err(Error::new(ErrorKind::Unsupported, "retrieve.convert", why));
+            };
+            let data_set = self.open(record).await?;
+            Ok((
+                target.uid(),
+                transcode(stored, data_set, record.frames.clone(), target).await?,
+            ))
         }
         .boxed()
     }
