@@ -34,6 +34,8 @@ pub trait Place {
 macro_rules! engine_conformance {
     ($name:ident, $place:expr) => {
         mod $name {
+            #[allow(unused_imports)]
+            use super::*;
             $crate::engine_conformance!(@each $place,
                 an_acknowledged_instance_is_found_and_read_back_byte_for_byte,
                 nothing_of_an_instance_without_commit_is_found,

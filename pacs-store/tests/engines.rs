@@ -1,0 +1,65 @@
+//! The engine keeps its promises on every pair of archive and index.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pacs_core::testkit::engine::Place;
+use pacs_core::{Archive, Index, engine_conformance};
+use pacs_store::{MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
+use tempfile::TempDir;
+
+/// In memory: opening again finds the same ones.
+struct Memory(Arc<MemoryArchive>, Arc<MemoryIndex>);
+
+impl Place for Memory {
+    fn archive(&self) -> Arc<dyn Archive> {
+        self.0.clone()
+    }
+    fn index(&self) -> Arc<dyn Index> {
+        self.1.clone()
+    }
+}
+
+fn memory() -> Memory {
+    Memory(Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()))
+}
+
+/// In a directory that lives as long as the test.
+struct Directory {
+    directory: TempDir,
+    archive: fn(&Path) -> Arc<dyn Archive>,
+    index: fn(&Path) -> Arc<dyn Index>,
+}
+
+impl Place for Directory {
+    fn archive(&self) -> Arc<dyn Archive> {
+        (self.archive)(self.directory.path())
+    }
+    fn index(&self) -> Arc<dyn Index> {
+        (self.index)(self.directory.path())
+    }
+}
+
+fn directory(archive: fn(&Path) -> Arc<dyn Archive>, index: fn(&Path) -> Arc<dyn Index>) -> Directory {
+    Directory {
+        directory: TempDir::new().expect("a temporary directory"),
+        archive,
+        index,
+    }
+}
+
+fn segment(path: &Path) -> Arc<dyn Archive> {
+    // Room on the machine that tests is not what is tested.
+    let options = SegmentOptions {
+        reserve_bytes: 0,
+        ..SegmentOptions::default()
+    };
+    Arc::new(SegmentArchive::open(path, options).expect("opens"))
+}
+
+fn redb(path: &Path) -> Arc<dyn Index> {
+    Arc::new(RedbIndex::open(path.join("index.redb"), RedbIndexOptions::default()).expect("opens"))
+}
+
+engine_conformance!(memory_memory, memory());
+engine_conformance!(segment_redb, directory(segment, redb));
