@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use pacs_core::AeTitle;
 
 use crate::config::Config;
@@ -15,8 +15,31 @@ use crate::config::Config;
 #[derive(Debug, Parser)]
 #[command(name = "pacs-server", version)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Receive, find and hand out over DICOM until SIGTERM or SIGINT (the default)
+    Serve,
+    /// Take in every file below a directory; an interrupted import goes on where it was
+    Import {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Files at once
+        #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: u16,
+    },
+    /// Compare every stored instance with the checksum made when it was stored
+    Verify,
+    /// Forget the index and make it anew from the archive
+    RebuildIndex,
+    /// Say how much is kept
+    Stats,
 }
 
 /// What goes over the configuration file.

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pacs_core::AeTitle;
+use pacs_core::query::{AttributePath, AttributeSet};
+use pacs_core::{AeTitle, DuplicatePolicy, Level};
 use serde::{Deserialize, Deserializer, de};
 
 /// All settings. The file's keys are the names of the command line's flags.
@@ -23,11 +24,69 @@ pub(crate) struct Config {
     pub(crate) listen: IpAddr,
     /// How long running associations may take to end after a signal to stop.
     pub(crate) stop_grace_seconds: u32,
+    /// What happens to an instance that comes with other bytes under a UID that is kept.
+    pub(crate) duplicates: Duplicates,
+    /// Memory for the index's pages.
+    pub(crate) index_cache_mebibytes: u32,
     /// How it logs.
     pub(crate) log: LogConfig,
+    /// What is searched beyond the attributes of the Standard's query models.
+    #[serde(rename = "attribute")]
+    pub(crate) attributes: Vec<Attribute>,
     /// Whom it sends to, and what is known of them.
     #[serde(rename = "peer")]
     pub(crate) peers: Vec<Peer>,
+}
+
+/// What happens to an instance that comes with other bytes under a UID that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Duplicates {
+    Replace,
+    KeepFirst,
+    Refuse,
+}
+
+impl Duplicates {
+    pub(crate) fn policy(self) -> DuplicatePolicy {
+        match self {
+            Self::Replace => DuplicatePolicy::Replace,
+            Self::KeepFirst => DuplicatePolicy::KeepFirst,
+            Self::Refuse => DuplicatePolicy::Refuse,
+        }
+    }
+}
+
+/// An attribute that is searched and returned besides the usual ones.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Attribute {
+    /// At which level it is asked for.
+    pub(crate) level: AttributeLevel,
+    /// Where it stands, as [`AttributePath`] reads it.
+    #[serde(deserialize_with = "path")]
+    pub(crate) path: String,
+}
+
+/// A level by its name in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AttributeLevel {
+    Patient,
+    Study,
+    Series,
+    Instance,
+}
+
+impl AttributeLevel {
+    fn level(self) -> Level {
+        match self {
+            Self::Patient => Level::Patient,
+            Self::Study => Level::Study,
+            Self::Series => Level::Series,
+            Self::Instance => Level::Instance,
+        }
+    }
 }
 
 /// How the server logs.
@@ -84,7 +143,10 @@ impl Default for Config {
             dicom_port: 11112,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             stop_grace_seconds: 30,
+            duplicates: Duplicates::Replace,
+            index_cache_mebibytes: 128,
             log: LogConfig::default(),
+            attributes: Vec::new(),
             peers: Vec::new(),
         }
     }
@@ -124,6 +186,19 @@ impl Config {
         Self::parse(&text).map_err(|error| format!("the configuration {}: {error}", path.display()))
     }
 
+    /// The attributes that are searched and returned.
+    pub(crate) fn attribute_set(&self) -> AttributeSet {
+        self.attributes
+            .iter()
+            .fold(AttributeSet::default(), |set, attribute| {
+                // The path was read once already, when it came in.
+                match attribute.path.parse() {
+                    Ok(path) => set.keep(attribute.level.level(), &path),
+                    Err(_) => set,
+                }
+            })
+    }
+
     /// How long running associations may take to end after a signal to stop.
     pub(crate) fn stop_grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds.into())
@@ -159,6 +234,22 @@ impl Config {
             self.stop_grace_seconds,
             "On SIGTERM or SIGINT running associations may go on this long before they are aborted.",
         );
+        let duplicates = match self.duplicates {
+            Duplicates::Replace => "replace",
+            Duplicates::KeepFirst => "keep-first",
+            Duplicates::Refuse => "refuse",
+        };
+        out.setting(
+            "duplicates",
+            quoted(duplicates),
+            "An instance with other bytes under a UID that is kept: \"replace\" (the old version stays in the\n\
+             # archive), \"keep-first\" or \"refuse\". The same bytes again are always a success.",
+        );
+        out.setting(
+            "index-cache-mebibytes",
+            self.index_cache_mebibytes,
+            "Memory for pages of the index.",
+        );
         out.table(
             "[log]",
             "How the server logs, on standard error. No line holds patient data.",
@@ -177,30 +268,30 @@ impl Config {
             quoted(&self.log.filter),
             "error, warn, info, debug or trace; also by module: \"info,pacs_net=debug\".",
         );
+        const ATTRIBUTES: &str = "An attribute that is searched and returned besides those of the Standard's query models: a keyword, a\n\
+             # tag, a path through sequences, or a private attribute. What is stored already is indexed again in the\n\
+             # background. One table each; level is patient, study, series or instance.";
+        let examples = [
+            (AttributeLevel::Series, "ProtocolName"),
+            (AttributeLevel::Instance, "0029xx10[ACME 1.1]:LO"),
+        ];
+        out.tables(ATTRIBUTES, &self.attributes, Rendering::attribute, || {
+            let example = |(level, path): (_, &str)| Attribute {
+                level,
+                path: path.to_owned(),
+            };
+            examples.map(example).to_vec()
+        });
         const PEERS: &str =
             "A peer that instances may be sent to: the Move Destination of a C-MOVE. One table each.";
-        if self.peers.is_empty() {
-            out.gap();
-            out.text(PEERS);
-            let example = Peer {
+        out.tables(PEERS, &self.peers, Rendering::peer, || {
+            vec![Peer {
                 ae_title: "WORKSTATION".parse().expect("WORKSTATION is an AE title"),
                 host: "192.0.2.10".to_owned(),
                 port: 104,
                 associations: Peer::default_associations(),
-            };
-            let mut lines = Rendering::default();
-            lines.peer(&example);
-            for line in lines.0.trim_start().lines() {
-                out.text(line);
-            }
-        }
-        for (at, peer) in self.peers.iter().enumerate() {
-            if at == 0 {
-                out.gap();
-                out.text(PEERS);
-            }
-            out.peer(peer);
-        }
+            }]
+        });
         out.0
     }
 }
@@ -226,6 +317,42 @@ impl Rendering {
         self.gap();
         self.text(meaning);
         self.line(format_args!("{header}"));
+    }
+
+    /// The tables of one name; where there is none, `examples` as comments.
+    fn tables<T: Clone>(
+        &mut self,
+        meaning: &str,
+        tables: &[T],
+        render: impl Fn(&mut Self, &T),
+        examples: impl Fn() -> Vec<T>,
+    ) {
+        self.gap();
+        self.text(meaning);
+        for table in tables {
+            render(self, table);
+        }
+        if tables.is_empty() {
+            let mut lines = Self::default();
+            for example in examples() {
+                render(&mut lines, &example);
+            }
+            for line in lines.0.lines() {
+                self.text(line);
+            }
+        }
+    }
+
+    fn attribute(&mut self, attribute: &Attribute) {
+        let level = match attribute.level {
+            AttributeLevel::Patient => "patient",
+            AttributeLevel::Study => "study",
+            AttributeLevel::Series => "series",
+            AttributeLevel::Instance => "instance",
+        };
+        self.line(format_args!("[[attribute]]"));
+        self.line(format_args!("level = {}", quoted(level)));
+        self.line(format_args!("path = {}", quoted(&attribute.path)));
     }
 
     fn peer(&mut self, peer: &Peer) {
@@ -260,6 +387,14 @@ fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     let text = String::deserialize(deserializer)?;
     crate::logging::filter(&text).map_err(de::Error::custom)?;
     Ok(text)
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse::<AttributePath>() {
+        Ok(_) => Ok(text),
+        Err(error) => Err(de::Error::custom(error.context())),
+    }
 }
 
 fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -306,6 +441,12 @@ mod tests {
             dicom_port: 0,
             listen: "::1".parse().unwrap(),
             stop_grace_seconds: 5,
+            duplicates: Duplicates::KeepFirst,
+            index_cache_mebibytes: 7,
+            attributes: vec![Attribute {
+                level: AttributeLevel::Series,
+                path: "0029xx10[ACME 1.1]:LO".to_owned(),
+            }],
             log: LogConfig {
                 format: LogFormat::Json,
                 filter: "warn,pacs_net=debug".to_owned(),
@@ -324,11 +465,16 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_a_peer_is_valid_once_its_comment_signs_are_gone() {
+    fn the_examples_are_valid_once_their_comment_signs_are_gone() {
         let rendered = Config::default().render();
-        let (_, example) = rendered.split_once("# [[peer]]").unwrap();
-        let table = format!("[[peer]]{}", example.replace("\n# ", "\n"));
-        assert_eq!(Config::parse(&table).unwrap().peers.len(), 1);
+        let examples = rendered.lines().filter_map(|line| {
+            let line = line.strip_prefix("# ")?;
+            let is_toml = line.starts_with("[[") || line.split(' ').nth(1) == Some("=");
+            is_toml.then(|| format!("{line}\n"))
+        });
+        let config = Config::parse(&examples.collect::<String>()).unwrap();
+        assert_eq!((config.attributes.len(), config.peers.len()), (2, 1));
+        assert_ne!(config.attribute_set(), AttributeSet::default());
     }
 
     #[test]
@@ -364,6 +510,11 @@ mod tests {
                 "missing field `host`",
             ),
             ("[log]\nfilter = \"pacs=loud\"", "line 2", "filter"),
+            (
+                "[[attribute]]\nlevel = \"study\"\npath = \"NoSuchKeyword\"",
+                "line 3",
+                "not an attribute",
+            ),
             ("[log]\nformat = \"xml\"", "line 2", "unknown variant `xml`"),
         ];
         for (text, line, reason) in cases {

@@ -8,12 +8,19 @@
 
 mod cli;
 mod config;
+mod import;
 mod logging;
+mod maintain;
+mod store;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+
+use cli::Command;
+use config::Config;
+use store::Store;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -31,7 +38,32 @@ fn main() -> ExitCode {
     if let Err(error) = logging::start(&config.log) {
         return complain(2, &error);
     }
-    complain(1, "this build holds no engine")
+    match run(cli.command.unwrap_or(Command::Serve), &config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(3),
+        Err(error) => complain(1, &error),
+    }
+}
+
+/// Answers whether nothing was found wrong or refused.
+fn run(command: Command, config: &Config) -> Result<bool, String> {
+    match command {
+        Command::Serve => Err("this build holds no engine".to_owned()),
+        Command::Import { directory, workers } => with_store(config, |store| {
+            import::run(&store.pacs, &directory, workers.into(), &store.imports())
+        }),
+        Command::Verify => with_store(config, |store| maintain::verify(&store.pacs)),
+        Command::RebuildIndex => maintain::rebuild_index(config),
+        Command::Stats => with_store(config, |store| maintain::stats(&store.pacs).map(|()| true)),
+    }
+}
+
+/// Opens the data directory, works on it, and closes it whatever came of the work.
+fn with_store<T>(config: &Config, work: impl FnOnce(&Store) -> Result<T, String>) -> Result<T, String> {
+    let store = Store::open(config)?;
+    let result = work(&store);
+    let closed = store.pacs.close().map_err(|error| error.to_string());
+    result.and_then(|value| closed.map(|()| value))
 }
 
 /// Says what went wrong, on standard error.

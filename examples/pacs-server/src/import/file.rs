@@ -52,7 +52,10 @@ pub(super) fn import(pacs: &Pacs, path: &Path, progress: impl Fn(u64)) -> Outcom
         });
         block_on(pacs.import(Source::default(), stream::iter(pieces)))
     });
-    Outcome { bytes: bytes.get(), result }
+    Outcome {
+        bytes: bytes.get(),
+        result,
+    }
 }
 
 /// Reads the next piece; an empty one at the end of the file.

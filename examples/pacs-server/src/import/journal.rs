@@ -57,7 +57,10 @@ impl Journal {
         file.set_len(marks.len() as u64 * 16)?;
         Ok(Self {
             path,
-            taken: marks.iter().map(|mark| Mark(u128::from_le_bytes(*mark))).collect(),
+            taken: marks
+                .iter()
+                .map(|mark| Mark(u128::from_le_bytes(*mark)))
+                .collect(),
             out: BufWriter::new(file),
             unwritten: 0,
         })
@@ -108,9 +111,16 @@ mod tests {
         journal.add(before).unwrap();
         journal.keep().unwrap();
         // Half a mark, as a crash leaves it.
-        let file = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let file = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
         let file = file.into_iter().find(|path| path.extension().is_some()).unwrap();
-        OpenOptions::new().append(true).open(file).unwrap().write_all(b"half").unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(file)
+            .unwrap()
+            .write_all(b"half")
+            .unwrap();
 
         let mut journal = Journal::open(directory.path(), Path::new("/a")).unwrap();
         assert!(journal.holds(before));
@@ -120,9 +130,17 @@ mod tests {
         journal.keep().unwrap();
         let journal = Journal::open(directory.path(), Path::new("/a")).unwrap();
         assert!(journal.holds(before) && journal.holds(mark(&source)));
-        assert!(!Journal::open(directory.path(), Path::new("/b")).unwrap().holds(before));
+        assert!(
+            !Journal::open(directory.path(), Path::new("/b"))
+                .unwrap()
+                .holds(before)
+        );
 
         journal.finish().unwrap();
-        assert!(!Journal::open(directory.path(), Path::new("/a")).unwrap().holds(before));
+        assert!(
+            !Journal::open(directory.path(), Path::new("/a"))
+                .unwrap()
+                .holds(before)
+        );
     }
 }

@@ -62,7 +62,11 @@ pub(crate) fn run(pacs: &Pacs, directory: &Path, workers: usize, journals: &Path
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
     // An engine that failed, a full disk: the same import is worth another call, which then goes on.
-    let closed = if report.failed() { journal.keep() } else { journal.finish() };
+    let closed = if report.failed() {
+        journal.keep()
+    } else {
+        journal.finish()
+    };
     closed.map_err(|error| format!("the journal: {error}"))?;
     write!(io::stdout(), "{report}").map_err(|error| error.to_string())?;
     Ok(report.complete())
@@ -93,7 +97,8 @@ fn enqueue(
     report: &Mutex<Report>,
     bar: &ProgressBar,
 ) {
-    let report = |change: &dyn Fn(&mut Report)| change(&mut report.lock().unwrap_or_else(PoisonError::into_inner));
+    let report =
+        |change: &dyn Fn(&mut Report)| change(&mut report.lock().unwrap_or_else(PoisonError::into_inner));
     for entry in WalkDir::new(directory).sort_by_file_name() {
         let entry = match entry {
             Ok(entry) => entry,
@@ -117,7 +122,11 @@ fn enqueue(
             bar.inc(metadata.len());
             continue;
         }
-        let job = Job { path: entry.into_path(), length: metadata.len(), mark };
+        let job = Job {
+            path: entry.into_path(),
+            length: metadata.len(),
+            mark,
+        };
         if jobs.send(job).is_err() {
             // All workers are gone, which only a panic of theirs explains; the scope passes it on.
             return;
@@ -138,11 +147,17 @@ fn work(
         let outcome = file::import(pacs, &job.path, |bytes| bar.inc(bytes));
         bar.inc(job.length.saturating_sub(outcome.bytes));
         if outcome.result.is_ok() {
-            let added = journal.lock().unwrap_or_else(PoisonError::into_inner).add(job.mark);
+            let added = journal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(job.mark);
             if let Err(error) = added {
                 tracing::warn!(%error, "the import's journal can't be written; an interrupted import reads all again");
             }
         }
-        report.lock().unwrap_or_else(PoisonError::into_inner).add(&job.path, &outcome);
+        report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(&job.path, &outcome);
     }
 }

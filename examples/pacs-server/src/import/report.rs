@@ -88,7 +88,10 @@ impl fmt::Display for Report {
         writeln!(f, "{:>10} imported", self.new)?;
         let rest = [
             (self.already_kept, "kept already"),
-            (self.replaced, "kept in place of an earlier version, which stays in the archive"),
+            (
+                self.replaced,
+                "kept in place of an earlier version, which stays in the archive",
+            ),
             (self.first_kept, "left out: another version is kept"),
             (self.resumed, "taken in by an earlier call"),
             (refused, "refused"),
@@ -97,7 +100,11 @@ impl fmt::Display for Report {
             writeln!(f, "{count:>10} {what}")?;
         }
         if self.incomplete > 0 {
-            writeln!(f, "\n{} of those kept can't be followed to their end", self.incomplete)?;
+            writeln!(
+                f,
+                "\n{} of those kept can't be followed to their end",
+                self.incomplete
+            )?;
         }
         for (reason, refused) in &self.refused {
             writeln!(f, "\n{} refused: {reason}", refused.count)?;

@@ -1,0 +1,63 @@
+//! `verify`, `rebuild-index` and `stats`.
+
+use std::io::{self, Write as _};
+
+use futures::executor::block_on;
+use indicatif::{ProgressBar, ProgressStyle};
+use pacs_core::Pacs;
+
+use crate::config::Config;
+use crate::store;
+
+/// Damaged instances that are named.
+const NAMED_MAX: usize = 100;
+
+/// Compares every instance with its checksum; answers whether all are whole.
+pub(crate) fn verify(pacs: &Pacs) -> Result<bool, String> {
+    let totals = block_on(pacs.totals()).map_err(|error| error.to_string())?;
+    let bar = ProgressBar::new(totals.instances);
+    let style = "{bar:30} {pos} of {len} instances, {per_sec}, {eta} remaining";
+    bar.set_style(ProgressStyle::with_template(style).map_err(|error| error.to_string())?);
+    let verified = block_on(pacs.verify(|done| bar.set_position(done))).map_err(|error| error.to_string())?;
+    bar.finish_and_clear();
+    let mut text = format!(
+        "{:>10} whole\n{:>10} damaged\n",
+        verified.whole,
+        verified.damaged.len()
+    );
+    for (key, why) in verified.damaged.iter().take(NAMED_MAX) {
+        text.push_str(&format!(
+            "\n{}\n    of series {}\n    of study {}\n    {why}\n",
+            key.instance, key.series, key.study
+        ));
+    }
+    if verified.damaged.len() > NAMED_MAX {
+        text.push_str(&format!("\nand {} more\n", verified.damaged.len() - NAMED_MAX));
+    }
+    say(&text)?;
+    Ok(verified.damaged.is_empty())
+}
+
+/// Makes the index anew; answers whether every instance could be read.
+pub(crate) fn rebuild_index(config: &Config) -> Result<bool, String> {
+    let (known, unreadable) = store::rebuild_index(config)?;
+    say(&format!(
+        "{known:>10} instances indexed\n{unreadable:>10} can't be read\n"
+    ))?;
+    Ok(unreadable == 0)
+}
+
+/// Says how much is kept.
+pub(crate) fn stats(pacs: &Pacs) -> Result<(), String> {
+    let totals = block_on(pacs.totals()).map_err(|error| error.to_string())?;
+    say(&format!(
+        "{:>16} patients\n{:>16} studies\n{:>16} series\n{:>16} instances\n{:>16} bytes of instances\n",
+        totals.patients, totals.studies, totals.series, totals.instances, totals.bytes
+    ))
+}
+
+fn say(text: &str) -> Result<(), String> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| error.to_string())
+}
