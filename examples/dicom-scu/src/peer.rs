@@ -1,0 +1,92 @@
+//! Calling the peer, and what is asked of it in an identifier.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
+use pacs_core::dataset::scan;
+use pacs_core::query::Model;
+use pacs_core::{DataSet, Error, ErrorKind, Result, Uid};
+use pacs_net::dimse::{Client, Response, Services};
+use pacs_net::transport::{PresentationContext, Proposal, connect_tcp};
+
+use crate::cli::{Peer, Query};
+
+/// What every application entity can read and write (PS3.5 10.1), and what most do.
+pub(crate) const UNCOMPRESSED: [Uid; 2] = [
+    Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+    Uid::constant(uids::IMPLICIT_VR_LITTLE_ENDIAN),
+];
+
+/// Which service of the Query/Retrieve classes (PS3.4 C.6).
+#[derive(Clone, Copy)]
+pub(crate) enum Service {
+    Find,
+    Move,
+    Get,
+}
+
+impl Peer {
+    /// A proposal without contexts.
+    pub(crate) fn proposal(&self) -> Proposal {
+        Proposal::new(self.calling, self.called)
+    }
+
+    /// Associates.
+    pub(crate) async fn call(&self, proposal: &Proposal, services: Arc<dyn Services>) -> Result<Client> {
+        Ok(Client::start(
+            connect_tcp(self.address.as_str(), proposal).await?,
+            services,
+        ))
+    }
+}
+
+impl Query {
+    /// The SOP class of `service` in the chosen model.
+    pub(crate) fn sop_class(&self, service: Service) -> Uid {
+        use uids as u;
+        Uid::constant(match (self.model(), service) {
+            (Model::PatientRoot, Service::Find) => u::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
+            (Model::PatientRoot, Service::Move) => u::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE,
+            (Model::PatientRoot, Service::Get) => u::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET,
+            (Model::StudyRoot, Service::Find) => u::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
+            (Model::StudyRoot, Service::Move) => u::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE,
+            (Model::StudyRoot, Service::Get) => u::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET,
+        })
+    }
+
+    /// The identifier of a request on `context`.
+    pub(crate) fn identifier(&self, context: &PresentationContext) -> Result<Bytes> {
+        let mut keys = self.keys();
+        keys.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, self.level().as_str());
+        Ok(encode(&keys, &context.transfer_syntax, &CharacterSet::default())?.into())
+    }
+}
+
+/// The data set of a response, as text that can be read.
+pub(crate) fn data_set(context: &PresentationContext, response: &Response) -> Result<Option<DataSet>> {
+    response
+        .data_set
+        .as_ref()
+        .map(|bytes| scan::parse(bytes, &context.transfer_syntax))
+        .transpose()
+}
+
+/// Passes a final response that is a success or a warning; makes an error of any other.
+pub(crate) fn expect_done(response: &Response) -> Result<()> {
+    if response.status().is_done() {
+        return Ok(());
+    }
+    let comment = response.command.error_comment().unwrap_or("without a comment");
+    let tags: String = response
+        .command
+        .offending_elements()
+        .iter()
+        .map(|tag| format!(" {tag}"))
+        .collect();
+    let text = format!("the peer answered {}: {comment}{tags}", response.status());
+    Err(Error::new(ErrorKind::Refused, "peer.answer", text))
+}
