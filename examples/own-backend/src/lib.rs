@@ -106,8 +106,9 @@ impl DirectoryArchive {
         let directory = directory.into();
         let open = || {
             fs::create_dir_all(&directory)?;
-            // The clock keeps the order growing past what was removed before the last close.
-            let mut last = Timestamp::now().0;
+            // The clock, in microseconds, keeps the order growing past what was removed before the
+            // last close.
+            let mut last = Timestamp::now().0.saturating_mul(1000);
             for entry in fs::read_dir(&directory)? {
                 let name = entry?.file_name();
                 let name = name.to_string_lossy();

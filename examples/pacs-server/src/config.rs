@@ -26,8 +26,12 @@ pub(crate) struct Config {
     pub(crate) stop_grace_seconds: u32,
     /// What happens to an instance that comes with other bytes under a UID that is kept.
     pub(crate) duplicates: Duplicates,
+    /// Take instances of SOP classes that the dictionary of the Standard doesn't know.
+    pub(crate) any_sop_class: bool,
     /// Memory for the index's pages.
     pub(crate) index_cache_mebibytes: u32,
+    /// How much is served at once, and how long is waited.
+    pub(crate) limits: LimitsConfig,
     /// How it logs.
     pub(crate) log: LogConfig,
     /// What is searched beyond the attributes of the Standard's query models.
@@ -89,6 +93,30 @@ impl AttributeLevel {
     }
 }
 
+/// How much is served at once, and how long is waited.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct LimitsConfig {
+    /// Associations at once.
+    #[serde(deserialize_with = "at_least_one")]
+    pub(crate) associations: usize,
+    /// Operations that one association may have in flight.
+    #[serde(deserialize_with = "at_least_one")]
+    pub(crate) operations: u16,
+    /// How long an association may be silent.
+    #[serde(deserialize_with = "at_least_one")]
+    pub(crate) idle_seconds: u32,
+    /// How long an instance waits for its turn.
+    #[serde(deserialize_with = "at_least_one")]
+    pub(crate) patience_seconds: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { associations: 1000, operations: 16, idle_seconds: 600, patience_seconds: 30 }
+    }
+}
+
 /// How the server logs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -144,7 +172,9 @@ impl Default for Config {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             stop_grace_seconds: 30,
             duplicates: Duplicates::Replace,
+            any_sop_class: false,
             index_cache_mebibytes: 128,
+            limits: LimitsConfig::default(),
             log: LogConfig::default(),
             attributes: Vec::new(),
             peers: Vec::new(),
@@ -246,9 +276,31 @@ impl Config {
              # archive), \"keep-first\" or \"refuse\". The same bytes again are always a success.",
         );
         out.setting(
+            "any-sop-class",
+            self.any_sop_class,
+            "Take instances of every SOP class, not only the storage classes of the Standard's dictionary.",
+        );
+        out.setting(
             "index-cache-mebibytes",
             self.index_cache_mebibytes,
             "Memory for pages of the index.",
+        );
+        out.table("[limits]", "What is beyond these is refused or waits; every number is at least 1.");
+        out.setting(
+            "associations",
+            self.limits.associations,
+            "Associations at once; a further one is rejected for now (local limit exceeded).",
+        );
+        out.setting(
+            "operations",
+            self.limits.operations,
+            "Operations that an association may have in flight, where the peer negotiates a window.",
+        );
+        out.setting("idle-seconds", self.limits.idle_seconds, "How long an association may be silent.");
+        out.setting(
+            "patience-seconds",
+            self.limits.patience_seconds,
+            "How long an instance waits for its turn before its sender is answered A700 (out of resources).",
         );
         out.table(
             "[log]",
@@ -413,6 +465,15 @@ fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     }
 }
 
+fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + PartialEq + Default,
+{
+    let number = T::deserialize(deserializer)?;
+    if number == T::default() { Err(de::Error::custom("at least 1")) } else { Ok(number) }
+}
+
 fn associations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let number = usize::deserialize(deserializer)?;
     if (1..=Peer::ASSOCIATIONS_MAX).contains(&number) {
@@ -442,7 +503,9 @@ mod tests {
             listen: "::1".parse().unwrap(),
             stop_grace_seconds: 5,
             duplicates: Duplicates::KeepFirst,
+            any_sop_class: true,
             index_cache_mebibytes: 7,
+            limits: LimitsConfig { associations: 2, operations: 3, idle_seconds: 4, patience_seconds: 5 },
             attributes: vec![Attribute {
                 level: AttributeLevel::Series,
                 path: "0029xx10[ACME 1.1]:LO".to_owned(),
@@ -509,6 +572,7 @@ mod tests {
                 "line 1",
                 "missing field `host`",
             ),
+            ("[limits]\noperations = 0", "line 2", "at least 1"),
             ("[log]\nfilter = \"pacs=loud\"", "line 2", "filter"),
             (
                 "[[attribute]]\nlevel = \"study\"\npath = \"NoSuchKeyword\"",

@@ -11,6 +11,7 @@ mod config;
 mod import;
 mod logging;
 mod maintain;
+mod serve;
 mod store;
 
 use std::io::Write as _;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
 /// Answers whether nothing was found wrong or refused.
 fn run(command: Command, config: &Config) -> Result<bool, String> {
     match command {
-        Command::Serve => Err("this build holds no engine".to_owned()),
+        Command::Serve => with_store(config, |store| serve::serve(config, store).map(|()| true)),
         Command::Import { directory, workers } => with_store(config, |store| {
             import::run(&store.pacs, &directory, workers.into(), &store.imports())
         }),

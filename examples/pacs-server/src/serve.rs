@@ -1,0 +1,116 @@
+//! `serve`: receives, finds and hands out until a signal says stop.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::store::Store;
+
+/// Serves until SIGTERM or SIGINT; a second one ends the wait for running associations.
+pub(crate) fn serve(config: &Config, store: &Store) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("pacs-net")
+        .build()
+        .map_err(|error| format!("the runtime can't start: {error}"))?;
+    thread::scope(|scope| {
+        if store.attributes_changed() {
+            thread::Builder::new()
+                .name("pacs-reindex".to_owned())
+                .spawn_scoped(scope, || reindex(store))
+                .map_err(|error| format!("a thread can't start: {error}"))?;
+        }
+        let served = runtime.block_on(listen(config, store));
+        // Ends a re-index that still runs: it begins again with the next start.
+        let closed = store.pacs.close().map_err(|error| error.to_string());
+        served.and(closed)
+    })
+}
+
+async fn listen(config: &Config, store: &Store) -> Result<(), String> {
+    let failed = |error: pacs_core::Error| error.to_string();
+    let address = SocketAddr::new(config.listen, config.dicom_port);
+    let limits = Limits { associations_max: config.limits.associations };
+    let server = Server::bind(address, store.pacs.clone(), options(config), limits).await.map_err(failed)?;
+    let address = server.address().map_err(failed)?;
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = server.run(
+        async {
+            // An end without a word would mean the same: stop.
+            let _ = stopped.await;
+        },
+        config.stop_grace(),
+    );
+    tokio::pin!(serving);
+
+    say(&format!(
+        "pacs-server {} listens for DICOM on {address} as {}; data in {}\n",
+        env!("CARGO_PKG_VERSION"),
+        config.ae_title,
+        config.data.display()
+    ))?;
+    let mut told = Some(stop);
+    loop {
+        tokio::select! {
+            () = &mut serving => return Ok(()),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        match told.take() {
+            Some(stop) => {
+                tracing::info!("stopping: running associations may end");
+                // The server is there, so somebody listens.
+                let _ = stop.send(());
+            }
+            None => {
+                tracing::warn!("stopping at once");
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn options(config: &Config) -> ScpOptions {
+    let mut options = ScpOptions::new(config.ae_title);
+    options.any_sop_class = config.any_sop_class;
+    options.operations_max = config.limits.operations;
+    options.patience = Duration::from_secs(config.limits.patience_seconds.into());
+    options.timeouts.idle = Duration::from_secs(config.limits.idle_seconds.into());
+    options.destinations = config
+        .peers
+        .iter()
+        .map(|peer| Destination {
+            ae_title: peer.ae_title,
+            host: peer.host.clone(),
+            port: peer.port,
+            associations: peer.associations,
+        })
+        .collect();
+    options
+}
+
+/// Indexes what is stored by the attributes that are configured now.
+fn reindex(store: &Store) {
+    tracing::info!("other attributes are configured: what is stored is indexed again");
+    match block_on(store.pacs.reindex(|_| ())) {
+        Ok(made) => match store.note_attributes() {
+            Ok(()) => tracing::info!(instances = made, "indexed again"),
+            Err(error) => tracing::warn!(%error, "indexed again, which could not be noted"),
+        },
+        Err(error) => tracing::warn!(%error, "indexing again ended early; it begins again with the next start"),
+    }
+}
+
+fn say(text: &str) -> Result<(), String> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
+}
