@@ -202,9 +202,11 @@ impl Archive for DirectoryArchive {
         let open = || {
             let (_, path) = self.shared.path(locator)?;
             let mut file = File::open(path).map_err(io_error("archive.read"))?;
-            file.seek(SeekFrom::Start(range.start))
+            let length = file.metadata().map_err(io_error("archive.read"))?.len();
+            let start = range.start.min(length);
+            file.seek(SeekFrom::Start(start))
                 .map_err(io_error("archive.read"))?;
-            Ok(file.take(range.end.saturating_sub(range.start)))
+            Ok(file.take(range.end.saturating_sub(start)))
         };
         let file = match open() {
             Ok(file) => file,

@@ -113,7 +113,12 @@ pub(crate) struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { associations: 1000, operations: 16, idle_seconds: 600, patience_seconds: 30 }
+        Self {
+            associations: 1000,
+            operations: 16,
+            idle_seconds: 600,
+            patience_seconds: 30,
+        }
     }
 }
 
@@ -285,7 +290,10 @@ impl Config {
             self.index_cache_mebibytes,
             "Memory for pages of the index.",
         );
-        out.table("[limits]", "What is beyond these is refused or waits; every number is at least 1.");
+        out.table(
+            "[limits]",
+            "What is beyond these is refused or waits; every number is at least 1.",
+        );
         out.setting(
             "associations",
             self.limits.associations,
@@ -296,7 +304,11 @@ impl Config {
             self.limits.operations,
             "Operations that an association may have in flight, where the peer negotiates a window.",
         );
-        out.setting("idle-seconds", self.limits.idle_seconds, "How long an association may be silent.");
+        out.setting(
+            "idle-seconds",
+            self.limits.idle_seconds,
+            "How long an association may be silent.",
+        );
         out.setting(
             "patience-seconds",
             self.limits.patience_seconds,
@@ -471,7 +483,11 @@ where
     T: Deserialize<'de> + PartialEq + Default,
 {
     let number = T::deserialize(deserializer)?;
-    if number == T::default() { Err(de::Error::custom("at least 1")) } else { Ok(number) }
+    if number == T::default() {
+        Err(de::Error::custom("at least 1"))
+    } else {
+        Ok(number)
+    }
 }
 
 fn associations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -505,7 +521,12 @@ mod tests {
             duplicates: Duplicates::KeepFirst,
             any_sop_class: true,
             index_cache_mebibytes: 7,
-            limits: LimitsConfig { associations: 2, operations: 3, idle_seconds: 4, patience_seconds: 5 },
+            limits: LimitsConfig {
+                associations: 2,
+                operations: 3,
+                idle_seconds: 4,
+                patience_seconds: 5,
+            },
             attributes: vec![Attribute {
                 level: AttributeLevel::Series,
                 path: "0029xx10[ACME 1.1]:LO".to_owned(),

@@ -36,8 +36,12 @@ pub(crate) fn serve(config: &Config, store: &Store) -> Result<(), String> {
 async fn listen(config: &Config, store: &Store) -> Result<(), String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let address = SocketAddr::new(config.listen, config.dicom_port);
-    let limits = Limits { associations_max: config.limits.associations };
-    let server = Server::bind(address, store.pacs.clone(), options(config), limits).await.map_err(failed)?;
+    let limits = Limits {
+        associations_max: config.limits.associations,
+    };
+    let server = Server::bind(address, store.pacs.clone(), options(config), limits)
+        .await
+        .map_err(failed)?;
     let address = server.address().map_err(failed)?;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -106,11 +110,15 @@ fn reindex(store: &Store) {
             Ok(()) => tracing::info!(instances = made, "indexed again"),
             Err(error) => tracing::warn!(%error, "indexed again, which could not be noted"),
         },
-        Err(error) => tracing::warn!(%error, "indexing again ended early; it begins again with the next start"),
+        Err(error) => {
+            tracing::warn!(%error, "indexing again ended early; it begins again with the next start")
+        }
     }
 }
 
 fn say(text: &str) -> Result<(), String> {
     let mut out = io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| error.to_string())
 }
