@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 
 use super::model::{DataSet, Element, Value};
+use super::syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -22,7 +23,13 @@ fn write(set: &DataSet, out: &mut Vec<u8>) {
     for element in set.iter() {
         out.extend_from_slice(&element.tag.0.to_le_bytes());
         out.extend_from_slice(&element.tag.1.to_le_bytes());
-        out.extend_from_slice(&element.vr.to_bytes());
+        // Whether it is a sequence is told by the VR alone when it is read.
+        let vr = match (&element.value, element.vr) {
+            (Value::Items(_), _) => VR::SQ,
+            (Value::Bytes(_), VR::SQ) => VR::UN,
+            (Value::Bytes(_), vr) => vr,
+        };
+        out.extend_from_slice(&vr.to_bytes());
         match &element.value {
             Value::Bytes(bytes) => {
                 write_number(bytes.len(), out);
@@ -73,7 +80,7 @@ fn read(bytes: &Bytes, depth: usize) -> Option<DataSet> {
         let [g0, g1, e0, e1, v0, v1] = *header;
         rest = tail;
         let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
-        let vr = VR::from_binary([v0, v1])?;
+        let vr = syntax::vr([v0, v1])?;
         let number = read_number(&mut rest)?;
         let value = if vr == VR::SQ {
             // No room is made for `number` items before they are seen.
@@ -102,4 +109,29 @@ fn read_number(rest: &mut &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cut_or_padded_bytes_are_corrupt_and_nothing_panics() {
+        let mut set = DataSet::new();
+        set.put_text(Tag(0x0010, 0x0010), VR::PN, "A^B");
+        let mut outer = DataSet::new();
+        outer.put_text(Tag(0x0008, 0x0060), VR::CS, "x".repeat(300));
+        outer.put_items(Tag(0x0008, 0x1140), vec![set, DataSet::new()]);
+        let whole = to_bytes(&outer);
+        assert_eq!(from_bytes(&whole.clone().into()).unwrap(), outer);
+        for end in 1..whole.len() {
+            // The end of an element is an end.
+            if end != 308 {
+                let cut = Bytes::copy_from_slice(&whole[..end]);
+                assert_eq!(from_bytes(&cut).unwrap_err().kind(), ErrorKind::Corrupt, "{end}");
+            }
+        }
+        let endless = [&[8, 0, 0, 0][..], b"SQ", &[0xFF; 9], &[0x7F]].concat();
+        assert!(from_bytes(&endless.into()).is_err());
+    }
 }

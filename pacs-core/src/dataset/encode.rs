@@ -111,7 +111,9 @@ impl Writer<'_> {
                 if self.encoding.big_endian {
                     syntax::swap(*vr, &mut bytes);
                 }
-                self.value(*tag, *vr, bytes)
+                // Bytes under SQ would be taken for items.
+                let vr = if *vr == VR::SQ { VR::UN } else { *vr };
+                self.value(*tag, vr, bytes)
             }
         }
     }

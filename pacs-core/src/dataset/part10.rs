@@ -153,7 +153,7 @@ impl Header {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (&[g0, g1, e0, e1, v0, v1, l0, l1], rest) = bytes.split_first_chunk::<8>()?;
         let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
-        let (vr, header, length) = match VR::from_binary([v0, v1]) {
+        let (vr, header, length) = match syntax::vr([v0, v1]) {
             Some(vr) if syntax::has_long_length(vr) => (vr, 12, u32::from_le_bytes(*rest.first_chunk()?)),
             Some(vr) => (vr, 8, u32::from(u16::from_le_bytes([l0, l1]))),
             None => {
@@ -177,7 +177,7 @@ fn sniff(bytes: &[u8]) -> Result<Uid> {
             "the file has no data set and does not say its transfer syntax",
         ));
     };
-    let explicit = VR::from_binary([v0, v1]).is_some();
+    let explicit = syntax::vr([v0, v1]).is_some();
     let little = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
     let big = Tag(u16::from_be_bytes([g0, g1]), u16::from_be_bytes([e0, e1]));
     let known = |tag: Tag| tag.0 >= 8 && syntax::dictionary_vr(tag, false).is_some();

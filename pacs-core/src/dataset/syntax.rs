@@ -86,6 +86,47 @@ pub(crate) fn is_video(transfer_syntax: &str) -> bool {
         .is_some_and(|rest| matches!(rest.as_bytes(), [b'0'..=b'8'] | [b'0'..=b'8', b'.', ..]))
 }
 
+/// The VR with these two letters. This is asked for every element, so it is a match of bytes.
+pub(crate) fn vr(letters: [u8; 2]) -> Option<VR> {
+    Some(match &letters {
+        b"AE" => VR::AE,
+        b"AS" => VR::AS,
+        b"AT" => VR::AT,
+        b"CS" => VR::CS,
+        b"DA" => VR::DA,
+        b"DS" => VR::DS,
+        b"DT" => VR::DT,
+        b"FL" => VR::FL,
+        b"FD" => VR::FD,
+        b"IS" => VR::IS,
+        b"LO" => VR::LO,
+        b"LT" => VR::LT,
+        b"OB" => VR::OB,
+        b"OD" => VR::OD,
+        b"OF" => VR::OF,
+        b"OL" => VR::OL,
+        b"OV" => VR::OV,
+        b"OW" => VR::OW,
+        b"PN" => VR::PN,
+        b"SH" => VR::SH,
+        b"SL" => VR::SL,
+        b"SQ" => VR::SQ,
+        b"SS" => VR::SS,
+        b"ST" => VR::ST,
+        b"SV" => VR::SV,
+        b"TM" => VR::TM,
+        b"UC" => VR::UC,
+        b"UI" => VR::UI,
+        b"UL" => VR::UL,
+        b"UN" => VR::UN,
+        b"UR" => VR::UR,
+        b"US" => VR::US,
+        b"UT" => VR::UT,
+        b"UV" => VR::UV,
+        _ => return None,
+    })
+}
+
 /// Whether the VR has the 4-byte length of PS3.5 7.1.2 table 7.1-1.
 pub(crate) fn has_long_length(vr: VR) -> bool {
     matches!(

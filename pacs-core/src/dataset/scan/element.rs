@@ -33,7 +33,7 @@ impl Walker {
             return self.element(tag, None, long, false);
         }
         let short = u32::from(encoding.u16([l0, l1]));
-        if let Some(vr) = VR::from_binary([v0, v1]) {
+        if let Some(vr) = syntax::vr([v0, v1]) {
             if has_long_length(vr) {
                 self.state = State::Length { tag, vr: Some(vr) };
                 return Ok(());
@@ -57,7 +57,7 @@ impl Walker {
     /// Looks at the first element of a data set or item: is it laid out as `expected`?
     pub(super) fn sniff(&mut self, bytes: [u8; 8], expected: Encoding) -> Option<Encoding> {
         let [g0, g1, e0, e1, v0, v1, ..] = bytes;
-        let vr = VR::from_binary([v0, v1]);
+        let vr = syntax::vr([v0, v1]);
         let tag = |encoding: Encoding| Tag(encoding.u16([g0, g1]), encoding.u16([e0, e1]));
         let here = tag(expected);
         if let Some(vr) = vr {
