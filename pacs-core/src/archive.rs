@@ -3,8 +3,8 @@
 //! What is kept is a Part 10 stream per instance (PS3.10 section 7). The archive does not look into
 //! it; it is told the [`InstanceKey`] at commit, so that a scan can name what it finds.
 //!
-//! To write an archive of your own, implement the two traits and run
-//! the conformance suite in [`crate::testkit`] on it (feature `testkit`); `examples/own-backend` shows one in a single file.
+//! To write an archive of your own, implement the two traits and run `archive_conformance!` on it (feature
+//! `testkit`); `examples/own-backend` shows one in a single file.
 
 use std::fmt;
 use std::ops::Range;

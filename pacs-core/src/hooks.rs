@@ -12,6 +12,7 @@ use crate::engine::StoreOutcome;
 use crate::error::Result;
 use crate::index::InstanceRecord;
 use crate::query::Query;
+use crate::route::Delivery;
 use crate::uid::{AeTitle, InstanceKey};
 
 /// Who asks.
@@ -94,6 +95,13 @@ pub enum Event {
         source: Source,
         /// Whether it is new, the same as before, or different from before.
         outcome: StoreOutcome,
+    },
+    /// The router decided where an instance that was received goes.
+    Routed {
+        /// What is kept.
+        record: Arc<InstanceRecord>,
+        /// Where it goes; never empty.
+        deliveries: Vec<Delivery>,
     },
     /// An instance was removed.
     Removed {

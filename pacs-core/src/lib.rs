@@ -1,4 +1,96 @@
-//! What a PACS is, without saying where it keeps things or how peers reach it.
+//! What a PACS is, without saying where it keeps things or how peers reach it: no runtime, no sockets,
+//! no files.
+//!
+//! A PACS receives instances, keeps them, finds them and hands them out. Four nouns do that, and a
+//! fifth puts them together:
+//!
+//! | noun | what it does | begin at |
+//! | --- | --- | --- |
+//! | **archive** | keeps the bytes of instances | [`Archive`], [`ArchiveWriter`], [`Locator`] |
+//! | **index** | knows what is kept, and where | [`Index`], [`Change`], [`InstanceRecord`] |
+//! | **query** | asks the index | [`Query`], [`query::AttributeSet`] |
+//! | **router** | decides where instances go | [`Router`], [`route::Rules`] |
+//! | **engine** | puts them together, so that success means kept | [`Pacs`], [`Receipt`], [`Options`] |
+//!
+//! # A PACS in 20 lines
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use futures::executor::block_on;
+//! use futures::{TryStreamExt, stream};
+//! use pacs_core::dataset::DataSet;
+//! use pacs_core::query::{Model, Query, QueryOptions};
+//! use pacs_core::{Level, Options, Pacs, Source};
+//! use pacs_store::{MemoryArchive, MemoryIndex};
+//! # use dicom_core::VR;
+//! # use dicom_dictionary_std::{tags, uids};
+//! # fn file() -> bytes::Bytes {
+//! #     let mut set = DataSet::new();
+//! #     set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
+//! #     set.put_text(tags::SOP_INSTANCE_UID, VR::UI, "1.2.3.4");
+//! #     set.put_text(tags::PATIENT_NAME, VR::PN, "Family^Given");
+//! #     set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
+//! #     set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
+//! #     let charset = pacs_core::dataset::charset::CharacterSet::utf8();
+//! #     pacs_core::dataset::encode::encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &charset).unwrap().into()
+//! # }
+//!
+//! # fn main() -> pacs_core::Result<()> {
+//! # block_on(async {
+//! let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
+//! let pacs = Pacs::open(archive, index, Options::default()).await?;
+//!
+//! // The bytes of a DICOM file, in pieces of any size. When this returns, the instance is kept.
+//! let received = pacs.import(Source::default(), stream::iter([Ok(file())])).await?;
+//!
+//! let mut keys = DataSet::new();
+//! keys.put_text(tags::PATIENT_NAME, VR::PN, "fam*");
+//! keys.put_text(tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, "");
+//! let query = Query::new(Model::StudyRoot, Level::Study, keys, QueryOptions::default());
+//! let studies: Vec<DataSet> = pacs.find(&Source::default(), query)?.try_collect().await?;
+//! assert_eq!(studies[0].string(tags::NUMBER_OF_STUDY_RELATED_INSTANCES), Some("1"));
+//!
+//! let bytes: Vec<_> = pacs.read(&received.record).try_collect().await?;
+//! assert_eq!(bytes.concat().len() as u64, received.record.length);
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! # The contract
+//!
+//! - **Success means kept.** [`Receipt::commit`] returns `Ok` when the bytes are on stable storage and
+//!   a query finds the instance. Killed at any instant, an engine reopens with every acknowledged
+//!   instance whole, findable and byte-identical, and with no half of one.
+//! - **Bytes are kept as received.** The data set goes to the archive in the transfer syntax and the
+//!   bytes that came; a Part 10 header is put in front.
+//! - **The archive is the truth, the index is derived.** [`Pacs::open`] brings an index that is behind
+//!   up to its archive, [`Pacs::rebuild_index`] makes it anew.
+//! - **Memory does not follow size.** Instances pass in pieces; see [`limits`].
+//! - **A duplicate never destroys.** See [`DuplicatePolicy`].
+//!
+//! # Where to change what
+//!
+//! | you want to | go to |
+//! | --- | --- |
+//! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
+//! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
+//! | decide what is admitted, be told what happened | [`hooks`]: one [`Decider`], many [`Observer`]s |
+//! | send instances on by rules | [`route`] |
+//! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
+//! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode; `pixel` decodes |
+//! | know why something failed, and what a peer is answered | [`error`] |
+//! | know how much of anything is allowed | [`limits`] |
+//!
+//! The crates around this one: `pacs-store` has archives and indexes, `pacs-net` reaches an engine over
+//! DICOM.
+//!
+//! # Features
+//!
+//! - `testkit`: the conformance suites that every backend must pass, and the reference model.
+//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `charls` adds
+//!   JPEG-LS, `jpeg2000` adds JPEG 2000.
 
 pub mod archive;
 pub mod dataset;
@@ -10,6 +102,7 @@ pub mod limits;
 #[cfg(feature = "pixel")]
 pub mod pixel;
 pub mod query;
+pub mod route;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod uid;
@@ -21,4 +114,5 @@ pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Decider, Event, Observer, Source};
 pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
 pub use query::Query;
+pub use route::{Delivery, Router};
 pub use uid::{AeTitle, InstanceKey, Level, Uid};

@@ -22,6 +22,7 @@ use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
 use crate::index::{Change, Index, InstanceRecord};
+use crate::route::{Delivery, Router};
 use crate::uid::{InstanceKey, Uid};
 
 /// An instance whose bytes are all written and that waits for its commit.
@@ -62,6 +63,7 @@ pub(super) struct Committer {
     pub(super) archive: Arc<dyn Archive>,
     pub(super) index: Arc<dyn Index>,
     pub(super) duplicates: DuplicatePolicy,
+    pub(super) router: Option<Arc<dyn Router>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
     /// Everything of the archive up to here was in the index when the engine opened.
     pub(super) low_water: Sequence,
@@ -278,6 +280,16 @@ impl Committer {
                 let _ = reply.send(other.map(|_| false));
             })),
         }
+    }
+
+    fn route(&self, record: &InstanceRecord, source: &Source) -> Vec<Delivery> {
+        let Some(router) = &self.router else {
+            return Vec::new();
+        };
+        catch_unwind(AssertUnwindSafe(|| router.route(record, source))).unwrap_or_else(|_| {
+            tracing::error!(instance = %record.key.instance, "the router panicked");
+            Vec::new()
+        })
     }
 
     fn tell(&self, event: &Event) {

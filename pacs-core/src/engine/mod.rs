@@ -25,6 +25,7 @@ use crate::hooks::{AdmitAll, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::limits;
 use crate::query::{AttributeSet, Query};
+use crate::route::Router;
 use crate::uid::Uid;
 use block_on::block_on;
 use committer::{Committer, Request};
@@ -73,6 +74,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// Who decides what is admitted.
     pub decider: Arc<dyn Decider>,
+    /// Who decides where instances go; nobody, and nothing goes anywhere by itself.
+    pub router: Option<Arc<dyn Router>>,
     /// Who is told what happened.
     pub observers: Vec<Arc<dyn Observer>>,
 }
@@ -85,6 +88,7 @@ impl Default for Options {
             receipts_max: limits::RECEIPTS_MAX,
             checkpoint_interval: Duration::from_secs(5),
             decider: Arc::new(AdmitAll),
+            router: None,
             observers: Vec::new(),
         }
     }
@@ -148,6 +152,7 @@ impl Pacs {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
             duplicates: options.duplicates,
+            router: options.router,
             observers: options.observers,
             low_water: recovered.low_water,
         };

@@ -1,6 +1,6 @@
 //! The engine's promises, run on any pair of archive and index.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dicom_core::VR;
@@ -13,11 +13,12 @@ use crate::dataset::charset::CharacterSet;
 use crate::dataset::part10::{self, Meta};
 use crate::dataset::{DataSet, encode};
 use crate::engine::{Announced, DuplicatePolicy, Options, Pacs, Received, StoreOutcome};
-use crate::error::{ErrorKind, Result};
-use crate::hooks::Source;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::{Arriving, Decider, Event, Source};
 use crate::index::{Index, Scope};
 use crate::query::{AttributeSet, Model, Query, QueryOptions};
-use crate::uid::{Level, Uid};
+use crate::route::{Rule, Rules};
+use crate::uid::{AeTitle, Level, Uid};
 
 /// A place that holds an archive and an index. Opening it again, after what was opened is dropped,
 /// finds what was kept there; a place in memory gives the same ones again.
@@ -55,6 +56,8 @@ macro_rules! engine_conformance {
                 every_kept_instance_passes_verification,
                 a_file_with_a_header_and_one_without_are_imported_alike,
                 a_dicomdir_is_refused_with_a_reason,
+                observers_are_told_in_order_what_was_kept_routed_and_removed,
+                a_decider_refuses_with_its_own_error,
             );
         }
     };
@@ -484,4 +487,73 @@ pub fn a_dicomdir_is_refused_with_a_reason(place: &dyn Place) {
 
 fn pieces(pieces: Vec<Bytes>) -> impl futures::Stream<Item = Result<Bytes>> + Unpin {
     futures::stream::iter(pieces.into_iter().map(Ok))
+}
+
+/// See its name.
+pub fn observers_are_told_in_order_what_was_kept_routed_and_removed(place: &dyn Place) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&told);
+    let observer = move |event: &Event| {
+        let note = match event {
+            Event::Received { record, outcome, .. } => format!("{outcome:?} {}", record.key.instance),
+            Event::Routed { deliveries, .. } => deliveries
+                .iter()
+                .map(|delivery| format!("to {}", delivery.destination))
+                .collect(),
+            Event::Removed { key } => format!("removed {}", key.instance),
+        };
+        notes.lock().expect("nobody panics").push(note);
+        Ok(())
+    };
+    let mut keys = DataSet::new();
+    keys.put_text(tags::MODALITY, VR::CS, "CT");
+    let reader = AeTitle::parse("READER").expect("is an AE title");
+    let rules = Rules::new(vec![
+        Rule::new(keys.clone(), vec![reader]),
+        Rule::new(keys, vec![reader]),
+    ]);
+    let options = Options {
+        router: Some(Arc::new(rules)),
+        observers: vec![Arc::new(observer)],
+        ..Options::default()
+    };
+    let pacs = block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens");
+    keep(&pacs, instance(1, 2, 1, 0));
+    keep(&pacs, instance(1, 1, 2, 0));
+    keep(&pacs, instance(1, 1, 2, 0));
+    block_on(pacs.remove(&instance_uid(1, 2, 1))).expect("is removed");
+    pacs.close().expect("closes");
+    let (ct, mr) = (instance_uid(1, 2, 1), instance_uid(1, 1, 2));
+    let expected = [
+        format!("New {ct}"),
+        "to READER".to_owned(),
+        format!("New {mr}"),
+        format!("removed {ct}"),
+    ];
+    assert_eq!(*told.lock().expect("nobody panics"), expected);
+}
+
+/// See its name.
+pub fn a_decider_refuses_with_its_own_error(place: &dyn Place) {
+    struct NoMr;
+    impl Decider for NoMr {
+        fn before_store(&self, arriving: &Arriving<'_>) -> Result<()> {
+            match arriving.header.string(tags::MODALITY) {
+                Some("MR") => Err(Error::new(ErrorKind::Refused, "test.decide", "no MR here")),
+                _ => Ok(()),
+            }
+        }
+    }
+    let options = Options {
+        decider: Arc::new(NoMr),
+        ..Options::default()
+    };
+    let pacs = block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens");
+    let refused = block_on(store(&pacs, instance(1, 1, 1, 0))).expect_err("is refused");
+    assert_eq!(
+        (refused.kind(), refused.context()),
+        (ErrorKind::Refused, "no MR here")
+    );
+    keep(&pacs, instance(1, 2, 1, 0));
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
 }
