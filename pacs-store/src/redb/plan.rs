@@ -1,7 +1,7 @@
 //! How a query finds candidates: unique keys first, else the most selective secondary key, else
 //! everything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
@@ -247,7 +247,8 @@ pub(super) fn patients(tables: &ReadTables, query: &Query) -> Result<Patients> {
     match query.key(tags::PATIENT_ID) {
         Some(KeyMatch::Text(id)) => return Ok(Patients::List([patient_key(id)].into())),
         Some(KeyMatch::Any(ids)) => {
-            let keys: Option<VecDeque<_>> = ids
+            // A set, for a key may hold one value twice.
+            let keys: Option<BTreeSet<_>> = ids
                 .iter()
                 .map(|id| match id {
                     KeyMatch::Text(id) => Some(patient_key(id)),
@@ -255,7 +256,7 @@ pub(super) fn patients(tables: &ReadTables, query: &Query) -> Result<Patients> {
                 })
                 .collect();
             if let Some(keys) = keys {
-                return Ok(Patients::List(keys));
+                return Ok(Patients::List(keys.into_iter().collect()));
             }
         }
         Some(KeyMatch::Wildcard(pattern)) if !pattern.prefix().is_empty() => {
