@@ -13,6 +13,8 @@
 mod codec;
 mod entries;
 mod error;
+#[cfg(test)]
+mod faults;
 mod keys;
 mod plan;
 mod record;
