@@ -22,13 +22,11 @@ impl MediumBackend {
     /// Opens the file at `path`, or makes it and its name durable.
     pub fn open(medium: &dyn Medium, path: &Path) -> io::Result<Self> {
         let file = match medium.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = medium.create(path)?;
-                medium.sync_directory(path.parent().unwrap_or(Path::new("")))?;
-                file
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => medium.create(path)?,
             other => other?,
         };
+        // Also of a file that was there: the attempt that made it may have ended here.
+        medium.sync_directory(path.parent().unwrap_or(Path::new("")))?;
         Ok(Self { file })
     }
 }

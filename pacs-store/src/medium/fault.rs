@@ -82,6 +82,9 @@ struct FileState {
     durable: Vec<u8>,
     /// Numbers of the pieces that changed since the last sync.
     dirty: BTreeSet<u64>,
+    /// Lengths that were set since the last sync. Each is taken on as a whole or not at all, while a
+    /// file that grows by writing may end anywhere.
+    set_lengths: Vec<usize>,
 }
 
 impl FaultyMedium {
@@ -253,6 +256,9 @@ impl Disk {
             let length = match self.below(3) {
                 0 => file.durable.len(),
                 1 => file.current.len(),
+                _ if !file.set_lengths.is_empty() => {
+                    file.set_lengths[self.below(file.set_lengths.len() as u64) as usize]
+                }
                 _ => short + self.below((long - short) as u64 + 1) as usize,
             };
             let mut content = file.durable.clone();
@@ -274,6 +280,7 @@ impl Disk {
                 current: content.clone(),
                 durable: content,
                 dirty: BTreeSet::new(),
+                set_lengths: Vec::new(),
             };
             self.files.insert(id, state);
         }
@@ -512,6 +519,7 @@ impl MediumFile for FaultyFile {
             let file = state(disk, id)?;
             if result.is_ok() {
                 file.durable.resize(file.current.len(), 0);
+                file.set_lengths.clear();
             }
             for (i, piece) in std::mem::take(&mut file.dirty).into_iter().enumerate() {
                 // A failed sync makes some pieces durable and drops the others for ever.
@@ -565,6 +573,7 @@ impl MediumFile for FaultyFile {
             let file = state(disk, id)?;
             let old = file.current.len() as u64;
             file.current.resize(length as usize, 0);
+            file.set_lengths.push(length as usize);
             // What is cut off, or grown, differs from the medium until the next sync.
             let (low, high) = (old.min(length), old.max(length));
             if low < high {

@@ -9,7 +9,8 @@
 //! - Of what was not synced, any set of 512-byte pieces may survive, in any order. A piece holds
 //!   either what was written or what stood there before, except that a piece that was being written
 //!   at the moment of death may be torn; checksums find that.
-//! - The length of a file is synced with its data. Bytes that a grown file was never given are zero.
+//! - The length of a file is synced with its data. Bytes that a grown file was never given are zero. A
+//!   length that was set is there as a whole or not at all.
 //! - After a `sync_data` that failed, nothing is known about what it should have synced, and a later
 //!   `sync_data` of the same file that succeeds says nothing about it either: the operating system
 //!   may have dropped the dirty pages and marked them clean. So a store gives up such a file.
