@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ::redb::ReadableTable;
 use futures::executor::block_on;
 use pacs_core::archive::Sequence;
 use pacs_core::index::{Change, Index};
 use pacs_core::testkit::random::{Random, rounds};
 use pacs_core::testkit::world;
 use pacs_core::uid::Uid;
-use ::redb::ReadableTable;
 
 use super::{RedbIndex, RedbIndexOptions};
 use crate::medium::{Faults, FaultyMedium, Loss, MediumBackend};
@@ -121,7 +121,11 @@ fn after_any_fault_the_index_is_what_it_was_after_some_batch_and_no_flush_is_los
             }
             if random.chance(3) {
                 // An orderly end, as orderly as the medium lets it be.
-                life = Err(pacs_core::Error::new(pacs_core::ErrorKind::Closed, "test.end", "closed"));
+                life = Err(pacs_core::Error::new(
+                    pacs_core::ErrorKind::Closed,
+                    "test.end",
+                    "closed",
+                ));
             }
             let loss = *random.pick(&[Loss::Process, Loss::Machine]);
             medium = medium.crash(loss);
@@ -130,17 +134,27 @@ fn after_any_fault_the_index_is_what_it_was_after_some_batch_and_no_flush_is_los
             let mut index = open(&medium).expect("the index opens on a whole medium");
             let found = block_on(index.low_water()).expect("low water").0 as usize;
             batches.extend(unknown.filter(|_| found > batches.len()));
-            assert!(durable <= found && found <= batches.len(), "{durable} {found} {}", batches.len());
+            assert!(
+                durable <= found && found <= batches.len(),
+                "{durable} {found} {}",
+                batches.len()
+            );
             batches.truncate(found);
             let fresh = RedbIndex::with_backend(::redb::backends::InMemoryBackend::new(), OPTIONS)
                 .expect("an index in memory");
             for (at, batch) in batches.iter().enumerate() {
                 block_on(fresh.apply(batch.clone(), Sequence(at as u64 + 1))).expect("apply in memory");
             }
-            assert!(contents(&index) == contents(&fresh), "the contents of batch {found}");
+            assert!(
+                contents(&index) == contents(&fresh),
+                "the contents of batch {found}"
+            );
             drop(fresh);
             let shared = Arc::get_mut(&mut index.shared).expect("nobody else has it");
-            assert!(shared.database.check_integrity().expect("checked"), "the file is whole");
+            assert!(
+                shared.database.check_integrity().expect("checked"),
+                "the file is whole"
+            );
             durable = found;
         }
     });

@@ -95,7 +95,22 @@ impl RedbIndex {
     /// or of another version, `Corrupt` when it is damaged: an index can be made again from the archive.
     pub fn open(path: impl AsRef<Path>, options: RedbIndexOptions) -> Result<Self> {
         let path = path.as_ref();
-        Self::open_with(|| builder(options).create(path))
+        let open = || {
+            contained("index.open", || {
+                builder(options).create(path).map_err(error::database)
+            })
+        };
+        let database = open().or_else(|error| {
+            // Only now, when no other process can be about to make the file.
+            let again = empty_unfinished(path).map_err(|e| Error::io("index.open", "no index", e))?;
+            if again { open() } else { Err(error) }
+        })?;
+        // The name is durable before anything is said to be.
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::File::open(directory.unwrap_or(Path::new(".")))
+            .and_then(|directory| directory.sync_all())
+            .map_err(|e| Error::io("index.open", "the directory can't be synchronised", e))?;
+        Self::on(database)
     }
 
     /// Opens the index on a storage of the caller's: a file with faults, memory, a raw device.
@@ -103,14 +118,37 @@ impl RedbIndex {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn with_backend(backend: impl StorageBackend, options: RedbIndexOptions) -> Result<Self> {
-        Self::open_with(|| builder(options).create_with_backend(backend))
+        let database = contained("index.open", || {
+            let mut start = [0; MAGIC.len()];
+            let prepared = backend.len().and_then(|length| {
+                if length < MAGIC.len() as u64 {
+                    return Ok(());
+                }
+                backend.read(0, &mut start)?;
+                if is_unfinished(&start) {
+                    backend.set_len(0)
+                } else {
+                    Ok(())
+                }
+            });
+            prepared.map_err(|e| Error::io("index.open", "the index can't be read", e))?;
+            builder(options)
+                .create_with_backend(backend)
+                .map_err(error::database)
+        })?;
+        Self::on(database)
     }
 
-    fn open_with(open: impl FnOnce() -> Result<Database, ::redb::DatabaseError>) -> Result<Self> {
-        let database = contained("index.open", || open().map_err(error::database))?;
-        let transaction = database.begin_write().map_err(error::transaction)?;
-        tables::prepare(&transaction)?;
-        transaction.commit().map_err(error::commit)?;
+    fn on(database: Database) -> Result<Self> {
+        let reading = database.begin_read().map_err(error::transaction)?;
+        if !tables::is_prepared(&reading)? {
+            let mut transaction = database.begin_write().map_err(error::transaction)?;
+            // As in every durable commit: the last one decides how long opening after a crash takes.
+            transaction.set_quick_repair(true);
+            tables::prepare(&transaction)?;
+            transaction.commit().map_err(error::commit)?;
+        }
+        drop(reading);
         let shared = Shared {
             database,
             writing: Mutex::new(Writing {
@@ -125,6 +163,31 @@ impl RedbIndex {
         index.shared.writing().writer = Some(Writer::new(state));
         Ok(index)
     }
+}
+
+/// What a file of redb begins with. It is written last when the file is made, and until it is durable
+/// nothing was promised of the file.
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// Whether the making of a file that begins like this was cut off.
+fn is_unfinished(start: &[u8; MAGIC.len()]) -> bool {
+    *start != MAGIC
+        && start
+            .iter()
+            .zip(MAGIC)
+            .all(|(&byte, magic)| byte == 0 || byte == magic)
+}
+
+/// Empties the file at `path` if its making was cut off. Says whether it did.
+fn empty_unfinished(path: &Path) -> std::io::Result<bool> {
+    use std::io::Read;
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut start = [0; MAGIC.len()];
+    let unfinished = file.read_exact(&mut start).is_ok() && is_unfinished(&start);
+    if unfinished {
+        file.set_len(0)?;
+    }
+    Ok(unfinished)
 }
 
 fn builder(options: RedbIndexOptions) -> ::redb::Builder {

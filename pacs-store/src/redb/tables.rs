@@ -4,7 +4,7 @@
 //! one within its series. Numbers make the keys short and keep what belongs together next to each
 //! other: `(study, series, instance)` is one range for each entity. A number is never used again.
 
-use ::redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
+use ::redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, TableError, WriteTransaction};
 use pacs_core::error::{Error, ErrorKind, Result};
 
 use super::codec::Reader;
@@ -135,29 +135,37 @@ tables! {
     keys: KEYS <&'static [u8], ()>,
 }
 
-/// Makes the tables that are missing, and refuses a format that is not this one.
-pub(super) fn prepare(transaction: &WriteTransaction) -> Result<()> {
-    use ::redb::ReadableTable;
-    let mut tables = WriteTables::open(transaction)?;
-    let known = match tables.meta.get(META_FORMAT).map_err(storage)? {
-        Some(format) => Some(Reader::new(format.value()).number_u32()?),
-        None => None,
+/// Whether the tables are there.
+///
+/// # Errors
+/// `Unsupported` when they are of another format.
+pub(super) fn is_prepared(transaction: &ReadTransaction) -> Result<bool> {
+    let meta = match transaction.open_table(META) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(false),
+        other => other.map_err(table)?,
     };
-    match known {
-        Some(FORMAT) => Ok(()),
-        Some(_) => Err(Error::new(
+    let format = meta.get(META_FORMAT).map_err(storage)?;
+    let format = format
+        .map(|format| Reader::new(format.value()).number_u32())
+        .transpose()?;
+    match format {
+        Some(FORMAT) => Ok(true),
+        _ => Err(Error::new(
             ErrorKind::Unsupported,
             "index.open",
             "the index was written by another version: rebuild it from the archive",
         )),
-        None => {
-            let mut format = Vec::new();
-            super::codec::put_number(&mut format, u64::from(FORMAT));
-            tables
-                .meta
-                .insert(META_FORMAT, format.as_slice())
-                .map_err(storage)?;
-            Ok(())
-        }
     }
+}
+
+/// Makes the tables.
+pub(super) fn prepare(transaction: &WriteTransaction) -> Result<()> {
+    let mut tables = WriteTables::open(transaction)?;
+    let mut format = Vec::new();
+    super::codec::put_number(&mut format, u64::from(FORMAT));
+    tables
+        .meta
+        .insert(META_FORMAT, format.as_slice())
+        .map_err(storage)?;
+    Ok(())
 }
