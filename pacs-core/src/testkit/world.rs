@@ -219,9 +219,12 @@ pub fn any_query(random: &mut Random, world: u64) -> Query {
     for _ in 0..1 + random.below(3) {
         let &&(_, tag, vr) = random.pick(&askable);
         put_key(random, world, &mut keys, tag, vr);
-        // The pair is asked for together often enough to be combined.
-        if tag == tags::STUDY_DATE && random.chance(2) {
-            put_key(random, world, &mut keys, tags::STUDY_TIME, VR::TM);
+    }
+    // The pair is asked for often enough to be combined, with the same form of range and with another.
+    if level > Level::Patient && random.chance(4) {
+        for (tag, vr) in [(tags::STUDY_DATE, VR::DA), (tags::STUDY_TIME, VR::TM)] {
+            let (value, other) = (sample(random, world, tag), sample(random, world, tag));
+            keys.put_text(tag, vr, any_range(random, &value, &other));
         }
     }
     Query::new(model, level, keys, options)
