@@ -14,6 +14,7 @@ use super::reader::MessageReader;
 /// Until it is read to its end or dropped, no other message of the association is read. What is left of
 /// a dropped one is discarded.
 pub struct DataSetStream {
+    gathered: Option<Bytes>,
     reader: Option<MessageReader>,
     home: Option<oneshot::Sender<MessageReader>>,
 }
@@ -23,10 +24,20 @@ impl DataSetStream {
     pub(super) fn new(reader: MessageReader) -> (Self, oneshot::Receiver<MessageReader>) {
         let (home, back) = oneshot::channel();
         let stream = Self {
+            gathered: None,
             reader: Some(reader),
             home: Some(home),
         };
         (stream, back)
+    }
+
+    /// One that was read already.
+    pub(super) fn gathered(data_set: Bytes) -> Self {
+        Self {
+            gathered: Some(data_set),
+            reader: None,
+            home: None,
+        }
     }
 
     /// The next piece as it came off the wire, never empty; `None` at the end. Dropping the future
@@ -36,7 +47,7 @@ impl DataSetStream {
     /// When the association ended before the data set did. There is nothing more then.
     pub async fn next_piece(&mut self) -> Result<Option<Bytes>> {
         let Some(reader) = &mut self.reader else {
-            return Ok(None);
+            return Ok(self.gathered.take().filter(|piece| !piece.is_empty()));
         };
         let piece = reader.data().await;
         if !matches!(piece, Ok(Some(_))) || reader.is_between_messages() {

@@ -10,7 +10,6 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::GATHERED_DATA_SET_LENGTH_MAX_BYTES;
 use super::client::Response;
 use super::command::{CommandField, CommandSet};
 use super::data_set::{DataSetStream, gather};
@@ -19,6 +18,7 @@ use super::reader::{Incoming, MessageReader};
 use super::reply::Reply;
 use super::services::{Operation, Services, dispatch, respond};
 use super::status::Status;
+use super::{GATHERED_DATA_SET_LENGTH_MAX_BYTES, IDENTIFIER_LENGTH_MAX_BYTES};
 use crate::transport::{Association, PresentationContext, Receiver};
 use crate::ul::pdu::Abort;
 use crate::ul::state::Role;
@@ -74,8 +74,9 @@ pub(super) async fn serve_link(
         tokio::select! {
             biased;
             Some(operation) = new_operations.recv() => operations.push(operation),
-            Some(()) = operations.next(), if !operations.is_empty() => {}
+            // Before the operations: one that sends without pause must not keep a C-CANCEL waiting.
             ended = &mut reading => return ended,
+            Some(()) = operations.next(), if !operations.is_empty() => {}
         }
     }
 }
@@ -123,6 +124,8 @@ impl Reading {
                 Ok(Incoming::Aborted(abort)) => return Ok(Ended::Aborted(abort)),
                 Err(error) if error.kind() == ErrorKind::TimedOut && !self.link.sender.has_ended() => {
                     if self.is_idle() {
+                        // Requests end now, not when the peer has closed.
+                        self.link.end();
                         reader.receiver().abort(Abort::NOT_SPECIFIED).await;
                         return Ok(Ended::Idle);
                     }
@@ -218,27 +221,36 @@ impl Reading {
         let id = command.message_id();
         // A request beyond the window waits here, and with it all that follows.
         let permit = self.window.clone().acquire_owned().await.map_err(|_| closed())?;
-        let command = Arc::new(command);
-        if lock(&self.running).contains_key(&id) {
-            let reply = Reply::new(Status::DUPLICATE_INVOCATION);
-            let link = self.link.clone();
-            self.start(Box::pin(async move {
-                finish(&link, context.id, &command, reply).await;
-                drop(permit);
-            }));
-            return Ok(reader);
-        }
-        let cancel = Arc::new(Signal::default());
-        lock(&self.running).insert(id, cancel.clone());
         let mut operation = Operation {
             link: self.link.clone(),
             context,
-            command,
+            command: Arc::new(command),
             data_set: Mutex::default(),
-            cancel,
+            cancel: Arc::default(),
         };
+        if lock(&self.running).contains_key(&id) {
+            self.refuse(operation, permit, Reply::new(Status::DUPLICATE_INVOCATION));
+            return Ok(reader);
+        }
+        lock(&self.running).insert(id, operation.cancel.clone());
         if reader.is_between_messages() {
             self.start(self.perform(operation, permit));
+            return Ok(reader);
+        }
+        // These run long, and while they do a C-CANCEL or the responses to sub-operations must be seen.
+        let field = operation.command.command_field();
+        if [CommandField::C_FIND, CommandField::C_MOVE, CommandField::C_GET].contains(&field) {
+            match gather(&mut reader, IDENTIFIER_LENGTH_MAX_BYTES).await {
+                Ok(identifier) => {
+                    operation.data_set = Mutex::new(Some(DataSetStream::gathered(identifier)));
+                    self.start(self.perform(operation, permit));
+                }
+                Err(error) if error.kind() == ErrorKind::OutOfResources => {
+                    lock(&self.running).remove(&id);
+                    self.refuse(operation, permit, Reply::from_error(field, &error));
+                }
+                Err(error) => return Err(error),
+            }
             return Ok(reader);
         }
         let (data_set, back) = DataSetStream::new(reader);
@@ -246,6 +258,14 @@ impl Reading {
         self.start(self.perform(operation, permit));
         reader = back.await.map_err(|_| closed())?;
         Ok(reader)
+    }
+
+    /// Answers a request without running it.
+    fn refuse(&self, operation: Operation, permit: OwnedSemaphorePermit, reply: Reply) {
+        self.start(Box::pin(async move {
+            finish(&operation.link, operation.context.id, &operation.command, reply).await;
+            drop(permit);
+        }));
     }
 
     fn start(&self, operation: BoxFuture<'static, ()>) {

@@ -32,6 +32,10 @@ pub const COMMAND_SET_LENGTH_MAX_BYTES: usize = 64 * 1024;
 /// streamed and have no limit here.
 pub const GATHERED_DATA_SET_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// The identifier of a C-FIND, C-MOVE or C-GET request, which is read before the operation starts. A
+/// list of 10,000 instance UIDs stays below.
+pub const IDENTIFIER_LENGTH_MAX_BYTES: usize = 1024 * 1024;
+
 /// Operations at a time where the negotiated window is "without limit".
 pub const OPERATIONS_MAX: usize = 64;
 

@@ -30,6 +30,8 @@ pub(super) struct MessageReader {
     command_context: Option<u8>,
     /// The context of a data set that is not read to its end.
     data_context: Option<u8>,
+    /// How the association ended within a data set: whoever read that was told, and so is `next`.
+    ended: Option<Result<Abort>>,
 }
 
 impl MessageReader {
@@ -39,6 +41,7 @@ impl MessageReader {
             command: BytesMut::new(),
             command_context: None,
             data_context: None,
+            ended: None,
         }
     }
 
@@ -50,8 +53,12 @@ impl MessageReader {
     /// `within` this time between messages; within a message the receive timeout holds and its end
     /// aborts the association. Dropping the future loses nothing.
     pub(super) async fn next(&mut self, within: Duration) -> Result<Incoming> {
-        while self.data_context.is_some() {
-            self.data().await?;
+        while self.data_context.is_some() && self.ended.is_none() {
+            // An error is kept in `ended`.
+            let _ = self.data().await;
+        }
+        if let Some(ended) = self.ended.take() {
+            return ended.map(Incoming::Aborted);
         }
         loop {
             let event = if self.command_context.is_some() {
@@ -110,10 +117,29 @@ impl MessageReader {
         let Some(context_id) = self.data_context else {
             return Ok(None);
         };
+        if self.ended.is_some() {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "association.receive",
+                "the association has ended",
+            ));
+        }
+        let piece = self.data_of(context_id).await;
+        if let Err(error) = &piece
+            && self.ended.is_none()
+        {
+            let copy = Error::new(error.kind(), error.operation(), error.context().to_owned());
+            self.ended = Some(Err(copy));
+        }
+        piece
+    }
+
+    async fn data_of(&mut self, context_id: u8) -> Result<Option<Bytes>> {
         loop {
             let fragment = match self.event_within_message().await? {
                 Event::Data(fragment) => fragment,
                 Event::Aborted(abort) => {
+                    self.ended = Some(Ok(abort));
                     return Err(Error::new(
                         ErrorKind::Closed,
                         "association.receive",

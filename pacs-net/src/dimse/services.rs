@@ -133,9 +133,11 @@ impl Operation {
         self.link.peer
     }
 
-    /// Takes the request's data set, where it has one and it was not taken before. As long as it is
-    /// neither read to its end nor dropped, nothing else of the association is read, not even a
-    /// C-CANCEL.
+    /// Takes the request's data set, where it has one and it was not taken before.
+    ///
+    /// As long as it is neither read to its end nor dropped, nothing else of the association is read:
+    /// no other request, no response. The identifiers of C-FIND, C-MOVE and C-GET are read before, so
+    /// there a C-CANCEL is always seen.
     pub fn take_data_set(&mut self) -> Option<DataSetStream> {
         self.data_set
             .get_mut()
