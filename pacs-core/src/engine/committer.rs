@@ -415,11 +415,16 @@ impl State {
                     outcome,
                     record: Arc::clone(&record),
                 }));
+                let deliveries = self.committer.route(&record, &source);
+                let kept = Arc::clone(&record);
                 self.committer.tell(&Event::Received {
-                    record,
+                    record: kept,
                     source,
                     outcome,
                 });
+                if !deliveries.is_empty() {
+                    self.committer.tell(&Event::Routed { record, deliveries });
+                }
             }
             Step::Removed { key, reply, .. } => {
                 let failed = error();
