@@ -372,7 +372,7 @@ fn describe(nodes: &[Node], out: &mut String) {
         // Writing to a String can't fail.
         let _ = write!(out, "|{} {}", node.tag, node.level.as_str());
         if let AttributeStep::Private { creator, vr, .. } = &node.step {
-            let _ = write!(out, " {} {creator}", vr.to_string());
+            let _ = write!(out, " {vr} {creator}");
         }
         out.push('(');
         describe(&node.nested, out);
