@@ -16,79 +16,47 @@ pub(super) struct Jpeg {
     pub(super) precision: u8,
     pub(super) rows: u32,
     pub(super) columns: u32,
-    /// Identifier and sampling factors of each.
-    pub(super) components: Vec<(u8, u8)>,
+    /// Identifier, sampling factors and quantization table of each.
+    pub(super) components: Vec<[u8; 3]>,
     /// Colour transform of an Adobe APP14 marker.
     pub(super) adobe: Option<u8>,
     /// There is a JFIF APP0 marker.
     pub(super) jfif: bool,
-    /// Samples or blocks between restarts.
-    pub(super) restart_interval: u16,
     /// The components in the first scan.
     pub(super) scan_components: u8,
-    /// The third last, second last and last byte of the scan header: start of spectral selection,
-    /// predictor or NEAR; end of spectral selection or interleave mode; successive approximation or
-    /// point transform.
-    pub(super) scan: [u8; 3],
 }
 
 impl Jpeg {
     /// Lossless, Huffman coded.
     pub(super) const LOSSLESS: u8 = 0xC3;
+    /// Extended sequential by discrete cosine transform, Huffman coded.
+    pub(super) const EXTENDED: u8 = 0xC1;
     /// JPEG-LS.
     #[cfg(feature = "charls")]
     pub(super) const LS: u8 = 0xF7;
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
-        let ended = || corrupt("a JPEG codestream ends before its first scan");
         let mut jpeg = Jpeg::default();
-        let mut rest = bytes
-            .strip_prefix(&[0xFF, 0xD8])
-            .ok_or_else(|| corrupt("a frame does not begin as a JPEG codestream does"))?;
+        let mut rest = image_data(bytes)?;
         loop {
-            let marker;
-            (marker, rest) = match rest {
-                // Fill bytes may stand before a marker.
-                [0xFF, 0xFF, ..] => {
-                    rest = &rest[1..];
-                    continue;
-                }
-                [0xFF, marker, rest @ ..] => (*marker, rest),
-                _ => return Err(ended()),
-            };
-            if matches!(marker, 0x01 | 0xD0..=0xD8) {
-                continue;
-            }
-            let (length, _) = rest.split_first_chunk::<2>().ok_or_else(ended)?;
-            let segment = rest
-                .get(2..usize::from(u16::from_be_bytes(*length)))
-                .ok_or_else(ended)?;
-            rest = &rest[2 + segment.len()..];
-            match (marker, segment) {
+            match segment(&mut rest)? {
                 (0xC4 | 0xC8 | 0xCC, _) => {}
-                (0xC0..=0xCF | 0xF7, [precision, y1, y0, x1, x0, _, components @ ..]) => {
+                (marker @ (0xC0..=0xCF | 0xF7), [precision, y1, y0, x1, x0, _, components @ ..]) => {
                     jpeg.process = marker;
                     jpeg.precision = *precision;
                     jpeg.rows = u16::from_be_bytes([*y1, *y0]).into();
                     jpeg.columns = u16::from_be_bytes([*x1, *x0]).into();
-                    jpeg.components = components
-                        .as_chunks::<3>()
-                        .0
-                        .iter()
-                        .map(|c| (c[0], c[1]))
-                        .collect();
+                    jpeg.components = components.as_chunks::<3>().0.to_vec();
                 }
-                (0xDD, [high, low, ..]) => jpeg.restart_interval = u16::from_be_bytes([*high, *low]),
                 (0xE0, [b'J', b'F', b'I', b'F', 0, ..]) => jpeg.jfif = true,
                 (0xEE, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
                     jpeg.adobe = Some(*transform);
                 }
-                (0xDA, [count, .., first, second, third]) if jpeg.process != 0 => {
+                (0xDA, [count, ..]) if jpeg.process != 0 => {
                     jpeg.scan_components = *count;
-                    jpeg.scan = [*first, *second, *third];
                     return Ok(jpeg);
                 }
-                (0xDA | 0xD9, _) => return Err(ended()),
+                (0xDA | 0xD9, _) => return Err(corrupt("a JPEG codestream has no frame header")),
                 _ => {}
             }
         }
@@ -99,14 +67,37 @@ impl Jpeg {
         check(self.rows, self.columns, self.components.len(), image)
     }
 
-    /// The point transform of a lossless scan.
-    pub(super) fn point_transform(&self) -> u8 {
-        self.scan[2] & 0x0F
-    }
-
     /// Whether any component is subsampled.
     pub(super) fn subsampled(&self) -> bool {
-        self.components.len() > 1 && self.components.iter().any(|&(_, factors)| factors != 0x11)
+        self.components.len() > 1 && self.components.iter().any(|&[_, factors, _]| factors != 0x11)
+    }
+}
+
+/// What follows Start of Image.
+pub(super) fn image_data(bytes: &[u8]) -> Result<&[u8]> {
+    bytes
+        .strip_prefix(&[0xFF, 0xD8])
+        .ok_or_else(|| corrupt("a frame does not begin as a JPEG codestream does"))
+}
+
+/// Takes the next marker segment: the low byte of the marker and what follows its length. End of
+/// Image has none.
+pub(super) fn segment<'a>(rest: &mut &'a [u8]) -> Result<(u8, &'a [u8])> {
+    let ended = || corrupt("a JPEG codestream ends early");
+    loop {
+        match **rest {
+            // Fill bytes may stand before a marker.
+            [0xFF, 0xFF, ..] => *rest = &rest[1..],
+            [0xFF, 0x01 | 0xD0..=0xD8, ..] => *rest = &rest[2..],
+            [0xFF, 0xD9, ..] => return Ok((0xD9, &[])),
+            [0xFF, marker, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                let segment = rest.get(4..length + 2).ok_or_else(ended)?;
+                *rest = &rest[length + 2..];
+                return Ok((marker, segment));
+            }
+            _ => return Err(ended()),
+        }
     }
 }
 
@@ -170,12 +161,8 @@ mod tests {
             (jpeg.process, jpeg.precision, jpeg.rows, jpeg.columns),
             (Jpeg::LOSSLESS, 12, 16, 32)
         );
-        assert_eq!(jpeg.components, [(1, 0x11), (2, 0x22), (3, 0x11)]);
-        assert_eq!((jpeg.adobe, jpeg.jfif, jpeg.restart_interval), (Some(1), true, 8));
-        assert_eq!(
-            (jpeg.scan_components, jpeg.scan, jpeg.point_transform()),
-            (3, [1, 0, 2], 2)
-        );
+        assert_eq!(jpeg.components, [[1, 0x11, 0], [2, 0x22, 0], [3, 0x11, 0]]);
+        assert_eq!((jpeg.adobe, jpeg.jfif, jpeg.scan_components), (Some(1), true, 3));
         assert!(jpeg.subsampled());
         for length in 0..bytes.len() - 4 {
             assert!(Jpeg::parse(&bytes[..length]).is_err());
