@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::image::Image;
-use super::{jpeg, rle};
+use super::{jpeg, jpeg_ls, rle};
 use crate::dataset::recode::{Target, is_native};
 use crate::error::{Error, ErrorKind, Result};
 use crate::uid::Uid;
@@ -22,7 +22,6 @@ pub(super) enum Codec {
     /// JPEG Lossless.
     JpegLossless,
     /// JPEG-LS, lossless or near lossless.
-    #[cfg(feature = "charls")]
     JpegLs,
     /// JPEG 2000 and High-Throughput JPEG 2000.
     #[cfg(feature = "jpeg2000")]
@@ -38,7 +37,6 @@ impl Codec {
             "5" => Codec::Rle,
             "4.50" | "4.51" => Codec::JpegLossy,
             "4.57" | "4.70" => Codec::JpegLossless,
-            #[cfg(feature = "charls")]
             "4.80" | "4.81" => Codec::JpegLs,
             #[cfg(feature = "jpeg2000")]
             "4.90" | "4.91" | "4.201" | "4.202" | "4.203" => Codec::Jpeg2000,
@@ -58,8 +56,7 @@ impl Codec {
             Codec::Deflated => inflate(frame, image)?,
             Codec::Rle => rle::decode(frame, image)?,
             Codec::JpegLossy | Codec::JpegLossless => jpeg::decode(frame, image)?,
-            #[cfg(feature = "charls")]
-            Codec::JpegLs => super::jpeg_ls::decode(frame, image)?,
+            Codec::JpegLs => jpeg_ls::decode(frame, image)?,
             #[cfg(feature = "jpeg2000")]
             Codec::Jpeg2000 => super::jpeg2000::decode(frame, image)?,
         };

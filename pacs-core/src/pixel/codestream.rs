@@ -22,8 +22,6 @@ pub(super) struct Jpeg {
     pub(super) adobe: Option<u8>,
     /// There is a JFIF APP0 marker.
     pub(super) jfif: bool,
-    /// The components in the first scan.
-    pub(super) scan_components: u8,
 }
 
 impl Jpeg {
@@ -32,7 +30,6 @@ impl Jpeg {
     /// Extended sequential by discrete cosine transform, Huffman coded.
     pub(super) const EXTENDED: u8 = 0xC1;
     /// JPEG-LS.
-    #[cfg(feature = "charls")]
     pub(super) const LS: u8 = 0xF7;
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
@@ -52,10 +49,7 @@ impl Jpeg {
                 (0xEE, [b'A', b'd', b'o', b'b', b'e', _, _, _, _, _, _, transform, ..]) => {
                     jpeg.adobe = Some(*transform);
                 }
-                (0xDA, [count, ..]) if jpeg.process != 0 => {
-                    jpeg.scan_components = *count;
-                    return Ok(jpeg);
-                }
+                (0xDA, _) if jpeg.process != 0 => return Ok(jpeg),
                 (0xDA | 0xD9, _) => return Err(corrupt("a JPEG codestream has no frame header")),
                 _ => {}
             }
@@ -162,7 +156,7 @@ mod tests {
             (Jpeg::LOSSLESS, 12, 16, 32)
         );
         assert_eq!(jpeg.components, [[1, 0x11, 0], [2, 0x22, 0], [3, 0x11, 0]]);
-        assert_eq!((jpeg.adobe, jpeg.jfif, jpeg.scan_components), (Some(1), true, 3));
+        assert_eq!((jpeg.adobe, jpeg.jfif), (Some(1), true));
         assert!(jpeg.subsampled());
         for length in 0..bytes.len() - 4 {
             assert!(Jpeg::parse(&bytes[..length]).is_err());

@@ -142,16 +142,15 @@ impl Image {
     }
 
     fn decoded_photometric(&self, codec: Codec) -> &str {
-        let decoded = match codec {
+        match codec {
             // Its frames are what they would be without it.
-            Codec::Rle | Codec::Uncompressed | Codec::Deflated => return &self.photometric,
+            Codec::Rle | Codec::Uncompressed | Codec::Deflated => &self.photometric,
             Codec::JpegLossy if self.samples == 3 => "RGB",
             #[cfg(feature = "jpeg2000")]
             Codec::Jpeg2000 if matches!(&*self.photometric, "YBR_RCT" | "YBR_ICT") => "RGB",
             // Chrominance that was subsampled comes out in full.
             _ if self.photometric.starts_with("YBR_FULL") => "YBR_FULL",
-            _ => return &self.photometric,
-        };
-        decoded
+            _ => &self.photometric,
+        }
     }
 }

@@ -8,9 +8,12 @@
 //! | --- | --- |
 //! | Implicit, Explicit, Big Endian, Deflated | [`Recoder`](crate::dataset::recode::Recoder) |
 //! | RLE Lossless, Deflated Image Frame, Encapsulated Uncompressed | this module |
-//! | JPEG Baseline and Extended (8 bit), JPEG Lossless | `jpeg-decoder` |
-//! | JPEG-LS | CharLS, with feature `charls` |
+//! | JPEG Baseline, Extended | `jpeg-decoder`; this module where it has 12 bits |
+//! | JPEG Lossless | this module |
+//! | JPEG-LS | this module |
 //! | JPEG 2000, HTJ2K (not part 2 multi-component) | openjp2, with feature `jpeg2000` |
+//!
+//! What has decoders here has none elsewhere that is right about it and needs Rust alone.
 //!
 //! Every decode runs on a thread of its own, after the dimensions in the codestream were held against
 //! the data set's, and a panic in it becomes an error.
@@ -22,7 +25,6 @@ mod image;
 mod jpeg;
 #[cfg(feature = "jpeg2000")]
 mod jpeg2000;
-#[cfg(feature = "charls")]
 mod jpeg_ls;
 mod rle;
 mod samples;

@@ -10,7 +10,6 @@ pub(super) enum Order {
     /// The samples of a pixel lie together.
     Interleaved,
     /// Plane after plane.
-    #[cfg_attr(not(any(feature = "charls", feature = "jpeg2000")), allow(dead_code))]
     Planar,
 }
 

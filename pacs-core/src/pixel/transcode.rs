@@ -29,6 +29,7 @@ type Source = BoxStream<'static, Result<Bytes>>;
 ///   were converted. PALETTE COLOR and everything else stays.
 /// - Planar Configuration is 0; RLE keeps what is labelled.
 /// - Lossy Image Compression stays, and is added to what was JPEG with loss.
+/// - Icon Image Sequence is left out when the icon is compressed too.
 ///
 /// What can be known to fail fails before the first byte is handed out: this waits until the first
 /// frame is decoded. A later frame that can't be decoded is an error of the stream, which then ends.
@@ -108,7 +109,8 @@ impl Transcoder {
                 // Before any thread and memory is taken.
                 image.length()?;
                 let frames = Frames::new(image.frames, table, codec.frame_is_fragment());
-                let worker = Worker::start(codec, image.clone())?;
+                let described = image.clone();
+                let worker = Worker::start(move |frame| codec.decode(frame, &described))?;
                 Some(Pixels {
                     image,
                     frames,
@@ -119,9 +121,12 @@ impl Transcoder {
             }
             _ => None,
         };
-        let labels = pixels
+        let mut labels = pixels
             .as_ref()
             .map_or_else(Overrides::default, |pixels| pixels.image.labels(codec, &header));
+        if header.contains(tags::ICON_IMAGE_SEQUENCE) && has_compressed_icon(from, &head)? {
+            labels.remove.push(tags::ICON_IMAGE_SEQUENCE);
+        }
         Ok(Self {
             source: stream::iter(head.into_iter().map(Ok)).chain(source).boxed(),
             recoder: Recoder::capturing(from, target, labels)?,
@@ -216,6 +221,26 @@ impl Transcoder {
     }
 }
 
+/// Whether what stands before the pixel data holds compressed pixel data in its icon: that can't be
+/// said in a native transfer syntax.
+fn has_compressed_icon(from: &Uid, head: &[Bytes]) -> Result<bool> {
+    let mut trial = Recoder::capturing(from, Target::ExplicitLittleEndian, Overrides::default())?;
+    for bytes in head {
+        trial.push(bytes.clone());
+        loop {
+            match trial.next_piece() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // Any other error is met again, and answered, by the recoder that counts.
+                Err(error) => {
+                    return Ok(error.kind() == ErrorKind::Unsupported && error.tags() == [tags::PIXEL_DATA]);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
 impl Pixels {
     fn check_count(&self) -> Result<()> {
         if self.decoded == self.image.frames {
@@ -228,3 +253,6 @@ impl Pixels {
         Err(Error::new(ErrorKind::Mismatch, "instance.transcode", context).with_tag(tags::NUMBER_OF_FRAMES))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,7 @@ use std::thread;
 use bytes::Bytes;
 use futures::channel::oneshot;
 
-use super::codec::{Codec, corrupt};
-use super::image::Image;
+use super::codec::corrupt;
 use crate::error::{Error, ErrorKind, Result};
 
 type Job = (Bytes, oneshot::Sender<Result<Bytes>>);
@@ -21,13 +20,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(codec: Codec, image: Image) -> Result<Self> {
+    pub(super) fn start(decode: impl Fn(&[u8]) -> Result<Vec<u8>> + Send + 'static) -> Result<Self> {
         let (jobs, todo) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("pacs-decode".to_owned())
             .spawn(move || {
                 for (frame, answer) in todo {
-                    let decoded = catch_unwind(AssertUnwindSafe(|| codec.decode(&frame, &image)));
+                    let decoded = catch_unwind(AssertUnwindSafe(|| decode(&frame)));
                     let decoded = decoded.unwrap_or_else(|_| Err(corrupt("the decoder failed on a frame")));
                     // Whoever asked may be gone.
                     let _ = answer.send(decoded.map(Bytes::from));
@@ -48,5 +47,26 @@ impl Worker {
         };
         self.jobs.send((frame, answer)).map_err(|_| ended())?;
         decoded.await.map_err(|_| ended())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_decoder_is_an_error_of_its_frame_alone() {
+        let worker = Worker::start(|frame| match frame {
+            b"" => panic!("as asked"),
+            frame => Ok(frame.to_vec()),
+        })
+        .unwrap();
+        assert_eq!(
+            block_on(worker.decode(Bytes::new())).unwrap_err().kind(),
+            ErrorKind::Invalid
+        );
+        assert_eq!(block_on(worker.decode(Bytes::from_static(b"1"))).unwrap(), "1");
     }
 }

@@ -406,7 +406,7 @@ impl Walk {
             let length = encoding.u32([v0, v1, l0, l1]);
             let Some(level) = self.levels.last() else {
                 return match tag {
-                    ITEM_END | SEQUENCE_END => Ok(self.stray_delimiter()),
+                    ITEM_END | SEQUENCE_END => self.stray_delimiter(),
                     ITEM => Err(invalid("an item stands outside of any sequence")),
                     Tag(0, 0) if length == 0 => {
                         self.state = State::Trailing;
@@ -427,8 +427,8 @@ impl Walk {
                 }
                 (Content::Fragments, ITEM_END)
                 | (Content::Sequence, ITEM_END | SEQUENCE_END)
-                | (Content::Item, ITEM_END) => return Ok(self.stray_delimiter()),
-                (Content::Item, SEQUENCE_END) if level.defined => return Ok(self.stray_delimiter()),
+                | (Content::Item, ITEM_END) => return self.stray_delimiter(),
+                (Content::Item, SEQUENCE_END) if level.defined => return self.stray_delimiter(),
                 (Content::Item, ITEM) if level.defined => {
                     return Err(invalid("an item stands directly in an item").with_tag(level.tag));
                 }
@@ -445,9 +445,11 @@ impl Walk {
         }
     }
 
-    fn stray_delimiter(&mut self) {
+    /// A delimiter where nothing is to be delimited is passed over.
+    fn stray_delimiter(&mut self) -> Result<()> {
         self.state = State::Header;
         self.close_ended();
+        Ok(())
     }
 
     /// Takes the 8 bytes of an element of a data set or item.
