@@ -461,6 +461,7 @@ fn state(disk: &mut Disk, id: u64) -> io::Result<&mut FileState> {
 impl MediumFile for FaultyFile {
     fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         self.with(|disk, id| {
+            disk.alive()?;
             let faults = disk.faults;
             // Stopped in the middle of a write, some of it may have arrived.
             let result = disk.change(faults.write);
@@ -480,13 +481,15 @@ impl MediumFile for FaultyFile {
                 }
             }
             let file = state(disk, id)?;
-            let bytes = pieces.iter().flat_map(|piece| piece.iter()).take(taken);
-            let (start, end) = (offset as usize, offset as usize + taken);
+            let end = offset as usize + taken;
             if file.current.len() < end {
                 file.current.resize(end, 0);
             }
-            for (at, byte) in file.current[start..end].iter_mut().zip(bytes) {
-                *at = *byte;
+            let mut at = offset as usize;
+            for piece in pieces {
+                let length = piece.len().min(end - at);
+                file.current[at..at + length].copy_from_slice(&piece[..length]);
+                at += length;
             }
             if taken > 0 {
                 file.dirty

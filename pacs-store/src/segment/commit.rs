@@ -545,6 +545,7 @@ impl Committer {
         if let Some(segment) = self.store.segments.get(id) {
             let mut state = segment.state();
             state.poisoned = true;
+            state.sealed = true;
             state.open = false;
         }
         if self.shared.as_ref().is_some_and(|lane| lane.segment.id == id) {

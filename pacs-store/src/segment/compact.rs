@@ -13,9 +13,10 @@ use pacs_core::{Error, Result};
 
 use super::file::Segment;
 use super::lane::closed;
-use super::record::{FILE_HEADER_LENGTH, HEADER_LENGTH, RecordKind};
+use super::record::{FILE_HEADER_LENGTH, HEADER_LENGTH, RecordKind, SEAL_LENGTH, decode_seal};
 use super::walk::Walk;
 use super::{SegmentArchive, Store};
+use crate::medium::{MediumFile, read_exact_at};
 
 /// The unit in which file systems give back room; smaller pieces would only be cleared.
 const BLOCK_BYTES: u64 = 4096;
@@ -55,15 +56,31 @@ impl SegmentArchive {
 impl Store {
     fn compact(&self) -> io::Result<Compaction> {
         let mut compaction = Compaction::default();
-        for segment in self.segments.all() {
+        let segments = self.segments.all();
+        let newest = segments.last().map(|segment| segment.id);
+        for segment in segments {
             if segment.state().dead_bytes > 0 || segment.state().last <= self.hinted() {
-                self.compact_segment(&segment, &mut compaction)?;
+                // The newest stays: the next opening counts on from its id, and an id is never given twice.
+                let may_go = Some(segment.id) != newest;
+                self.compact_segment(&segment, may_go, &mut compaction)?;
             }
         }
         Ok(compaction)
     }
 
-    fn compact_segment(&self, segment: &Segment, compaction: &mut Compaction) -> io::Result<()> {
+    fn seal_matters(&self, file: &dyn MediumFile, offset: u64) -> io::Result<bool> {
+        let mut payload = Vec::new();
+        read_exact_at(file, &mut payload, SEAL_LENGTH, offset + HEADER_LENGTH)?;
+        let sealed = decode_seal(&payload).and_then(|(id, _)| self.segments.get(id));
+        Ok(sealed.is_some_and(|segment| segment.state().poisoned))
+    }
+
+    fn compact_segment(
+        &self,
+        segment: &Segment,
+        may_go: bool,
+        compaction: &mut Compaction,
+    ) -> io::Result<()> {
         let (end, last, open, poisoned) = {
             let state = segment.state();
             (state.end, state.last, state.open, state.poisoned)
@@ -80,11 +97,12 @@ impl Store {
                 RecordKind::Instance(_) if header.removed => dead.push((offset, header.length)),
                 // Marked in the records they removed, once the hint is past them.
                 RecordKind::Removal(_) => {}
-                // A seal must be found by the next opening.
-                RecordKind::Instance(_) | RecordKind::Seal => kept += 1,
+                RecordKind::Instance(_) => kept += 1,
+                // The next opening must find it, unless what it seals was cut off or is gone already.
+                RecordKind::Seal => kept += usize::from(self.seal_matters(&*file, offset)?),
             }
         }
-        if kept == 0 && !open && walk.damaged.is_none() && last <= self.hinted() && last.0 > 0 {
+        if may_go && kept == 0 && !open && walk.damaged.is_none() && last <= self.hinted() && last.0 > 0 {
             self.segments.remove(segment.id)?;
             compaction.segments_removed += 1;
             compaction.freed_bytes += end;

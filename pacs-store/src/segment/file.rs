@@ -43,8 +43,11 @@ pub(super) struct SegmentState {
     pub(super) dead_bytes: u64,
     /// A lane appends to it, or may.
     pub(super) open: bool,
-    /// A sync of it failed: what its file tells about later syncs can't be trusted.
+    /// A sync of it failed since the archive was opened: what its file tells about later syncs can't be
+    /// trusted.
     pub(super) poisoned: bool,
+    /// A seal is on record for it, so nothing may ever be appended to it.
+    pub(super) sealed: bool,
 }
 
 impl SegmentState {
@@ -88,6 +91,7 @@ impl Segment {
                 dead_bytes: 0,
                 open: false,
                 poisoned: false,
+                sealed: false,
             }),
         }
     }

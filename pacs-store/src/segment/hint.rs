@@ -163,7 +163,7 @@ impl Store {
                 dead_bytes: state.dead_bytes,
                 first: state.first,
                 last: state.last.min(sequence),
-                sealed: state.poisoned,
+                sealed: state.sealed,
             }
         });
         let hint = Hint {

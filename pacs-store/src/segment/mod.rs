@@ -49,9 +49,11 @@ pub struct SegmentOptions {
     /// are sooner empty and given back.
     pub segment_bytes: u64,
     /// Instances up to this length wait in memory for their commit and share a segment and its sync;
-    /// larger ones stream into a segment of their own for the time. Bounds, with about 1 MiB on top,
-    /// what a writer holds in memory.
+    /// larger ones stream into a segment of their own for the time. What a writer holds in memory is
+    /// bounded by this and two pieces.
     pub inline_bytes: usize,
+    /// What of a stream is handed to a thread to be written at once, while the next is gathered.
+    pub piece_bytes: usize,
     /// Instances that stream at the same time at most; further ones wait.
     pub lanes: usize,
     /// Writing is refused when the medium has less room than this, so that removal and the index can
@@ -70,6 +72,7 @@ impl Default for SegmentOptions {
         Self {
             segment_bytes: 1 << 30,
             inline_bytes: 256 * 1024,
+            piece_bytes: 512 * 1024,
             lanes: 128,
             reserve_bytes: 256 << 20,
             open_files: 256,
@@ -165,7 +168,7 @@ impl SegmentArchive {
             has_unmarked: AtomicBool::new(false),
             writers: Pool::new("archive-write", options.write_threads).map_err(failed)?,
             readers: Pool::new("archive-read", options.read_threads).map_err(failed)?,
-            syncers: Pool::new("archive-sync", 8).map_err(failed)?,
+            syncers: Pool::new("archive-sync", options.lanes.min(8)).map_err(failed)?,
         });
         let (shared, sequence) = store.recover().map_err(failed)?;
         let committer = Committer::new(Arc::clone(&store), shared, sequence);

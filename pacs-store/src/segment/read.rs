@@ -55,10 +55,19 @@ impl Store {
         let header = Header::decode(bytes, segment.key)
             .ok_or_else(|| corrupt("the header of the instance's record is damaged"))?;
         let is_instance = matches!(header.kind, RecordKind::Instance(_));
-        if header.removed || !is_instance || header.length != place.length {
+        if !is_instance || header.length != place.length {
             return Err(not_found());
         }
         Ok(header)
+    }
+
+    /// The record of an instance at a place, whether removed or not.
+    pub(super) fn find_record(&self, place: Place) -> Result<Header> {
+        let segment = self.segment_of(place)?;
+        let file = self.segments.file(place.segment).map_err(failed)?;
+        let mut bytes = Vec::new();
+        read_exact_at(&*file, &mut bytes, HEADER_LENGTH as usize, place.offset).map_err(failed)?;
+        Self::check_header(&segment, place, &bytes)
     }
 
     /// # Errors
@@ -76,6 +85,9 @@ impl Store {
         let mut bytes = Vec::new();
         read_exact_at(&*file, &mut bytes, header_length + together, place.offset).map_err(failed)?;
         let header = Self::check_header(&segment, place, &bytes)?;
+        if header.removed {
+            return Err(not_found());
+        }
         let piece = match from {
             0 => Bytes::from(bytes).slice(header_length..),
             from => read_piece(&*file, place, from, length)?,

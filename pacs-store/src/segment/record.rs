@@ -37,6 +37,8 @@ const FILE_MAGIC: [u8; 8] = *b"PACSSEG1";
 const FILE_VERSION: u32 = 1;
 pub(super) const RECORD_MAGIC: [u8; 8] = *b"PACSREC1";
 const LOCATOR_LENGTH: usize = 24;
+/// Length of the payload of a seal in bytes.
+pub(super) const SEAL_LENGTH: usize = 16;
 
 /// Who appends to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,8 +233,8 @@ impl Place {
 }
 
 /// The payload of a seal.
-pub(super) fn encode_seal(segment: u64, end: u64) -> [u8; 16] {
-    let mut bytes = [0; 16];
+pub(super) fn encode_seal(segment: u64, end: u64) -> [u8; SEAL_LENGTH] {
+    let mut bytes = [0; SEAL_LENGTH];
     put(&mut bytes, 0, segment);
     put(&mut bytes, 8, end);
     bytes
@@ -240,7 +242,7 @@ pub(super) fn encode_seal(segment: u64, end: u64) -> [u8; 16] {
 
 /// Segment id and end.
 pub(super) fn decode_seal(bytes: &[u8]) -> Option<(u64, u64)> {
-    let bytes: &[u8; 16] = bytes.try_into().ok()?;
+    let bytes: &[u8; SEAL_LENGTH] = bytes.try_into().ok()?;
     Some((get(bytes, 0), get(bytes, 8)))
 }
 

@@ -4,12 +4,17 @@
 //! checksum. Everything before the greatest `durable` offset that a header tells had been synced when
 //! that header was written, so payloads are read behind it only: that is the last group of a shared
 //! segment and the last record of a stream.
+//!
+//! That a record is read does not say that it is on the medium: after a sync that failed, and a restart
+//! of the process alone, the operating system may still show what it has dropped. So whatever no sync
+//! is known to have covered is written again before it counts.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
 use pacs_core::{Locator, Sequence};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -32,36 +37,33 @@ struct Found {
     length: u64,
 }
 
-/// What the walks through all segments found.
-#[derive(Default)]
-struct Tail {
-    removals: Vec<Place>,
-    seals: HashMap<u64, u64>,
-}
-
 impl Store {
     /// Looks at every segment, repairs what a crash left, and says where the committer goes on.
     pub(super) fn recover(self: &Arc<Self>) -> io::Result<(Option<Lane>, Sequence)> {
         let hint = Hint::read(&*self.medium);
         let mut found = self.find(&hint)?;
-        let mut tail = Tail::default();
+        let mut seals = HashMap::new();
         for one in &found {
-            one.collect(&mut tail)?;
+            one.collect_seals(&mut seals)?;
         }
+        let mut removals = Vec::new();
         let mut last = hint.sequence;
         for one in &mut found {
-            one.settle(tail.seals.get(&one.segment.id).copied())?;
+            one.settle(seals.get(&one.segment.id).copied(), &mut removals)?;
             last = last.max(one.segment.state().last);
             self.segments.insert(Arc::clone(&one.segment));
         }
         self.publish(last);
         self.set_hinted(hint.sequence);
-        self.replay_removals(&tail.removals)?;
+        self.replay_removals(&removals)?;
 
         let mut shared = None;
         for one in found {
-            let end = one.segment.state().end;
-            if end >= self.options.segment_bytes {
+            let (end, sealed) = {
+                let state = one.segment.state();
+                (state.end, state.sealed)
+            };
+            if sealed || end >= self.options.segment_bytes {
                 continue;
             }
             match one.segment.kind {
@@ -78,7 +80,6 @@ impl Store {
         let hints: HashMap<u64, SegmentHint> =
             hint.segments.iter().map(|hint| (hint.header.id, *hint)).collect();
         let mut found = Vec::new();
-        let mut stale = false;
         for entry in self.medium.list(Path::new(DIRECTORY))? {
             let Some(id) = entry.name.to_str().and_then(parse_name) else {
                 continue;
@@ -104,7 +105,6 @@ impl Store {
                 }
                 (None, None) if length <= FILE_HEADER_LENGTH => {
                     self.medium.remove(&path(id))?;
-                    stale = true;
                     continue;
                 }
                 (None, None) => {
@@ -113,6 +113,16 @@ impl Store {
                     continue;
                 }
             };
+            let damaged = FileHeader::decode(&bytes).is_none();
+            if damaged {
+                bytes = header.encode().to_vec();
+            }
+            // Where no hint vouches for it, it is written again as it stands: so a torn write changes
+            // nothing.
+            if damaged || hint.is_none() {
+                write_all_at(&*file, &[&bytes], 0)?;
+                file.sync_data()?;
+            }
             found.push(Found {
                 segment: Arc::new(Segment::new(header)),
                 file,
@@ -120,9 +130,7 @@ impl Store {
                 length,
             });
         }
-        if stale {
-            self.medium.sync_directory(Path::new(DIRECTORY))?;
-        }
+        self.medium.sync_directory(Path::new(DIRECTORY))?;
         found.sort_by_key(|one| one.segment.id);
         Ok(found)
     }
@@ -134,8 +142,8 @@ impl Store {
             let Some(segment) = self.segments.get(place.segment) else {
                 continue;
             };
-            // Also checks that a record begins there: a mark must not hit a payload.
-            if self.open_record(*place).is_ok() {
+            // A mark must not hit a payload: only where a record begins.
+            if self.find_record(*place).is_ok() {
                 let file = self.segments.file(place.segment)?;
                 write_all_at(&*file, &[&REMOVED], place.offset + STATE_OFFSET)?;
                 file.sync_data()?;
@@ -169,44 +177,45 @@ impl Found {
         Walk::new(&*self.file, self.segment.key, start, self.limit()).of_tail(self.segment.kind, known)
     }
 
-    /// Collects the removals and seals behind the hint.
-    fn collect(&self, tail: &mut Tail) -> io::Result<()> {
+    /// Collects the seals behind the hint.
+    fn collect_seals(&self, seals: &mut HashMap<u64, u64>) -> io::Result<()> {
         let mut walk = self.walk();
         while let Some((offset, header)) = walk.next()? {
-            if matches!(header.kind, RecordKind::Instance(_)) || header.length > 1024 {
+            if header.kind != RecordKind::Seal {
                 continue;
             }
-            let mut payload = Vec::new();
-            read_exact_at(
-                &*self.file,
-                &mut payload,
-                header.length as usize,
-                offset + HEADER_LENGTH,
-            )?;
-            if xxh3_64(&payload) != header.checksum {
-                continue;
-            }
-            match header.kind {
-                RecordKind::Removal(_) => tail.removals.extend(Place::from_locator(&Locator::new(&payload))),
-                RecordKind::Seal => {
-                    if let Some((segment, end)) = decode_seal(&payload) {
-                        // Of several, what the first one saw as durable.
-                        let sealed = tail.seals.entry(segment).or_insert(end);
-                        *sealed = (*sealed).min(end);
-                    }
-                }
-                RecordKind::Instance(_) => {}
+            let payload = self.short_payload(offset, &header)?;
+            if let Some((segment, end)) = payload.and_then(|payload| decode_seal(&payload)) {
+                // Of several, what the first one saw as durable.
+                let sealed = seals.entry(segment).or_insert(end);
+                *sealed = (*sealed).min(end);
             }
         }
         Ok(())
     }
 
+    /// The payload of a record that isn't an instance, where it is whole.
+    fn short_payload(&self, offset: u64, header: &Header) -> io::Result<Option<Vec<u8>>> {
+        let mut payload = Vec::new();
+        if header.length > LOCATOR_LENGTH_MAX_BYTES as u64 {
+            return Ok(None);
+        }
+        read_exact_at(
+            &*self.file,
+            &mut payload,
+            header.length as usize,
+            offset + HEADER_LENGTH,
+        )?;
+        Ok((xxh3_64(&payload) == header.checksum).then_some(payload))
+    }
+
     /// Finds the end of the segment and cuts off what doesn't count.
-    fn settle(&mut self, sealed: Option<u64>) -> io::Result<()> {
+    fn settle(&mut self, sealed: Option<u64>, removals: &mut Vec<Place>) -> io::Result<()> {
         let (start, known) = self.known();
         {
             let mut state = self.segment.state();
             state.end = known;
+            state.sealed = sealed.is_some() || self.hint.is_some_and(|hint| hint.sealed);
             if let Some(hint) = self.hint {
                 state.dead_bytes = hint.dead_bytes;
                 state.first = hint.first;
@@ -230,25 +239,25 @@ impl Found {
             if header.durable > durable {
                 durable = header.durable;
                 for (offset, header) in unsure.extract_if(.., |(offset, _)| *offset < durable) {
-                    self.count(offset, &header);
+                    self.count(offset, &header, removals)?;
                 }
             }
             if end <= durable {
-                self.count(offset, &header);
+                self.count(offset, &header, removals)?;
             } else {
                 unsure.push((offset, header));
             }
         }
         let mut torn = Vec::new();
+        let mut dirty = !unsure.is_empty();
         for (offset, header) in unsure {
-            if self.payload_holds(offset, &header)? {
-                self.count(offset, &header);
+            if self.make_sure(offset, &header)? {
+                self.count(offset, &header, removals)?;
             } else {
                 torn.push(offset);
             }
         }
         let end = self.segment.state().end;
-        let mut dirty = false;
         for offset in torn.into_iter().filter(|offset| *offset < end) {
             // A whole record follows, so this one can't be cut off. It was never acknowledged, or is
             // damaged: either way it must not be seen.
@@ -271,29 +280,37 @@ impl Found {
         Ok(())
     }
 
-    fn count(&self, offset: u64, header: &Header) {
+    fn count(&self, offset: u64, header: &Header, removals: &mut Vec<Place>) -> io::Result<()> {
         let end = offset + header.span().unwrap_or(HEADER_LENGTH);
         self.segment.state().add(header.sequence, offset, end);
+        if let RecordKind::Removal(_) = header.kind {
+            let payload = self.short_payload(offset, header)?;
+            removals.extend(payload.and_then(|payload| Place::from_locator(&Locator::new(&payload))));
+        }
+        Ok(())
     }
 
-    fn payload_holds(&self, offset: u64, header: &Header) -> io::Result<bool> {
+    /// Compares a payload with its checksum, and writes the record again as it stands. The payload of a
+    /// removed record may be gone, and nobody asks for it.
+    fn make_sure(&self, offset: u64, header: &Header) -> io::Result<bool> {
         const PIECE_BYTES: u64 = 1 << 20;
         let mut hasher = Xxh3::new();
         let mut at = 0;
         let mut piece = Vec::new();
-        while at < header.length {
+        while at < header.length && !header.removed {
             let length = (header.length - at).min(PIECE_BYTES);
             piece.clear();
-            read_exact_at(
-                &*self.file,
-                &mut piece,
-                length as usize,
-                offset + HEADER_LENGTH + at,
-            )?;
+            let offset = offset + HEADER_LENGTH + at;
+            read_exact_at(&*self.file, &mut piece, length as usize, offset)?;
+            write_all_at(&*self.file, &[&piece], offset)?;
             hasher.update(&piece);
             at += length;
         }
-        Ok(hasher.digest() == header.checksum)
+        let whole = header.removed || hasher.digest() == header.checksum;
+        if whole {
+            write_all_at(&*self.file, &[&header.encode(self.segment.key)], offset)?;
+        }
+        Ok(whole)
     }
 
     fn into_lane(self) -> Lane {

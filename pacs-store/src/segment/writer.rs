@@ -14,10 +14,6 @@ use super::Store;
 use super::commit::{Request, Source};
 use super::lane::{Lane, closed};
 
-/// What is handed to an I/O thread at once. Together with the piece in flight it bounds the memory of
-/// a writer.
-const PIECE_BYTES: usize = 512 * 1024;
-
 /// Chunks below this are copied together: each one in the list costs 32 bytes, a place in a system
 /// call, and keeps the buffer alive that it was cut from.
 const SMALL_CHUNK_BYTES: usize = 4096;
@@ -83,9 +79,10 @@ impl Writer {
             hasher.update(&chunk);
         }
         self.gather(chunk);
+        let piece_bytes = self.store.options.piece_bytes.max(1);
         let limit = match self.stage {
             Stage::Memory(_) => self.store.options.inline_bytes,
-            _ => PIECE_BYTES - 1,
+            _ => piece_bytes - 1,
         };
         if self.gathered_bytes <= limit {
             return Ok(());
@@ -110,7 +107,7 @@ impl Writer {
             Stage::Lane(_) => {}
             Stage::Ended => return Err(closed("archive.write")),
         }
-        if self.gathered_bytes >= PIECE_BYTES
+        if self.gathered_bytes >= piece_bytes
             && let Stage::Lane(lane) = std::mem::replace(&mut self.stage, Stage::Ended)
         {
             let pieces = self.take_gathered();
