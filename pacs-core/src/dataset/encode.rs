@@ -1,6 +1,10 @@
 //! Writes a [`DataSet`] in a transfer syntax: identifiers, responses, command sets.
 
+use std::io::Write;
+
 use dicom_core::{Tag, VR};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 
 use super::charset::CharacterSet;
 use super::model::{DataSet, Element, Value};
@@ -11,9 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest value with a 2-byte length.
 const SHORT_LENGTH_MAX_BYTES: usize = 0xFFFE;
 
-/// Writes `set` in `transfer_syntax`: Implicit VR Little Endian, Explicit VR Little Endian or
-/// Explicit VR Big Endian; every other one that is not deflated is written as Explicit VR Little Endian,
-/// which is what encapsulated ones use for all but pixel data (PS3.5 A.4).
+/// Writes `set` in `transfer_syntax`: Implicit VR Little Endian, Explicit VR Little Endian, the same
+/// deflated, or Explicit VR Big Endian. Every other one is written as Explicit VR Little Endian, which is
+/// what encapsulated ones use for all but pixel data (PS3.5 A.4).
 ///
 /// Text is written in `charset` when that can say all of it, else in UTF-8. Specific Character Set
 /// (0008,0005) names what was used, and is absent when all text is ASCII. Values are padded to even
@@ -21,16 +25,8 @@ const SHORT_LENGTH_MAX_BYTES: usize = 0xFFFE;
 /// PS3.7 6.3.1, the caller puts it in front).
 ///
 /// # Errors
-/// `Unsupported` for a deflated transfer syntax, `Invalid` when a value is longer than the transfer
-/// syntax can say.
+/// `Invalid` when a value is longer than the transfer syntax can say.
 pub fn encode(set: &DataSet, transfer_syntax: &str, charset: &CharacterSet) -> Result<Vec<u8>> {
-    if syntax::is_deflated(transfer_syntax) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "data_set.encode",
-            "a deflated transfer syntax is not written",
-        ));
-    }
     let utf8 = CharacterSet::utf8();
     let (charset, plain) = match used(set, charset) {
         Used::Ascii => (charset, true),
@@ -53,7 +49,23 @@ pub fn encode(set: &DataSet, transfer_syntax: &str, charset: &CharacterSet) -> R
     if !plain && !named {
         writer.charset_element()?;
     }
+    if syntax::is_deflated(transfer_syntax) {
+        return deflate(&writer.out);
+    }
     Ok(writer.out)
+}
+
+/// One bare deflated stream, padded to even length (PS3.5 A.5).
+fn deflate(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    let mut out = encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .map_err(|error| Error::io("data_set.encode", "the data set can't be deflated", error))?;
+    if out.len() % 2 == 1 {
+        out.push(0);
+    }
+    Ok(out)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,6 +5,7 @@ use crate::dataset::scan::parse;
 
 const IMPLICIT: &str = "1.2.840.10008.1.2";
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 const BIG: &str = "1.2.840.10008.1.2.2";
 const NAME: Tag = Tag(0x0010, 0x0010);
 const SEQUENCE: Tag = Tag(0x0008, 0x1140);
@@ -47,12 +48,9 @@ fn values_are_padded_and_sequences_have_defined_lengths() {
         encode(&set, BIG, &charset).unwrap(),
         b"\x00\x28\x00\x10US\x00\x02\x01\x02"
     );
-    assert_eq!(
-        encode(&set, "1.2.840.10008.1.2.1.99", &charset)
-            .unwrap_err()
-            .kind(),
-        ErrorKind::Unsupported
-    );
+    let deflated = encode(&set, DEFLATED, &charset).unwrap();
+    assert_eq!(deflated.len() % 2, 0);
+    assert_eq!(parse(&deflated, DEFLATED).unwrap(), set);
 }
 
 #[test]
