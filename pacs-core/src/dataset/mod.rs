@@ -13,6 +13,7 @@ pub mod charset;
 pub mod compact;
 pub mod encode;
 mod frames;
+mod layout;
 mod model;
 mod normal;
 pub mod part10;

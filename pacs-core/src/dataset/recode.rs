@@ -23,6 +23,7 @@
 
 mod inflate;
 mod output;
+mod structure;
 mod walk;
 
 use std::fmt;

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 
+use crate::dataset::layout::has_zlib_header;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
@@ -36,7 +37,7 @@ impl Inflater {
                 let Some(first) = input.first_chunk::<2>() else {
                     return Ok(Bytes::new());
                 };
-                self.stream.insert(Decompress::new(has_zlib_header(*first)))
+                self.stream.insert(Decompress::new(has_zlib_header(first)))
             }
         };
         if self.ended {
@@ -71,9 +72,4 @@ impl Inflater {
 
 fn invalid(context: &'static str) -> Error {
     Error::new(ErrorKind::Invalid, "data_set.recode", context)
-}
-
-/// RFC 1950: method 8, window of 32 KiB, header checksum.
-fn has_zlib_header([method, flags]: [u8; 2]) -> bool {
-    method == 0x78 && (0x7800 + u32::from(flags)).is_multiple_of(31)
 }

@@ -6,8 +6,9 @@ use dicom_core::{Tag, VR};
 use super::PixelData;
 use super::problem::ProblemKind;
 use super::walk::{Purpose, State, Walker};
+use crate::dataset::layout::{self, Header};
 use crate::dataset::model::{Element, Value};
-use crate::dataset::syntax::{self, Encoding, UNDEFINED, dictionary_vr, has_long_length, is_pixel_data};
+use crate::dataset::syntax::{self, Encoding, UNDEFINED, dictionary_vr, is_pixel_data};
 use crate::error::Result;
 use crate::limits;
 
@@ -19,78 +20,35 @@ impl Walker {
             Some(level) => std::mem::take(&mut level.fresh),
             None => std::mem::take(&mut self.fresh),
         };
-        if fresh && let Some(found) = self.sniff(bytes, encoding) {
+        if fresh && let Some((found, tag)) = layout::sniff(bytes, encoding, self.levels.is_empty()) {
+            let kind = match (encoding.explicit, found.explicit) {
+                (false, _) => ProblemKind::ExplicitInImplicit,
+                (true, false) => ProblemKind::ImplicitInExplicit,
+                (true, true) => ProblemKind::WrongByteOrder,
+            };
+            self.problem(kind, Some(tag));
             encoding = found;
             match self.levels.last_mut() {
                 Some(level) => level.encoding = found,
                 None => self.encoding = found,
             }
         }
-        let [g0, g1, e0, e1, v0, v1, l0, l1] = bytes;
-        let tag = Tag(encoding.u16([g0, g1]), encoding.u16([e0, e1]));
-        let long = encoding.u32([v0, v1, l0, l1]);
-        if !encoding.explicit {
-            return self.element(tag, None, long, false);
+        let Header {
+            tag,
+            vr,
+            length,
+            unknown_vr,
+        } = Header::read(bytes, encoding);
+        if unknown_vr {
+            self.problem(ProblemKind::UnknownVr, Some(tag));
         }
-        let short = u32::from(encoding.u16([l0, l1]));
-        if let Some(vr) = syntax::vr([v0, v1]) {
-            if has_long_length(vr) {
-                self.state = State::Length { tag, vr: Some(vr) };
-                return Ok(());
+        match length {
+            Some(length) => self.element(tag, vr, length, encoding.explicit),
+            None => {
+                self.state = State::Length { tag, vr };
+                Ok(())
             }
-            return self.element(tag, Some(vr), short, true);
         }
-        self.problem(ProblemKind::UnknownVr, Some(tag));
-        if v0.is_ascii_uppercase() && v1.is_ascii_uppercase() && short == 0 {
-            // PS3.5 6.2.2: every VR that is yet to come has the long form.
-            self.state = State::Length { tag, vr: None };
-            return Ok(());
-        }
-        let printable = (0x20..0x7F).contains(&v0) && (0x20..0x7F).contains(&v1);
-        if printable || (v0, v1) == (0, 0) && short != 0 {
-            return self.element(tag, None, short, true);
-        }
-        // No VR at all: one element, or all that follow, is implicit.
-        self.element(tag, None, long, true)
-    }
-
-    /// Looks at the first element of a data set or item: is it laid out as `expected`?
-    pub(super) fn sniff(&mut self, bytes: [u8; 8], expected: Encoding) -> Option<Encoding> {
-        let [g0, g1, e0, e1, v0, v1, ..] = bytes;
-        let vr = syntax::vr([v0, v1]);
-        let tag = |encoding: Encoding| Tag(encoding.u16([g0, g1]), encoding.u16([e0, e1]));
-        let here = tag(expected);
-        if let Some(vr) = vr {
-            let agrees = |tag: Tag| {
-                dictionary_vr(tag, false).is_some_and(|known| {
-                    known == vr || matches!((known, vr), (VR::US, VR::SS) | (VR::OW, VR::OB | VR::US))
-                })
-            };
-            if !expected.explicit {
-                if agrees(here) {
-                    self.problem(ProblemKind::ExplicitInImplicit, Some(here));
-                    return Some(Encoding::EXPLICIT);
-                }
-                return None;
-            }
-            let other = Encoding {
-                explicit: true,
-                big_endian: !expected.big_endian,
-            };
-            if self.levels.is_empty() && !agrees(here) && agrees(tag(other)) {
-                self.problem(ProblemKind::WrongByteOrder, Some(tag(other)));
-                return Some(other);
-            }
-            return None;
-        }
-        let printable = (0x20..0x7F).contains(&v0) && (0x20..0x7F).contains(&v1);
-        let tag = tag(Encoding::IMPLICIT);
-        let known = dictionary_vr(tag, false).is_some() || tag.0 % 2 == 1;
-        if expected.explicit && !printable && known {
-            self.problem(ProblemKind::ImplicitInExplicit, Some(tag));
-            return Some(Encoding::IMPLICIT);
-        }
-        None
     }
 
     /// An element's header is known: opens it, holds its value or passes over it.

@@ -4,6 +4,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::problem::ProblemKind;
 use super::walk::Walker;
+use crate::dataset::layout::has_zlib_header;
 use crate::error::Result;
 use crate::limits;
 
@@ -108,9 +109,4 @@ impl Inflater {
         }
         Ok(())
     }
-}
-
-/// RFC 1950: method 8, window of 32 KiB, header checksum.
-fn has_zlib_header(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x78, flags, ..] if (0x7800 + u32::from(*flags)).is_multiple_of(31))
 }
