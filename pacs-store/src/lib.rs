@@ -3,17 +3,20 @@
 //! | backend | keeps |
 //! | --- | --- |
 //! | [`SegmentArchive`] | instances, one behind the other in a few large files: the embedded default |
+//! | [`FolderArchive`] | instances, one plain file each; adopts a folder that is there |
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`MemoryArchive`], [`MemoryIndex`] | the same in memory: simple models, gone with the process |
 //!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
+pub mod folder;
 pub mod medium;
 pub mod memory;
 mod pool;
 pub mod redb;
 pub mod segment;
 
+pub use folder::{FolderArchive, FolderOptions};
 pub use memory::{MemoryArchive, MemoryIndex};
 pub use redb::{RedbIndex, RedbIndexOptions};
 pub use segment::{Compaction, SegmentArchive, SegmentOptions, SegmentStatistics};

@@ -7,7 +7,7 @@ use pacs_core::Archive;
 use pacs_core::archive_conformance;
 use pacs_core::testkit::archive::ArchivePlace;
 use pacs_store::medium::FaultyMedium;
-use pacs_store::{MemoryArchive, SegmentArchive, SegmentOptions};
+use pacs_store::{FolderArchive, FolderOptions, MemoryArchive, SegmentArchive, SegmentOptions};
 use tempfile::TempDir;
 
 archive_conformance!(memory, MemoryArchive::new);
@@ -89,3 +89,14 @@ archive_conformance!(segment_in_memory, {
         SegmentArchive::open_on(medium, options()).expect("opens")
     }
 });
+
+archive_conformance!(
+    folder,
+    directory(|path| {
+        let options = FolderOptions {
+            reserve_bytes: 0,
+            ..FolderOptions::default()
+        };
+        FolderArchive::open(path, options).expect("opens")
+    })
+);

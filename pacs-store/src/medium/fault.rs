@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::{Medium, MediumEntry, MediumFile};
 
@@ -71,7 +72,7 @@ struct Disk {
 enum NameChange {
     Put(PathBuf, u64),
     Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
+    Rename(PathBuf, PathBuf, u64),
 }
 
 #[derive(Clone, Default)]
@@ -295,10 +296,9 @@ fn apply_name(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
         NameChange::Remove(path) => {
             names.remove(path);
         }
-        NameChange::Rename(from, to) => {
-            if let Some(id) = names.remove(from) {
-                names.insert(to.clone(), id);
-            }
+        NameChange::Rename(from, to, id) => {
+            names.remove(from);
+            names.insert(to.clone(), *id);
         }
     }
 }
@@ -386,14 +386,10 @@ impl Medium for FaultyMedium {
         let mut disk = self.lock_disk();
         let rate = disk.faults.other;
         disk.change(rate)?;
-        if !disk.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let id = *disk.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         // One step in the directory of the new name: whatever survives, it is one of the two.
-        disk.change_name(
-            directory_of(to),
-            NameChange::Rename(from.to_owned(), to.to_owned()),
-        );
+        let change = NameChange::Rename(from.to_owned(), to.to_owned(), id);
+        disk.change_name(directory_of(to), change);
         Ok(())
     }
 
@@ -591,6 +587,11 @@ impl MediumFile for FaultyFile {
             disk.alive()?;
             Ok(state(disk, id)?.current.len() as u64)
         })
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        // Time would make runs differ.
+        Ok(SystemTime::UNIX_EPOCH)
     }
 
     fn start_writeback(&self, _range: Range<u64>) {}

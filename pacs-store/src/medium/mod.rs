@@ -30,6 +30,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use backend::MediumBackend;
 pub use fault::{Faults, FaultyMedium, Loss};
@@ -44,7 +45,7 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// `AlreadyExists` when the name is taken.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn MediumFile>>;
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading and writing; one that must not be written to, for reading.
     ///
     /// # Errors
     /// `NotFound` when there is none.
@@ -126,6 +127,9 @@ pub trait MediumFile: fmt::Debug + Send + Sync + 'static {
 
     /// The length in bytes.
     fn length(&self) -> io::Result<u64>;
+
+    /// When it was last written to.
+    fn modified(&self) -> io::Result<SystemTime>;
 
     /// Hints that a range should begin its way to the medium, so that a later sync is short. Never
     /// waits, promises nothing.

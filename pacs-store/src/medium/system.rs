@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
@@ -57,10 +58,14 @@ impl Medium for SystemMedium {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn MediumFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.root.join(path))?;
+        use io::ErrorKind as E;
+        let path = self.root.join(path);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if matches!(error.kind(), E::PermissionDenied | E::ReadOnlyFilesystem) => {
+                File::open(path)?
+            }
+            other => other?,
+        };
         Ok(Arc::new(SystemFile(file)))
     }
 
@@ -162,6 +167,10 @@ impl MediumFile for SystemFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        self.0.metadata()?.modified()
     }
 
     fn start_writeback(&self, range: Range<u64>) {

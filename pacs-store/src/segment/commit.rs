@@ -43,6 +43,8 @@ pub(super) enum Request {
         locator: Locator,
         reply: oneshot::Sender<Result<Sequence>>,
     },
+    /// Make every mark of a removal durable that was set before.
+    SyncMarks { reply: oneshot::Sender<Result<()>> },
     /// Leave a hint for the next opening.
     Indexed {
         sequence: Sequence,
@@ -203,6 +205,7 @@ impl Committer {
         let mut small = Small::default();
         let mut pending = Vec::new();
         let mut refused = Vec::new();
+        let mut syncs = Vec::new();
         let mut hints = Vec::new();
         let mut removing = HashSet::new();
         for request in group {
@@ -253,6 +256,7 @@ impl Committer {
                     Ok(None) => drop(reply.send(Ok(self.store.published()))),
                     Err(error) => drop(reply.send(Err(error))),
                 },
+                Request::SyncMarks { reply } => syncs.push(reply),
                 Request::Indexed { sequence, reply } => hints.push((sequence, reply)),
             }
         }
@@ -265,6 +269,9 @@ impl Committer {
         self.answer(pending, &failed);
         for (reply, error) in refused {
             drop(reply.send(Err(error)));
+        }
+        for reply in syncs {
+            drop(reply.send(self.sync_marks()));
         }
         for (sequence, reply) in hints {
             // Nobody waits: the hint is as good.
@@ -318,6 +325,9 @@ impl Committer {
         pieces: &[Bytes],
     ) -> Result<(Record, Box<Lane>)> {
         let (mut lane, mut result) = written.map_err(|_| closed("archive.commit"))?;
+        if lane.segment.state().poisoned {
+            result = Err(io::Error::other("the segment's medium failed meanwhile"));
+        }
         if result.is_ok() {
             result = lane.append(pieces);
         }
@@ -608,23 +618,42 @@ impl Committer {
     }
 
     fn leave_hint(&mut self, sequence: Sequence) -> Result<()> {
-        let failed = |error| Error::io("archive.indexed", "the hint could not be written", error);
-        for id in std::mem::take(&mut self.marked) {
-            let Some(segment) = self.store.segments.get(id) else {
-                continue;
-            };
-            self.hint_frozen |= segment.state().poisoned;
-            let synced = self.store.segments.file(id).and_then(|file| file.sync_data());
-            if let Err(error) = synced {
-                self.hint_frozen = true;
-                return Err(failed(error));
-            }
-        }
+        self.sync_marks()?;
         if self.hint_frozen || !self.unsealed.is_empty() {
             // The next opening walks further; nothing is lost but time.
             return Ok(());
         }
-        self.store.write_hint(sequence).map_err(failed)
+        self.store
+            .write_hint(sequence)
+            .map_err(|error| Error::io("archive.indexed", "the hint could not be written", error))
+    }
+
+    /// Makes the marks of removals durable. Only the committer ever syncs a segment: a failure that
+    /// somebody else saw would be hidden from it.
+    fn sync_marks(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        for id in std::mem::take(&mut self.marked) {
+            let Some(segment) = self.store.segments.get(id) else {
+                continue;
+            };
+            let synced = self.store.segments.file(id).and_then(|file| file.sync_data());
+            let (poisoned, end) = {
+                let state = segment.state();
+                (state.poisoned, state.end)
+            };
+            self.hint_frozen |= poisoned || synced.is_err();
+            if let Err(error) = synced {
+                if !poisoned {
+                    self.poison(id, end);
+                }
+                result = Err(Error::io(
+                    "archive.indexed",
+                    "the sync of the medium failed",
+                    error,
+                ));
+            }
+        }
+        result
     }
 
     fn refuse(&mut self, group: Vec<Request>, error: &Error) {
@@ -643,7 +672,9 @@ impl Committer {
                     drop(reply.send(Err(copy(error))));
                 }
                 Request::Remove { reply, .. } => drop(reply.send(Err(copy(error)))),
-                Request::Indexed { reply, .. } => drop(reply.send(Err(copy(error)))),
+                Request::SyncMarks { reply } | Request::Indexed { reply, .. } => {
+                    drop(reply.send(Err(copy(error))))
+                }
             }
         }
     }

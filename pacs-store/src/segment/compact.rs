@@ -8,9 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::executor::block_on;
 use futures::future::BoxFuture;
 use pacs_core::{Error, Result};
 
+use super::commit::Request;
 use super::file::Segment;
 use super::lane::closed;
 use super::record::{FILE_HEADER_LENGTH, HEADER_LENGTH, RecordKind, SEAL_LENGTH, decode_seal};
@@ -30,6 +33,10 @@ pub struct Compaction {
     pub segments_removed: u64,
 }
 
+fn failed(error: io::Error) -> Error {
+    Error::io("archive.compact", "the medium failed", error)
+}
+
 impl SegmentArchive {
     /// Gives back the room of everything that was removed.
     ///
@@ -44,17 +51,12 @@ impl SegmentArchive {
     pub fn compact(&self) -> BoxFuture<'_, Result<Compaction>> {
         let store = Arc::clone(&self.store);
         let done = self.store.readers.run(move || store.compact());
-        async move {
-            done.await
-                .map_err(|_| closed("archive.compact"))?
-                .map_err(|error| Error::io("archive.compact", "the medium failed", error))
-        }
-        .boxed()
+        async move { done.await.map_err(|_| closed("archive.compact"))? }.boxed()
     }
 }
 
 impl Store {
-    fn compact(&self) -> io::Result<Compaction> {
+    fn compact(&self) -> Result<Compaction> {
         let mut compaction = Compaction::default();
         let segments = self.segments.all();
         let newest = segments.last().map(|segment| segment.id);
@@ -75,12 +77,7 @@ impl Store {
         Ok(sealed.is_some_and(|segment| segment.state().poisoned))
     }
 
-    fn compact_segment(
-        &self,
-        segment: &Segment,
-        may_go: bool,
-        compaction: &mut Compaction,
-    ) -> io::Result<()> {
+    fn compact_segment(&self, segment: &Segment, may_go: bool, compaction: &mut Compaction) -> Result<()> {
         let (end, last, open, poisoned) = {
             let state = segment.state();
             (state.end, state.last, state.open, state.poisoned)
@@ -88,29 +85,31 @@ impl Store {
         if poisoned || (open && segment.state().dead_bytes == 0) {
             return Ok(());
         }
-        let file = self.segments.file(segment.id)?;
+        let file = self.segments.file(segment.id).map_err(failed)?;
         let mut walk = Walk::new(&*file, segment.key, FILE_HEADER_LENGTH, end);
         let mut kept = 0;
         let mut dead = Vec::new();
-        while let Some((offset, header)) = walk.next()? {
+        while let Some((offset, header)) = walk.next().map_err(failed)? {
             match header.kind {
                 RecordKind::Instance(_) if header.removed => dead.push((offset, header.length)),
                 // Marked in the records they removed, once the hint is past them.
                 RecordKind::Removal(_) => {}
                 RecordKind::Instance(_) => kept += 1,
                 // The next opening must find it, unless what it seals was cut off or is gone already.
-                RecordKind::Seal => kept += usize::from(self.seal_matters(&*file, offset)?),
+                RecordKind::Seal => kept += usize::from(self.seal_matters(&*file, offset).map_err(failed)?),
             }
         }
         if may_go && kept == 0 && !open && walk.damaged.is_none() && last <= self.hinted() && last.0 > 0 {
-            self.segments.remove(segment.id)?;
+            self.segments.remove(segment.id).map_err(failed)?;
             compaction.segments_removed += 1;
             compaction.freed_bytes += end;
             return Ok(());
         }
         // The marks must be durable before their payloads go: a record without a mark must be whole.
         if !dead.is_empty() {
-            file.sync_data()?;
+            let (reply, synced) = oneshot::channel();
+            self.queue.push(Request::SyncMarks { reply });
+            block_on(synced).map_err(|_| closed("archive.compact"))??;
         }
         let before = segment.state().dead_bytes;
         for (offset, length) in dead {
@@ -122,7 +121,7 @@ impl Store {
             match file.punch(start..stop) {
                 Ok(()) => compaction.freed_bytes += stop - start,
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => return Err(failed(error)),
             }
         }
         let mut state = segment.state();

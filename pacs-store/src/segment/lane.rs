@@ -158,8 +158,11 @@ impl Store {
     pub(super) async fn lane(self: &Arc<Self>) -> Result<Box<Lane>> {
         let receiver = {
             let mut state = self.lanes.state();
-            if let Some(lane) = state.free.pop() {
-                return Ok(lane);
+            while let Some(lane) = state.free.pop() {
+                if !lane.segment.state().poisoned {
+                    return Ok(lane);
+                }
+                state.open -= 1;
             }
             let (sender, receiver) = oneshot::channel();
             if state.open < self.options.lanes {
@@ -193,7 +196,8 @@ impl Store {
 
     /// Hands a lane with nothing unfinished in it to the next writer.
     pub(super) fn return_lane(self: &Arc<Self>, lane: Box<Lane>) {
-        if lane.start >= self.options.segment_bytes {
+        let poisoned = lane.segment.state().poisoned;
+        if poisoned || lane.start >= self.options.segment_bytes {
             lane.trim();
             return self.retire_lane(&lane);
         }

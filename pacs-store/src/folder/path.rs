@@ -1,0 +1,99 @@
+//! Names of files.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
+use pacs_core::{InstanceKey, Locator, Uid};
+
+/// What is the archive's own, and no instance.
+pub(super) const PRIVATE: &str = ".pacs";
+/// Where instances are written before their commit.
+pub(super) const INCOMING: &str = ".pacs/incoming";
+/// The file that stands for the lock.
+pub(super) const LOCK: &str = ".pacs/lock";
+
+/// A UID is digits and dots, so it is a safe name, unless a dot stands first: `..` means something else.
+fn component(uid: &Uid) -> String {
+    match uid.starts_with('.') {
+        true => format!("_{uid}"),
+        false => uid.to_string(),
+    }
+}
+
+/// The directory of a series.
+pub(super) fn directory(key: &InstanceKey) -> PathBuf {
+    Path::new(&component(&key.study)).join(component(&key.series))
+}
+
+/// The name of an instance; later versions have a number.
+pub(super) fn name(key: &InstanceKey, version: u32) -> String {
+    let instance = component(&key.instance);
+    match version {
+        1 => format!("{instance}.dcm"),
+        version => format!("{instance}.{version}.dcm"),
+    }
+}
+
+/// None when the path is too long.
+pub(super) fn to_locator(path: &Path) -> Option<Locator> {
+    let bytes = path.as_os_str().as_bytes();
+    (bytes.len() <= LOCATOR_LENGTH_MAX_BYTES).then(|| Locator::new(bytes))
+}
+
+/// None unless it names something below the root that isn't the archive's own.
+pub(super) fn from_locator(locator: &Locator) -> Option<PathBuf> {
+    let bytes = locator.as_bytes();
+    let path = Path::new(OsStr::from_bytes(bytes));
+    let below = path
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
+    // One spelling only: `a//b` and `a/` are not what a scan yields.
+    let rebuilt: PathBuf = path.components().collect();
+    let valid = !bytes.is_empty()
+        && bytes.len() <= LOCATOR_LENGTH_MAX_BYTES
+        && !bytes.contains(&0)
+        && below
+        && rebuilt.as_os_str() == path.as_os_str()
+        && !path.starts_with(PRIVATE);
+    valid.then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_uid_leads_out_of_the_folder() {
+        let up = Uid::parse("..").unwrap();
+        let key = InstanceKey {
+            study: up,
+            series: Uid::parse(".").unwrap(),
+            instance: up,
+        };
+        let path = directory(&key).join(name(&key, 1));
+        assert_eq!(path, Path::new("_../_./_...dcm"));
+    }
+
+    #[test]
+    fn a_locator_names_one_file_below_the_root_and_nothing_else() {
+        for good in ["a", "a/b.dcm", "1.2/3.4/5.6.dcm", "IM 1/\u{e9}"] {
+            let locator = to_locator(Path::new(good)).unwrap();
+            assert_eq!(from_locator(&locator), Some(PathBuf::from(good)));
+        }
+        for bad in [
+            "",
+            "/etc",
+            "..",
+            "a/../b",
+            "./a",
+            "a/",
+            "a//b",
+            ".pacs/lock",
+            "a\0b",
+        ] {
+            assert_eq!(from_locator(&Locator::new(bad.as_bytes())), None, "{bad:?}");
+        }
+    }
+}
