@@ -292,10 +292,27 @@ fn open(options: &Options, path: &Path) -> Result<RedbIndex> {
     RedbIndex::open(path, settings)
 }
 
-/// Applies instances from number `from` up to `to`; the time in `apply` and in `flush`.
-fn apply(options: &Options, index: &RedbIndex, from: u64, to: u64) -> Result<(Duration, Duration)> {
+/// Time that something took.
+#[derive(Clone, Copy, Default)]
+struct Took {
+    applying: Duration,
+    /// Of `applying`, while the thread had a processor: on a machine that does other things too, this is
+    /// what can be compared.
+    on_processor: Duration,
+    flushing: Duration,
+}
+
+/// How long this thread has had a processor.
+fn on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
+}
+
+/// Applies instances from number `from` up to `to`.
+fn apply(options: &Options, index: &RedbIndex, from: u64, to: u64) -> Result<Took> {
     let set = AttributeSet::default();
-    let (mut applying, mut flushing) = (Duration::ZERO, Duration::ZERO);
+    let mut took = Took::default();
     let mut at = from;
     while at < to {
         let end = (at + options.batch).min(to);
@@ -305,17 +322,18 @@ fn apply(options: &Options, index: &RedbIndex, from: u64, to: u64) -> Result<(Du
                 Change::Store(Box::new(Made { study }.record(&set, instance, at + 1)))
             })
             .collect();
-        let start = Instant::now();
+        let (start, processor) = (Instant::now(), on_processor());
         block_on(index.apply(changes, Sequence(end)))?;
-        applying += start.elapsed();
+        took.applying += start.elapsed();
+        took.on_processor += on_processor() - processor;
         if end / options.flush > at / options.flush {
             let start = Instant::now();
             block_on(index.flush())?;
-            flushing += start.elapsed();
+            took.flushing += start.elapsed();
         }
         at = end;
     }
-    Ok((applying, flushing))
+    Ok(took)
 }
 
 fn grow(options: &Options, path: &Path) -> Result<()> {
@@ -325,26 +343,29 @@ fn grow(options: &Options, path: &Path) -> Result<()> {
         options.batch, options.flush, options.cache_mib
     );
     let mut at = block_on(index.totals())?.instances;
-    let (mut since, mut applying, mut flushing) = (at, Duration::ZERO, Duration::ZERO);
+    let (mut since, mut took) = (at, Took::default());
     while at < options.instances {
         let step = if at < 100_000 { 100_000 } else { 1_000_000 };
         let end = ((at / step + 1) * step).min(options.instances);
-        let (apply, flush) = apply(options, &index, at, end)?;
-        applying += apply;
-        flushing += flush;
+        let now = apply(options, &index, at, end)?;
+        took.applying += now.applying;
+        took.on_processor += now.on_processor;
+        took.flushing += now.flushing;
         at = end;
         if at % 1_000_000 == 0 || at == 100_000 || at == options.instances {
             let count = (at - since) as f64;
-            let seconds = (applying + flushing).as_secs_f64();
+            let seconds = (took.applying + took.flushing).as_secs_f64();
+            let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
             println!(
-                "{at:>9} instances: {:>7.0}/s, of it {:.1} us an instance applying, {:.1} flushing; {}; memory {} MiB",
+                "{at:>9} instances: {:>7.0}/s; an instance takes {:.1} us to apply ({:.1} on the processor), {:.1} to flush; {}; memory {} MiB",
                 count / seconds,
-                applying.as_secs_f64() * 1e6 / count,
-                flushing.as_secs_f64() * 1e6 / count,
+                each(took.applying),
+                each(took.on_processor),
+                each(took.flushing),
                 size(path, at),
                 peak_memory_mib(),
             );
-            (since, applying, flushing) = (at, Duration::ZERO, Duration::ZERO);
+            (since, took) = (at, Took::default());
         }
         if at == 100_000 || at == 1_000_000 || at == options.instances {
             ask(options, &index, at)?;
