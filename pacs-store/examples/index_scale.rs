@@ -406,7 +406,8 @@ fn ask(options: &Options, index: &RedbIndex, instances: u64) -> Result<()> {
     let studies = instances / INSTANCES_PER_STUDY;
     type Keys = Vec<(dicom_core::Tag, VR, String)>;
     let text = |tag, vr, value: String| (tag, vr, value);
-    let kinds: Vec<(&str, Level, Box<dyn Fn(&Made) -> Keys>)> = vec![
+    type Ask = Box<dyn Fn(&Made) -> Keys>;
+    let kinds: Vec<(&str, Level, Ask)> = vec![
         (
             "patient id",
             Level::Study,

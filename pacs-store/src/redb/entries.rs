@@ -17,7 +17,7 @@ const ENTRIES_PER_STEP: usize = 32;
 const ENTRIES_MAX: usize = bound(4_096, 3);
 
 /// Which entries of a range are worth a look at the record. It may let too many pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Filter {
     /// All.
     All,
@@ -105,6 +105,8 @@ pub(super) struct Entries {
     last: Option<Vec<u8>>,
     /// Studies that were found already: one may have several entries.
     found: Numbers,
+    /// Only studies with a lower number.
+    end: u32,
     pub(super) restriction: Option<Restriction>,
 }
 
@@ -126,8 +128,16 @@ impl Entries {
             at: 0,
             last: None,
             found: Numbers::default(),
+            end: u32::MAX,
             restriction: None,
         }
+    }
+
+    /// Only studies that are there now, given the number of the next one: what is stored anew behind a
+    /// stream would otherwise be met again.
+    pub(super) fn before(mut self, end: u32) -> Self {
+        self.end = end;
+        self
     }
 
     /// How many entries there are, up to `max`.
@@ -182,13 +192,15 @@ impl Entries {
             }
             *ready = true;
         }
+        let end = self.end;
         let mut seen = std::mem::take(&mut self.found);
         let restriction = self.restriction.take();
         let more = self.walk(tables, page, |entry| match study_at_end(entry) {
             Some(number)
-                if restriction
-                    .as_ref()
-                    .is_none_or(|one| one.numbers.contains(number))
+                if number < end
+                    && restriction
+                        .as_ref()
+                        .is_none_or(|one| one.numbers.contains(number))
                     && seen.insert(number) =>
             {
                 found(number)

@@ -66,6 +66,17 @@ pub(super) const PATIENT_KINDS: &[Kind] = &[
     kind(34, tags::PATIENT_BIRTH_DATE, Form::Date),
 ];
 
+/// The kinds, a bit for each code, whose attribute stands where the entries don't look for it.
+pub(super) fn kinds_below_study(series: &DataSet, instance: &DataSet) -> u64 {
+    let below = |kind: &&Kind| {
+        series.contains(kind.tag)
+            || instance.contains(kind.tag)
+            || kind.form == Form::ModalityDate && instance.contains(tags::MODALITY)
+    };
+    let kinds = STUDY_KINDS.iter().filter(below);
+    kinds.fold(0, |bits, kind| bits | 1 << kind.code)
+}
+
 /// Appends text as it stands in an entry: cut, and without the bytes that end a value.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
@@ -198,7 +209,7 @@ pub(super) fn patient_key(id: &str) -> Vec<u8> {
 }
 
 /// A range of keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct KeyRange {
     /// None is before this.
     pub(super) from: Vec<u8>,

@@ -41,7 +41,7 @@ use pacs_core::query::Query;
 use pacs_core::uid::Uid;
 
 use record::State;
-use tables::{META_STATE, ReadTables, WriteTables};
+use tables::{ReadTables, WriteTables};
 use writer::Writer;
 
 /// How a [`RedbIndex`] uses the machine.
@@ -224,11 +224,7 @@ impl Shared {
     }
 
     fn state(&self) -> Result<State> {
-        let tables = self.read()?;
-        match tables.meta.get(META_STATE).map_err(error::storage)? {
-            Some(state) => State::decode(state.value()),
-            None => Ok(State::default()),
-        }
+        self.read()?.state()
     }
 
     /// One transaction, not synchronised.

@@ -27,6 +27,9 @@ const AHEAD_MAX: usize = bound(64, 2);
 pub(super) struct Stretch {
     pub(super) from: Place,
     pub(super) to: Place,
+    /// In the series of `from`, nothing after this number: what it was when the series was come to.
+    /// What is stored anew behind a stream would otherwise be met again.
+    pub(super) last_instance: u32,
 }
 
 impl Stretch {
@@ -39,6 +42,7 @@ impl Stretch {
         Self {
             from: place(0),
             to: place(u32::MAX),
+            last_instance: u32::MAX,
         }
     }
 
@@ -51,6 +55,7 @@ impl Stretch {
         Self {
             from: place(0),
             to: place(u32::MAX),
+            last_instance: u32::MAX,
         }
     }
 
@@ -58,6 +63,34 @@ impl Stretch {
         Self {
             from: place,
             to: place,
+            last_instance: u32::MAX,
+        }
+    }
+
+    /// Without the series that come after now; `next_series` is the number of the first of them.
+    pub(super) fn as_of_now(self, next_series: u32) -> Self {
+        let series = self.to.series.min(next_series.saturating_sub(1));
+        Self {
+            to: Place { series, ..self.to },
+            ..self
+        }
+    }
+
+    /// The part that is of one series, without the instances that come after now.
+    pub(super) fn within_series(self, series: u32, next_instance: u32) -> Self {
+        let whole = Self::series(self.from.study, series);
+        let begun = self.from.series == series && self.last_instance < u32::MAX;
+        let last = if begun {
+            self.last_instance
+        } else {
+            next_instance.saturating_sub(1)
+        };
+        let mut to = whole.to.min(self.to);
+        to.instance = to.instance.min(last);
+        Self {
+            from: whole.from.max(self.from),
+            to,
+            last_instance: last,
         }
     }
 
@@ -68,7 +101,12 @@ impl Stretch {
             instance: 0,
             ..self.from
         };
-        (from <= self.to).then_some(Self { from, ..self })
+        let last_instance = u32::MAX;
+        (from <= self.to).then_some(Self {
+            from,
+            last_instance,
+            ..self
+        })
     }
 
     /// What is left after `instance`; `None` when nothing is.
@@ -83,8 +121,8 @@ impl Stretch {
 
 /// Where candidates below the patient come from.
 pub(super) enum Source {
-    /// Every study from this number on.
-    All(u32),
+    /// Every study from one number on, before another.
+    All(u32, u32),
     /// These.
     List,
     /// Those that entries lead to.
@@ -98,8 +136,8 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    pub(super) fn all() -> Self {
-        Self::of(Source::All(0), [])
+    pub(super) fn all(tables: &ReadTables) -> Result<Self> {
+        Ok(Self::of(Source::All(0, tables.state()?.next_study), []))
     }
 
     pub(super) fn list(list: impl IntoIterator<Item = Stretch>) -> Self {
@@ -114,16 +152,15 @@ impl Candidates {
     }
 
     /// The studies of the patient with this Patient ID, and perhaps others.
-    pub(super) fn of_patient(id: &str) -> Self {
+    pub(super) fn of_patient(tables: &ReadTables, id: &str) -> Result<Self> {
         if id.is_empty() {
             // What has no value has no entry.
-            return Self::all();
+            return Self::all(tables);
         }
         let range = KeyRange::text(STUDY_KINDS[0].code, id);
-        Self::of(
-            Source::Entries(Box::new(Entries::new(STUDY_KINDS[0], vec![range], Filter::All))),
-            [],
-        )
+        let entries = Entries::new(STUDY_KINDS[0], vec![range], Filter::All);
+        let entries = entries.before(tables.state()?.next_study);
+        Ok(Self::of(Source::Entries(Box::new(entries)), []))
     }
 
     /// The next candidate. `Ok(None)` when there is none, or when the page is full.
@@ -131,12 +168,17 @@ impl Candidates {
         while self.ahead.is_empty() && !page.is_full() {
             let more = match &mut self.source {
                 Source::List => false,
-                Source::All(from) => {
+                Source::All(from, end) => {
                     let mut more = false;
-                    for record in tables.studies.range(*from..).map_err(storage)?.take(AHEAD_MAX) {
+                    for record in tables
+                        .studies
+                        .range(*from..*end)
+                        .map_err(storage)?
+                        .take(AHEAD_MAX)
+                    {
                         let number = record.map_err(storage)?.0.value();
                         self.ahead.push_back(Stretch::study(number));
-                        more = number < u32::MAX;
+                        more = true;
                         *from = number.saturating_add(1);
                     }
                     more
@@ -184,9 +226,9 @@ pub(super) fn candidates(tables: &ReadTables, query: &Query) -> Result<Candidate
         }
         return Ok(Candidates::list(list));
     }
-    match best(tables, ways(query, STUDY_KINDS))? {
+    match best(tables, ways(tables, query, STUDY_KINDS)?)? {
         Some(entries) => Ok(Candidates::of(Source::Entries(Box::new(entries)), [])),
-        None => Ok(Candidates::all()),
+        None => Candidates::all(tables),
     }
 }
 
@@ -266,7 +308,7 @@ pub(super) fn patients(tables: &ReadTables, query: &Query) -> Result<Patients> {
         }
         _ => {}
     }
-    match best(tables, ways(query, PATIENT_KINDS))? {
+    match best(tables, ways(tables, query, PATIENT_KINDS)?)? {
         Some(entries) => Ok(Patients::Entries(Box::new(entries))),
         None => {
             let everything = KeyRange {
@@ -279,23 +321,26 @@ pub(super) fn patients(tables: &ReadTables, query: &Query) -> Result<Patients> {
 }
 
 /// The ways that the keys of a query offer.
-fn ways(query: &Query, kinds: &[Kind]) -> Vec<Entries> {
+fn ways(tables: &ReadTables, query: &Query, kinds: &[Kind]) -> Result<Vec<Entries>> {
     let mut ways = Vec::new();
+    let state = tables.state()?;
+    let incomplete = state.kinds_below_study;
+    let complete = |kind: &&Kind| query.level() <= Level::Study || incomplete & 1 << kind.code == 0;
     for key in query.matching() {
         // A series of a modality stands in a study that has the modality.
         let tag = match key.tag {
             tags::MODALITY => tags::MODALITIES_IN_STUDY,
             tag => tag,
         };
-        for kind in kinds.iter().filter(|kind| kind.tag == tag) {
+        for kind in kinds.iter().filter(complete).filter(|kind| kind.tag == tag) {
             let mut ranges = Vec::new();
             let mut filter = Filter::All;
             if add(*kind, &key.wanted, query, &mut ranges, &mut filter) {
-                ways.push(Entries::new(*kind, ranges, filter));
+                ways.push(Entries::new(*kind, ranges, filter).before(state.next_study));
             }
         }
     }
-    ways
+    Ok(ways)
 }
 
 /// Adds the ranges in which every entity that matches has an entry; `false` when there are none such.
@@ -385,7 +430,8 @@ fn best(tables: &ReadTables, mut ways: Vec<Entries>) -> Result<Option<Entries>> 
     Ok(Some(best))
 }
 
-/// Keys whose attributes belong to the study or above: decided before its series are read.
+/// Keys whose attributes belong to the study or above, where the study has the attribute: decided before
+/// its series are read.
 pub(super) fn of_study(query: &Query) -> Vec<Key> {
     let above = |key: &&Key| {
         key.tag == tags::STUDY_INSTANCE_UID || STUDY_KINDS.iter().any(|kind| kind.tag == key.tag)
@@ -393,7 +439,8 @@ pub(super) fn of_study(query: &Query) -> Vec<Key> {
     query.matching().iter().filter(above).cloned().collect()
 }
 
-/// Keys whose attributes belong to the series: decided before its instances are read.
+/// Keys whose attributes belong to the series, where it has the attribute: decided before its instances
+/// are read.
 pub(super) fn of_series(query: &Query) -> Vec<Key> {
     let above = |key: &&Key| {
         matches!(

@@ -55,6 +55,9 @@ pub(super) struct State {
     pub(super) low_water: Sequence,
     pub(super) totals: Totals,
     pub(super) next_study: u32,
+    /// Kinds of secondary entries, a bit for each code, whose attribute also stands below the study: a
+    /// configuration may keep it there. Such entries don't lead to all that match.
+    pub(super) kinds_below_study: u64,
 }
 
 impl State {
@@ -68,6 +71,7 @@ impl State {
             self.totals.instances,
             self.totals.bytes,
             u64::from(self.next_study),
+            self.kinds_below_study,
         ] {
             put_number(&mut out, number);
         }
@@ -86,6 +90,7 @@ impl State {
                 bytes: reader.number()?,
             },
             next_study: reader.number_u32()?,
+            kinds_below_study: reader.number()?,
         })
     }
 }
@@ -128,7 +133,7 @@ impl Patient {
 }
 
 /// A study, with what is derived from its series and instances.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Study {
     pub(super) uid: Uid,
     /// Key of the patient in the table of patients.

@@ -9,6 +9,7 @@ use pacs_core::error::{Error, ErrorKind, Result};
 
 use super::codec::Reader;
 use super::error::{storage, table};
+use super::record::State;
 
 /// [`META_FORMAT`] and [`META_STATE`].
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -32,7 +33,7 @@ const LARGE: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("large"
 const KEYS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("keys");
 
 /// Version of all that is written here.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Entry of the meta table: [`FORMAT`].
 pub(super) const META_FORMAT: &str = "format";
 /// Entry of the meta table: [`super::record::State`].
@@ -133,6 +134,16 @@ tables! {
     instances: INSTANCES <[u8; 12], &'static [u8]>,
     large: LARGE <[u8; 12], &'static [u8]>,
     keys: KEYS <&'static [u8], ()>,
+}
+
+impl ReadTables {
+    /// What is known of the whole index.
+    pub(super) fn state(&self) -> Result<State> {
+        match self.meta.get(META_STATE).map_err(storage)? {
+            Some(state) => State::decode(state.value()),
+            None => Ok(State::default()),
+        }
+    }
 }
 
 /// Whether the tables are there.

@@ -236,6 +236,68 @@ fn a_study_with_several_entries_in_a_range_is_answered_once() {
 }
 
 #[test]
+fn an_attribute_that_is_kept_below_its_usual_level_is_found_there() {
+    let index = in_memory();
+    let mut one = record("P", 1, 1, 1);
+    one.attributes.study.remove(tags::STUDY_DATE);
+    one.attributes
+        .series
+        .put_text(tags::STUDY_DATE, VR::DA, "20240103");
+    one.attributes.series.remove(tags::MODALITY);
+    one.attributes.instance.put_text(tags::MODALITY, VR::CS, "MR");
+    store(&index, [one, record("P", 2, 1, 1)]);
+    let count = |level, tag, vr, text| find(&index, level, &[(tag, vr, text)]).len();
+    assert_eq!(count(Level::Series, tags::STUDY_DATE, VR::DA, "20240103"), 1);
+    assert_eq!(count(Level::Study, tags::STUDY_DATE, VR::DA, "20240103"), 0);
+    assert_eq!(count(Level::Instance, tags::MODALITY, VR::CS, "MR"), 1);
+    assert_eq!(count(Level::Instance, tags::MODALITY, VR::CS, "CT"), 1);
+}
+
+#[test]
+fn what_is_stored_anew_behind_a_stream_is_not_met_again_and_what_is_replaced_before_it_is() {
+    let index = in_memory();
+    let all: Vec<_> = (0..12)
+        .map(|at| record("P", at / 6, at / 3 % 2, at % 3))
+        .collect();
+    store(&index, all.clone());
+    let uids: std::collections::BTreeSet<_> = all.iter().map(|record| record.key.instance).collect();
+    let replaced = |at: usize, length| {
+        let mut record = all[at].clone();
+        record.length = length;
+        record
+    };
+    for seen in 1..12 {
+        let mut stream = index.instances(Scope::All);
+        let mut found: Vec<_> = (0..seen)
+            .map(|_| block_on(stream.next()).unwrap().unwrap().key.instance)
+            .collect();
+        let again: Vec<_> = found.clone();
+        let forget = again.iter().map(|uid| Change::Remove(*uid)).collect();
+        block_on(index.apply(forget, Sequence(2))).unwrap();
+        store(
+            &index,
+            all.iter()
+                .filter(|record| again.contains(&record.key.instance))
+                .cloned(),
+        );
+        // All that is not yielded yet is replaced, some of it twice.
+        let rest = |length| (0..12).map(move |at| (at, length));
+        for (at, length) in rest(seen).chain(rest(seen + 100)) {
+            if !again.contains(&all[at].key.instance) {
+                store(&index, [replaced(at, length as u64)]);
+            }
+        }
+        found.extend(block_on(
+            stream
+                .map(|record| record.unwrap().key.instance)
+                .collect::<Vec<_>>(),
+        ));
+        assert_eq!(found.len(), 12, "{seen}");
+        assert_eq!(found.into_iter().collect::<std::collections::BTreeSet<_>>(), uids);
+    }
+}
+
+#[test]
 fn a_stream_of_a_closed_index_ends_with_an_error_and_keeps_no_file_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index.redb");

@@ -207,15 +207,6 @@ impl<'t> Above<'t> {
     }
 }
 
-/// The part of a stretch that is of one series.
-fn within_series(stretch: Stretch, series: u32) -> Stretch {
-    let whole = Stretch::series(stretch.from.study, series);
-    Stretch {
-        from: whole.from.max(stretch.from),
-        to: whole.to.min(stretch.to),
-    }
-}
-
 /// The instances of a scope.
 pub(super) struct Instances {
     scope: Scope,
@@ -234,8 +225,8 @@ impl Instances {
 
     fn candidates(&self, tables: &ReadTables) -> Result<Candidates> {
         Ok(match &self.scope {
-            Scope::All => Candidates::all(),
-            Scope::Patient(id) => Candidates::of_patient(id.trim()),
+            Scope::All => Candidates::all(tables)?,
+            Scope::Patient(id) => Candidates::of_patient(tables, id.trim())?,
             Scope::Study(uid) => Candidates::list(plan::study(tables, uid)?),
             Scope::Series(uid) => Candidates::list(plan::series(tables, uid)?),
             Scope::Instance(uid) => Candidates::list(plan::instances(tables, &[*uid])?),
@@ -263,12 +254,13 @@ impl Pager for Instances {
             {
                 continue;
             }
+            let stretch = stretch.as_of_now(above.study.next_series);
             let Some((number, series)) = above.series(stretch)? else {
                 continue;
             };
             let left = above.instances(
                 &series,
-                within_series(stretch, number),
+                stretch.within_series(number, series.next_instance),
                 page,
                 |page, place, instance| {
                     page.push(finish(tables, place, instance, &above.study, &series)?);
@@ -279,8 +271,8 @@ impl Pager for Instances {
                 || stretch.after_series(number),
                 |left| {
                     Some(Stretch {
-                        from: left.from,
-                        ..stretch
+                        to: stretch.to,
+                        ..left
                     })
                 },
             );
@@ -301,6 +293,12 @@ fn next<T>(
         (None, Some(candidates)) => candidates.next(tables, page),
         (None, None) => Ok(None),
     }
+}
+
+/// Whether what is below an entity may match, as far as the entity has the attributes of these keys.
+fn may_match(keys: &[Key], entity: &DataSet) -> bool {
+    keys.iter()
+        .all(|key| !entity.contains(key.tag) || key.matches(entity))
 }
 
 /// The answers to a query.
@@ -334,10 +332,10 @@ impl Answers {
         if self.query.level() == Level::Study {
             return self.decide(page, study);
         }
-        if !self.of_study.iter().all(|key| key.matches(&study)) {
+        if !may_match(&self.of_study, &study) {
             return Ok(());
         }
-        let mut left = Some(stretch);
+        let mut left = Some(stretch.as_of_now(above.study.next_series));
         while let Some(stretch) = left {
             if page.is_full() {
                 self.now = Some(stretch);
@@ -353,19 +351,19 @@ impl Answers {
                 self.decide(page, answer)?;
                 continue;
             }
-            if !self.of_series.iter().all(|key| key.matches(&answer)) {
+            if !may_match(&self.of_series, &answer) {
                 continue;
             }
             let rest = above.instances(
                 &series,
-                within_series(stretch, number),
+                stretch.within_series(number, series.next_instance),
                 page,
                 |page, _, instance| self.decide(page, instance_answer(&answer, &instance)),
             )?;
             if let Some(rest) = rest {
                 self.now = Some(Stretch {
-                    from: rest.from,
-                    ..stretch
+                    to: stretch.to,
+                    ..rest
                 });
                 break;
             }

@@ -4,8 +4,8 @@
 //! instance of a study that grows costs its own record, one look at the table of UIDs, and once a batch
 //! the counts of what is above it.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod cache;
+mod forget;
 
 use ::redb::ReadableTable;
 use dicom_dictionary_std::tags;
@@ -15,99 +15,20 @@ use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::index::{Change, InstanceRecord};
 use pacs_core::uid::Uid;
 
-use super::bound;
-use super::codec::uid_key;
-use super::error::storage;
-use super::keys::{patient_entries, patient_key, study_entries};
-use super::record::{Counts, Instance, Patient, Series, State, Study, encode_instance};
-use super::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
+use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
 
-/// Decoded records that are kept between batches, of each level. A record is some 2 KiB.
-const KEPT_RECORDS_MAX: usize = bound(256, 2);
+use crate::redb::codec::uid_key;
+use crate::redb::error::storage;
+use crate::redb::keys::{kinds_below_study, patient_entries, patient_key, study_entries};
+use crate::redb::record::{Counts, Patient, Series, State, Study, encode_instance};
+use crate::redb::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
 
-/// A record that is kept, with its place in time.
-struct Kept<T> {
-    value: T,
-    used: u64,
-}
-
-/// Decoded records by key.
-struct Cache<K, T> {
-    map: HashMap<K, Kept<T>>,
-    clock: u64,
-}
-
-impl<K: Hash + Eq + Clone, T> Cache<K, T> {
-    fn new() -> Self {
-        Self {
-            map: HashMap::new(),
-            clock: 0,
-        }
-    }
-
-    fn get(&mut self, key: &K) -> Option<&mut T> {
-        self.clock += 1;
-        let kept = self.map.get_mut(key)?;
-        kept.used = self.clock;
-        Some(&mut kept.value)
-    }
-
-    fn put(&mut self, key: K, value: T) -> &mut T {
-        self.clock += 1;
-        let used = self.clock;
-        let kept = Kept { value, used };
-        &mut self.map.entry(key).insert_entry(kept).into_mut().value
-    }
-
-    fn remove(&mut self, key: &K) -> Option<T> {
-        self.map.remove(key).map(|kept| kept.value)
-    }
-
-    fn values(&mut self) -> impl Iterator<Item = (&K, &mut T)> {
-        self.map.iter_mut().map(|(key, kept)| (key, &mut kept.value))
-    }
-
-    /// Forgets the half that was used longest ago when there are too many.
-    fn trim(&mut self) {
-        if self.map.len() > KEPT_RECORDS_MAX {
-            let mut times: Vec<u64> = self.map.values().map(|kept| kept.used).collect();
-            let (_, &mut oldest, _) = times.select_nth_unstable(self.map.len() - KEPT_RECORDS_MAX / 2);
-            self.map.retain(|_, kept| kept.used >= oldest);
-        }
-    }
-}
-
-struct StudyEntry {
-    study: Study,
-    /// [`Study::encode_attributes`].
-    attributes: Vec<u8>,
-    dirty: bool,
-    /// The secondary entries that stand in the table, once they may have to change.
-    entries: Option<Vec<Vec<u8>>>,
-}
-
-impl StudyEntry {
-    /// To be called before attributes or modalities change.
-    fn entries_change(&mut self, number: u32) {
-        if self.entries.is_none() {
-            self.entries = Some(study_entries(&self.study, number));
-        }
-        self.dirty = true;
-    }
-}
-
-struct SeriesEntry {
-    series: Series,
-    /// [`Series::encode_attributes`].
-    attributes: Vec<u8>,
-    dirty: bool,
-}
-
-struct PatientEntry {
-    patient: Patient,
-    dirty: bool,
-    /// As in [`StudyEntry`].
-    entries: Option<Vec<Vec<u8>>>,
+/// Numbers that an instance keeps when it is replaced, so that a stream that runs meanwhile meets it once.
+#[derive(Clone, Copy, Default)]
+struct Again {
+    study: Option<u32>,
+    series: Option<u32>,
+    instance: Option<u32>,
 }
 
 /// What stays between batches. After a batch that failed it must be made anew.
@@ -167,18 +88,22 @@ impl Writer {
     fn store(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord) -> Result<()> {
         let uid_key = uid_key(&record.key.instance);
         let (bytes, large) = encode_instance(record);
+        let mut again = Again::default();
         if let Some(place) = place_of(tables, &uid_key)? {
             if self.is_same(tables, place, record, &bytes, large.as_deref())? {
                 // Applied before; only what it fills above it may be missing still.
                 return self.fill(tables, place.study, place.series, record);
             }
+            again = self.numbers_to_keep(tables, place, record)?;
             self.forget(tables, place, &uid_key)?;
         }
 
-        let study_number = self.study(tables, record)?;
-        let series_number = self.series(tables, study_number, record)?;
+        let study_number = self.study(tables, record, again)?;
+        let series_number = self.series(tables, study_number, record, again)?;
         self.fill(tables, study_number, series_number, record)?;
 
+        self.state.kinds_below_study |=
+            kinds_below_study(&record.attributes.series, &record.attributes.instance);
         let study = present(self.studies.get(&study_number))?;
         study.dirty = true;
         study.study.instances += 1;
@@ -193,9 +118,9 @@ impl Writer {
         let place = Place {
             study: study_number,
             series: series_number,
-            instance: series.series.next_instance,
+            instance: again.instance.unwrap_or(series.series.next_instance),
         };
-        series.series.next_instance = next(place.instance)?;
+        series.series.next_instance = series.series.next_instance.max(next(place.instance)?);
         self.state.totals.instances += 1;
         self.state.totals.bytes = self.state.totals.bytes.saturating_add(record.length);
 
@@ -209,6 +134,26 @@ impl Writer {
             tables.large.insert(key, large.as_slice()).map_err(storage)?;
         }
         Ok(())
+    }
+
+    /// What an instance that is replaced may keep of its place.
+    fn numbers_to_keep(
+        &mut self,
+        tables: &WriteTables<'_>,
+        place: Place,
+        record: &InstanceRecord,
+    ) -> Result<Again> {
+        self.load(tables, place.study, place.series)?;
+        let mut again = Again::default();
+        if present(self.studies.get(&place.study))?.study.uid == record.key.study {
+            again.study = Some(place.study);
+            let series = present(self.series.get(&(place.study, place.series)))?;
+            if series.series.uid == record.key.series {
+                again.series = Some(place.series);
+                again.instance = Some(place.instance);
+            }
+        }
+        Ok(again)
     }
 
     /// Whether exactly this record stands there.
@@ -301,33 +246,8 @@ impl Writer {
         Ok(entry)
     }
 
-    /// The patient with this key loses a study with so many series and instances; the last study takes
-    /// the patient with it.
-    fn patient_loses_study(
-        &mut self,
-        tables: &mut WriteTables<'_>,
-        key: &Vec<u8>,
-        series: u64,
-        instances: u64,
-    ) -> Result<()> {
-        let entry = present(self.patients.get(key))?;
-        entry.dirty = true;
-        entry.patient.studies = entry.patient.studies.saturating_sub(1);
-        entry.patient.series = entry.patient.series.saturating_sub(series);
-        entry.patient.instances = entry.patient.instances.saturating_sub(instances);
-        if entry.patient.studies > 0 {
-            return Ok(());
-        }
-        let known = entry.entries.take();
-        let known = known.unwrap_or_else(|| patient_entries(&entry.patient, key));
-        self.patients.remove(key);
-        self.state.totals.patients = self.state.totals.patients.saturating_sub(1);
-        tables.patients.remove(key.as_slice()).map_err(storage)?;
-        change_entries(tables, &known, &[])
-    }
-
     /// Number of the record's study, which is made when it isn't known.
-    fn study(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord) -> Result<u32> {
+    fn study(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord, again: Again) -> Result<u32> {
         let uid = record.key.study;
         let known = match self.study_numbers.get(&uid) {
             Some(&mut number) => Some(number),
@@ -341,8 +261,8 @@ impl Writer {
             self.load_study(tables, number)?;
             return Ok(number);
         }
-        let number = self.state.next_study;
-        self.state.next_study = next(number)?;
+        let number = again.study.unwrap_or(self.state.next_study);
+        self.state.next_study = self.state.next_study.max(next(number)?);
         let patient = &record.attributes.patient;
         let study = Study {
             uid,
@@ -374,7 +294,13 @@ impl Writer {
     }
 
     /// Number of the record's series in a study in the cache; it is made when it isn't known.
-    fn series(&mut self, tables: &mut WriteTables<'_>, study: u32, record: &InstanceRecord) -> Result<u32> {
+    fn series(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        study: u32,
+        record: &InstanceRecord,
+        again: Again,
+    ) -> Result<u32> {
         let uid = record.key.series;
         if let Some(&mut number) = self.series_numbers.get(&(study, uid)) {
             self.load(tables, study, number)?;
@@ -389,8 +315,8 @@ impl Writer {
             return Ok(number);
         }
         let above = present(self.studies.get(&study))?;
-        let number = above.study.next_series;
-        above.study.next_series = next(number)?;
+        let number = again.series.unwrap_or(above.study.next_series);
+        above.study.next_series = above.study.next_series.max(next(number)?);
         above.study.series += 1;
         let series = Series {
             uid,
@@ -473,65 +399,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    /// Forgets an instance, and what has no instance left above it.
-    fn forget(&mut self, tables: &mut WriteTables<'_>, place: Place, uid_key: &[u8]) -> Result<()> {
-        self.load(tables, place.study, place.series)?;
-        let above = (place.study, place.series);
-        let series = present(self.series.get(&above))?;
-        let removed = tables.instances.remove(place.key()).map_err(storage)?;
-        let instance = Instance::decode(present(removed)?.value(), &series.series.uid)?;
-        let length = instance.length()?;
-        if instance.is_large() {
-            tables.large.remove(place.key()).map_err(storage)?;
-        }
-        tables.instance_uids.remove(uid_key).map_err(storage)?;
-        self.state.totals.instances = self.state.totals.instances.saturating_sub(1);
-        self.state.totals.bytes = self.state.totals.bytes.saturating_sub(length);
-
-        series.dirty = true;
-        series.series.instances = series.series.instances.saturating_sub(1);
-        let study = present(self.studies.get(&place.study))?;
-        study.dirty = true;
-        study.study.instances = study.study.instances.saturating_sub(1);
-        study.study.bytes = study.study.bytes.saturating_sub(length);
-        study.study.sop_classes.subtract(&instance.sop_class);
-        let patient = present(self.patients.get(&study.study.patient_key))?;
-        patient.dirty = true;
-        patient.patient.instances = patient.patient.instances.saturating_sub(1);
-        if series.series.instances > 0 {
-            return Ok(());
-        }
-
-        patient.patient.series = patient.patient.series.saturating_sub(1);
-        study.entries_change(place.study);
-        study.study.series = study.study.series.saturating_sub(1);
-        for modality in series.series.modalities() {
-            study.study.modalities.subtract(&modality);
-        }
-        let series_uid = series.series.uid;
-        self.series.remove(&above);
-        self.series_numbers.remove(&(place.study, series_uid));
-        self.state.totals.series = self.state.totals.series.saturating_sub(1);
-        let key = series_uid_key(&super::codec::uid_key(&series_uid), place.study);
-        tables.series_uids.remove(key.as_slice()).map_err(storage)?;
-        tables
-            .series
-            .remove(series_key(place.study, place.series))
-            .map_err(storage)?;
-        if study.study.series > 0 {
-            return Ok(());
-        }
-
-        let study = present(self.studies.remove(&place.study))?;
-        self.study_numbers.remove(&study.study.uid);
-        self.state.totals.studies = self.state.totals.studies.saturating_sub(1);
-        let key = super::codec::uid_key(&study.study.uid);
-        tables.study_uids.remove(key.as_slice()).map_err(storage)?;
-        tables.studies.remove(place.study).map_err(storage)?;
-        change_entries(tables, &study.entries.unwrap_or_default(), &[])?;
-        self.patient_loses_study(tables, &study.study.patient_key, 0, 0)
     }
 
     /// Writes what changed above the instances.

@@ -1,0 +1,100 @@
+//! Forgetting instances, and what has nothing left below it.
+
+use pacs_core::error::Result;
+
+use super::{Writer, change_entries, present};
+use crate::redb::error::storage;
+use crate::redb::keys::patient_entries;
+use crate::redb::record::Instance;
+use crate::redb::tables::{Place, WriteTables, series_key, series_uid_key};
+
+impl Writer {
+    /// Forgets an instance, and what has no instance left above it.
+    pub(super) fn forget(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        place: Place,
+        uid_key: &[u8],
+    ) -> Result<()> {
+        self.load(tables, place.study, place.series)?;
+        let above = (place.study, place.series);
+        let series = present(self.series.get(&above))?;
+        let removed = tables.instances.remove(place.key()).map_err(storage)?;
+        let instance = Instance::decode(present(removed)?.value(), &series.series.uid)?;
+        let length = instance.length()?;
+        if instance.is_large() {
+            tables.large.remove(place.key()).map_err(storage)?;
+        }
+        tables.instance_uids.remove(uid_key).map_err(storage)?;
+        self.state.totals.instances = self.state.totals.instances.saturating_sub(1);
+        self.state.totals.bytes = self.state.totals.bytes.saturating_sub(length);
+
+        series.dirty = true;
+        series.series.instances = series.series.instances.saturating_sub(1);
+        let study = present(self.studies.get(&place.study))?;
+        study.dirty = true;
+        study.study.instances = study.study.instances.saturating_sub(1);
+        study.study.bytes = study.study.bytes.saturating_sub(length);
+        study.study.sop_classes.subtract(&instance.sop_class);
+        let patient = present(self.patients.get(&study.study.patient_key))?;
+        patient.dirty = true;
+        patient.patient.instances = patient.patient.instances.saturating_sub(1);
+        if series.series.instances > 0 {
+            return Ok(());
+        }
+
+        patient.patient.series = patient.patient.series.saturating_sub(1);
+        study.entries_change(place.study);
+        study.study.series = study.study.series.saturating_sub(1);
+        for modality in series.series.modalities() {
+            study.study.modalities.subtract(&modality);
+        }
+        let series_uid = series.series.uid;
+        self.series.remove(&above);
+        self.series_numbers.remove(&(place.study, series_uid));
+        self.state.totals.series = self.state.totals.series.saturating_sub(1);
+        let key = series_uid_key(&crate::redb::codec::uid_key(&series_uid), place.study);
+        tables.series_uids.remove(key.as_slice()).map_err(storage)?;
+        tables
+            .series
+            .remove(series_key(place.study, place.series))
+            .map_err(storage)?;
+        if study.study.series > 0 {
+            return Ok(());
+        }
+
+        let study = present(self.studies.remove(&place.study))?;
+        self.study_numbers.remove(&study.study.uid);
+        self.state.totals.studies = self.state.totals.studies.saturating_sub(1);
+        let key = crate::redb::codec::uid_key(&study.study.uid);
+        tables.study_uids.remove(key.as_slice()).map_err(storage)?;
+        tables.studies.remove(place.study).map_err(storage)?;
+        change_entries(tables, &study.entries.unwrap_or_default(), &[])?;
+        self.patient_loses_study(tables, &study.study.patient_key, 0, 0)
+    }
+
+    /// The patient with this key loses a study with so many series and instances; the last study takes
+    /// the patient with it.
+    pub(super) fn patient_loses_study(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        key: &Vec<u8>,
+        series: u64,
+        instances: u64,
+    ) -> Result<()> {
+        let entry = present(self.patients.get(key))?;
+        entry.dirty = true;
+        entry.patient.studies = entry.patient.studies.saturating_sub(1);
+        entry.patient.series = entry.patient.series.saturating_sub(series);
+        entry.patient.instances = entry.patient.instances.saturating_sub(instances);
+        if entry.patient.studies > 0 {
+            return Ok(());
+        }
+        let known = entry.entries.take();
+        let known = known.unwrap_or_else(|| patient_entries(&entry.patient, key));
+        self.patients.remove(key);
+        self.state.totals.patients = self.state.totals.patients.saturating_sub(1);
+        tables.patients.remove(key.as_slice()).map_err(storage)?;
+        change_entries(tables, &known, &[])
+    }
+}
