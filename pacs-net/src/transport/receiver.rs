@@ -127,7 +127,8 @@ impl Receiver {
     pub async fn linger(&mut self) {
         self.shared.close().await;
         let discard = async {
-            let mut scratch = [0; 1024];
+            // Not an array: the future of every idle association would hold it.
+            let mut scratch = vec![0; 4096];
             while matches!(self.read.read(&mut scratch).await, Ok(1..)) {}
         };
         let event = match tokio::time::timeout(self.shared.timeouts.artim, discard).await {

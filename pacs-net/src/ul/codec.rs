@@ -88,12 +88,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Text of ISO 646 without padding; other characters are kept as replacement characters, which match
-/// nothing.
+/// Text of ISO 646 without padding; what is not of it becomes "?", which stands in no UID.
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .trim_matches(|c| c == ' ' || c == '\0')
-        .to_owned()
+    let text: String = bytes
+        .iter()
+        .map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' })
+        .collect();
+    text.trim_matches([' ', '\0']).to_owned()
 }
 
 /// Reads the variable field of a PDU of `pdu_type`, which must not be P-DATA-TF.
