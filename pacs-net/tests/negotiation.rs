@@ -36,7 +36,15 @@ fn each_context_is_answered_by_its_rule() {
     open.other_contexts = Some(ContextRule::as_proposed());
     let (verification, ct) = (VERIFICATION.as_str(), CT.as_str());
     let (implicit, explicit, jpeg) = (IMPLICIT.as_str(), EXPLICIT.as_str(), JPEG.as_str());
-    let cases: [(&str, &AcceptPolicy, &str, &[&str], ContextResult, &str); 11] = [
+    type Case<'a> = (
+        &'a str,
+        &'a AcceptPolicy,
+        &'a str,
+        &'a [&'a str],
+        ContextResult,
+        &'a str,
+    );
+    let cases: [Case<'_>; 11] = [
         (
             "our order",
             &strict,

@@ -10,8 +10,9 @@ use futures::{Stream, StreamExt};
 use pacs_core::{AeTitle, Error, ErrorKind, Result, Uid};
 use tokio::sync::mpsc;
 
-use super::command::{CommandField, CommandSet, Priority};
+use super::command::CommandSet;
 use super::driver::{Ended, serve_link};
+use super::field::{CommandField, Priority};
 use super::link::{Link, ended};
 use super::services::Services;
 use super::status::Status;

@@ -11,8 +11,9 @@ use pacs_core::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::client::Response;
-use super::command::{CommandField, CommandSet};
+use super::command::CommandSet;
 use super::data_set::{DataSetStream, gather};
+use super::field::CommandField;
 use super::link::{Link, permits};
 use super::reader::{Incoming, MessageReader};
 use super::reply::Reply;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use dicom_core::Tag;
 use pacs_core::{DimseService, Error, Uid};
 
-use super::command::{CommandField, CommandSet, SubOperations};
+use super::command::CommandSet;
+use super::field::{CommandField, SubOperations};
 use super::status::Status;
 
 /// One response: a status, and what goes with it.

@@ -9,8 +9,9 @@ use pacs_core::{Error, ErrorKind, Result};
 
 use super::GATHERED_DATA_SET_LENGTH_MAX_BYTES;
 use super::client::{Client, NO_DATA_SET, whole};
-use super::command::{CommandField, CommandSet};
+use super::command::CommandSet;
 use super::data_set::DataSetStream;
+use super::field::CommandField;
 use super::link::Link;
 use super::reply::Reply;
 use super::status::Status;
