@@ -1,0 +1,178 @@
+//! What the tests of the real server share: starting it, finding the peers.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use tempfile::TempDir;
+
+/// A running pacs-server on a data directory.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts it and waits for the line that says where it listens.
+    pub(crate) fn start(data: &Path, extra: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
+            .arg("--data")
+            .arg(data)
+            .args(["--dicom-port", "0"])
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // The log: no test reads it, and the output of the tests is long enough.
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pacs-server starts");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("its standard output is a pipe");
+        BufReader::new(out)
+            .read_line(&mut line)
+            .expect("its standard output can be read");
+        let address = line
+            .split_once("listens for DICOM on ")
+            .and_then(|(_, rest)| rest.split_once(" as "))
+            .map(|(address, _)| address)
+            .unwrap_or_else(|| panic!("the server says {line:?}"));
+        let port = address
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .expect("a port");
+        Self { child, port }
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("a running process can be killed");
+        self.child.wait().expect("its end can be waited for");
+    }
+
+    /// Asks it to stop, as a service manager does, and waits for its end.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(kill.expect("kill runs").success());
+        self.child.wait().expect("its end can be waited for")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a subcommand to its end; answers its exit code and what it printed.
+pub(crate) fn run(data: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
+        .arg("--data")
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("pacs-server starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code().expect("it ends by itself"), text)
+}
+
+/// The number before `what` in what `stats` or `import` printed; 0 when it isn't there.
+pub(crate) fn count(printed: &str, what: &str) -> u64 {
+    printed
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .find(|(_, rest)| *rest == what)
+        .and_then(|(number, _)| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// An empty directory.
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory can be made")
+}
+
+/// A port of the loopback interface that nobody listens on just now, for peers that can't choose one.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port can be had");
+    listener.local_addr().expect("it has an address").port()
+}
+
+/// A program of a peer. `None`, with a word about it, when it isn't installed; a failure instead where
+/// `PACS_REQUIRE_PEERS` is set.
+pub(crate) fn peer(program: &str) -> Option<Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file());
+    found_or_skipped(found, program).map(|path| {
+        let mut command = Command::new(path);
+        // Without it an answer of DCMTK waits for a delayed acknowledgement.
+        command.env("TCP_NODELAY", "1").stdin(Stdio::null());
+        command
+    })
+}
+
+/// The interpreter of the environment with pynetdicom, pydicom and their files.
+pub(crate) fn python() -> Option<Command> {
+    let environment = match std::env::var_os("PACS_PEERS_VENV") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers-venv"),
+    };
+    let python = environment.join("bin/python");
+    found_or_skipped(
+        python.is_file().then_some(python),
+        "the Python environment of .ci/peers",
+    )
+    .map(|path| {
+        let mut command = Command::new(path);
+        command.stdin(Stdio::null());
+        command
+    })
+}
+
+/// A script of `tests/python`.
+pub(crate) fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/python")
+        .join(name)
+}
+
+fn found_or_skipped(found: Option<PathBuf>, what: &str) -> Option<PathBuf> {
+    if found.is_none() {
+        assert!(
+            std::env::var_os("PACS_REQUIRE_PEERS").is_none(),
+            "{what} is missing, and PACS_REQUIRE_PEERS is set; .ci/peers installs it"
+        );
+        tell(&format!(
+            "skipped: {what} is not installed; .ci/peers installs it"
+        ));
+    }
+    found
+}
+
+/// Says something in the test's output.
+#[allow(clippy::print_stdout, reason = "the test's output is where it belongs")]
+pub(crate) fn tell(text: &str) {
+    println!("{text}");
+}
+
+/// Runs a peer to its end and answers what it printed; fails the test when the peer says that it failed.
+pub(crate) fn succeed(mut command: Command) -> String {
+    let output = command.output().expect("the peer starts");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}:\n{text}",
+        output.status
+    );
+    text
+}

@@ -1,0 +1,317 @@
+//! `kill -9` at random moments under four senders: what was acknowledged is whole, found and byte for
+//! byte what was sent; what was not is there whole or not at all; the index says what the archive says.
+//!
+//! `PACS_KILL_ROUNDS` sets how often (default 10), `PACS_SEED` repeats a run.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use futures::future::BoxFuture;
+use futures::{StreamExt as _, stream};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
+use pacs_core::dataset::{Element, Value};
+use pacs_core::query::Model;
+use pacs_core::{AeTitle, DataSet, Level, Result, Uid};
+use pacs_net::dimse::{
+    Client, CommandField, NoServices, Operation, Priority, Reply, Services, Status, StoreRequest,
+};
+use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
+use tokio::sync::Notify;
+
+use common::{Server, count, directory, run, tell};
+
+const SENDERS: u64 = 4;
+/// Operations in flight on each association.
+const WINDOW: u16 = 4;
+const CT: Uid = Uid::constant(uids::CT_IMAGE_STORAGE);
+const EXPLICIT: Uid = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+/// What is handed to the association at once.
+const PIECE_BYTES: usize = 64 * 1024;
+/// A sender's instances of one round: more than come through before the kill.
+const NUMBERS_MAX: u64 = 10_000;
+
+/// A splitmix64 generator.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn study(round: u64, sender: u64) -> Uid {
+    Uid::parse(&format!("2.25.77.{round}.{sender}")).expect("digits and dots")
+}
+
+fn instance(round: u64, sender: u64, number: u64) -> Uid {
+    Uid::parse(&format!("2.25.77.{round}.{sender}.1.{number}")).expect("digits and dots")
+}
+
+/// The data set of an instance: small ones share a write, large ones stream into the archive.
+fn data_set(seed: u64, round: u64, sender: u64, number: u64) -> Bytes {
+    let mut random = Random(seed ^ (round << 40) ^ (sender << 32) ^ number);
+    let length = match random.next() % 4 {
+        0 => 300_000 + random.next() % 400_000,
+        _ => 100 + random.next() % 30_000,
+    };
+    let mut set = DataSet::new();
+    set.put_uid(tags::SOP_CLASS_UID, &CT);
+    set.put_uid(tags::SOP_INSTANCE_UID, &instance(round, sender, number));
+    set.put_text(tags::PATIENT_ID, VR::LO, format!("P{sender}"));
+    set.put_uid(tags::STUDY_INSTANCE_UID, &study(round, sender));
+    set.put_text(
+        tags::SERIES_INSTANCE_UID,
+        VR::UI,
+        format!("2.25.77.{round}.{sender}.1"),
+    );
+    let pixels: Vec<u8> = (0..length / 16)
+        .flat_map(|_| [random.next(), random.next()])
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    set.put(Element {
+        tag: tags::PIXEL_DATA,
+        vr: VR::OW,
+        value: Value::Bytes(pixels.into()),
+    });
+    encode(&set, &EXPLICIT, &CharacterSet::default())
+        .expect("it can be written")
+        .into()
+}
+
+fn remote(port: u16) -> Remote {
+    let title = AeTitle::parse("PACS").expect("PACS is an AE title");
+    Remote::new("127.0.0.1", port, title, title)
+}
+
+/// Counts what is handed to the network, and tells when the fatal piece is.
+struct Trigger {
+    pieces: AtomicU64,
+    fatal: u64,
+    reached: Notify,
+}
+
+impl Trigger {
+    fn count(&self) {
+        if self.pieces.fetch_add(1, Ordering::SeqCst) == self.fatal {
+            self.reached.notify_one();
+        }
+    }
+}
+
+/// Sends until the association ends; answers the numbers that were acknowledged.
+async fn send(port: u16, seed: u64, round: u64, sender: u64, trigger: Arc<Trigger>) -> Vec<u64> {
+    let proposal = remote(port)
+        .proposal()
+        .with_context(CT, [&EXPLICIT])
+        .with_asynchronous(WINDOW, 1);
+    let Ok(client) = remote(port).client(&proposal).await else {
+        return Vec::new();
+    };
+    let context_id = client.context_for(&CT).expect("CT images are taken").id;
+    let sending = (0..NUMBERS_MAX).map(|number| {
+        let (client, trigger) = (client.clone(), Arc::clone(&trigger));
+        async move {
+            if client.has_ended() {
+                return None;
+            }
+            let bytes = data_set(seed, round, sender, number);
+            let pieces: Vec<Bytes> = (0..bytes.len())
+                .step_by(PIECE_BYTES)
+                .map(|at| bytes.slice(at..bytes.len().min(at + PIECE_BYTES)))
+                .collect();
+            let pieces = stream::iter(pieces).map(move |piece| {
+                trigger.count();
+                Ok(piece)
+            });
+            let request = StoreRequest {
+                context_id,
+                sop_class: CT,
+                sop_instance: instance(round, sender, number),
+                priority: Priority::Medium,
+                move_originator: None,
+            };
+            let response = client.store(request, pieces).await.ok()?;
+            (response.status() == Status::SUCCESS).then_some(number)
+        }
+    });
+    // Answers come in any order, so one that fails says nothing of the others.
+    stream::iter(sending)
+        .buffer_unordered(WINDOW.into())
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// Takes what a C-GET sends.
+#[derive(Default)]
+struct Received(Mutex<HashMap<Uid, Bytes>>);
+
+impl Services for Received {
+    fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            let uid = operation.command().sop_instance()?;
+            let data_set = operation.take_data_set().expect("a C-STORE has a data set");
+            let bytes = data_set.gather(16 * 1024 * 1024).await?;
+            self.0
+                .lock()
+                .expect("nobody panics while holding it")
+                .insert(uid, bytes);
+            Ok(Reply::success())
+        })
+    }
+}
+
+/// Every instance of a study.
+async fn get(port: u16, study: Uid) -> HashMap<Uid, Bytes> {
+    let remote = remote(port);
+    let proposal = query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
+        .with_context(CT, [&EXPLICIT])
+        .with_role(CT, false, true);
+    let received = Arc::new(Received::default());
+    let association = remote
+        .connect(&proposal)
+        .await
+        .expect("the server takes associations");
+    let client = Client::start(association, Arc::clone(&received) as Arc<dyn Services>);
+    let mut keys = DataSet::new();
+    keys.put_uid(tags::STUDY_INSTANCE_UID, &study);
+    let mut progress = retrieve(&client, Model::StudyRoot, &identifier(Level::Study, &keys))
+        .await
+        .expect("is asked");
+    while let Some(step) = progress.next().await {
+        let step = step.expect("the association lasts");
+        assert_eq!(step.counts.failed, 0, "{:?}", step.comment);
+    }
+    client.release().await.expect("is released");
+    let map = std::mem::take(&mut *received.0.lock().expect("nobody panics while holding it"));
+    map
+}
+
+async fn round(data: &Path, seed: u64, round: u64, random: &mut Random) -> (u64, u64) {
+    let server = Server::start(data, &[]);
+    let port = server.port;
+    let trigger = Arc::new(Trigger {
+        pieces: AtomicU64::new(0),
+        fatal: 4 + random.next() % 400,
+        reached: Notify::new(),
+    });
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| tokio::spawn(send(port, seed, round, sender, Arc::clone(&trigger))))
+        .collect();
+    trigger.reached.notified().await;
+    server.kill();
+    let mut acknowledged = Vec::new();
+    for sender in senders {
+        acknowledged.push(sender.await.expect("a sender does not panic"));
+    }
+
+    let server = Server::start(data, &[]);
+    let (mut kept_unacknowledged, mut kept_acknowledged) = (0, 0);
+    for (sender, numbers) in (0..SENDERS).zip(&acknowledged) {
+        let mut kept = get(server.port, study(round, sender)).await;
+        for number in numbers {
+            let bytes = kept.remove(&instance(round, sender, *number));
+            let bytes = bytes.unwrap_or_else(|| panic!("sender {sender} lost the acknowledged {number}"));
+            assert!(
+                bytes == data_set(seed, round, sender, *number),
+                "sender {sender}: {number} is not what was sent"
+            );
+            kept_acknowledged += 1;
+        }
+        for (uid, bytes) in kept {
+            let number = uid
+                .as_str()
+                .rsplit('.')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .expect("a number");
+            assert!(
+                bytes == data_set(seed, round, sender, number),
+                "sender {sender}: {number} is half there"
+            );
+            kept_unacknowledged += 1;
+        }
+    }
+    server.kill();
+    (kept_acknowledged, kept_unacknowledged)
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there() {
+    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
+    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
+    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
+    let mut random = Random(seed);
+    let data = directory();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let (mut acknowledged, mut unacknowledged) = (0, 0);
+    for at in 0..rounds {
+        let (kept, beyond) = runtime.block_on(round(data.path(), seed, at, &mut random));
+        acknowledged += kept;
+        unacknowledged += beyond;
+    }
+    tell(&format!(
+        "{rounds} kills: {acknowledged} acknowledged, all kept; {unacknowledged} kept whole without an acknowledgement"
+    ));
+
+    let (_, before) = run(data.path(), &["stats"]);
+    let (code, verified) = run(data.path(), &["verify"]);
+    assert_eq!((code, count(&verified, "damaged")), (0, 0), "{verified}");
+    let (code, rebuilt) = run(data.path(), &["rebuild-index"]);
+    assert_eq!(code, 0, "{rebuilt}");
+    let (_, after) = run(data.path(), &["stats"]);
+    assert_eq!(before, after, "the index and the archive disagree");
+    assert_eq!(count(&after, "instances"), acknowledged + unacknowledged);
+}
+
+#[test]
+fn a_signal_to_stop_lets_a_running_association_end() {
+    let data = directory();
+    let server = Server::start(data.path(), &[]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let proposal = remote(server.port).proposal().with_context(CT, [&EXPLICIT]);
+        let association = remote(server.port)
+            .connect(&proposal)
+            .await
+            .expect("the server takes associations");
+        let client = Client::start(association, Arc::new(NoServices));
+        let stopping = tokio::task::spawn_blocking(move || server.stop());
+        let bytes = data_set(1, 0, 0, 0);
+        let request = StoreRequest {
+            context_id: client.context_for(&CT).expect("CT images are taken").id,
+            sop_class: CT,
+            sop_instance: instance(0, 0, 0),
+            priority: Priority::Medium,
+            move_originator: None,
+        };
+        let response = client
+            .store(request, stream::iter([Ok(bytes)]))
+            .await
+            .expect("the association lasts");
+        assert_eq!(response.status(), Status::SUCCESS);
+        client.release().await.expect("is released");
+        assert!(stopping.await.expect("does not panic").success());
+    });
+    let (_, stats) = run(data.path(), &["stats"]);
+    assert_eq!(count(&stats, "instances"), 1);
+}
