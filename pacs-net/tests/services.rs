@@ -16,6 +16,7 @@ use pacs_core::{AeTitle, Announced, DataSet, Level, Options, Pacs, Result, Uid};
 use pacs_net::dimse::{Client, CommandField, Operation, Reply, Services, Status};
 use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
 use pacs_net::scu::{self, Outgoing, Pieces, Remote, Sending, Supply};
+use pacs_net::transport::Proposal;
 use pacs_store::{MemoryArchive, MemoryIndex};
 use tokio::sync::oneshot;
 
@@ -149,6 +150,22 @@ impl Services for Taking {
     }
 }
 
+/// With Data Set Trailing Padding (PS3.10 7.2).
+fn padded((announced, bytes): (Announced, Bytes), length: u32) -> (Announced, Bytes) {
+    let mut padded = bytes.to_vec();
+    padded.extend_from_slice(b"\xFC\xFF\xFC\xFFOB\0\0");
+    padded.extend_from_slice(&length.to_le_bytes());
+    padded.resize(padded.len() + length as usize, 0);
+    (announced, padded.into())
+}
+
+fn get_proposal(remote: &Remote) -> Proposal {
+    let ct = Uid::constant(uids::CT_IMAGE_STORAGE);
+    scu::query_proposal(remote, Model::StudyRoot, CommandField::C_GET)
+        .with_context(ct, scu::NATIVE.iter())
+        .with_role(ct, false, true)
+}
+
 fn study_identifier(study: u32) -> DataSet {
     let mut set = DataSet::new();
     set.put_text(
@@ -198,9 +215,7 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
     );
 
     let remote = server.remote("PACS");
-    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
-        .with_context(Uid::constant(uids::CT_IMAGE_STORAGE), scu::NATIVE.iter())
-        .with_role(Uid::constant(uids::CT_IMAGE_STORAGE), false, true);
+    let proposal = get_proposal(&remote);
     let taking = Arc::new(Taking::default());
     let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
     let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(2))
@@ -297,4 +312,38 @@ async fn a_data_set_that_is_not_what_was_announced_is_answered_a900_and_the_asso
     assert_eq!(statuses[2], 0xB007, "kept as it came, and said so");
     assert_eq!(statuses[3], 0x0000, "the whole one replaces it");
     assert!(answers[..3].iter().all(|(_, _, comment)| comment.is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_c_get_with_a_window_ends_though_pending_responses_go_between_its_sub_operations() {
+    let server = Running::start("PACS", Vec::new()).await;
+    let sending = Sending {
+        associations: 2,
+        window: 8,
+        ..Sending::to(server.remote("PACS"))
+    };
+    // Larger than what sockets buffer, so that a sub-operation is in the middle of its message when a
+    // pending response is due.
+    let count = 24;
+    let instances = (0..count).map(|number| padded(instance(1, 2, number, 0), 8 << 20));
+    let answers = store(sending, instances.collect()).await;
+    assert_eq!(answers.len() as u32, count);
+    let remote = server.remote("PACS");
+    let proposal = get_proposal(&remote).with_asynchronous(1, 8);
+    let taking = Arc::new(Taking::default());
+    let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
+    for _ in 0..2 {
+        let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(1))
+            .await
+            .unwrap();
+        let progress: Vec<_> = progress.try_collect().await.unwrap();
+        let last = progress.last().unwrap();
+        assert_eq!(
+            (last.status, u32::from(last.counts.completed)),
+            (Status::SUCCESS, count)
+        );
+        assert!(progress.len() > 1, "at least one pending response was among them");
+    }
+    client.release().await.unwrap();
+    assert_eq!(taking.0.lock().unwrap().len() as u32, count);
 }

@@ -14,7 +14,7 @@ use super::{Inner, StoreOutcome};
 use crate::archive::{ArchiveWriter, Locator, Sequence, Timestamp};
 use crate::dataset::DataSet;
 use crate::dataset::part10::{self, Meta};
-use crate::dataset::scan::{Problem, Scanner};
+use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Arriving, Source};
 use crate::index::InstanceRecord;
@@ -115,6 +115,7 @@ impl Receipt {
     /// - What the decider, the archive or the index says.
     pub async fn commit(self) -> Result<Received> {
         let scan = self.scanner.finish()?;
+        let complete = scan.complete || only_too_long_to_inflate(&scan);
         let key = identify(&scan.header, &self.announced)?;
         self.pacs.decider.before_store(&Arriving {
             key,
@@ -152,7 +153,7 @@ impl Receipt {
         Ok(Received {
             outcome: committed.outcome,
             record: committed.record,
-            complete: scan.complete,
+            complete,
             problems: scan.problems,
         })
     }
@@ -164,6 +165,13 @@ impl Receipt {
     pub async fn abort(self) -> Result<()> {
         self.writer.abort().await
     }
+}
+
+/// Whether a scan ended early for no fault of the data set: a deflated one was longer than what is
+/// inflated of it.
+fn only_too_long_to_inflate(scan: &Scan) -> bool {
+    let limit = |problem: &Problem| problem.kind == ProblemKind::InflateLimit;
+    !scan.problems.is_empty() && scan.problems.iter().all(limit)
 }
 
 /// Where the instance belongs, and that it is the one announced (PS3.4 B.2.3).

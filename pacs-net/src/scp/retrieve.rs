@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
@@ -161,24 +161,35 @@ impl Job {
             ..Counts::default()
         };
         let mut told = None::<Instant>;
-        loop {
+        // A pending response and the sub-operations share one sender, which a sub-operation holds while
+        // it sends: so both are driven here, and neither waits while the other is not.
+        let mut telling = FuturesUnordered::new();
+        let cancelled = loop {
             let result = tokio::select! {
                 biased;
                 () = operation.cancelled(), if on_cancel == OnCancel::GiveUp => None,
+                Some(sent) = telling.next(), if !telling.is_empty() => {
+                    let () = sent?;
+                    continue;
+                }
                 result = results.next() => result,
             };
             let Some((record, sent)) = result else {
-                let cancelled = operation.is_cancelled() && counts.done() < self.total;
-                return Ok(counts.last(operation, cancelled));
+                break operation.is_cancelled() && counts.done() < self.total;
             };
             counts.add(&record, sent);
-            if counts.done() < self.total && told.is_none_or(|told| told.elapsed() >= PENDING_INTERVAL) {
+            let due = told.is_none_or(|told| told.elapsed() >= PENDING_INTERVAL);
+            if counts.done() < self.total && due && telling.is_empty() {
                 told = Some(Instant::now());
-                operation
-                    .respond(Reply::new(Status::PENDING).with_sub_operations(counts.shown(true)))
-                    .await?;
+                let pending = Reply::new(Status::PENDING).with_sub_operations(counts.shown(true));
+                telling.push(operation.respond(pending));
             }
+        };
+        drop(results);
+        while let Some(sent) = telling.next().await {
+            sent?;
         }
+        Ok(counts.last(operation, cancelled))
     }
 }
 
