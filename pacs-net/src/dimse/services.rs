@@ -162,7 +162,9 @@ impl Operation {
         data_set.gather(GATHERED_DATA_SET_LENGTH_MAX_BYTES).await
     }
 
-    /// Sends a response that is not the final one.
+    /// Sends a response that is not the final one. As with
+    /// [`Sender::send`](crate::transport::Sender::send), the future is to be polled on to its end: one
+    /// that rests half way keeps every other message of the association waiting.
     ///
     /// # Errors
     /// As [`Sender::send`](crate::transport::Sender::send).

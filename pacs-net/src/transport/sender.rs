@@ -33,6 +33,8 @@ impl Sender {
     /// length. The pieces of the data set are sent as they are, without a copy.
     ///
     /// - Messages of several callers follow each other whole, in the order of their calls.
+    /// - A future that was polled once may hold the writing side: poll it on to its end, and don't wait for
+    ///   another message, or its response, before.
     /// - When the data set yields an error, or the future is dropped before its end, a message is left
     ///   half sent: the association is aborted.
     ///
