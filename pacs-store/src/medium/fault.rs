@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::disk::{Disk, FileState, NameChange, PIECE_BYTES, apply_name};
 use super::{Medium, MediumEntry, MediumFile};
-
-/// What survives or is lost as one.
-const PIECE_BYTES: u64 = 512;
 
 /// How often what fails. Rates are per thousand calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,42 +48,6 @@ pub enum Loss {
 #[derive(Clone)]
 pub struct FaultyMedium {
     disk: Arc<Mutex<Disk>>,
-}
-
-struct Disk {
-    random: u64,
-    faults: Faults,
-    /// Calls that changed something.
-    changes: u64,
-    dead: bool,
-    files: BTreeMap<u64, FileState>,
-    next_file: u64,
-    names: BTreeMap<PathBuf, u64>,
-    directories: BTreeSet<PathBuf>,
-    /// Changes of names that are not synced yet, by directory, oldest first.
-    unsynced_names: BTreeMap<PathBuf, Vec<NameChange>>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    locked: BTreeSet<PathBuf>,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Put(PathBuf, u64),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf, u64),
-}
-
-#[derive(Clone, Default)]
-struct FileState {
-    /// What a read sees.
-    current: Vec<u8>,
-    /// What is on the medium for sure.
-    durable: Vec<u8>,
-    /// Numbers of the pieces that changed since the last sync.
-    dirty: BTreeSet<u64>,
-    /// Lengths that were set since the last sync. Each is taken on as a whole or not at all, while a
-    /// file that grows by writing may end anywhere.
-    set_lengths: Vec<usize>,
 }
 
 impl FaultyMedium {
@@ -172,134 +134,6 @@ impl FaultyMedium {
     fn lock_disk(&self) -> MutexGuard<'_, Disk> {
         // A panic of one test thread must not hide its message behind a poisoned lock.
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Disk {
-    fn next_random(&mut self) -> u64 {
-        // splitmix64
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next_random() % bound.max(1)
-    }
-
-    fn alive(&self) -> io::Result<()> {
-        if self.dead {
-            return Err(io::Error::other("the medium is gone"));
-        }
-        Ok(())
-    }
-
-    /// Counts a call that changes something, and decides whether it fails.
-    fn change(&mut self, per_thousand: u32) -> io::Result<()> {
-        self.alive()?;
-        self.changes += 1;
-        if let Some(left) = &mut self.faults.stop_after {
-            if *left == 0 {
-                self.dead = true;
-                self.alive()?;
-            } else {
-                *left -= 1;
-            }
-        }
-        self.fail(per_thousand)
-    }
-
-    fn fail(&mut self, per_thousand: u32) -> io::Result<()> {
-        if per_thousand > 0 && self.below(1000) < u64::from(per_thousand) {
-            return Err(io::Error::other("injected fault"));
-        }
-        Ok(())
-    }
-
-    fn change_name(&mut self, directory: &Path, change: NameChange) {
-        apply_name(&mut self.names, &change);
-        self.unsynced_names
-            .entry(directory.to_owned())
-            .or_default()
-            .push(change);
-    }
-
-    fn used(&self) -> u64 {
-        self.files.values().map(|file| file.current.len() as u64).sum()
-    }
-
-    /// Takes away a random part of what was not synced.
-    fn lose(&mut self) {
-        // Of the changes of names in one directory, a random number of the first ones survives: file
-        // systems with a journal keep their order.
-        for (_, changes) in std::mem::take(&mut self.unsynced_names) {
-            let kept = self.below(changes.len() as u64 + 1) as usize;
-            for change in &changes[..kept] {
-                apply_name(&mut self.durable_names, change);
-            }
-        }
-        self.names = self.durable_names.clone();
-        let reachable: BTreeSet<u64> = self.names.values().copied().collect();
-        self.files.retain(|id, _| reachable.contains(id));
-        // Mostly half of the pieces, sometimes nearly none or nearly all.
-        let survives = [50, 500, 950][self.below(3) as usize];
-        let ids: Vec<u64> = self.files.keys().copied().collect();
-        for id in ids {
-            let Some(mut file) = self.files.remove(&id) else {
-                continue;
-            };
-            let (short, long) = {
-                let (a, b) = (file.current.len(), file.durable.len());
-                (a.min(b), a.max(b))
-            };
-            let length = match self.below(3) {
-                0 => file.durable.len(),
-                1 => file.current.len(),
-                _ if !file.set_lengths.is_empty() => {
-                    file.set_lengths[self.below(file.set_lengths.len() as u64) as usize]
-                }
-                _ => short + self.below((long - short) as u64 + 1) as usize,
-            };
-            let mut content = file.durable.clone();
-            content.resize(length, 0);
-            for piece in std::mem::take(&mut file.dirty) {
-                if self.below(1000) < survives {
-                    let start = ((piece * PIECE_BYTES) as usize).min(length);
-                    let mut end = (start + PIECE_BYTES as usize).min(length).min(file.current.len());
-                    // Now and then the last piece that was being written is torn.
-                    if self.below(20) == 0 && end > start {
-                        end = start + self.below(((end - start) / 8) as u64 + 1) as usize * 8;
-                    }
-                    if start < end {
-                        content[start..end].copy_from_slice(&file.current[start..end]);
-                    }
-                }
-            }
-            let state = FileState {
-                current: content.clone(),
-                durable: content,
-                dirty: BTreeSet::new(),
-                set_lengths: Vec::new(),
-            };
-            self.files.insert(id, state);
-        }
-    }
-}
-
-fn apply_name(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
-    match change {
-        NameChange::Put(path, id) => {
-            names.insert(path.clone(), *id);
-        }
-        NameChange::Remove(path) => {
-            names.remove(path);
-        }
-        NameChange::Rename(from, to, id) => {
-            names.remove(from);
-            names.insert(to.clone(), *id);
-        }
     }
 }
 

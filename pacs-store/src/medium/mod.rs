@@ -20,6 +20,7 @@
 //! - Reads see all earlier writes of the same process, synced or not.
 
 mod backend;
+mod disk;
 mod fault;
 mod system;
 

@@ -4,172 +4,37 @@
 //! their header in front; then each file that was touched is synced once, all at the same time. So
 //! whoever waits shares the sync, and results come in ascending order of sequence.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::executor::block_on;
-use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp, Uid};
+use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Store;
+use super::group::{Done, Part, Pending, Record, Reply, Small};
 use super::lane::{Lane, PADDING, closed};
-use super::record::{
-    HEADER_LENGTH, Header, Place, REMOVED, RecordKind, STATE_OFFSET, SegmentKind, encode_seal, span,
-};
+use super::queue::{Request, Source};
+use super::record::{HEADER_LENGTH, Header, Place, RecordKind, SegmentKind};
 use super::writer::{Written, write_failed};
 use crate::medium::{MediumFile, write_all_at};
 
-/// Requests that one group takes at most, and bytes of its small records: beyond it the sync has long
-/// been shared, and those in front should not wait for those behind.
-const GROUP_REQUESTS: usize = 256;
-const GROUP_BYTES: u64 = 16 << 20;
-
-/// Something that the committer does.
-pub(super) enum Request {
-    /// Keep an instance.
-    Commit {
-        key: InstanceKey,
-        source: Source,
-        /// What no I/O thread has written yet.
-        pieces: Vec<Bytes>,
-        reply: oneshot::Sender<Result<Stored>>,
-    },
-    /// Remove what is kept at a place.
-    Remove {
-        instance: Uid,
-        locator: Locator,
-        reply: oneshot::Sender<Result<Sequence>>,
-    },
-    /// Make every mark of a removal durable that was set before.
-    SyncMarks { reply: oneshot::Sender<Result<()>> },
-    /// Leave a hint for the next opening.
-    Indexed {
-        sequence: Sequence,
-        reply: oneshot::Sender<Result<()>>,
-    },
-}
-
-/// Where the bytes of an instance are when it is committed.
-pub(super) enum Source {
-    /// All with the request.
-    Memory { length: u64, checksum: u64 },
-    /// In a lane.
-    Lane(Box<Lane>),
-    /// In a lane, and a piece is still being written.
-    Writing(oneshot::Receiver<Written>),
-}
-
-/// Requests that wait for the committer.
-#[derive(Default)]
-pub(super) struct Queue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct QueueState {
-    requests: VecDeque<Request>,
-    closed: bool,
-}
-
-impl Queue {
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing panics while it holds this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A closed queue drops the request, which cancels its reply.
-    pub(super) fn push(&self, request: Request) {
-        let mut state = self.state();
-        if !state.closed {
-            state.requests.push_back(request);
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    pub(super) fn close(&self) {
-        self.state().closed = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for requests; none when the queue is closed and empty.
-    fn take(&self) -> Option<Vec<Request>> {
-        let mut state = self.state();
-        while state.requests.is_empty() {
-            if state.closed {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let mut bytes = 0;
-        let mut count = 0;
-        for request in state.requests.iter().take(GROUP_REQUESTS) {
-            if let Request::Commit {
-                source: Source::Memory { length, .. },
-                ..
-            } = request
-            {
-                bytes += length;
-            }
-            if count > 0 && bytes > GROUP_BYTES {
-                break;
-            }
-            count += 1;
-        }
-        Some(state.requests.drain(..count).collect())
-    }
-}
-
 /// The committer's own state.
 pub(super) struct Committer {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     /// The shared lane, once there was something for it.
-    shared: Option<Lane>,
+    pub(super) shared: Option<Lane>,
     /// The last sequence that was given.
-    sequence: Sequence,
+    pub(super) sequence: Sequence,
     /// Segments whose medium failed, with the offset behind which nothing counts, not yet on record.
-    unsealed: Vec<(u64, u64)>,
+    pub(super) unsealed: Vec<(u64, u64)>,
     /// Segments with records marked as removed since the last hint.
-    marked: HashSet<u64>,
+    pub(super) marked: HashSet<u64>,
     /// A mark may be lost: the removals must be replayed at the next opening, so no hint may skip them.
-    hint_frozen: bool,
-}
-
-/// A record of the group that is being committed.
-struct Record {
-    place: Place,
-    sequence: Sequence,
-    /// Where the next one begins.
-    end: u64,
-}
-
-/// A record, and who waits for it.
-struct Pending {
-    record: Record,
-    reply: Reply,
-}
-
-impl Record {
-    fn of_stream(
-        self,
-        reply: oneshot::Sender<Result<Stored>>,
-        received: Timestamp,
-        lane: Box<Lane>,
-    ) -> Pending {
-        Pending {
-            record: self,
-            reply: Reply::Instance(reply, received, Some(lane)),
-        }
-    }
-}
-
-enum Reply {
-    Instance(oneshot::Sender<Result<Stored>>, Timestamp, Option<Box<Lane>>),
-    Removal(oneshot::Sender<Result<Sequence>>, Place),
+    pub(super) hint_frozen: bool,
 }
 
 impl Committer {
@@ -279,7 +144,13 @@ impl Committer {
         }
     }
 
-    fn header(&mut self, kind: RecordKind, length: u64, received: Timestamp, checksum: u64) -> Header {
+    pub(super) fn header(
+        &mut self,
+        kind: RecordKind,
+        length: u64,
+        received: Timestamp,
+        checksum: u64,
+    ) -> Header {
         self.sequence.0 += 1;
         Header {
             kind,
@@ -294,12 +165,19 @@ impl Committer {
     }
 
     /// Puts a record into the group's one write.
-    fn add_small(&mut self, small: &mut Small, mut header: Header, pieces: Vec<Bytes>) -> Option<Record> {
+    pub(super) fn add_small(
+        &mut self,
+        small: &mut Small,
+        mut header: Header,
+        pieces: Vec<Bytes>,
+    ) -> Option<Record> {
         // The shared lane was opened before, and a payload in memory has a span.
         let (lane, span) = (self.shared.as_ref()?, header.span()?);
         header.durable = lane.start;
         let offset = lane.start + small.length;
-        small.parts.push(Part::Header(header.encode(lane.segment.key)));
+        small
+            .parts
+            .push(Part::Header(header.encode(lane.segment.key).to_vec()));
         small.parts.extend(pieces.into_iter().map(Part::Payload));
         small
             .parts
@@ -480,7 +358,7 @@ impl Committer {
     }
 
     /// Opens a shared lane where there is none, or a new one behind a full one.
-    fn open_shared(&mut self) -> Result<()> {
+    pub(super) fn open_shared(&mut self) -> Result<()> {
         if let Some(lane) = &self.shared
             && lane.start >= self.store.options.segment_bytes
         {
@@ -512,150 +390,6 @@ impl Committer {
         }
     }
 
-    /// Marks a record whose removal is durable. The mark itself is made durable before a hint lets the
-    /// next opening skip the removal.
-    fn mark_removed(&mut self, place: Place) {
-        let result = self
-            .store
-            .segments
-            .file(place.segment)
-            .and_then(|file| write_all_at(&*file, &[&REMOVED], place.offset + STATE_OFFSET));
-        if let Err(error) = result {
-            tracing::error!(%error, "a removed record could not be marked");
-            self.store.remember_removed(place);
-            self.hint_frozen = true;
-        }
-        self.marked.insert(place.segment);
-        if let Some(segment) = self.store.segments.get(place.segment) {
-            let mut state = segment.state();
-            state.dead_bytes += span(place.length).unwrap_or(0);
-            self.hint_frozen |= state.poisoned;
-        }
-    }
-
-    /// Takes back, durably, what a failed write left behind the start of a lane; false when the segment
-    /// had to be given up.
-    fn take_back(&mut self, lane: &mut Lane) -> bool {
-        let start = lane.start;
-        let result = lane.rewind().and_then(|()| lane.file.sync_data());
-        if result.is_err() {
-            self.poison(lane.segment.id, start);
-        }
-        result.is_ok()
-    }
-
-    /// Gives a segment up: its operating system or medium lost writes, and a later sync that succeeds
-    /// would not bring them back.
-    fn poison(&mut self, id: u64, end: u64) {
-        tracing::error!(
-            segment = id,
-            end,
-            "the medium failed; the segment takes nothing more"
-        );
-        if let Some(segment) = self.store.segments.get(id) {
-            let mut state = segment.state();
-            state.poisoned = true;
-            state.sealed = true;
-            state.open = false;
-        }
-        if self.shared.as_ref().is_some_and(|lane| lane.segment.id == id) {
-            self.shared = None;
-        }
-        self.unsealed.push((id, end));
-        self.hint_frozen |= self.marked.contains(&id);
-    }
-
-    /// Puts on record that nothing counts behind the end of the segments that were given up.
-    fn write_seals(&mut self) -> Result<()> {
-        // A new segment may fail as well; then it is one more to seal, in the next one.
-        const ATTEMPTS: usize = 3;
-        for attempt in 1.. {
-            if self.unsealed.is_empty() {
-                return Ok(());
-            }
-            match self.try_seals() {
-                Ok(()) => self.unsealed.clear(),
-                Err(error) if attempt >= ATTEMPTS => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn try_seals(&mut self) -> Result<()> {
-        self.open_shared()?;
-        let mut small = Small::default();
-        let mut last = None;
-        for (id, end) in self.unsealed.clone() {
-            let payload = Bytes::copy_from_slice(&encode_seal(id, end));
-            let received = Timestamp::now();
-            let checksum = xxh3_64(&payload);
-            let header = self.header(RecordKind::Seal, payload.len() as u64, received, checksum);
-            last = self.add_small(&mut small, header, vec![payload]);
-        }
-        let (Some(mut lane), Some(last)) = (self.shared.take(), last) else {
-            return Ok(());
-        };
-        let result = lane
-            .reserve(last.end)
-            .and_then(|()| write_all_at(&*lane.file, &small.slices(), lane.start))
-            .and_then(|()| lane.file.sync_data());
-        if let Err(error) = result {
-            let (id, start) = (lane.segment.id, lane.start);
-            self.poison(id, start);
-            return Err(Error::io(
-                "archive.commit",
-                "the medium failed, and a note of it failed too",
-                error,
-            ));
-        }
-        lane.segment
-            .state()
-            .add(last.sequence, last.place.offset, last.end);
-        lane.start = last.end;
-        self.shared = Some(lane);
-        Ok(())
-    }
-
-    fn leave_hint(&mut self, sequence: Sequence) -> Result<()> {
-        self.sync_marks()?;
-        if self.hint_frozen || !self.unsealed.is_empty() {
-            // The next opening walks further; nothing is lost but time.
-            return Ok(());
-        }
-        self.store
-            .write_hint(sequence)
-            .map_err(|error| Error::io("archive.indexed", "the hint could not be written", error))
-    }
-
-    /// Makes the marks of removals durable. Only the committer ever syncs a segment: a failure that
-    /// somebody else saw would be hidden from it.
-    fn sync_marks(&mut self) -> Result<()> {
-        let mut result = Ok(());
-        for id in std::mem::take(&mut self.marked) {
-            let Some(segment) = self.store.segments.get(id) else {
-                continue;
-            };
-            let synced = self.store.segments.file(id).and_then(|file| file.sync_data());
-            let (poisoned, end) = {
-                let state = segment.state();
-                (state.poisoned, state.end)
-            };
-            self.hint_frozen |= poisoned || synced.is_err();
-            if let Err(error) = synced {
-                if !poisoned {
-                    self.poison(id, end);
-                }
-                result = Err(Error::io(
-                    "archive.indexed",
-                    "the sync of the medium failed",
-                    error,
-                ));
-            }
-        }
-        result
-    }
-
     fn refuse(&mut self, group: Vec<Request>, error: &Error) {
         for request in group {
             match request {
@@ -677,35 +411,6 @@ impl Committer {
                 }
             }
         }
-    }
-}
-
-enum Done {
-    Instance(oneshot::Sender<Result<Stored>>, Stored),
-    Removal(oneshot::Sender<Result<Sequence>>, Sequence),
-}
-
-/// Small records on their way into one write.
-#[derive(Default)]
-struct Small {
-    parts: Vec<Part>,
-    length: u64,
-}
-
-enum Part {
-    Header([u8; HEADER_LENGTH as usize]),
-    Payload(Bytes),
-    Padding(usize),
-}
-
-impl Small {
-    fn slices(&self) -> Vec<&[u8]> {
-        let slice = |part| match part {
-            &Part::Padding(length) => &PADDING[..length],
-            Part::Header(header) => &header[..],
-            Part::Payload(bytes) => &bytes[..],
-        };
-        self.parts.iter().map(slice).collect()
     }
 }
 

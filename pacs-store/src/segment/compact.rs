@@ -13,9 +13,9 @@ use futures::executor::block_on;
 use futures::future::BoxFuture;
 use pacs_core::{Error, Result};
 
-use super::commit::Request;
 use super::file::Segment;
 use super::lane::closed;
+use super::queue::Request;
 use super::record::{FILE_HEADER_LENGTH, HEADER_LENGTH, RecordKind, SEAL_LENGTH, decode_seal};
 use super::walk::Walk;
 use super::{SegmentArchive, Store};

@@ -129,6 +129,8 @@ pub(super) struct Lanes {
 
 #[derive(Default)]
 struct LanesState {
+    // Boxed, as writers and the committer hand them on.
+    #[allow(clippy::vec_box)]
     free: Vec<Box<Lane>>,
     /// Free ones and those in use.
     open: usize,
@@ -148,8 +150,11 @@ impl Lanes {
         state.free.push(lane);
     }
 
-    pub(super) fn take_all(&self) -> Vec<Box<Lane>> {
-        std::mem::take(&mut self.state().free)
+    /// Gives the reserved room of all free ones back.
+    pub(super) fn trim(&self) {
+        for lane in &self.state().free {
+            lane.trim();
+        }
     }
 }
 

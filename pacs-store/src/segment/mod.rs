@@ -3,12 +3,15 @@
 mod commit;
 mod compact;
 mod file;
+mod group;
 mod hint;
 mod lane;
+mod queue;
 mod read;
 mod record;
 mod recover;
 mod scan;
+mod seal;
 mod walk;
 mod writer;
 
@@ -32,9 +35,10 @@ use pacs_core::{
 
 use crate::medium::{Medium, SystemMedium};
 use crate::pool::Pool;
-use commit::{Committer, Queue, Request};
+use commit::Committer;
 use file::{DIRECTORY, Segments};
 use lane::{Lanes, closed};
+use queue::{Queue, Request};
 use record::Place;
 
 pub use compact::Compaction;
@@ -209,9 +213,7 @@ impl Drop for SegmentArchive {
         self.store.writers.close();
         self.store.syncers.close();
         self.store.readers.close();
-        for lane in self.store.lanes.take_all() {
-            lane.trim();
-        }
+        self.store.lanes.trim();
     }
 }
 

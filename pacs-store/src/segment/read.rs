@@ -113,13 +113,16 @@ fn check_kept(store: &Store, file: &dyn MediumFile, place: Place) -> Result<()> 
     Ok(())
 }
 
+/// A piece, and the record it is of.
+type Piece = (Arc<OpenRecord>, Bytes);
+
 struct Reading {
     store: Arc<Store>,
     place: Place,
     /// What is still to be asked for.
     rest: Range<u64>,
     record: Option<Arc<OpenRecord>>,
-    ahead: Option<oneshot::Receiver<Result<(Arc<OpenRecord>, Bytes)>>>,
+    ahead: Option<oneshot::Receiver<Result<Piece>>>,
     /// Of everything so far, when everything is read.
     hasher: Option<Box<Xxh3>>,
     ended: bool,

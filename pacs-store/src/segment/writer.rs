@@ -11,8 +11,8 @@ use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Store;
-use super::commit::{Request, Source};
 use super::lane::{Lane, closed};
+use super::queue::{Request, Source};
 
 /// Chunks below this are copied together: each one in the list costs 32 bytes, a place in a system
 /// call, and keeps the buffer alive that it was cut from.
