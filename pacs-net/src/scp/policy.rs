@@ -34,7 +34,7 @@ pub fn is_storage_class(sop_class: &Uid) -> bool {
     })
 }
 
-/// Verification and Query/Retrieve; Storage is added for each peer by [`StorageAdmission`], since the
+/// Verification and Query/Retrieve; Storage is added for each peer at its association, since the
 /// dictionary can be asked and not listed.
 pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
     // Verification also takes the retired big endian, which old devices propose alone.

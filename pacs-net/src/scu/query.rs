@@ -146,7 +146,7 @@ fn progress(responses: Responses, transfer_syntax: Uid) -> BoxStream<'static, Re
 /// C-MOVE (PS3.4 C.4.2) to `destination`.
 ///
 /// # Errors
-/// As [`Client::r#move`]. A failure status is no error: it is the last item of the stream.
+/// As [`Client::request`]. A failure status is no error: it is the last item of the stream.
 pub async fn move_to(
     client: &Client,
     model: Model,

@@ -243,7 +243,7 @@ impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
 
     fn send_one(&self, client: Client, item: T) -> BoxFuture<'static, (T, Sent)> {
         let supply = Arc::clone(&self.supply);
-        let (priority, originator) = (self.sending.priority, self.sending.originator.clone());
+        let (priority, originator) = (self.sending.priority, self.sending.originator);
         async move {
             let sent = send(&client, &*supply, &item, priority, originator).await;
             (item, sent)

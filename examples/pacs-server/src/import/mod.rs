@@ -1,7 +1,7 @@
 //! `import DIR`: takes in every file below a directory, several at once.
 //!
 //! An import that was interrupted goes on where it was: what is kept already is recognized, and a
-//! [journal](journal) spares reading it again.
+//! [journal] spares reading it again.
 
 mod file;
 mod journal;
