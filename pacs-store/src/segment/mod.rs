@@ -55,10 +55,14 @@ pub struct SegmentOptions {
     /// Instances up to this length wait in memory for their commit and share a segment and its sync;
     /// larger ones stream into a segment of their own for the time. What a writer holds in memory is
     /// bounded by this and two pieces.
+    ///
+    /// Measured with instances of 530 KB (`examples/append_rate.rs`): with one writer it makes no
+    /// difference whether they wait or stream; 16 writers are 2.5 times as fast when they stream.
     pub inline_bytes: usize,
     /// What of a stream is handed to a thread to be written at once, while the next is gathered.
     pub piece_bytes: usize,
-    /// Instances that stream at the same time at most; further ones wait.
+    /// Instances that stream at the same time at most; further ones wait. One task that begins more than
+    /// these before it commits the first waits for ever.
     pub lanes: usize,
     /// Writing is refused when the medium has less room than this, so that removal and the index can
     /// still work.
