@@ -102,7 +102,7 @@ pub fn slice(study: usize, series: usize, number: usize, pixel_bytes: usize) -> 
 /// `set` in Explicit VR Little Endian.
 ///
 /// # Panics
-/// When `set` holds a value that the transfer syntax can't say, which [`slice`] makes none of.
+/// When `set` holds a value that the transfer syntax can't say, which `slice` makes none of.
 pub fn explicit(set: &DataSet) -> Bytes {
     let bytes = encode(set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::default());
     Bytes::from(bytes.expect("the generated set can be written"))
