@@ -93,10 +93,10 @@ pub(crate) struct Peer {
 #[derive(Debug, Args)]
 pub(crate) struct Query {
     /// Query/Retrieve Level
-    #[arg(long, value_enum, default_value = "study")]
+    #[arg(long, value_enum, ignore_case = true, default_value = "study")]
     level: LevelName,
     /// Information model
-    #[arg(long, value_enum, default_value = "study-root")]
+    #[arg(long, value_enum, ignore_case = true, default_value = "study-root")]
     model: ModelName,
     /// A key by keyword or tag: PatientName=Doe*, 0010,0020, RequestAttributesSequence.RequestedProcedureID=5.
     /// Without a value it is only returned

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dicom_core::VR;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
@@ -60,7 +60,15 @@ impl Query {
 
     /// The identifier of a request on `context`.
     pub(crate) fn identifier(&self, context: &PresentationContext) -> Result<Bytes> {
+        self.identifier_asking(context, &[])
+    }
+
+    /// The identifier of a request on `context` that also asks for these UIDs.
+    pub(crate) fn identifier_asking(&self, context: &PresentationContext, asked: &[Tag]) -> Result<Bytes> {
         let mut keys = self.keys();
+        for tag in asked {
+            keys.put_text(*tag, VR::UI, "");
+        }
         keys.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, self.level().as_str());
         Ok(encode(&keys, &context.transfer_syntax, &CharacterSet::default())?.into())
     }

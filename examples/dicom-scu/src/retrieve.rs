@@ -1,11 +1,12 @@
 //! `find`, `move` and `get`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dicom_dictionary_std::uids;
+use dicom_dictionary_std::{tags, uids};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use indicatif::ProgressBar;
@@ -84,16 +85,27 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
         .proposal()
         .with_context(sop_class, &UNCOMPRESSED)
         .with_asynchronous(1, 0);
-    for class in STORAGE {
-        let class = Uid::constant(class);
-        proposal = proposal
-            .with_context(class, &UNCOMPRESSED)
-            .with_role(class, false, true);
-    }
-    // One context for each: the peer can then send what it has as it is.
-    for syntax in COMPRESSED {
-        for class in COMPRESSIBLE {
-            proposal = proposal.with_context(Uid::constant(class), [&Uid::constant(syntax)]);
+    // One context for each transfer syntax: the peer can then send what it has as it is. There is room
+    // for all of them when the peer says beforehand which classes will come.
+    let classes = sop_classes(peer, query).await;
+    if (1..=CLASSES_MAX).contains(&classes.len()) {
+        for class in classes {
+            proposal = proposal.with_role(class, false, true);
+            for syntax in UNCOMPRESSED.iter().chain(&OTHERS) {
+                proposal = proposal.with_context(class, [syntax]);
+            }
+        }
+    } else {
+        for class in STORAGE {
+            let class = Uid::constant(class);
+            proposal = proposal
+                .with_context(class, &UNCOMPRESSED)
+                .with_role(class, false, true);
+        }
+        for syntax in COMPRESSED {
+            for class in COMPRESSIBLE {
+                proposal = proposal.with_context(Uid::constant(class), [&Uid::constant(syntax)]);
+            }
         }
     }
     let client = peer
@@ -109,6 +121,31 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
     let whole = watch(responses).await?;
     client.release().await?;
     Ok(whole)
+}
+
+/// The SOP classes of what matches, where the peer can tell; none otherwise.
+async fn sop_classes(peer: &Peer, query: &Query) -> BTreeSet<Uid> {
+    let ask = async {
+        let sop_class = query.sop_class(Service::Find);
+        let proposal = peer.proposal().with_context(sop_class, &UNCOMPRESSED);
+        let client = peer.call(&proposal, Arc::new(NoServices)).await?;
+        let context = client.context_for(&sop_class)?.clone();
+        let asked = [tags::SOP_CLASSES_IN_STUDY, tags::SOP_CLASS_UID];
+        let identifier = query.identifier_asking(&context, &asked)?;
+        let mut responses = client.find(&context, identifier).await?;
+        let mut classes = BTreeSet::new();
+        while let Some(response) = responses.next().await {
+            let Some(set) = data_set(&context, &response?)? else {
+                continue;
+            };
+            let values = asked.iter().flat_map(|tag| set.strings(*tag));
+            classes.extend(values.filter_map(|value| Uid::parse(value).ok()));
+        }
+        client.release().await?;
+        Ok::<_, Error>(classes)
+    };
+    // Only a help: without it the usual classes are proposed.
+    ask.await.unwrap_or_default()
 }
 
 /// Shows sub-operations as they are done; answers whether none failed.
@@ -184,6 +221,33 @@ impl Services for Files {
 fn output(error: io::Error) -> Error {
     Error::io("answer.print", "standard output can't be written", error)
 }
+
+/// Transfer syntaxes beside [`UNCOMPRESSED`] that instances are stored in.
+const OTHERS: [Uid; 19] = [
+    Uid::constant("1.2.840.10008.1.2.2"), // Explicit VR Big Endian, retired
+    Uid::constant(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN),
+    Uid::constant(uids::RLE_LOSSLESS),
+    Uid::constant(uids::JPEG_BASELINE8_BIT),
+    Uid::constant(uids::JPEG_EXTENDED12_BIT),
+    Uid::constant(uids::JPEG_LOSSLESS),
+    Uid::constant(uids::JPEG_LOSSLESS_SV1),
+    Uid::constant(uids::JPEGLS_LOSSLESS),
+    Uid::constant(uids::JPEGLS_NEAR_LOSSLESS),
+    Uid::constant(uids::JPEG2000_LOSSLESS),
+    Uid::constant(uids::JPEG2000),
+    Uid::constant(uids::HTJ2K_LOSSLESS),
+    Uid::constant(uids::HTJ2K_LOSSLESS_RPCL),
+    Uid::constant(uids::HTJ2K),
+    Uid::constant(uids::MPEG2MPML),
+    Uid::constant(uids::MPEG4HP41),
+    Uid::constant(uids::MPEG4HP41BD),
+    Uid::constant(uids::MPEG4HP422D),
+    Uid::constant(uids::HEVCMP51),
+];
+
+/// Classes for which every transfer syntax is proposed: with the retrieval's own they fit the 128
+/// contexts of an association (PS3.8 9.3.2.2).
+const CLASSES_MAX: usize = 127 / (UNCOMPRESSED.len() + OTHERS.len());
 
 /// What is fetched uncompressed. Presentation contexts are few (128, PS3.8 9.3.2), so not every storage
 /// SOP class has one.
