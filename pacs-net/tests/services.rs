@@ -347,3 +347,39 @@ async fn a_c_get_with_a_window_ends_though_pending_responses_go_between_its_sub_
     client.release().await.unwrap();
     assert_eq!(taking.0.lock().unwrap().len() as u32, count);
 }
+
+#[cfg(feature = "pixel")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_recoded_for_a_receiver_that_does_not_take_it_as_it_is_kept() {
+    use pacs_core::dataset::charset::CharacterSet;
+    use pacs_core::dataset::{encode, scan};
+    let server = Running::start("PACS", Vec::new()).await;
+    let (announced, bytes) = instance(1, 2, 1, 0);
+    let set = scan::parse(&bytes, &announced.transfer_syntax).unwrap();
+    let big_endian = Uid::constant("1.2.840.10008.1.2.2");
+    let kept = encode::encode(&set, &big_endian, &CharacterSet::utf8()).unwrap();
+    let announced = Announced {
+        transfer_syntax: big_endian,
+        ..announced
+    };
+    let answers = store(Sending::to(server.remote("PACS")), vec![(announced, kept.into())]).await;
+    assert_eq!(answers[0].1, Status::SUCCESS);
+
+    let remote = server.remote("PACS");
+    let ct = Uid::constant(uids::CT_IMAGE_STORAGE);
+    let implicit = Uid::constant(uids::IMPLICIT_VR_LITTLE_ENDIAN);
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
+        .with_context(ct, [&implicit])
+        .with_role(ct, false, true);
+    let taking = Arc::new(Taking::default());
+    let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
+    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(1))
+        .await
+        .unwrap();
+    let progress: Vec<_> = progress.try_collect().await.unwrap();
+    assert_eq!(progress.last().unwrap().status, Status::SUCCESS);
+    client.release().await.unwrap();
+    let taken = taking.0.lock().unwrap();
+    let received = scan::parse(taken.values().next().unwrap(), &implicit).unwrap();
+    assert_eq!(received, set);
+}

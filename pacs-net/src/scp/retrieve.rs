@@ -1,7 +1,7 @@
 //! Retrieve (PS3.4 C.4.2, C.4.3) as SCP: C-MOVE and C-GET.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dicom_core::VR;
@@ -25,6 +25,9 @@ const NONE_PERFORMED: Status = Status(0xA702);
 
 /// Pending responses come no more often than this, so that they don't compete with the instances.
 const PENDING_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Instances of which the archive reads ahead, the one being handed out among them.
+const READ_AHEAD: usize = 2;
 
 /// Values in a Failed SOP Instance UID List, so that it fits a message whatever fails.
 const FAILED_LISTED_MAX: usize = 10_000;
@@ -138,14 +141,28 @@ impl Job {
         Ok(job)
     }
 
-    /// The instances once more: they are not held while they wait for their turn.
-    fn items(&self, pacs: &Pacs) -> BoxStream<'static, InstanceRecord> {
-        records(pacs, &self.scopes)
+    /// The instances once more: they are not held while they wait for their turn. While one is sent, the
+    /// archive already reads the beginning of the next.
+    fn items(&self, pacs: &Pacs) -> BoxStream<'static, Item> {
+        let pacs = pacs.clone();
+        records(&pacs, &self.scopes)
             .filter_map(|record| async move {
                 record
                     .inspect_err(|error| tracing::error!(%error, "the index failed within a retrieval"))
                     .ok()
             })
+            .map(move |record| {
+                let mut pieces = pacs.read_data_set(&record);
+                async move {
+                    let first = pieces.next().await;
+                    let data_set = stream::iter(first).chain(pieces).boxed();
+                    Item {
+                        record,
+                        data_set: Mutex::new(Some(data_set)),
+                    }
+                }
+            })
+            .buffered(READ_AHEAD)
             .boxed()
     }
 
@@ -153,7 +170,7 @@ impl Job {
     async fn report(
         &self,
         operation: &Operation,
-        mut results: BoxStream<'_, (InstanceRecord, Sent)>,
+        mut results: BoxStream<'_, (Item, Sent)>,
         on_cancel: OnCancel,
     ) -> Result<Reply> {
         let mut counts = Counts {
@@ -174,10 +191,10 @@ impl Job {
                 }
                 result = results.next() => result,
             };
-            let Some((record, sent)) = result else {
+            let Some((item, sent)) = result else {
                 break operation.is_cancelled() && counts.done() < self.total;
             };
-            counts.add(&record, sent);
+            counts.add(&item.record, sent);
             let due = told.is_none_or(|told| told.elapsed() >= PENDING_INTERVAL);
             if counts.done() < self.total && due && telling.is_empty() {
                 told = Some(Instant::now());
@@ -191,6 +208,13 @@ impl Job {
         }
         Ok(counts.last(operation, cancelled))
     }
+}
+
+/// An instance that is about to be sent.
+struct Item {
+    record: InstanceRecord,
+    /// Taken when it is sent.
+    data_set: Mutex<Option<Pieces>>,
 }
 
 fn records(pacs: &Pacs, scopes: &[Scope]) -> BoxStream<'static, Result<InstanceRecord>> {
@@ -282,8 +306,8 @@ struct Kept {
     source: Source,
 }
 
-impl Supply<InstanceRecord> for Kept {
-    fn outgoing(&self, record: &InstanceRecord) -> Outgoing {
+impl Supply<Item> for Kept {
+    fn outgoing(&self, Item { record, .. }: &Item) -> Outgoing {
         Outgoing {
             sop_class: record.sop_class,
             sop_instance: record.key.instance,
@@ -291,33 +315,32 @@ impl Supply<InstanceRecord> for Kept {
         }
     }
 
-    fn open<'a>(&'a self, record: &'a InstanceRecord) -> BoxFuture<'a, Result<Pieces>> {
+    fn open<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Pieces>> {
         async move {
-            self.pacs.admit_retrieve(&self.source, record)?;
-            Ok(self.pacs.read_data_set(record))
+            self.pacs.admit_retrieve(&self.source, &item.record)?;
+            let read_ahead = item
+                .data_set
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            Ok(read_ahead.unwrap_or_else(|| self.pacs.read_data_set(&item.record)))
         }
         .boxed()
     }
 
     #[cfg(feature = "pixel")]
-    fn convert<'a>(
-        &'a self,
-        record: &'a InstanceRecord,
-        accepted: &'a [Uid],
-    ) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
+    fn convert<'a>(&'a self, item: &'a Item, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
         use pacs_core::pixel::{can_transcode, transcode};
         async move {
-            let stored = &record.transfer_syntax;
+            let stored = &item.record.transfer_syntax;
             let Some(target) = can_transcode(stored, accepted) else {
                 let why =
                     format!("the receiver does not take transfer syntax {stored}, and it can't be converted");
                 return Err(Error::new(ErrorKind::Unsupported, "retrieve.convert", why));
             };
-            let data_set = self.open(record).await?;
-            Ok((
-                target.uid(),
-                transcode(stored, data_set, record.frames.clone(), target).await?,
-            ))
+            let data_set = self.open(item).await?;
+            let frames = item.record.frames.clone();
+            Ok((target.uid(), transcode(stored, data_set, frames, target).await?))
         }
         .boxed()
     }
