@@ -26,8 +26,8 @@ pub(crate) enum Client {
 pub(crate) enum Ask {
     /// Store all on this many associations.
     Store(usize),
-    /// Get every study, one after the other, into files.
-    Get,
+    /// Get every study, one after the other; into files, or only off the wire.
+    Get { write: bool },
     /// Move every study, one after the other, to the destination.
     Move,
 }
@@ -39,11 +39,11 @@ pub(crate) fn run(client: Client, ask: Ask, server: &Server, set: &Set, room: &P
     let begin = Instant::now();
     match ask {
         Ask::Store(associations) => store(client, associations, server, set, scratch.path())?,
-        Ask::Get => {
+        Ask::Get { write } => {
             for study in &set.studies {
                 let out = scratch.path().join(&study.uid);
                 fs::create_dir(&out)?;
-                finish(get(client, server, &study.uid, &out)?, scratch.path(), "")?;
+                finish(get(client, server, &study.uid, write.then_some(&out))?, scratch.path(), "")?;
             }
         }
         Ask::Move => {
@@ -61,13 +61,13 @@ pub(crate) fn run(client: Client, ask: Ask, server: &Server, set: &Set, room: &P
     let took = begin.elapsed();
     let kept = match ask {
         Ask::Store(_) => server.files()?,
-        Ask::Get => Some(
+        Ask::Get { write: true } => Some(
             set.studies
                 .iter()
                 .map(|study| files(&scratch.path().join(&study.uid)))
                 .sum::<io::Result<usize>>()?,
         ),
-        Ask::Move => None,
+        Ask::Get { write: false } | Ask::Move => None,
     };
     match kept {
         Some(kept) if kept != set.instances => Err(io::Error::other(format!(
@@ -108,7 +108,7 @@ fn store(client: Client, associations: usize, server: &Server, set: &Set, scratc
     }
 }
 
-fn get(client: Client, server: &Server, study: &str, out: &Path) -> io::Result<Command> {
+fn get(client: Client, server: &Server, study: &str, out: Option<&Path>) -> io::Result<Command> {
     Ok(match client {
         Client::Dcmtk => {
             let mut getscu = command("getscu");
@@ -122,19 +122,21 @@ fn get(client: Client, server: &Server, study: &str, out: &Path) -> io::Result<C
                 "QueryRetrieveLevel=STUDY",
                 "-k",
             ]);
-            getscu
-                .arg(format!("StudyInstanceUID={study}"))
-                .arg("-od")
-                .arg(out);
+            getscu.arg(format!("StudyInstanceUID={study}"));
+            match out {
+                Some(out) => getscu.arg("-od").arg(out),
+                None => getscu.arg("--ignore"),
+            };
             getscu.arg("127.0.0.1").arg(server.port.to_string());
             getscu
         }
         Client::Own(_) => {
             let mut scu = command(own("dicom-scu")?);
             scu.args(["get", "--called", server.title, "--level", "study", "-k"]);
-            scu.arg(format!("StudyInstanceUID={study}"))
-                .arg("--output")
-                .arg(out);
+            scu.arg(format!("StudyInstanceUID={study}"));
+            if let Some(out) = out {
+                scu.arg("--output").arg(out);
+            }
             scu.arg(format!("127.0.0.1:{}", server.port));
             scu
         }

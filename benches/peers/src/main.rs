@@ -74,6 +74,7 @@ const STORE_WINDOW_4: &str = "store, dicom-scu, 4 associations, window 8";
 const SMALL_4: &str = "store 10 KB each, storescu, 4 associations";
 const SMALL_WINDOW_4: &str = "store 10 KB each, dicom-scu, 4 associations, window 8";
 const GET: &str = "get all studies, getscu";
+const GET_DROP: &str = "get all studies, getscu --ignore";
 const GET_OWN: &str = "get all studies, dicom-scu";
 const MOVE: &str = "move all studies, movescu";
 const DISK_1: &str = "append a slice, fdatasync each";
@@ -128,14 +129,22 @@ const CASES: &[Case] = &[
     },
     Case {
         what: GET,
-        ask: Ask::Get,
+        ask: Ask::Get { write: true },
+        client: Client::Dcmtk,
+        small: false,
+        servers: HANDS_OUT,
+    },
+    // The client receives and writes nothing: what is left is the server's part.
+    Case {
+        what: GET_DROP,
+        ask: Ask::Get { write: false },
         client: Client::Dcmtk,
         small: false,
         servers: HANDS_OUT,
     },
     Case {
         what: GET_OWN,
-        ask: Ask::Get,
+        ask: Ask::Get { write: true },
         client: Client::Own(1),
         small: false,
         servers: HANDS_OUT,
@@ -171,9 +180,9 @@ const TARGETS: &[Target] = &[
         at_least: 1.0,
     },
     Target {
-        meaning: "C-GET of whole studies by getscu, times dcmqrscp",
-        ours: (GET, PACS),
-        theirs: (GET, "dcmqrscp"),
+        meaning: "C-GET of whole studies by getscu --ignore, times dcmqrscp",
+        ours: (GET_DROP, PACS),
+        theirs: (GET_DROP, "dcmqrscp"),
         at_least: 2.0,
     },
     Target {
@@ -339,8 +348,8 @@ impl Bench {
             }
             let set = if what.small { small } else { slices };
             let server = match (what.ask, filled.take()) {
-                (Ask::Get | Ask::Move, Some(server)) => server,
-                (Ask::Get | Ask::Move, None) => {
+                (Ask::Get { .. } | Ask::Move, Some(server)) => server,
+                (Ask::Get { .. } | Ask::Move, None) => {
                     let server = Server::start(kind, &self.room, destination.port)?;
                     clients::run(Client::Dcmtk, Ask::Store(1), &server, set, &self.room)?;
                     server
@@ -375,7 +384,7 @@ impl Bench {
                 },
                 sample,
             );
-            if matches!(what.ask, Ask::Get | Ask::Move) {
+            if matches!(what.ask, Ask::Get { .. } | Ask::Move) {
                 filled = Some(server);
             }
         }
