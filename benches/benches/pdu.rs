@@ -44,13 +44,21 @@ fn p_data(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("P-DATA");
     group.throughput(Throughput::Bytes(DATA_SET_BYTES as u64));
     for pdu_bytes in [16 * 1024, 128 * 1024] {
-        group.bench_with_input(BenchmarkId::new("cut to PDUs of", pdu_bytes), &pdu_bytes, |bencher, pdu_bytes| {
-            bencher.iter(|| cut(black_box(&data_set), *pdu_bytes));
-        });
+        group.bench_with_input(
+            BenchmarkId::new("cut to PDUs of", pdu_bytes),
+            &pdu_bytes,
+            |bencher, pdu_bytes| {
+                bencher.iter(|| cut(black_box(&data_set), *pdu_bytes));
+            },
+        );
         let stream = cut(&data_set, pdu_bytes).concat();
-        group.bench_with_input(BenchmarkId::new("take out of PDUs of", pdu_bytes), &pdu_bytes, |bencher, pdu_bytes| {
-            bencher.iter(|| take_out(black_box(&stream), *pdu_bytes));
-        });
+        group.bench_with_input(
+            BenchmarkId::new("take out of PDUs of", pdu_bytes),
+            &pdu_bytes,
+            |bencher, pdu_bytes| {
+                bencher.iter(|| take_out(black_box(&stream), *pdu_bytes));
+            },
+        );
     }
     group.finish();
 }

@@ -43,7 +43,11 @@ pub(crate) fn run(client: Client, ask: Ask, server: &Server, set: &Set, room: &P
             for study in &set.studies {
                 let out = scratch.path().join(&study.uid);
                 fs::create_dir(&out)?;
-                finish(get(client, server, &study.uid, write.then_some(&out))?, scratch.path(), "")?;
+                finish(
+                    get(client, server, &study.uid, write.then_some(&out))?,
+                    scratch.path(),
+                    "",
+                )?;
             }
         }
         Ask::Move => {

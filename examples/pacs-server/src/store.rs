@@ -35,7 +35,7 @@ impl Store {
     /// Opens the data directory, and makes it where there is none. The error is fit to be shown.
     pub(crate) fn open(config: &Config) -> Result<Self, String> {
         let attributes = Arc::new(config.attribute_set());
-        let (archive, index) = backends(config)?;
+        let (archive, index) = (archive(config)?, index(config)?);
         let empty = block_on(index.totals())
             .map_err(|error| error.to_string())?
             .instances
@@ -90,10 +90,6 @@ pub(crate) fn rebuild_index(config: &Config) -> Result<(u64, u64), String> {
     note_attributes(&config.data, &attributes).map_err(|error| error.to_string())?;
     let totals = block_on(index.totals()).map_err(|error| error.to_string())?;
     Ok((totals.instances, rebuilt.unreadable))
-}
-
-fn backends(config: &Config) -> Result<(Arc<dyn Archive>, Arc<dyn Index>), String> {
-    Ok((archive(config)?, index(config)?))
 }
 
 fn archive(config: &Config) -> Result<Arc<dyn Archive>, String> {

@@ -199,8 +199,7 @@ async fn get(port: u16, study: Uid) -> HashMap<Uid, Bytes> {
         assert_eq!(step.counts.failed, 0, "{:?}", step.comment);
     }
     client.release().await.expect("is released");
-    let map = std::mem::take(&mut *received.0.lock().expect("nobody panics while holding it"));
-    map
+    std::mem::take(&mut *received.0.lock().expect("nobody panics while holding it"))
 }
 
 async fn round(data: &Path, seed: u64, round: u64, random: &mut Random) -> (u64, u64) {
