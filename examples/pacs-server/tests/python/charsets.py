@@ -8,6 +8,7 @@ Prints one JSON object a line for each file.
 
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def ask(association, charset, name):
     keys.PatientName = name
     keys.StudyInstanceUID = ""
     answers = {}
+    # pynetdicom's own thread, when it wakes up late, takes the responses of the next request away.
+    while association._is_paused:
+        time.sleep(0.001)
     for status, answer in association.send_c_find(keys, FIND):
         if status and status.Status in (0xFF00, 0xFF01):
             answer.decode()
@@ -54,6 +58,8 @@ def main():
         ds.SeriesInstanceUID = f"2.25.99.{number}.1"
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"2.25.99.{number}.1.1"
         ds.PatientID = f"CHARSET{number}"
+        while association._is_paused:
+            time.sleep(0.001)
         row = {"file": name, "stored": association.send_c_store(ds).Status == 0}
         if row["stored"]:
             # The first component group that has letters of its own tells most.

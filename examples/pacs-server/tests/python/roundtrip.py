@@ -8,6 +8,7 @@ The server knows DESTINATION at DESTINATION_PORT. Prints one JSON object a line 
 
 import json
 import sys
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def groups(kinds, size):
     return [kinds[at : at + size] for at in range(0, len(kinds), size)]
 
 
+def ready(association):
+    """Waits until pynetdicom's own thread has noticed that the last request is over: one that wakes up
+    during the next request takes the response away from it."""
+    while association._is_paused:
+        time.sleep(0.001)
+
+
 def send(association, item, message_id):
     """One C-STORE of the very bytes: pynetdicom's own service would encode the data set anew."""
     context = next(
@@ -123,9 +131,10 @@ def send(association, item, message_id):
     request.AffectedSOPInstanceUID = item.sop_instance
     request.Priority = 2
     request.DataSet = BytesIO(item.data_set)
+    ready(association)
     association._reactor_checkpoint.clear()
     while not association._is_paused:
-        pass
+        time.sleep(0.001)
     association.dimse.send_msg(request, context.context_id)
     _, response = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
@@ -188,6 +197,7 @@ def get(port, kept):
         association = associate(port, kinds, [GET], [(evt.EVT_C_STORE, receiver(got))], scp=True)
         for row, item in kept:
             if item.kind in kinds:
+                ready(association)
                 row["get_status"] = finish(association.send_c_get(identifier("IMAGE", item), GET))
         association.release()
     return got
@@ -200,6 +210,7 @@ def move(port, kept):
     for study, item in studies.items():
         # pydicom misses the study of a damaged file.
         level = "STUDY" if study else "IMAGE"
+        ready(association)
         status = finish(association.send_c_move(identifier(level, item), DESTINATION, MOVE))
         for row, other in kept:
             if other.study == study:
