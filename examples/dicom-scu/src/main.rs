@@ -23,6 +23,7 @@ use clap::Parser as _;
 use dicom_dictionary_std::uids;
 use pacs_core::{Error, ErrorKind, Result, Uid};
 use pacs_net::dimse::NoServices;
+use pacs_net::scu::NATIVE;
 
 use cli::{Cli, Command, Peer};
 use store::Manner;
@@ -77,7 +78,7 @@ async fn run(command: Command) -> Result<bool> {
 
 async fn echo(peer: &Peer) -> Result<bool> {
     let verification = Uid::constant(uids::VERIFICATION);
-    let proposal = peer.proposal().with_context(verification, &peer::UNCOMPRESSED);
+    let proposal = peer.proposal().with_context(verification, &NATIVE);
     let client = peer.call(&proposal, Arc::new(NoServices)).await?;
     let status = client.echo().await?;
     client.release().await?;

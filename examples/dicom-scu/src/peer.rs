@@ -15,12 +15,6 @@ use pacs_net::transport::{PresentationContext, Proposal, connect_tcp};
 
 use crate::cli::{Peer, Query};
 
-/// What every application entity can read and write (PS3.5 10.1), and what most do.
-pub(crate) const UNCOMPRESSED: [Uid; 2] = [
-    Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
-    Uid::constant(uids::IMPLICIT_VR_LITTLE_ENDIAN),
-];
-
 /// Which service of the Query/Retrieve classes (PS3.4 C.6).
 #[derive(Clone, Copy)]
 pub(crate) enum Service {
@@ -88,13 +82,14 @@ pub(crate) fn expect_done(response: &Response) -> Result<()> {
     if response.status().is_done() {
         return Ok(());
     }
-    let comment = response.command.error_comment().unwrap_or("without a comment");
-    let tags: String = response
-        .command
-        .offending_elements()
-        .iter()
-        .map(|tag| format!(" {tag}"))
-        .collect();
-    let text = format!("the peer answered {}: {comment}{tags}", response.status());
+    let text = format!("the peer answered {}", words(response));
     Err(Error::new(ErrorKind::Refused, "peer.answer", text))
+}
+
+/// Status, comment and offending elements of a response.
+pub(crate) fn words(response: &Response) -> String {
+    let comment = response.command.error_comment().unwrap_or("without a comment");
+    let tags = response.command.offending_elements();
+    let tags: String = tags.iter().map(|tag| format!(" {tag}")).collect();
+    format!("{}: {comment}{tags}", response.status())
 }

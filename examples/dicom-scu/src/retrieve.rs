@@ -13,10 +13,11 @@ use indicatif::ProgressBar;
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::{AeTitle, Error, ErrorKind, Result, Uid};
 use pacs_net::dimse::{NoServices, Operation, Reply, Responses, Services, SubOperations};
+use pacs_net::scu::NATIVE;
 
 use crate::answer;
 use crate::cli::{Peer, Query};
-use crate::peer::{Service, UNCOMPRESSED, data_set, expect_done};
+use crate::peer::{Service, data_set, expect_done};
 use crate::say;
 
 /// Asks and prints the answers.
@@ -27,7 +28,7 @@ pub(crate) async fn find(
     cancel_after: Option<usize>,
 ) -> Result<bool> {
     let sop_class = query.sop_class(Service::Find);
-    let proposal = peer.proposal().with_context(sop_class, &UNCOMPRESSED);
+    let proposal = peer.proposal().with_context(sop_class, &NATIVE);
     let client = peer.call(&proposal, Arc::new(NoServices)).await?;
     let context = client.context_for(&sop_class)?.clone();
     let mut responses = client.find(&context, query.identifier(&context)?).await?;
@@ -65,7 +66,7 @@ pub(crate) async fn find(
 /// Has the peer send what matches to `destination`. Answers whether all of it came there.
 pub(crate) async fn r#move(peer: &Peer, query: &Query, destination: &AeTitle) -> Result<bool> {
     let sop_class = query.sop_class(Service::Move);
-    let proposal = peer.proposal().with_context(sop_class, &UNCOMPRESSED);
+    let proposal = peer.proposal().with_context(sop_class, &NATIVE);
     let client = peer.call(&proposal, Arc::new(NoServices)).await?;
     let context = client.context_for(&sop_class)?.clone();
     let responses = client
@@ -83,7 +84,7 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
     let sop_class = query.sop_class(Service::Get);
     let mut proposal = peer
         .proposal()
-        .with_context(sop_class, &UNCOMPRESSED)
+        .with_context(sop_class, &NATIVE)
         .with_asynchronous(1, 0);
     // One context for each transfer syntax: the peer can then send what it has as it is. There is room
     // for all of them when the peer says beforehand which classes will come.
@@ -91,7 +92,7 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
     if (1..=CLASSES_MAX).contains(&classes.len()) {
         for class in classes {
             proposal = proposal.with_role(class, false, true);
-            for syntax in UNCOMPRESSED.iter().chain(&OTHERS) {
+            for syntax in NATIVE.iter().chain(&OTHERS) {
                 proposal = proposal.with_context(class, [syntax]);
             }
         }
@@ -99,7 +100,7 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
         for class in STORAGE {
             let class = Uid::constant(class);
             proposal = proposal
-                .with_context(class, &UNCOMPRESSED)
+                .with_context(class, &NATIVE)
                 .with_role(class, false, true);
         }
         for syntax in COMPRESSED {
@@ -127,7 +128,7 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
 async fn sop_classes(peer: &Peer, query: &Query) -> BTreeSet<Uid> {
     let ask = async {
         let sop_class = query.sop_class(Service::Find);
-        let proposal = peer.proposal().with_context(sop_class, &UNCOMPRESSED);
+        let proposal = peer.proposal().with_context(sop_class, &NATIVE);
         let client = peer.call(&proposal, Arc::new(NoServices)).await?;
         let context = client.context_for(&sop_class)?.clone();
         let asked = [tags::SOP_CLASSES_IN_STUDY, tags::SOP_CLASS_UID];
@@ -222,7 +223,7 @@ fn output(error: io::Error) -> Error {
     Error::io("answer.print", "standard output can't be written", error)
 }
 
-/// Transfer syntaxes beside [`UNCOMPRESSED`] that instances are stored in.
+/// Transfer syntaxes beside [`NATIVE`] that instances are stored in.
 const OTHERS: [Uid; 19] = [
     Uid::constant("1.2.840.10008.1.2.2"), // Explicit VR Big Endian, retired
     Uid::constant(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN),
@@ -247,7 +248,7 @@ const OTHERS: [Uid; 19] = [
 
 /// Classes for which every transfer syntax is proposed: with the retrieval's own they fit the 128
 /// contexts of an association (PS3.8 9.3.2.2).
-const CLASSES_MAX: usize = 127 / (UNCOMPRESSED.len() + OTHERS.len());
+const CLASSES_MAX: usize = 127 / (NATIVE.len() + OTHERS.len());
 
 /// What is fetched uncompressed. Presentation contexts are few (128, PS3.8 9.3.2), so not every storage
 /// SOP class has one.

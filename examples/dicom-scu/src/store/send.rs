@@ -9,6 +9,7 @@ use pacs_core::{Error, Result};
 use pacs_net::dimse::{Client, Priority, Status, StoreRequest};
 
 use super::plan::Sendable;
+use crate::peer::words;
 
 /// What is read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -51,14 +52,7 @@ pub(super) async fn send(client: &Client, file: &Sendable) -> Result<Result<Stat
     if status.is_done() {
         return Ok(Ok(status));
     }
-    let comment = response.command.error_comment().unwrap_or("without a comment");
-    let tags: String = response
-        .command
-        .offending_elements()
-        .iter()
-        .map(|tag| format!(" {tag}"))
-        .collect();
-    Ok(Err(format!("{status}: {comment}{tags}")))
+    Ok(Err(words(&response)))
 }
 
 /// The pieces of a file's data set.
