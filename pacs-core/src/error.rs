@@ -153,14 +153,17 @@ impl Error {
             (S::Find | S::Move | S::Get, K::Cancelled) => 0xFE00,
             (S::Echo, _) => 0x0110,
             (_, K::Unsupported) => 0x0122,
-            (_, K::Refused) => 0x0124,
-            (S::Store, K::OutOfResources | K::Io | K::TimedOut | K::Closed | K::Internal) => 0xA700,
+            // A duplicate that policy refuses: C-STORE has no status of its own for it (PS3.7 9.1.1.1.9).
+            (_, K::Refused) | (S::Store, K::AlreadyExists) => 0x0124,
+            // A place of ours that is missing or damaged is our failure, and may be mended.
+            (
+                S::Store,
+                K::OutOfResources | K::Io | K::TimedOut | K::Closed | K::Internal | K::NotFound | K::Corrupt,
+            ) => 0xA700,
             (S::Find, K::OutOfResources | K::Io | K::TimedOut | K::Closed) => 0xA700,
             // A701: unable to calculate the number of matches; nothing has been sent yet.
-            (S::Move | S::Get, K::OutOfResources | K::Io | K::TimedOut | K::Closed) => 0xA701,
-            (S::Move, K::NotFound) => 0xA801,
+            (S::Move | S::Get, K::OutOfResources | K::Io | K::TimedOut | K::Closed | K::NotFound) => 0xA701,
             (S::Store | S::Find | S::Move | S::Get, K::Mismatch) => 0xA900,
-            (S::Store, K::AlreadyExists) => 0x0111,
             (S::Find | S::Move | S::Get, K::Invalid) => 0xA900,
             _ => 0xC000,
         }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use pacs_core::testkit::engine::Place;
 use pacs_core::{Archive, Index, engine_conformance};
-use pacs_store::{MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
+use pacs_store::{
+    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive,
+    SegmentOptions,
+};
 use tempfile::TempDir;
 
 /// In memory: opening again finds the same ones.
@@ -57,9 +60,18 @@ fn segment(path: &Path) -> Arc<dyn Archive> {
     Arc::new(SegmentArchive::open(path, options).expect("opens"))
 }
 
+fn folder(path: &Path) -> Arc<dyn Archive> {
+    let options = FolderOptions {
+        reserve_bytes: 0,
+        ..FolderOptions::default()
+    };
+    Arc::new(FolderArchive::open(path.join("folder"), options).expect("opens"))
+}
+
 fn redb(path: &Path) -> Arc<dyn Index> {
     Arc::new(RedbIndex::open(path.join("index.redb"), RedbIndexOptions::default()).expect("opens"))
 }
 
 engine_conformance!(memory_memory, memory());
 engine_conformance!(segment_redb, directory(segment, redb));
+engine_conformance!(folder_redb, directory(folder, redb));

@@ -105,7 +105,13 @@ fn options(config: &Config) -> ScpOptions {
 /// Indexes what is stored by the attributes that are configured now.
 fn reindex(store: &Store) {
     tracing::info!("other attributes are configured: what is stored is indexed again");
-    match block_on(store.pacs.reindex(|_| ())) {
+    // Noted only when it is durable: a crash in between begins it again.
+    let made = block_on(async {
+        let made = store.pacs.reindex(|_| ()).await?;
+        store.pacs.checkpoint().await?;
+        Ok::<_, pacs_core::Error>(made)
+    });
+    match made {
         Ok(made) => match store.note_attributes() {
             Ok(()) => tracing::info!(instances = made, "indexed again"),
             Err(error) => tracing::warn!(%error, "indexed again, which could not be noted"),

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures::channel::{mpsc, oneshot};
@@ -67,6 +68,8 @@ pub(super) struct Committer {
     pub(super) observers: Vec<Arc<dyn Observer>>,
     /// Everything of the archive up to here was in the index when the engine opened.
     pub(super) low_water: Sequence,
+    /// The archive has what the index refused: the low water stays, so that the next opening finds it.
+    pub(super) behind: Arc<AtomicBool>,
 }
 
 /// A finished archive operation, not yet in the index.
@@ -84,7 +87,7 @@ enum Step {
         reply: oneshot::Sender<Result<Committed>>,
     },
     /// Nothing to apply: the answer stands already.
-    Unchanged(Box<dyn FnOnce() + Send>),
+    Unchanged(Box<dyn FnOnce() -> Option<Event> + Send>),
     Removed {
         key: InstanceKey,
         sequence: Sequence,
@@ -100,6 +103,13 @@ enum Step {
 /// Whatever the archive takes in for the operation comes after that sequence.
 type Ticket = (Sequence, u64);
 
+/// How an arriving instance compares with the one kept under its UID.
+enum Comparison {
+    Same,
+    Different,
+    Unreadable,
+}
+
 /// What the thread keeps between events.
 struct State {
     committer: Arc<Committer>,
@@ -110,8 +120,6 @@ struct State {
     next_ticket: u64,
     applied: Sequence,
     low_water: Sequence,
-    /// An index refused a batch: the low water stays, so that the next opening repeats it.
-    behind: bool,
 }
 
 impl Committer {
@@ -125,7 +133,6 @@ impl Committer {
             busy: HashMap::new(),
             tickets: BTreeSet::new(),
             next_ticket: 0,
-            behind: false,
         };
         block_on(async {
             let mut finished = Vec::new();
@@ -172,13 +179,18 @@ impl Committer {
                 reply,
             },
             Ok(outcome) => Step::Unchanged(Box::new(move || {
-                let _ = reply.send(Ok(Committed {
+                let record: Arc<InstanceRecord> = Arc::from(record);
+                let kept = Arc::clone(&record);
+                let _ = reply.send(Ok(Committed { outcome, record }));
+                Some(Event::Received {
+                    record: kept,
+                    source,
                     outcome,
-                    record: Arc::from(record),
-                }));
+                })
             })),
             Err(error) => Step::Unchanged(Box::new(move || {
                 let _ = reply.send(Err(error));
+                None
             })),
         }
     }
@@ -191,41 +203,29 @@ impl Committer {
     ) -> Result<StoreOutcome> {
         let mut outcome = StoreOutcome::New;
         if let Some(kept) = self.index.lookup(&record.key.instance).await? {
-            let same = kept.transfer_syntax == record.transfer_syntax
-                && kept.length - kept.data_set_offset == record.length - record.data_set_offset
-                && match digest_of(
-                    self.archive
-                        .read(&kept.locator, kept.data_set_offset..kept.length),
-                )
-                .await
-                {
-                    Ok(kept_digest) => kept_digest == digest,
-                    // What is kept can't be read: the arriving copy is the better one.
-                    Err(error) => {
-                        tracing::error!(instance = %record.key.instance, %error, "a kept instance can't be read; keeping the one that arrives");
-                        false
-                    }
-                };
-            if same {
-                writer.abort().await?;
-                *record = kept;
-                return Ok(StoreOutcome::AlreadyKept);
-            }
-            match self.duplicates {
-                DuplicatePolicy::KeepFirst => {
+            match self.compare(&kept, record, digest).await {
+                Comparison::Same => {
+                    writer.abort().await?;
+                    *record = kept;
+                    return Ok(StoreOutcome::AlreadyKept);
+                }
+                Comparison::Different if self.duplicates == DuplicatePolicy::KeepFirst => {
                     writer.abort().await?;
                     *record = kept;
                     return Ok(StoreOutcome::FirstKept);
                 }
-                DuplicatePolicy::Refuse => {
+                Comparison::Different if self.duplicates == DuplicatePolicy::Refuse => {
                     writer.abort().await?;
+                    tracing::warn!(instance = %record.key.instance, "refused: another instance is kept under its UID");
                     return Err(Error::new(
                         ErrorKind::AlreadyExists,
                         "engine.commit",
                         "another instance is kept under this SOP Instance UID",
                     ));
                 }
-                DuplicatePolicy::Replace => {
+                // A kept copy that can't be read is worth less than the one that arrives, whatever the
+                // policy.
+                Comparison::Different | Comparison::Unreadable => {
                     record.superseded = kept.superseded;
                     record.superseded.insert(0, kept.locator);
                     outcome = StoreOutcome::Replaced;
@@ -245,6 +245,23 @@ impl Committer {
         Ok(outcome)
     }
 
+    async fn compare(&self, kept: &InstanceRecord, arriving: &InstanceRecord, digest: Digest) -> Comparison {
+        let same_shape = kept.transfer_syntax == arriving.transfer_syntax
+            && kept.length - kept.data_set_offset == arriving.length - arriving.data_set_offset;
+        if !same_shape {
+            return Comparison::Different;
+        }
+        match digest_of(super::data_set(&*self.archive, kept)).await {
+            Ok(kept_digest) if kept_digest == digest => Comparison::Same,
+            Ok(_) => Comparison::Different,
+            Err(error) => {
+                let instance = kept.key.instance;
+                tracing::error!(%instance, %error, "a kept instance can't be read; the one that arrives takes its place");
+                Comparison::Unreadable
+            }
+        }
+    }
+
     async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
         let removed = async {
             let Some(kept) = self.index.lookup(&instance).await? else {
@@ -261,6 +278,7 @@ impl Committer {
             Ok(Some((key, sequence))) => Step::Removed { key, sequence, reply },
             other => Step::Unchanged(Box::new(move || {
                 let _ = reply.send(other.map(|_| false));
+                None
             })),
         }
     }
@@ -278,6 +296,7 @@ impl Committer {
             }
             other => Step::Unchanged(Box::new(move || {
                 let _ = reply.send(other.map(|_| false));
+                None
             })),
         }
     }
@@ -332,7 +351,7 @@ impl State {
             .map(move |step| Finished {
                 instance,
                 ticket,
-                step: step.unwrap_or_else(|_| Step::Unchanged(Box::new(|| ()))),
+                step: step.unwrap_or_else(|_| Step::Unchanged(Box::new(|| None))),
             });
         self.running.push(contained.boxed());
     }
@@ -360,7 +379,7 @@ impl State {
             }
         }
         let low_water = match self.tickets.first() {
-            _ if self.behind => self.low_water,
+            _ if self.committer.behind.load(Ordering::Relaxed) => self.low_water,
             Some((floor, _)) => *floor,
             None => greatest,
         };
@@ -384,21 +403,28 @@ impl State {
                 self.low_water = low_water;
             }
             Err(error) => {
-                tracing::error!(%error, "the index refused a batch; what the archive has of it is found at the next opening");
-                self.behind = true;
+                tracing::error!(%error, "the index refused a batch");
             }
         }
         for done in finished.drain(..) {
-            self.answer(done.step, applied.as_ref().err()).await;
+            if !self.answer(done.step, applied.as_ref().err()).await {
+                tracing::error!("the archive is ahead of the index; the next opening brings it up");
+                self.committer.behind.store(true, Ordering::Relaxed);
+            }
             self.release(done.instance);
         }
     }
 
-    async fn answer(&self, step: Step, failed: Option<&Error>) {
+    /// Answers whoever waits. False when the archive now has what the index does not.
+    async fn answer(&self, step: Step, failed: Option<&Error>) -> bool {
         let error =
             || failed.map(|error| Error::new(error.kind(), "engine.index", error.context().to_owned()));
         match step {
-            Step::Unchanged(answer) => answer(),
+            Step::Unchanged(answer) => {
+                if let Some(event) = answer() {
+                    self.committer.tell(&event);
+                }
+            }
             Step::Stored {
                 record,
                 outcome,
@@ -406,9 +432,9 @@ impl State {
                 reply,
             } => {
                 if let Some(error) = error() {
-                    self.undo(&record.key.instance, &record.locator).await;
+                    let undone = self.undo(&record.key.instance, &record.locator).await;
                     let _ = reply.send(Err(error));
-                    return;
+                    return undone;
                 }
                 let record: Arc<InstanceRecord> = Arc::from(record);
                 let _ = reply.send(Ok(Committed {
@@ -433,19 +459,26 @@ impl State {
                 if done {
                     self.committer.tell(&Event::Removed { key });
                 }
+                return done;
             }
             Step::Reindexed { reply, .. } => {
                 let _ = reply.send(error().map_or(Ok(true), Err));
             }
         }
+        true
     }
 
     /// Takes back from the archive what the index refused, so that an instance answered with failure
-    /// does not appear later. Where that fails too it may appear: kept, and never acknowledged.
-    async fn undo(&self, instance: &Uid, locator: &Locator) {
-        if let Err(error) = self.committer.archive.remove(instance, locator).await {
-            tracing::error!(%instance, %error, "an instance that was answered with failure stays in the archive");
-        }
+    /// does not appear later. Where that fails too (false) it may appear: kept, and never acknowledged.
+    async fn undo(&self, instance: &Uid, locator: &Locator) -> bool {
+        let removed = AssertUnwindSafe(self.committer.archive.remove(instance, locator)).catch_unwind();
+        let problem = match removed.await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the archive panicked".to_owned(),
+        };
+        tracing::error!(%instance, problem, "an instance that was answered with failure stays in the archive");
+        false
     }
 
     fn release(&mut self, instance: Uid) {

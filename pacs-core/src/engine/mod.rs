@@ -9,11 +9,12 @@ mod recovery;
 mod slots;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::channel::{mpsc, oneshot};
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt, TryStreamExt};
@@ -119,6 +120,8 @@ struct Inner {
     attributes: Arc<AttributeSet>,
     decider: Arc<dyn Decider>,
     receipts: Slots,
+    /// The archive has what the index does not.
+    behind: Arc<AtomicBool>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -148,6 +151,7 @@ impl Pacs {
             unreadable = recovered.unreadable,
             "the index agrees with the archive"
         );
+        let behind = Arc::new(AtomicBool::new(false));
         let committer = Committer {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
@@ -155,6 +159,7 @@ impl Pacs {
             router: options.router,
             observers: options.observers,
             low_water: recovered.low_water,
+            behind: Arc::clone(&behind),
         };
         // As many may wait as may be on their way in: commits never block one another here.
         let (requests, receiver) = mpsc::channel(options.receipts_max);
@@ -181,6 +186,7 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 receipts: Slots::new(options.receipts_max),
+                behind,
                 threads: Mutex::new(Some(Threads {
                     requests,
                     committer,
@@ -237,9 +243,7 @@ impl Pacs {
 
     /// The data set of an instance, byte for byte as it was received, in pieces of bounded size.
     pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-        self.inner
-            .archive
-            .read(&record.locator, record.data_set_offset..record.length)
+        data_set(&*self.inner.archive, record)
     }
 
     /// Removes an instance in all its versions; answers whether there was one.
@@ -312,7 +316,11 @@ impl Inner {
         drop((requests, stop));
         // Both threads contain their panics, so joining has nothing to tell.
         let _ = (committer.join(), checkpoints.join());
-        block_on(recovery::closed(&*self.archive, &*self.index))
+        block_on(recovery::closed(
+            &*self.archive,
+            &*self.index,
+            self.behind.load(Ordering::Relaxed),
+        ))
     }
 }
 
@@ -322,6 +330,23 @@ impl Drop for Inner {
             tracing::error!(%error, "the last flush failed; the next opening repeats what it lacks");
         }
     }
+}
+
+/// The stored data set. The whole stream is read and its header passed over, because an archive can
+/// hold a checksum only against the whole: damaged bytes must not go out as good ones.
+fn data_set(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+    let mut header = record.data_set_offset;
+    let pieces = archive
+        .read(&record.locator, 0..record.length)
+        .map_ok(move |mut piece| {
+            let passed = header.min(piece.len() as u64);
+            header -= passed;
+            piece.advance(passed as usize);
+            piece
+        });
+    pieces
+        .try_filter(|piece| futures::future::ready(!piece.is_empty()))
+        .boxed()
 }
 
 async fn checkpoint(archive: &dyn Archive, index: &dyn Index) -> Result<Sequence> {

@@ -7,10 +7,10 @@ use super::committer::Request;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Sequence, Stored};
 use crate::dataset::scan::Scanner;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::index::{Change, Index, InstanceRecord, Scope};
 use crate::query::AttributeSet;
-use crate::uid::InstanceKey;
+use crate::uid::{InstanceKey, Uid};
 
 /// Entries applied to the index at once while it catches up.
 const BATCH: usize = 500;
@@ -35,7 +35,8 @@ pub struct Recovered {
 pub struct Verified {
     /// Instances whose bytes are what was stored.
     pub whole: u64,
-    /// Instances that the index knows and the archive can't give back as stored, with why.
+    /// Instances that the index knows and the archive can't give back as stored, or that the archive
+    /// keeps and the index does not know, with why.
     pub damaged: Vec<(InstanceKey, String)>,
 }
 
@@ -60,6 +61,9 @@ pub(super) async fn replay(
         low_water,
         ..Recovered::default()
     };
+    if !ordered {
+        done.applied += forget_removed(archive, index).await?;
+    }
     let mut entries = archive.scan(low_water).ready_chunks(BATCH);
     while let Some(batch) = entries.next().await {
         let mut changes = Vec::with_capacity(batch.len());
@@ -73,6 +77,10 @@ pub(super) async fn replay(
                     match change_for(archive, index, attributes, &changes, key, stored).await {
                         Ok(change) => changes.extend(change),
                         Err(error) => {
+                            // What can't be read now may be readable later: then it must not be passed over.
+                            if !is_damage(error.kind()) {
+                                return Err(error);
+                            }
                             done.unreadable += 1;
                             tracing::error!(instance = %key.instance, %error, "an instance in the archive can't be indexed");
                         }
@@ -81,22 +89,14 @@ pub(super) async fn replay(
                 Entry::Removed {
                     instance, locator, ..
                 } => {
-                    let pending = changes.iter().rev().find_map(|change| match change {
-                        Change::Store(record) if record.key.instance == instance => {
-                            Some(record.locator == locator)
-                        }
-                        Change::Remove(removed) if *removed == instance => Some(false),
-                        _ => None,
-                    });
-                    let current = match pending {
-                        Some(current) => current,
-                        None => index
-                            .lookup(&instance)
-                            .await?
-                            .is_some_and(|record| record.locator == locator),
+                    let Some(mut known) = known(index, &changes, &instance).await? else {
+                        continue;
                     };
-                    if current {
+                    if known.locator == locator {
                         changes.push(Change::Remove(instance));
+                    } else if known.superseded.contains(&locator) {
+                        known.superseded.retain(|version| *version != locator);
+                        changes.push(Change::Store(Box::new(known)));
                     }
                 }
             }
@@ -110,6 +110,47 @@ pub(super) async fn replay(
     Ok(done)
 }
 
+/// What the index will know of an instance once the `pending` changes are applied.
+async fn known(index: &dyn Index, pending: &[Change], instance: &Uid) -> Result<Option<InstanceRecord>> {
+    let pending = pending.iter().rev().find_map(|change| match change {
+        Change::Store(record) if record.key.instance == *instance => Some(Some((**record).clone())),
+        Change::Remove(removed) if removed == instance => Some(None),
+        _ => None,
+    });
+    match pending {
+        Some(known) => Ok(known),
+        None => index.lookup(instance).await,
+    }
+}
+
+/// Forgets what the archive doesn't have any more: a scan without order never tells of removals.
+async fn forget_removed(archive: &dyn Archive, index: &dyn Index) -> Result<u64> {
+    let mut gone = Vec::new();
+    let mut records = index.instances(Scope::All);
+    while let Some(record) = records.next().await {
+        let record = record?;
+        match archive.read(&record.locator, 0..1).next().await {
+            Some(Err(error)) if error.kind() == ErrorKind::NotFound => {
+                gone.push(Change::Remove(record.key.instance));
+            }
+            Some(Err(error)) if !is_damage(error.kind()) => return Err(error),
+            _ => {}
+        }
+    }
+    let forgotten = gone.len() as u64;
+    index.apply(gone, Sequence(0)).await?;
+    Ok(forgotten)
+}
+
+/// Whether a failure to read an instance will be the same next time: its bytes are at fault, not the
+/// moment.
+fn is_damage(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Unsupported
+    )
+}
+
 /// What the index must learn of a stored instance; nothing when it knows it already.
 async fn change_for(
     archive: &dyn Archive,
@@ -119,19 +160,15 @@ async fn change_for(
     key: InstanceKey,
     stored: Stored,
 ) -> Result<Option<Change>> {
-    let pending = pending.iter().rev().find_map(|change| match change {
-        Change::Store(record) if record.key.instance == key.instance => Some(Some((**record).clone())),
-        Change::Remove(removed) if *removed == key.instance => Some(None),
-        _ => None,
-    });
-    let known = match pending {
-        Some(known) => known,
-        None => index.lookup(&key.instance).await?,
-    };
     let mut superseded = Vec::new();
-    if let Some(known) = known {
+    if let Some(mut known) = known(index, pending, &key.instance).await? {
         if known.locator == stored.locator || known.superseded.contains(&stored.locator) {
             return Ok(None);
+        }
+        // A scan without order may come to an earlier version after a later one.
+        if stored.sequence < known.sequence {
+            known.superseded.push(stored.locator);
+            return Ok(Some(Change::Store(Box::new(known))));
         }
         superseded = known.superseded;
         superseded.insert(0, known.locator);
@@ -178,9 +215,9 @@ pub(super) async fn read_record(
     })
 }
 
-/// The last step of a clean close.
-pub(super) async fn closed(archive: &dyn Archive, index: &dyn Index) -> Result<()> {
-    if !archive.capability().ordered_scan {
+/// The last step of a close. An index that is `behind` its archive must not be taken for one that isn't.
+pub(super) async fn closed(archive: &dyn Archive, index: &dyn Index, behind: bool) -> Result<()> {
+    if !archive.capability().ordered_scan && !behind {
         index.apply(Vec::new(), CLEAN).await?;
     }
     super::checkpoint(archive, index).await.map(drop)
@@ -199,12 +236,13 @@ impl Pacs {
     ) -> Result<Recovered> {
         index.clear().await?;
         let recovered = replay(archive, index, attributes).await?;
-        closed(archive, index).await?;
+        closed(archive, index, false).await?;
         Ok(recovered)
     }
 
     /// Compares every instance that the index knows with the checksum the archive made when it was
-    /// stored. `progress` is told how many are done.
+    /// stored, then everything the archive keeps with what the index knows. On an engine that receives
+    /// meanwhile, an instance on its way between the two may be reported. `progress` is told how many are done.
     ///
     /// # Errors
     /// What the index says; damage is not an error but a finding.
@@ -221,6 +259,21 @@ impl Pacs {
                 }
             }
             progress(verified.whole + verified.damaged.len() as u64);
+        }
+        // What the archive keeps and no query finds.
+        let mut entries = archive.scan(Sequence(0));
+        while let Some(entry) = entries.next().await {
+            let Entry::Stored(key, Stored { locator, .. }) = entry? else {
+                continue;
+            };
+            let record = index.lookup(&key.instance).await?;
+            if !record.is_some_and(|record| record.locator == locator || record.superseded.contains(&locator))
+            {
+                verified.damaged.push((
+                    key,
+                    "the archive keeps it and the index does not know it".to_owned(),
+                ));
+            }
         }
         Ok(verified)
     }

@@ -528,6 +528,7 @@ pub fn observers_are_told_in_order_what_was_kept_routed_and_removed(place: &dyn 
         format!("New {ct}"),
         "to READER".to_owned(),
         format!("New {mr}"),
+        format!("AlreadyKept {mr}"),
         format!("removed {ct}"),
     ];
     assert_eq!(*told.lock().expect("nobody panics"), expected);

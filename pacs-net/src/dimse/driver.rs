@@ -220,8 +220,18 @@ impl Reading {
         command: CommandSet,
     ) -> Result<MessageReader> {
         let id = command.message_id();
-        // A request beyond the window waits here, and with it all that follows.
-        let permit = self.window.clone().acquire_owned().await.map_err(|_| closed())?;
+        // A request beyond the window waits here, and with it all that follows: also the responses that
+        // an operation under way may wait for. So it does not wait for ever.
+        let patience = reader.receiver().timeouts().receive;
+        let Ok(permit) = tokio::time::timeout(patience, self.window.clone().acquire_owned()).await else {
+            reader.receiver().abort(Abort::NOT_SPECIFIED).await;
+            return Err(Error::new(
+                ErrorKind::TimedOut,
+                "association.receive",
+                "a request beyond the negotiated window, while those within it did not end",
+            ));
+        };
+        let permit = permit.map_err(|_| closed())?;
         let mut operation = Operation {
             link: self.link.clone(),
             context,

@@ -24,13 +24,28 @@ const FIND_OFFERED: [u8; 7] = [1, 1, 1, 0, 0, 1, 1];
 /// What a retrieval negotiates beyond the base (PS3.4 C.5.2.1, C.5.3.1): relational retrieval.
 const RETRIEVE_OFFERED: [u8; 1] = [1];
 
-/// Whether the dictionary of the Standard has this as a storage SOP class (PS3.4 B.5), retired ones
-/// included.
+/// Called storage, and not of the Storage service class: DICOMDIR, and the Non-Patient Object Storage
+/// service class (PS3.4 annex GG), whose instances belong to no study.
+const NOT_STORAGE: [&str; 10] = [
+    "MediaStorageDirectoryStorage",
+    "HangingProtocolStorage",
+    "ColorPaletteStorage",
+    "GenericImplantTemplateStorage",
+    "ImplantAssemblyTemplateStorage",
+    "ImplantTemplateGroupStorage",
+    "CTDefinedProcedureProtocolStorage",
+    "XADefinedProcedureProtocolStorage",
+    "ProtocolApprovalStorage",
+    "InventoryStorage",
+];
+
+/// Whether the dictionary of the Standard has this as a SOP class of the Storage service class (PS3.4
+/// B.5), retired ones included.
 pub fn is_storage_class(sop_class: &Uid) -> bool {
     StandardSopClassDictionary.by_uid(sop_class).is_some_and(|entry| {
         entry.alias.contains("Storage")
             && !entry.alias.starts_with("StorageCommitment")
-            && entry.alias != "MediaStorageDirectoryStorage"
+            && !NOT_STORAGE.contains(&entry.alias)
     })
 }
 
@@ -73,6 +88,12 @@ fn storage_rule() -> ContextRule {
     ContextRule::as_proposed().with_requestor_scp()
 }
 
+/// For a requestor that asks to receive: which instances will come is not known yet, and of a context's
+/// transfer syntaxes a native one is what most of them can be sent in.
+fn retrieval_rule() -> ContextRule {
+    ContextRule::preferred_or_proposed(NATIVE).with_requestor_scp()
+}
+
 /// Adds a rule for each storage SOP class that a peer proposes.
 pub(super) struct StorageAdmission {
     pub(super) policy: Arc<AcceptPolicy>,
@@ -90,7 +111,18 @@ impl Admission for StorageAdmission {
             .filter_map(|context| Uid::parse(&context.abstract_syntax).ok());
         let storage: HashMap<Uid, ContextRule> = proposed
             .filter(is_storage_class)
-            .map(|sop_class| (sop_class, storage_rule()))
+            .map(|sop_class| {
+                let mut roles = request.user.roles.iter();
+                let receives = roles.any(|role| role.scp && role.sop_class == sop_class.as_str());
+                (
+                    sop_class,
+                    if receives {
+                        retrieval_rule()
+                    } else {
+                        storage_rule()
+                    },
+                )
+            })
             .collect();
         let policy = (!storage.is_empty()).then(|| {
             let mut policy = (*self.policy).clone();
@@ -123,6 +155,7 @@ mod tests {
             uids::VERIFICATION,
             uids::STORAGE_COMMITMENT_PUSH_MODEL,
             uids::MEDIA_STORAGE_DIRECTORY_STORAGE,
+            uids::HANGING_PROTOCOL_STORAGE,
             "1.2.3",
         ] {
             assert!(!is_storage_class(&Uid::constant(other)), "{other}");

@@ -154,8 +154,11 @@ impl Job {
             .map(move |record| {
                 let mut pieces = pacs.read_data_set(&record);
                 async move {
-                    let first = pieces.next().await;
-                    let data_set = stream::iter(first).chain(pieces).boxed();
+                    // An instance that can't be read fails before its message begins.
+                    let data_set = match pieces.next().await.transpose() {
+                        Ok(first) => Ok(stream::iter(first.map(Ok)).chain(pieces).boxed()),
+                        Err(error) => Err(error),
+                    };
                     Item {
                         record,
                         data_set: Mutex::new(Some(data_set)),
@@ -206,6 +209,9 @@ impl Job {
         while let Some(sent) = telling.next().await {
             sent?;
         }
+        if !cancelled {
+            counts.add_missing();
+        }
         Ok(counts.last(operation, cancelled))
     }
 }
@@ -214,7 +220,7 @@ impl Job {
 struct Item {
     record: InstanceRecord,
     /// Taken when it is sent.
-    data_set: Mutex<Option<Pieces>>,
+    data_set: Mutex<Option<Result<Pieces>>>,
 }
 
 fn records(pacs: &Pacs, scopes: &[Scope]) -> BoxStream<'static, Result<InstanceRecord>> {
@@ -256,6 +262,16 @@ impl Counts {
         self.first_reason.get_or_insert(reason);
         if self.failed_uids.len() < FAILED_LISTED_MAX {
             self.failed_uids.push(instance);
+        }
+    }
+
+    /// Instances that were there when they were counted and not when they were to be sent.
+    fn add_missing(&mut self) {
+        let missing = self.total.saturating_sub(self.done());
+        if missing > 0 {
+            self.failed += missing;
+            self.first_reason
+                .get_or_insert_with(|| "instances were removed, or the index failed, meanwhile".to_owned());
         }
     }
 
@@ -323,7 +339,7 @@ impl Supply<Item> for Kept {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
-            Ok(read_ahead.unwrap_or_else(|| self.pacs.read_data_set(&item.record)))
+            read_ahead.unwrap_or_else(|| Ok(self.pacs.read_data_set(&item.record)))
         }
         .boxed()
     }

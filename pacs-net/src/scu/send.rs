@@ -19,6 +19,10 @@ use crate::transport::Negotiated;
 /// native ones, and together they stay within 128 (PS3.8 9.3.2.2).
 const KINDS_MAX: usize = 64;
 
+/// A receiver that refuses this often in a row is not asked again for the instances that are left: each
+/// try may take as long as a connection may.
+const ASSOCIATION_FAILURES_MAX: usize = 2;
+
 /// An instance to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -87,7 +91,7 @@ impl Sending {
     /// becomes of each as it does. Dropping the stream ends the sending; its associations are aborted.
     ///
     /// An association that can't be had, or that ends, fails the items it would have carried; the next
-    /// item tries a new one.
+    /// item tries a new one, until two in a row can't be had.
     pub fn send<T, S>(
         &self,
         kinds: &BTreeSet<(Uid, Uid)>,
@@ -127,6 +131,7 @@ impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
             client: None,
             under_way: FuturesUnordered::new(),
             held: None,
+            failures: 0,
             exhausted: false,
         };
         stream::unfold(state, |mut state| async move {
@@ -147,6 +152,8 @@ struct WorkerState<T, S> {
     under_way: FuturesUnordered<BoxFuture<'static, (T, Sent)>>,
     /// Taken, and not under way yet.
     held: Option<T>,
+    /// Associations that could not be had, one after the other.
+    failures: usize,
     exhausted: bool,
 }
 
@@ -175,20 +182,31 @@ impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
                     self.held = Some(item);
                     return self.under_way.next().await;
                 }
-                _ => {
-                    if let Err(error) = self.associate(group).await {
-                        return Some((item, Err(error)));
-                    }
-                    self.held = Some(item);
-                }
+                _ => match self.associate(group).await {
+                    Ok(()) => self.held = Some(item),
+                    Err(error) => return Some((item, Err(error))),
+                },
             }
         }
     }
 
     async fn associate(&mut self, group: usize) -> Result<()> {
         self.release().await;
-        self.client = Some((self.worker.associate(group).await?, group));
-        Ok(())
+        if self.failures >= ASSOCIATION_FAILURES_MAX {
+            let why = "the receiver could not be reached before";
+            return Err(Error::new(ErrorKind::Io, "store.associate", why));
+        }
+        match self.worker.associate(group).await {
+            Ok(client) => {
+                self.failures = 0;
+                self.client = Some((client, group));
+                Ok(())
+            }
+            Err(error) => {
+                self.failures += 1;
+                Err(error)
+            }
+        }
     }
 
     async fn release(&mut self) {

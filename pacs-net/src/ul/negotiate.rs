@@ -14,6 +14,8 @@ use super::{DICOM_APPLICATION_CONTEXT, PEER_MAXIMUM_LENGTH_MIN_BYTES};
 pub enum TransferSyntaxes {
     /// The first of these that the peer proposes.
     Preferred(Vec<Uid>),
+    /// The first of these that the peer proposes, else the first that it proposes.
+    PreferredOrProposed(Vec<Uid>),
     /// The first that the peer proposes, whatever it is: for data that passes through untouched.
     AsProposed,
 }
@@ -48,6 +50,16 @@ impl ContextRule {
         }
     }
 
+    /// We are SCP alone, with the first of these transfer syntaxes that the peer proposes, else with the
+    /// one that it proposes first.
+    pub fn preferred_or_proposed(transfer_syntaxes: impl IntoIterator<Item = Uid>) -> Self {
+        Self {
+            transfer_syntaxes: TransferSyntaxes::PreferredOrProposed(transfer_syntaxes.into_iter().collect()),
+            requestor_scu: true,
+            requestor_scp: false,
+        }
+    }
+
     /// The requestor may be SCP too.
     #[must_use]
     pub fn with_requestor_scp(mut self) -> Self {
@@ -56,11 +68,15 @@ impl ContextRule {
     }
 
     fn choose<'a>(&self, proposed: &'a [String]) -> Option<&'a str> {
+        let preferred = |ours: &[Uid]| {
+            ours.iter()
+                .find_map(|our| proposed.iter().find(|theirs| theirs.as_str() == our.as_str()))
+        };
+        let first = || proposed.iter().find(|theirs| Uid::parse(theirs).is_ok());
         match &self.transfer_syntaxes {
-            TransferSyntaxes::Preferred(ours) => ours
-                .iter()
-                .find_map(|our| proposed.iter().find(|theirs| theirs.as_str() == our.as_str())),
-            TransferSyntaxes::AsProposed => proposed.iter().find(|theirs| Uid::parse(theirs).is_ok()),
+            TransferSyntaxes::Preferred(ours) => preferred(ours),
+            TransferSyntaxes::PreferredOrProposed(ours) => preferred(ours).or_else(first),
+            TransferSyntaxes::AsProposed => first(),
         }
         .map(String::as_str)
     }
