@@ -294,6 +294,35 @@ async fn an_association_with_an_operation_under_way_is_not_idle() {
     assert_eq!(server.await.unwrap().unwrap(), Ended::Released);
 }
 
+/// Never answers C-ECHO.
+struct Silent;
+
+impl Services for Silent {
+    fn c_echo(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            operation.cancelled().await;
+            Ok(Reply::success())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_beyond_the_window_does_not_wait_for_ever() {
+    let (mut receiver, sender, server) = timed(Arc::new(Silent)).await;
+    let start = Instant::now();
+    for id in [1, 2] {
+        let mut command = CommandSet::request(CommandField::C_ECHO).with_affected_sop_class(&VERIFICATION);
+        command.set_message_id(id);
+        let no_data_set = None::<futures::stream::Empty<Result<Bytes>>>;
+        sender.send(1, command.encode(), no_data_set).await.unwrap();
+    }
+    let event = receiver.next(None).await.unwrap();
+    assert_eq!(event, Event::Aborted(Abort::NOT_SPECIFIED));
+    assert_eq!(start.elapsed().as_secs(), 13);
+    drop((receiver, sender));
+    assert_eq!(server.await.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_that_stalls_is_aborted_after_the_receive_time() {
     let (mut receiver, sender, server) = timed(Arc::new(Keeper::default())).await;
