@@ -13,11 +13,12 @@ use std::task::Poll;
 
 use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 
 use super::block_on::block_on;
 use super::digest::{Digest, digest_of};
+use super::import::read_meta;
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
 use crate::error::{Error, ErrorKind, Result};
@@ -248,18 +249,42 @@ impl Committer {
     async fn compare(&self, kept: &InstanceRecord, arriving: &InstanceRecord, digest: Digest) -> Comparison {
         let same_shape = kept.transfer_syntax == arriving.transfer_syntax
             && kept.length - kept.data_set_offset == arriving.length - arriving.data_set_offset;
-        if !same_shape {
-            return Comparison::Different;
-        }
-        match digest_of(super::data_set(&*self.archive, kept)).await {
-            Ok(kept_digest) if kept_digest == digest => Comparison::Same,
-            Ok(_) => Comparison::Different,
+        let current = match same_shape {
+            true => digest_of(super::data_set(&*self.archive, kept)).await.map(Some),
+            false => Ok(None),
+        };
+        match current {
+            Ok(current) if current == Some(digest) => Comparison::Same,
+            Ok(_) => self.compare_superseded(kept, arriving, digest).await,
             Err(error) => {
                 let instance = kept.key.instance;
                 tracing::error!(%instance, %error, "a kept instance can't be read; the one that arrives takes its place");
                 Comparison::Unreadable
             }
         }
+    }
+
+    /// An earlier version that arrives again is kept already, and does not become current again: else two
+    /// senders that disagree would make a new version each time they send.
+    async fn compare_superseded(
+        &self,
+        kept: &InstanceRecord,
+        arriving: &InstanceRecord,
+        digest: Digest,
+    ) -> Comparison {
+        for locator in &kept.superseded {
+            let mut pieces = self.archive.read(locator, 0..u64::MAX);
+            let Ok((meta, first)) = read_meta(&mut pieces).await else {
+                continue;
+            };
+            let data_set = stream::iter([Ok(first)]).chain(pieces).boxed();
+            if meta.transfer_syntax == arriving.transfer_syntax
+                && digest_of(data_set).await.is_ok_and(|version| version == digest)
+            {
+                return Comparison::Same;
+            }
+        }
+        Comparison::Different
     }
 
     async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {

@@ -268,6 +268,13 @@ pub fn different_bytes_replace_and_the_old_version_stays_readable(place: &dyn Pl
     assert_eq!(read(&pacs, &second), instance(1, 1, 1, 9).1);
     assert_eq!(read(&pacs, &first), instance(1, 1, 1, 0).1);
     assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+    // The old version again is kept already, and the newer one stays current.
+    let again = keep(&pacs, instance(1, 1, 1, 0));
+    assert_eq!(
+        (again.outcome, &again.record),
+        (StoreOutcome::AlreadyKept, &second.record)
+    );
+    assert_eq!(entries(&*place_archive(pacs, place)), 2);
 }
 
 /// See its name.
