@@ -3,44 +3,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use common::{Server, count, directory, free_port, peer, python, run, script, succeed, tell};
-
-/// A configuration that knows DESTINATION at `port`.
-fn configuration(directory: &TempDir, port: u16) -> PathBuf {
-    let path = directory.path().join("configuration.toml");
-    let mut file = fs::File::create(&path).expect("can be made");
-    writeln!(
-        file,
-        "[[peer]]\nae-title = \"DESTINATION\"\nhost = \"127.0.0.1\"\nport = {port}"
-    )
-    .expect("is written");
-    path
-}
-
-fn start(directory: &TempDir, destination: u16) -> Server {
-    let configuration = configuration(directory, destination);
-    let configuration = configuration.to_str().expect("a temporary path is plain");
-    Server::start(&directory.path().join("data"), &["--config", configuration])
-}
-
-/// Where pydicom keeps its test files.
-fn pydicom_files() -> Option<PathBuf> {
-    let mut python = python()?;
-    python.args([
-        "-c",
-        "import pathlib, pydicom; print(pathlib.Path(pydicom.__file__).parent / 'data' / 'test_files')",
-    ]);
-    Some(PathBuf::from(succeed(python).trim()))
-}
+use common::{
+    directory, free_port, peer, pydicom_files, python, rows, script, start_with_destination, succeed, tell,
+};
 
 /// A child of the test that ends with it.
 struct Peer(Child);
@@ -53,97 +24,6 @@ impl Drop for Peer {
     }
 }
 
-fn rows(printed: &str) -> Vec<Value> {
-    printed
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).expect("a row is JSON"))
-        .collect()
-}
-
-#[test]
-fn every_file_that_is_taken_comes_back_byte_for_byte_by_get_and_by_move() {
-    let Some(mut python) = python() else { return };
-    let directory = directory();
-    let destination = free_port();
-    let server = start(&directory, destination);
-    python
-        .arg(script("roundtrip.py"))
-        .args([server.port.to_string(), destination.to_string()]);
-    let rows = rows(&succeed(python));
-
-    // The table: how many files met with which answer.
-    let mut table: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for row in &rows {
-        let answer = match row["status"].as_u64() {
-            Some(0) => "stored".to_owned(),
-            Some(status) => format!("{status:04X}H {}", row["reason"].as_str().unwrap_or_default()),
-            None => format!("not sent: {}", row["reason"].as_str().unwrap_or_default()),
-        };
-        table
-            .entry(answer)
-            .or_default()
-            .push(row["file"].as_str().unwrap_or_default());
-    }
-    for (answer, files) in &table {
-        tell(&format!("{:>4} {answer}", files.len()));
-        if answer != "stored" {
-            tell(&format!("     {}", files.join(" ")));
-        }
-    }
-
-    let taken: Vec<&Value> = rows.iter().filter(|row| row.get("get").is_some()).collect();
-    let not_the_same: Vec<&&Value> = taken
-        .iter()
-        .filter(|row| row["get"] != "same" || row["move"] != "same")
-        .collect();
-    assert!(not_the_same.is_empty(), "{not_the_same:#?}");
-    assert!(taken.len() >= 200, "{} files were taken", taken.len());
-    // What is refused has no place in study, series and instance.
-    for row in rows
-        .iter()
-        .filter(|row| row["status"].as_u64().is_some() && row.get("get").is_none())
-    {
-        let reason = row["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains("UID"), "{row}");
-    }
-    assert!(server.stop().success());
-    let (code, verified) = run(&directory.path().join("data"), &["verify"]);
-    assert_eq!(code, 0, "{verified}");
-}
-
-#[test]
-fn an_import_takes_what_a_sender_may_send_and_says_why_not_the_rest() {
-    let Some(files) = pydicom_files() else { return };
-    let directory = directory();
-    let files = files.to_str().expect("a path of the environment is plain");
-    let (code, printed) = run(directory.path(), &["import", files]);
-    tell(&printed);
-    assert_eq!(code, 3, "DICOMDIRs and texts are refused");
-    assert!(printed.contains("refused: a DICOMDIR is not an instance"));
-    assert!(printed.contains("refused: a UID is missing (0008,0016)"));
-    let (imported, replaced) = (
-        count(&printed, "imported"),
-        count(
-            &printed,
-            "kept in place of an earlier version, which stays in the archive",
-        ),
-    );
-    assert!(imported >= 100, "{imported} imported");
-    let (_, stats) = run(directory.path(), &["stats"]);
-    assert_eq!(count(&stats, "instances"), imported);
-    // Again: nothing new comes of the same files.
-    let (_, again) = run(directory.path(), &["import", files]);
-    assert_eq!(count(&again, "imported"), 0, "{again}");
-    let kept = count(&again, "kept already");
-    assert!(
-        kept + count(
-            &again,
-            "kept in place of an earlier version, which stays in the archive"
-        ) >= imported + replaced
-    );
-}
-
 #[test]
 fn dcmtk_stores_finds_gets_and_moves() {
     let (Some(files), Some(mut echoscu)) = (pydicom_files(), peer("echoscu")) else {
@@ -152,7 +32,7 @@ fn dcmtk_stores_finds_gets_and_moves() {
     let directory = directory();
     let (destination, received) = (free_port(), directory.path().join("received"));
     fs::create_dir(&received).expect("can be made");
-    let server = start(&directory, destination);
+    let server = start_with_destination(&directory, destination);
     let port = server.port.to_string();
     let here = ["127.0.0.1", &port];
 
@@ -272,7 +152,7 @@ fn data_set(path: &Path) -> Vec<u8> {
 fn names_are_found_by_their_real_characters_whatever_set_they_are_written_in() {
     let Some(mut python) = python() else { return };
     let directory = directory();
-    let server = start(&directory, free_port());
+    let server = start_with_destination(&directory, free_port());
     python.arg(script("charsets.py")).arg(server.port.to_string());
     let rows = rows(&succeed(python));
     for row in &rows {

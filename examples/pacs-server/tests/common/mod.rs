@@ -1,11 +1,12 @@
 //! What the tests of the real server share: starting it, finding the peers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A running pacs-server on a data directory.
@@ -133,6 +134,44 @@ pub(crate) fn python() -> Option<Command> {
         command.stdin(Stdio::null());
         command
     })
+}
+
+/// A configuration that knows DESTINATION at `port`.
+fn configuration(directory: &TempDir, port: u16) -> PathBuf {
+    let path = directory.path().join("configuration.toml");
+    let mut file = std::fs::File::create(&path).expect("can be made");
+    writeln!(
+        file,
+        "[[peer]]\nae-title = \"DESTINATION\"\nhost = \"127.0.0.1\"\nport = {port}"
+    )
+    .expect("is written");
+    path
+}
+
+/// A server that knows DESTINATION at `destination`, with its data below `directory`.
+pub(crate) fn start_with_destination(directory: &TempDir, destination: u16) -> Server {
+    let configuration = configuration(directory, destination);
+    let configuration = configuration.to_str().expect("a temporary path is plain");
+    Server::start(&directory.path().join("data"), &["--config", configuration])
+}
+
+/// Where pydicom keeps its test files.
+pub(crate) fn pydicom_files() -> Option<PathBuf> {
+    let mut python = python()?;
+    python.args([
+        "-c",
+        "import pathlib, pydicom; print(pathlib.Path(pydicom.__file__).parent / 'data' / 'test_files')",
+    ]);
+    Some(PathBuf::from(succeed(python).trim()))
+}
+
+/// What a script printed: one JSON object a line.
+pub(crate) fn rows(printed: &str) -> Vec<Value> {
+    printed
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).expect("a row is JSON"))
+        .collect()
 }
 
 /// A script of `tests/python`.

@@ -1,18 +1,23 @@
-"""Sends every file of pydicom and pydicom-data as the bytes that it is, and fetches each one that was
-taken back by C-GET and by C-MOVE.
+"""Sends every file of pydicom and pydicom-data, and fetches each one that was taken back by C-GET and by
+C-MOVE.
 
-    roundtrip.py SERVER_PORT DESTINATION_PORT
+    roundtrip.py [--sender pynetdicom|storescu|dcmsend] [--keep DIR] SERVER_PORT DESTINATION_PORT [DIR...]
 
-The server knows DESTINATION at DESTINATION_PORT. Prints one JSON object a line for each file.
+pynetdicom sends the very bytes of the file. DCMTK's senders read a file and encode it anew, so what they
+send goes to the destination first, and what the server gives back is held against that.
+
+The server knows DESTINATION at DESTINATION_PORT. With --keep, the data sets that C-GET brings are written
+there. With directories, their files go instead of pydicom's. Prints one JSON object a line for each file.
 """
 
+import argparse
 import json
-import sys
 import time
 from io import BytesIO
 from pathlib import Path
 
 import data_store
+import dcmtk
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread, read_preamble
@@ -29,6 +34,7 @@ from pynetdicom.sop_class import (
 _config.UNRESTRICTED_STORAGE_SERVICE = True
 
 CONTEXTS_MAX = 128
+UIDS_A_REQUEST = 32
 SERVER = "PACS"
 DESTINATION = "DESTINATION"
 
@@ -62,14 +68,17 @@ class Item:
         self.sop_instance = str(header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or "")
         self.study = str(header.get("StudyInstanceUID") or "")
         self.series = str(header.get("SeriesInstanceUID") or "")
+        # What was sent, and how: of a sender that encodes anew, known from what the destination received.
+        self.sent = self.data_set
 
     @property
     def kind(self):
         return (self.sop_class, str(self.transfer_syntax))
 
 
-def items():
-    roots = [Path(pydicom.__file__).parent / "data", Path(data_store.__file__).parent / "data"]
+def items(roots):
+    """Each file: its path, its name in the table, and the item or why there is none."""
+    roots = roots or [Path(pydicom.__file__).parent / "data", Path(data_store.__file__).parent / "data"]
     for root in roots:
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
             if path.suffix in (".py", ".pyc", ".json", ".txt", ".md", ".icc", ".sha256"):
@@ -78,14 +87,14 @@ def items():
             try:
                 item = Item(path)
             except Exception as error:
-                yield name, None, f"pydicom can't read it: {type(error).__name__}"
+                yield path, name, None, f"pydicom can't read it: {type(error).__name__}"
                 continue
             if not item.sop_class or not item.sop_instance:
-                yield name, None, "it has no SOP class or SOP instance UID to announce"
+                yield path, name, None, "it has no SOP class or SOP instance UID to announce"
             elif item.sop_class == "1.2.840.10008.1.3.10":
-                yield name, None, "a DICOMDIR has no storage service"
+                yield path, name, None, "a DICOMDIR has no storage service"
             else:
-                yield name, item, None
+                yield path, name, item, None
 
 
 def associate(port, kinds, extra=(), handlers=(), scp=False):
@@ -101,9 +110,9 @@ def associate(port, kinds, extra=(), handlers=(), scp=False):
     return association
 
 
-def groups(kinds, size):
-    kinds = sorted(kinds)
-    return [kinds[at : at + size] for at in range(0, len(kinds), size)]
+def groups(some, size):
+    some = list(some)
+    return [some[at : at + size] for at in range(0, len(some), size)]
 
 
 def ready(association):
@@ -143,13 +152,11 @@ def send(association, item, message_id):
     return response.Status, response.ErrorComment or ""
 
 
-def identifier(level, item):
+def identifier(level, uids):
+    """A list of UIDs asks for all of them (PS3.4 C.2.2.2.2)."""
     keys = Dataset()
     keys.QueryRetrieveLevel = level
-    if level == "STUDY":
-        keys.StudyInstanceUID = item.study
-    else:
-        keys.SOPInstanceUID = item.sop_instance
+    setattr(keys, "StudyInstanceUID" if level == "STUDY" else "SOPInstanceUID", uids)
     return keys
 
 
@@ -157,7 +164,8 @@ def receiver(into):
     """Takes the bytes of a C-STORE as they come."""
 
     def handle(event):
-        into[str(event.request.AffectedSOPInstanceUID)] = event.encoded_dataset(include_meta=False)
+        data_set = event.encoded_dataset(include_meta=False)
+        into[str(event.request.AffectedSOPInstanceUID)] = (data_set, event.context.transfer_syntax)
         return 0x0000
 
     return handle
@@ -174,7 +182,7 @@ def finish(responses):
 def store(port, wave):
     """Sends a wave; answers what was taken."""
     kept = []
-    for kinds in groups({item.kind for _, item in wave}, CONTEXTS_MAX):
+    for kinds in groups(sorted({item.kind for _, item in wave}), CONTEXTS_MAX):
         association = associate(port, kinds)
         for number, (row, item) in enumerate(wave):
             if item.kind not in kinds:
@@ -191,14 +199,17 @@ def store(port, wave):
 
 
 def get(port, kept):
-    """Fetches each instance by itself."""
+    """Fetches the instances, some with each request: pynetdicom takes long over one."""
     got = {}
-    for kinds in groups({item.kind for _, item in kept}, CONTEXTS_MAX - 1):
+    for kinds in groups(sorted({item.kind for _, item in kept}), CONTEXTS_MAX - 1):
         association = associate(port, kinds, [GET], [(evt.EVT_C_STORE, receiver(got))], scp=True)
-        for row, item in kept:
-            if item.kind in kinds:
-                ready(association)
-                row["get_status"] = finish(association.send_c_get(identifier("IMAGE", item), GET))
+        some = [(row, item) for row, item in kept if item.kind in kinds]
+        for batch in groups(some, UIDS_A_REQUEST):
+            ready(association)
+            keys = identifier("IMAGE", [item.sop_instance for _, item in batch])
+            status = finish(association.send_c_get(keys, GET))
+            for row, _ in batch:
+                row["get_status"] = status
         association.release()
     return got
 
@@ -206,44 +217,100 @@ def get(port, kept):
 def move(port, kept):
     """Has every study sent to the destination."""
     association = associate(port, [], [MOVE])
-    studies = {item.study: item for _, item in kept}
-    for study, item in studies.items():
-        # pydicom misses the study of a damaged file.
-        level = "STUDY" if study else "IMAGE"
-        ready(association)
-        status = finish(association.send_c_move(identifier(level, item), DESTINATION, MOVE))
-        for row, other in kept:
-            if other.study == study:
+    # pydicom misses the study of a damaged file.
+    by_study = [(row, item) for row, item in kept if item.study]
+    by_instance = [(row, item) for row, item in kept if not item.study]
+    for level, some in (("STUDY", by_study), ("IMAGE", by_instance)):
+        for batch in groups(some, UIDS_A_REQUEST):
+            uids = {item.study if level == "STUDY" else item.sop_instance for _, item in batch}
+            ready(association)
+            status = finish(association.send_c_move(identifier(level, sorted(uids)), DESTINATION, MOVE))
+            for row, _ in batch:
                 row["move_status"] = status
     association.release()
 
 
+def store_by_dcmtk(sender, port, wave, reference_port, reference, others):
+    """Has DCMTK send a wave, to the destination and to the server; answers what was taken."""
+    kinds = {item.kind for _, item in wave}
+    paths = [item.path for _, item in wave] + [path for _, path in others]
+    assert len(kinds) <= CONTEXTS_MAX, "a wave does not fit on one association"
+    dcmtk.send(sender, reference_port, DESTINATION, paths, kinds)
+    outcomes = dcmtk.send(sender, port, SERVER, paths, kinds)
+    for row, path in others:
+        row["status"], row["reason"], _ = outcomes[str(path)]
+    kept = []
+    for row, item in wave:
+        row["status"], row["reason"], announced = outcomes[str(item.path)]
+        if row["status"] is None or (row["status"] != 0 and row["status"] >> 12 != 0xB):
+            continue
+        item.sop_instance = announced
+        item.sent, item.transfer_syntax = reference.get(announced, (None, None))
+        row["as_it_is"] = item.sent == item.data_set
+        kept.append((row, item))
+    return kept
+
+
+def new(kept, earlier):
+    """Without what came before: it is no new version when it comes again, and the last one stays in force.
+    Files that differ may be encoded alike."""
+    found = []
+    for row, item in kept:
+        version = (item.sop_instance, item.transfer_syntax, item.sent)
+        if version not in earlier:
+            earlier.add(version)
+            found.append((row, item))
+    return found
+
+
 def main():
-    port, destination_port = int(sys.argv[1]), int(sys.argv[2])
-    rows, waves, wave_of = [], [], {}
-    for name, item, reason in items():
-        rows.append({"file": name, "reason": reason})
-        if item is not None:
-            # Files of one SOP Instance UID go one after the other: each is the current version once.
-            at = wave_of.get(item.sop_instance, 0)
-            wave_of[item.sop_instance] = at + 1
-            if at == len(waves):
-                waves.append([])
-            waves[at].append((rows[-1], item))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sender", default="pynetdicom")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("port", type=int)
+    parser.add_argument("destination_port", type=int)
+    parser.add_argument("directories", type=Path, nargs="*")
+    arguments = parser.parse_args()
+    port = arguments.port
+
+    rows, waves, wave_of, others = [], [], {}, []
+    for path, name, item, reason in items(arguments.directories):
+        rows.append({"file": name, "path": str(path), "reason": reason})
+        if item is None:
+            others.append((rows[-1], path))
+            continue
+        # Files of one SOP Instance UID go one after the other: each is the current version once.
+        at = wave_of.get(item.sop_instance, 0)
+        wave_of[item.sop_instance] = at + 1
+        if at == len(waves):
+            waves.append([])
+        waves[at].append((rows[-1], item))
 
     moved = {}
     destination = AE(DESTINATION)
     destination.maximum_pdu_size = 128 * 1024
+    # DCMTK converts between the three that are not compressed.
+    native = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
     syntaxes = {}
     for _, item in (pair for wave in waves for pair in wave):
-        syntaxes.setdefault(item.sop_class, set()).add(item.kind[1])
+        syntaxes.setdefault(item.sop_class, set(native)).add(item.kind[1])
     for sop_class, some in syntaxes.items():
         destination.add_supported_context(sop_class, sorted(some))
     server = destination.start_server(
-        ("127.0.0.1", destination_port), block=False, evt_handlers=[(evt.EVT_C_STORE, receiver(moved))]
+        ("127.0.0.1", arguments.destination_port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, receiver(moved))],
     )
+    earlier = set()
     for wave in waves:
-        kept = store(port, wave)
+        moved.clear()
+        if arguments.sender == "pynetdicom":
+            kept = store(port, wave)
+        else:
+            reference_port = arguments.destination_port
+            kept = store_by_dcmtk(arguments.sender, port, wave, reference_port, moved, others)
+            others = []
+        kept = new(kept, earlier)
         if not kept:
             continue
         moved.clear()
@@ -251,9 +318,14 @@ def main():
         move(port, kept)
         for row, item in kept:
             for way, came in (("get", got), ("move", moved)):
-                data_set = came.get(item.sop_instance)
-                same = "same" if data_set == item.data_set else "different"
+                data_set, _ = came.get(item.sop_instance, (None, None))
+                same = "same" if data_set == item.sent else "different"
                 row[way] = "missing" if data_set is None else same
+            if arguments.keep and item.sop_instance in got:
+                row["kept"] = str(arguments.keep / str(rows.index(row)))
+                Path(row["kept"]).write_bytes(got[item.sop_instance][0])
+                row["sop_class"], row["sop_instance"] = item.sop_class, item.sop_instance
+                row["transfer_syntax"] = str(item.transfer_syntax)
     server.shutdown()
     for row in rows:
         print(json.dumps(row))
