@@ -141,8 +141,8 @@ fn all_keys_match(keys: &DataSet, record: &DataSet, query: &Query) -> bool {
             return true;
         }
         if query.options().combined_date_time
-            && key.tag == tags::STUDY_TIME
-            && let Some(answer) = combined(keys, record)
+            && let Some((date, time)) = MOMENTS.iter().find(|(_, time)| *time == key.tag)
+            && let Some(answer) = combined(keys, record, *date, *time)
         {
             return answer;
         }
@@ -258,17 +258,29 @@ fn time_most(text: &str) -> String {
     padded(text, "235959.999999")
 }
 
-/// C.2.2.2.5.4: Study Date and Study Time, when both keys have the same form of range.
-fn combined(keys: &DataSet, record: &DataSet) -> Option<bool> {
-    let (dates, times) = (keys.string(tags::STUDY_DATE)?, keys.string(tags::STUDY_TIME)?);
+/// Dates and times that are one moment together.
+const MOMENTS: [(Tag, Tag); 5] = [
+    (tags::STUDY_DATE, tags::STUDY_TIME),
+    (tags::SERIES_DATE, tags::SERIES_TIME),
+    (tags::CONTENT_DATE, tags::CONTENT_TIME),
+    (tags::PATIENT_BIRTH_DATE, tags::PATIENT_BIRTH_TIME),
+    (
+        tags::PERFORMED_PROCEDURE_STEP_START_DATE,
+        tags::PERFORMED_PROCEDURE_STEP_START_TIME,
+    ),
+];
+
+/// C.2.2.2.5.4: a date and its time, when both keys have the same form of range.
+fn combined(keys: &DataSet, record: &DataSet, date: Tag, time: Tag) -> Option<bool> {
+    let (dates, times) = (keys.string(date)?, keys.string(time)?);
     let ((date_from, date_to), (time_from, time_to)) = (dates.split_once('-')?, times.split_once('-')?);
     if date_from.is_empty() != time_from.is_empty() || date_to.is_empty() != time_to.is_empty() {
         return None;
     }
-    let Some(date) = record.string(tags::STUDY_DATE) else {
+    let Some(date) = record.string(date) else {
         return Some(false);
     };
-    let time = record.string(tags::STUDY_TIME).unwrap_or_default();
+    let time = record.string(time).unwrap_or_default();
     let have = format!("{}{}", date_least(date), time_least(time));
     let from = format!("{}{}", date_least(date_from), time_least(time_from));
     let to = format!("{}{}", date_most(date_to), time_most(time_to));
