@@ -200,6 +200,7 @@ fn value_matches(vr: VR, key: &str, value: &str) -> bool {
     match vr {
         VR::DA => in_range(key, value, date_least, date_most),
         VR::TM => in_range(key, value, time_least, time_most),
+        VR::DT => in_range(key, value, moment_least, moment_most),
         VR::IS | VR::DS => number(key) == number(value),
         VR::PN => name_matches(key, value),
         VR::UI => key == value,
@@ -256,6 +257,53 @@ fn time_least(text: &str) -> String {
 
 fn time_most(text: &str) -> String {
     padded(text, "235959.999999")
+}
+
+/// Takes values without an offset from UTC, or with one to the east: a hyphen is a range's.
+fn moment_least(text: &str) -> String {
+    moment(text, "00000101000000.000000")
+}
+
+fn moment_most(text: &str) -> String {
+    moment(text, "99991231235959.999999")
+}
+
+/// A date-time as text that sorts as time does. It is turned to UTC minute by minute, as a clock is.
+fn moment(text: &str, pattern: &str) -> String {
+    let (local, offset) = text.split_once('+').unwrap_or((text, "0000"));
+    let padded = padded(local, pattern);
+    let field = |from: usize, to: usize| -> u32 {
+        let digits = padded.get(from..to).and_then(|digits| digits.parse().ok());
+        digits.unwrap_or_default()
+    };
+    let (mut year, mut month, mut day) = (field(0, 4), field(4, 6), field(6, 8));
+    let (mut hour, mut minute) = (field(8, 10), field(10, 12));
+    let offset: u32 = offset.trim().parse().unwrap_or_default();
+    for _ in 0..offset / 100 * 60 + offset % 100 {
+        if minute > 0 {
+            minute -= 1;
+            continue;
+        }
+        (minute, hour) = (59, (hour + 23) % 24);
+        if hour == 23 {
+            day -= 1;
+        }
+        if day == 0 {
+            (year, month) = if month == 1 {
+                (year - 1, 12)
+            } else {
+                (year, month - 1)
+            };
+            day = match month {
+                2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+        }
+    }
+    let seconds = padded.get(12..).unwrap_or_default();
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{seconds}")
 }
 
 /// Dates and times that are one moment together.
@@ -336,6 +384,8 @@ fn plain(text: &str) -> String {
     text.trim()
         .to_lowercase()
         .replace('ß', "ss")
+        // The same letter, at the end of a word.
+        .replace('ς', "σ")
         .replace('ø', "o")
         .replace('ł', "l")
         .nfd()
