@@ -5,24 +5,13 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
 
 use serde_json::Value;
 
 use common::{
-    directory, free_port, peer, pydicom_files, python, rows, script, start_with_destination, succeed, tell,
+    Peer, dcmtk, directory, free_port, peer, pydicom_files, python, rows, script, start_with_destination,
+    succeed, tell,
 };
-
-/// A child of the test that ends with it.
-struct Peer(Child);
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // Fails only when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn dcmtk_stores_finds_gets_and_moves() {
@@ -127,10 +116,6 @@ fn dcmtk_stores_finds_gets_and_moves() {
         "128 rows and columns of 16 bits are inside"
     );
     assert!(server.stop().success());
-}
-
-fn dcmtk(program: &str) -> Command {
-    peer(program).expect("one of DCMTK's programs is there, so all are")
 }
 
 fn echo(port: u16) -> bool {

@@ -118,6 +118,22 @@ pub(crate) fn peer(program: &str) -> Option<Command> {
     })
 }
 
+/// One of DCMTK's programs, where another one was found before.
+pub(crate) fn dcmtk(program: &str) -> Command {
+    peer(program).expect("one of DCMTK's programs is there, so all are")
+}
+
+/// A child of the test that ends with it.
+pub(crate) struct Peer(pub(crate) Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The interpreter of the environment with pynetdicom, pydicom and their files.
 pub(crate) fn python() -> Option<Command> {
     let environment = match std::env::var_os("PACS_PEERS_VENV") {
