@@ -114,6 +114,11 @@ fn every_client_is_answered_what_the_reference_says() {
         }
         table.add(case, &expected);
     }
+    let baseline = cases.iter().filter(|case| case.is_baseline()).count();
+    tell(&format!(
+        "{} questions, {baseline} of them also by findscu",
+        cases.len()
+    ));
     tell(&table.to_string());
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
     table.assert_whole();
