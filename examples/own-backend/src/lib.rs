@@ -15,6 +15,7 @@
 //! the engine: `Pacs::open(Arc::new(DirectoryArchive::open(directory)?), index, options)`.
 
 use std::fs::{self, File};
+use std::hash::Hasher as _;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ use pacs_core::{
     Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, InstanceKey, Locator, Result,
     Sequence, Stored, Timestamp, Uid,
 };
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 /// What a file is called until its commit.
 const UNFINISHED: &str = "unfinished-";
@@ -190,7 +191,7 @@ impl Archive for DirectoryArchive {
                 shared: Arc::clone(&self.shared),
                 path,
                 file,
-                checksum: Xxh3::new(),
+                checksum: XxHash3_64::new(),
                 finished: false,
             };
             Ok(Box::new(writer) as Box<dyn ArchiveWriter>)
@@ -282,7 +283,7 @@ struct Writer {
     shared: Arc<Shared>,
     path: PathBuf,
     file: File,
-    checksum: Xxh3,
+    checksum: XxHash3_64,
     finished: bool,
 }
 
@@ -291,7 +292,7 @@ impl Writer {
         self.file.sync_all()?;
         let name = Name {
             sequence: self.shared.next_sequence(),
-            checksum: self.checksum.digest(),
+            checksum: self.checksum.finish(),
             key,
         };
         let path = self.shared.directory.join(name.text());
@@ -308,7 +309,7 @@ impl Writer {
 impl ArchiveWriter for Writer {
     fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<()>> {
         async move {
-            self.checksum.update(&chunk);
+            self.checksum.write(&chunk);
             self.file.write_all(&chunk).map_err(io_error("archive.write"))
         }
         .boxed()
@@ -339,12 +340,12 @@ impl Drop for Writer {
 
 fn checksum(path: &Path) -> io::Result<u64> {
     let mut file = File::open(path)?;
-    let mut checksum = Xxh3::new();
+    let mut checksum = XxHash3_64::new();
     let mut buffer = vec![0; READ_CHUNK_BYTES];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(checksum.digest()),
-            length => checksum.update(&buffer[..length]),
+            0 => return Ok(checksum.finish()),
+            length => checksum.write(&buffer[..length]),
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use crate::error::Result;
 
@@ -21,26 +21,26 @@ pub(crate) struct Digest {
 /// Makes a [`Digest`] as bytes pass by.
 pub(crate) struct Digester {
     length: u64,
-    hash: Box<Xxh3>,
+    hash: Box<XxHash3_128>,
 }
 
 impl Digester {
     pub(crate) fn new() -> Self {
         Self {
             length: 0,
-            hash: Box::new(Xxh3::new()),
+            hash: Box::new(XxHash3_128::new()),
         }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        self.hash.update(bytes);
+        self.hash.write(bytes);
     }
 
     pub(crate) fn finish(&self) -> Digest {
         Digest {
             length: self.length,
-            hash: self.hash.digest128(),
+            hash: self.hash.finish_128(),
         }
     }
 }

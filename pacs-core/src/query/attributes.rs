@@ -131,7 +131,7 @@ impl AttributeSet {
     pub fn fingerprint(&self) -> u64 {
         let mut text = String::from("1"); // To be changed when extraction changes.
         describe(&self.nodes, &mut text);
-        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+        twox_hash::XxHash3_64::oneshot(text.as_bytes())
     }
 
     fn node(&self, tag: Tag) -> Option<&Node> {

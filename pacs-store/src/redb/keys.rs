@@ -204,7 +204,7 @@ pub(super) fn patient_key(id: &str) -> Vec<u8> {
     if bytes.len() <= KEPT {
         return bytes.to_vec();
     }
-    let hash = xxhash_rust::xxh3::xxh3_128(bytes);
+    let hash = twox_hash::XxHash3_128::oneshot(bytes);
     [&bytes[..KEPT - 15], &hash.to_be_bytes()[..]].concat()
 }
 

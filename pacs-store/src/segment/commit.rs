@@ -5,6 +5,7 @@
 //! whoever waits shares the sync, and results come in ascending order of sequence.
 
 use std::collections::HashSet;
+use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::Store;
 use super::group::{Done, Part, Pending, Record, Reply, Small};
@@ -112,7 +113,12 @@ impl Committer {
                     Ok(Some(place)) => {
                         let payload = Bytes::copy_from_slice(locator.as_bytes());
                         let kind = RecordKind::Removal(instance);
-                        let header = self.header(kind, payload.len() as u64, received, xxh3_64(&payload));
+                        let header = self.header(
+                            kind,
+                            payload.len() as u64,
+                            received,
+                            XxHash3_64::oneshot(&payload),
+                        );
                         let reply = Reply::Removal(reply, place);
                         let record = self.add_small(&mut small, header, vec![payload]);
                         pending.extend(record.map(|record| Pending { record, reply }));
@@ -213,7 +219,7 @@ impl Committer {
             self.store.abort_lane(lane);
             return Err(write_failed(error));
         }
-        let checksum = lane.hasher.digest();
+        let checksum = lane.hasher.finish();
         let mut header = self.header(RecordKind::Instance(key), lane.length, received, checksum);
         header.durable = lane.start;
         let end = lane.end();

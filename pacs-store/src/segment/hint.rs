@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use pacs_core::Sequence;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::Store;
 use super::record::{FileHeader, SegmentKind};
@@ -64,14 +64,14 @@ impl Hint {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
-        let check = xxh3_64(&bytes);
+        let check = XxHash3_64::oneshot(&bytes);
         bytes.extend_from_slice(&check.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (bytes, check) = bytes.split_last_chunk::<8>()?;
-        if u64::from_le_bytes(*check) != xxh3_64(bytes) {
+        if u64::from_le_bytes(*check) != XxHash3_64::oneshot(bytes) {
             return None;
         }
         let bytes = bytes.strip_prefix(&MAGIC)?;

@@ -1,13 +1,14 @@
 //! Lanes: the open ends of segment files that large instances stream into, one each at a time.
 
 use std::collections::VecDeque;
+use std::hash::Hasher as _;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
 use pacs_core::{Error, ErrorKind, Result};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use super::Store;
 use super::file::Segment;
@@ -36,7 +37,7 @@ pub(super) struct Lane {
     pub(super) start: u64,
     /// Bytes of its payload so far.
     pub(super) length: u64,
-    pub(super) hasher: Box<Xxh3>,
+    pub(super) hasher: Box<XxHash3_64>,
     /// Bytes of the payload that went through the hasher before they came here.
     pub(super) hashed: u64,
     allocated: u64,
@@ -74,7 +75,7 @@ impl Lane {
         let mut parts: Vec<&[u8]> = Vec::with_capacity(pieces.len() + 1);
         for piece in pieces {
             let known = self.hashed.saturating_sub(self.length).min(piece.len() as u64);
-            self.hasher.update(&piece[known as usize..]);
+            self.hasher.write(&piece[known as usize..]);
             self.length += piece.len() as u64;
             parts.push(piece);
         }
@@ -117,7 +118,7 @@ impl Lane {
         self.length = 0;
         self.hashed = 0;
         self.pushed = self.start;
-        self.hasher.reset();
+        *self.hasher = XxHash3_64::new();
     }
 }
 

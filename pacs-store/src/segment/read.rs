@@ -1,5 +1,6 @@
 //! Reading a range of an instance, piece by piece, one piece ahead.
 
+use std::hash::Hasher as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use pacs_core::limits::READ_CHUNK_BYTES;
 use pacs_core::{Error, ErrorKind, Locator, Result};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use super::Store;
 use super::file::Segment;
@@ -124,7 +125,7 @@ struct Reading {
     record: Option<Arc<OpenRecord>>,
     ahead: Option<oneshot::Receiver<Result<Piece>>>,
     /// Of everything so far, when everything is read.
-    hasher: Option<Box<Xxh3>>,
+    hasher: Option<Box<XxHash3_64>>,
     ended: bool,
 }
 
@@ -175,7 +176,7 @@ impl Reading {
         };
         self.record = Some(record);
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&piece);
+            hasher.write(&piece);
         }
         if !self.rest.is_empty() {
             self.ask();
@@ -217,7 +218,7 @@ impl Reading {
 
     fn check(&self) -> Result<()> {
         match (&self.hasher, &self.record) {
-            (Some(hasher), Some(record)) if hasher.digest() != record.header.checksum => {
+            (Some(hasher), Some(record)) if hasher.finish() != record.header.checksum => {
                 Err(corrupt("the instance's bytes are not what was stored"))
             }
             _ => Ok(()),

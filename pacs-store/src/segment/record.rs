@@ -22,7 +22,7 @@
 //! stream, so "DICM" stands 392 bytes after each "PACSREC1" and any tool can carve it out.
 
 use pacs_core::{InstanceKey, Locator, Sequence, Timestamp, Uid};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use twox_hash::XxHash3_64;
 
 /// Length of the header of a segment file in bytes; the first record follows.
 pub(super) const FILE_HEADER_LENGTH: u64 = 64;
@@ -71,7 +71,7 @@ impl FileHeader {
         put(&mut bytes, 16, self.id);
         put(&mut bytes, 24, self.key);
         put(&mut bytes, 40, Timestamp::now().0);
-        let check = xxh3_64(&bytes[..48]);
+        let check = XxHash3_64::oneshot(&bytes[..48]);
         put(&mut bytes, 48, check);
         bytes
     }
@@ -79,7 +79,10 @@ impl FileHeader {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; FILE_HEADER_LENGTH as usize] = bytes.first_chunk()?;
         let version = u32::from_le_bytes(*bytes[8..].first_chunk()?);
-        if bytes[..8] != FILE_MAGIC || version != FILE_VERSION || get(bytes, 48) != xxh3_64(&bytes[..48]) {
+        if bytes[..8] != FILE_MAGIC
+            || version != FILE_VERSION
+            || get(bytes, 48) != XxHash3_64::oneshot(&bytes[..48])
+        {
             return None;
         }
         let kind = match u32::from_le_bytes(*bytes[12..].first_chunk()?) {
@@ -146,7 +149,7 @@ impl Header {
             bytes[at..at + uid.len()].copy_from_slice(uid.as_bytes());
             at += uid.len();
         }
-        let check = xxh3_64_with_seed(&bytes[24..], key);
+        let check = XxHash3_64::oneshot_with_seed(key, &bytes[24..]);
         put(&mut bytes, 16, check);
         bytes
     }
@@ -154,7 +157,7 @@ impl Header {
     /// None unless every byte but the state is as it was written.
     pub(super) fn decode(bytes: &[u8], key: u64) -> Option<Self> {
         let bytes: &[u8; HEADER_LENGTH as usize] = bytes.first_chunk()?;
-        if bytes[..8] != RECORD_MAGIC || get(bytes, 16) != xxh3_64_with_seed(&bytes[24..], key) {
+        if bytes[..8] != RECORD_MAGIC || get(bytes, 16) != XxHash3_64::oneshot_with_seed(key, &bytes[24..]) {
             return None;
         }
         let mut at = 72;

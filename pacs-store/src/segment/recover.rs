@@ -10,13 +10,14 @@
 //! is known to have covered is written again before it counts.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hasher as _;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
 use pacs_core::{Locator, Sequence};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use super::Store;
 use super::file::{DIRECTORY, Segment, parse_name, path};
@@ -206,7 +207,7 @@ impl Found {
             header.length as usize,
             offset + HEADER_LENGTH,
         )?;
-        Ok((xxh3_64(&payload) == header.checksum).then_some(payload))
+        Ok((XxHash3_64::oneshot(&payload) == header.checksum).then_some(payload))
     }
 
     /// Finds the end of the segment and cuts off what doesn't count.
@@ -294,7 +295,7 @@ impl Found {
     /// removed record may be gone, and nobody asks for it.
     fn make_sure(&self, offset: u64, header: &Header) -> io::Result<bool> {
         const PIECE_BYTES: u64 = 1 << 20;
-        let mut hasher = Xxh3::new();
+        let mut hasher = XxHash3_64::new();
         let mut at = 0;
         let mut piece = Vec::new();
         while at < header.length && !header.removed {
@@ -303,10 +304,10 @@ impl Found {
             let offset = offset + HEADER_LENGTH + at;
             read_exact_at(&*self.file, &mut piece, length as usize, offset)?;
             write_all_at(&*self.file, &[&piece], offset)?;
-            hasher.update(&piece);
+            hasher.write(&piece);
             at += length;
         }
-        let whole = header.removed || hasher.digest() == header.checksum;
+        let whole = header.removed || hasher.finish() == header.checksum;
         if whole {
             write_all_at(&*self.file, &[&header.encode(self.segment.key)], offset)?;
         }

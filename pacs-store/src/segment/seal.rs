@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use pacs_core::{Error, Result, Sequence, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::commit::Committer;
 use super::group::Small;
@@ -89,7 +89,7 @@ impl Committer {
         for (id, end) in self.unsealed.clone() {
             let payload = Bytes::copy_from_slice(&encode_seal(id, end));
             let received = Timestamp::now();
-            let checksum = xxh3_64(&payload);
+            let checksum = XxHash3_64::oneshot(&payload);
             let header = self.header(RecordKind::Seal, payload.len() as u64, received, checksum);
             last = self.add_small(&mut small, header, vec![payload]);
         }

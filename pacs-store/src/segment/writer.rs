@@ -1,5 +1,6 @@
 //! From chunks to a record.
 
+use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 use super::Store;
 use super::lane::{Lane, closed};
@@ -33,7 +34,7 @@ pub(super) struct Writer {
 
 enum Stage {
     /// All of it is in memory, and in the hasher.
-    Memory(Box<Xxh3>),
+    Memory(Box<XxHash3_64>),
     /// A lane is ours and nothing is in flight.
     Lane(Box<Lane>),
     /// An I/O thread writes a piece.
@@ -76,7 +77,7 @@ impl Writer {
 
     async fn push(&mut self, chunk: Bytes) -> Result<()> {
         if let Stage::Memory(hasher) = &mut self.stage {
-            hasher.update(&chunk);
+            hasher.write(&chunk);
         }
         self.gather(chunk);
         let piece_bytes = self.store.options.piece_bytes.max(1);
@@ -160,7 +161,7 @@ impl ArchiveWriter for Writer {
             let source = match std::mem::replace(&mut self.stage, Stage::Ended) {
                 Stage::Memory(hasher) => Source::Memory {
                     length,
-                    checksum: hasher.digest(),
+                    checksum: hasher.finish(),
                 },
                 Stage::Lane(lane) => Source::Lane(lane),
                 Stage::Writing(receiver) => Source::Writing(receiver),

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 /// Marks that wait before they are written.
 const UNWRITTEN_MAX: usize = 256;
@@ -30,7 +30,7 @@ impl Mark {
         text.push(0);
         text.extend_from_slice(&metadata.len().to_le_bytes());
         text.extend_from_slice(&changed.to_le_bytes());
-        Self(xxh3_128(&text))
+        Self(XxHash3_128::oneshot(&text))
     }
 }
 
@@ -45,7 +45,10 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the journal of an import of `directory`, in the directory `journals`.
     pub(super) fn open(journals: &Path, directory: &Path) -> io::Result<Self> {
-        let name = format!("{:032x}.import", xxh3_128(directory.as_os_str().as_bytes()));
+        let name = format!(
+            "{:032x}.import",
+            XxHash3_128::oneshot(directory.as_os_str().as_bytes())
+        );
         let path = journals.join(name);
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
