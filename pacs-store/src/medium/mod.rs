@@ -107,6 +107,15 @@ pub trait MediumFile: fmt::Debug + Send + Sync + 'static {
         result
     }
 
+    /// As [`append_from`](Self::append_from), but only what is in memory already.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the medium would have to be waited for, and always where that isn't known.
+    fn append_cached(&self, into: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
+        let _ = (into, length, offset);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Makes everything that was written to this file durable, with its length.
     fn sync_data(&self) -> io::Result<()>;
 
@@ -182,12 +191,38 @@ pub fn read_exact_at(
     length: usize,
     offset: u64,
 ) -> io::Result<()> {
+    append_exact(into, length, offset, |into, length, at| {
+        file.append_from(into, length, at)
+    })
+}
+
+/// As [`read_exact_at`], without waiting for the medium.
+///
+/// # Errors
+/// As there; `WouldBlock` when not all of it is in memory.
+pub fn read_exact_cached_at(
+    file: &dyn MediumFile,
+    into: &mut Vec<u8>,
+    length: usize,
+    offset: u64,
+) -> io::Result<()> {
+    append_exact(into, length, offset, |into, length, at| {
+        file.append_cached(into, length, at)
+    })
+}
+
+fn append_exact(
+    into: &mut Vec<u8>,
+    length: usize,
+    offset: u64,
+    append: impl Fn(&mut Vec<u8>, usize, u64) -> io::Result<usize>,
+) -> io::Result<()> {
     let end = into.len() + length;
     into.reserve_exact(length);
     let start = into.len();
     while into.len() < end {
         let at = offset + (into.len() - start) as u64;
-        match file.append_from(into, end - into.len(), at) {
+        match append(into, end - into.len(), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -142,6 +142,23 @@ impl MediumFile for SystemFile {
         Ok(rustix::io::pread(&self.0, spare, offset)?)
     }
 
+    #[cfg(target_os = "linux")]
+    fn append_cached(&self, into: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
+        use rustix::io::ReadWriteFlags;
+        let start = into.len();
+        into.resize(start + length, 0);
+        let mut piece = [io::IoSliceMut::new(&mut into[start..])];
+        let result = match rustix::io::preadv2(&self.0, &mut piece, offset, ReadWriteFlags::NOWAIT) {
+            // Not every file system, and no old kernel, can tell.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            other => other.map_err(io::Error::from),
+        };
+        into.truncate(start + result.as_ref().copied().unwrap_or(0));
+        result
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.0)?)
     }

@@ -203,18 +203,22 @@ impl Segments {
 
     /// The open file of a segment.
     pub(super) fn file(&self, id: u64) -> io::Result<Arc<dyn MediumFile>> {
-        {
-            let mut handles = self.handles();
-            handles.clock += 1;
-            let clock = handles.clock;
-            if let Some((used, file)) = handles.open.get_mut(&id) {
-                *used = clock;
-                return Ok(Arc::clone(file));
-            }
+        if let Some(file) = self.file_if_open(id) {
+            return Ok(file);
         }
         let file = self.medium.open(&path(id))?;
         self.keep_handle(id, &file);
         Ok(file)
+    }
+
+    /// The file of a segment, unless it would have to be opened.
+    pub(super) fn file_if_open(&self, id: u64) -> Option<Arc<dyn MediumFile>> {
+        let mut handles = self.handles();
+        handles.clock += 1;
+        let clock = handles.clock;
+        let (used, file) = handles.open.get_mut(&id)?;
+        *used = clock;
+        Some(Arc::clone(file))
     }
 
     fn keep_handle(&self, id: u64, file: &Arc<dyn MediumFile>) {

@@ -16,7 +16,7 @@ use super::Store;
 use super::file::Segment;
 use super::lane::closed;
 use super::record::{HEADER_LENGTH, Header, Place, REMOVED, RecordKind, STATE_OFFSET, span};
-use crate::medium::{MediumFile, read_exact_at};
+use crate::medium::{MediumFile, read_exact_at, read_exact_cached_at};
 
 /// A record that is open for reading.
 pub(super) struct OpenRecord {
@@ -74,42 +74,103 @@ impl Store {
     /// # Errors
     /// `NotFound` when no instance is kept there, `Corrupt` when its header is damaged.
     pub(super) fn open_record(&self, place: Place) -> Result<OpenRecord> {
-        Ok(self.open_and_read(place, 0, 0)?.0)
+        match self.open_and_read(place, 0, 0, Read::Wait) {
+            Ok((record, _)) => Ok(record),
+            Err(unread) => Err(unread.into_error()),
+        }
     }
 
     /// Opens a record and reads a first piece of its payload, with one call where both lie together.
-    fn open_and_read(&self, place: Place, from: u64, length: usize) -> Result<(OpenRecord, Bytes)> {
+    fn open_and_read(
+        &self,
+        place: Place,
+        from: u64,
+        length: usize,
+        read: Read,
+    ) -> Result<(OpenRecord, Bytes), Unread> {
         let segment = self.segment_of(place)?;
-        let file = self.segments.file(place.segment).map_err(failed)?;
+        let file = match read {
+            Read::Wait => self.segments.file(place.segment).map_err(failed)?,
+            Read::Cached => self.segments.file_if_open(place.segment).ok_or(Unread::Waits)?,
+        };
         let header_length = HEADER_LENGTH as usize;
         let together = if from == 0 { length } else { 0 };
-        let mut bytes = Vec::new();
-        read_exact_at(&*file, &mut bytes, header_length + together, place.offset).map_err(failed)?;
+        let bytes = read.exact(&*file, header_length + together, place.offset)?;
         let header = Self::check_header(&segment, place, &bytes)?;
         if header.removed {
-            return Err(not_found());
+            return Err(not_found().into());
         }
         let piece = match from {
             0 => Bytes::from(bytes).slice(header_length..),
-            from => read_piece(&*file, place, from, length)?,
+            from => read_piece(&*file, place, from, length, read)?,
         };
         Ok((OpenRecord { file, header }, piece))
     }
 }
 
-fn read_piece(file: &dyn MediumFile, place: Place, from: u64, length: usize) -> Result<Bytes> {
-    let mut bytes = Vec::new();
-    read_exact_at(file, &mut bytes, length, place.offset + HEADER_LENGTH + from).map_err(failed)?;
+/// How a piece is read.
+#[derive(Clone, Copy)]
+enum Read {
+    /// On a thread that may wait for the medium.
+    Wait,
+    /// At once, when it is in memory: a hand-over to another thread and back costs more than the copy.
+    Cached,
+}
+
+impl Read {
+    fn exact(self, file: &dyn MediumFile, length: usize, offset: u64) -> Result<Vec<u8>, Unread> {
+        let mut bytes = Vec::new();
+        let read = match self {
+            Read::Wait => read_exact_at(file, &mut bytes, length, offset),
+            Read::Cached => read_exact_cached_at(file, &mut bytes, length, offset),
+        };
+        match read {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Unread::Waits),
+            Err(error) => Err(failed(error).into()),
+        }
+    }
+}
+
+/// Why there is no piece.
+enum Unread {
+    /// It must be waited for, which [`Read::Cached`] doesn't.
+    Waits,
+    Failed(Error),
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Unread {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Waits => failed(std::io::ErrorKind::WouldBlock.into()),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+fn read_piece(
+    file: &dyn MediumFile,
+    place: Place,
+    from: u64,
+    length: usize,
+    read: Read,
+) -> Result<Bytes, Unread> {
+    let bytes = read.exact(file, length, place.offset + HEADER_LENGTH + from)?;
     Ok(Bytes::from(bytes))
 }
 
 /// Whether a record was removed. Looked at after each piece: only what was removed is ever given back,
 /// so a piece that was read before is what was written.
-fn check_kept(store: &Store, file: &dyn MediumFile, place: Place) -> Result<()> {
-    let mut state = Vec::new();
-    read_exact_at(file, &mut state, REMOVED.len(), place.offset + STATE_OFFSET).map_err(failed)?;
+fn check_kept(store: &Store, file: &dyn MediumFile, place: Place, read: Read) -> Result<(), Unread> {
+    let state = read.exact(file, REMOVED.len(), place.offset + STATE_OFFSET)?;
     if state == REMOVED || store.is_remembered_removed(place) {
-        return Err(not_found());
+        return Err(not_found().into());
     }
     Ok(())
 }
@@ -117,13 +178,19 @@ fn check_kept(store: &Store, file: &dyn MediumFile, place: Place) -> Result<()> 
 /// A piece, and the record it is of.
 type Piece = (Arc<OpenRecord>, Bytes);
 
+/// The next piece.
+enum Ahead {
+    Here(Result<Piece>),
+    Coming(oneshot::Receiver<Result<Piece>>),
+}
+
 struct Reading {
     store: Arc<Store>,
     place: Place,
     /// What is still to be asked for.
     rest: Range<u64>,
     record: Option<Arc<OpenRecord>>,
-    ahead: Option<oneshot::Receiver<Result<Piece>>>,
+    ahead: Option<Ahead>,
     /// Of everything so far, when everything is read.
     hasher: Option<Box<XxHash3_64>>,
     ended: bool,
@@ -169,10 +236,13 @@ impl Reading {
             self.ended = true;
             return self.check().err().map(Err);
         };
-        let (record, piece) = match ahead.await {
-            Ok(Ok(read)) => read,
-            Ok(Err(error)) => return Some(Err(error)),
-            Err(_) => return Some(Err(closed("archive.read"))),
+        let read = match ahead {
+            Ahead::Here(read) => read,
+            Ahead::Coming(read) => read.await.unwrap_or_else(|_| Err(closed("archive.read"))),
+        };
+        let (record, piece) = match read {
+            Ok(read) => read,
+            Err(error) => return Some(Err(error)),
         };
         self.record = Some(record);
         if let Some(hasher) = &mut self.hasher {
@@ -194,26 +264,34 @@ impl Reading {
         Some(Ok(piece))
     }
 
-    /// Has the next piece read.
+    /// Has the next piece read: at once where it is in memory, else by a thread that may wait.
     fn ask(&mut self) {
         let (store, place, record) = (Arc::clone(&self.store), self.place, self.record.clone());
         let from = self.rest.start;
         let length = self.rest.end.saturating_sub(from).min(READ_CHUNK_BYTES as u64) as usize;
         self.rest.start += length as u64;
-        self.ahead = Some(self.store.readers.run(move || {
-            let (record, piece) = match record {
+        let piece = move |read: Read| -> Result<Piece, Unread> {
+            let (record, piece) = match &record {
                 Some(record) => {
-                    let piece = read_piece(&*record.file, place, from, length)?;
-                    (record, piece)
+                    let piece = read_piece(&*record.file, place, from, length, read)?;
+                    (Arc::clone(record), piece)
                 }
                 None => {
-                    let (record, piece) = store.open_and_read(place, from, length)?;
+                    let (record, piece) = store.open_and_read(place, from, length, read)?;
                     (Arc::new(record), piece)
                 }
             };
-            check_kept(&store, &*record.file, place)?;
+            check_kept(&store, &*record.file, place, read)?;
             Ok((record, piece))
-        }));
+        };
+        self.ahead = Some(match piece(Read::Cached) {
+            Ok(piece) => Ahead::Here(Ok(piece)),
+            Err(Unread::Failed(error)) => Ahead::Here(Err(error)),
+            Err(Unread::Waits) => {
+                let readers = &self.store.readers;
+                Ahead::Coming(readers.run(move || piece(Read::Wait).map_err(Unread::into_error)))
+            }
+        });
     }
 
     fn check(&self) -> Result<()> {
