@@ -18,7 +18,7 @@ use pacs_core::{Error, ErrorKind};
 
 use super::{Destination, PacsServices, query, source};
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
-use crate::scu::{Outgoing, Pieces, Remote, Sending, Sent, Supply, send};
+use crate::scu::{Outgoing, Pieces, Remote, Sending, Sent, Supply, send_on};
 
 /// Unable to perform sub-operations (PS3.4 C.4.2.1.5, C.4.3.1.4).
 const NONE_PERFORMED: Status = Status(0xA702);
@@ -26,8 +26,9 @@ const NONE_PERFORMED: Status = Status(0xA702);
 /// Pending responses come no more often than this, so that they don't compete with the instances.
 const PENDING_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Instances of which the archive reads ahead, the one being handed out among them.
-const READ_AHEAD: usize = 2;
+/// What is read of an instance before its turn to be sent: most slices whole, and little enough for
+/// hundreds of retrievals at once.
+const READ_AHEAD_BYTES: usize = 640 * 1024;
 
 /// Values in a Failed SOP Instance UID List, so that it fits a message whatever fails.
 const FAILED_LISTED_MAX: usize = 10_000;
@@ -91,19 +92,10 @@ pub(super) async fn c_get(services: &PacsServices, mut operation: Operation) -> 
         pacs: services.pacs.clone(),
         source: source(&operation),
     });
+    let items = job.items(&services.pacs).take_until(operation.cancelled());
+    let cancelled = || operation.is_cancelled();
     let priority = operation.command().priority();
-    let results = job
-        .items(&services.pacs)
-        .take_until(operation.cancelled())
-        .map(move |item| {
-            let (client, supply) = (client.clone(), Arc::clone(&supply));
-            async move {
-                let sent = send(&client, &*supply, &item, priority, None).await;
-                (item, sent)
-            }
-        })
-        .buffer_unordered(usize::from(window.max(1)))
-        .boxed();
+    let results = send_on(client, window, priority, supply, items, cancelled);
     job.report(&operation, results, OnCancel::Finish).await
 }
 
@@ -141,8 +133,8 @@ impl Job {
         Ok(job)
     }
 
-    /// The instances once more: they are not held while they wait for their turn. While one is sent, the
-    /// archive already reads the beginning of the next.
+    /// The instances once more: they are not held while they wait for their turn. Each is begun to be
+    /// read when it is asked for, which is while the one before is sent.
     fn items(&self, pacs: &Pacs) -> BoxStream<'static, Item> {
         let pacs = pacs.clone();
         records(&pacs, &self.scopes)
@@ -151,21 +143,15 @@ impl Job {
                     .inspect_err(|error| tracing::error!(%error, "the index failed within a retrieval"))
                     .ok()
             })
-            .map(move |record| {
-                let mut pieces = pacs.read_data_set(&record);
+            .then(move |record| {
+                let data_set = read_ahead(pacs.read_data_set(&record));
                 async move {
-                    // An instance that can't be read fails before its message begins.
-                    let data_set = match pieces.next().await.transpose() {
-                        Ok(first) => Ok(stream::iter(first.map(Ok)).chain(pieces).boxed()),
-                        Err(error) => Err(error),
-                    };
                     Item {
                         record,
-                        data_set: Mutex::new(Some(data_set)),
+                        data_set: Mutex::new(Some(data_set.await)),
                     }
                 }
             })
-            .buffered(READ_AHEAD)
             .boxed()
     }
 
@@ -214,6 +200,20 @@ impl Job {
         }
         Ok(counts.last(operation, cancelled))
     }
+}
+
+/// Reads the beginning of an instance; all of a small one. One that can't be read fails before its
+/// message begins.
+async fn read_ahead(mut pieces: Pieces) -> Result<Pieces> {
+    let mut read = Vec::new();
+    let mut length = 0;
+    while length < READ_AHEAD_BYTES
+        && let Some(piece) = pieces.next().await.transpose()?
+    {
+        length += piece.len();
+        read.push(Ok(piece));
+    }
+    Ok(stream::iter(read).chain(pieces).boxed())
 }
 
 /// An instance that is about to be sent.

@@ -14,7 +14,7 @@ use pacs_core::{AeTitle, Result, Uid};
 
 pub(crate) use query::sop_class;
 pub use query::{Progress, find, identifier, move_to, query_proposal, retrieve};
-pub(crate) use send::send;
+pub(crate) use send::send_on;
 pub use send::{Outgoing, Sending, Sent, Supply};
 
 use crate::transport::{Proposal, Timeouts, connect_tcp};

@@ -145,6 +145,11 @@ impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
     }
 }
 
+/// Dropping the future loses no item: one is there only when the future is done.
+async fn take<T>(items: &Mutex<BoxStream<'static, T>>) -> Option<T> {
+    items.lock().await.next().await
+}
+
 struct WorkerState<T, S> {
     worker: Worker<T, S>,
     /// With the kinds it was proposed for.
@@ -160,32 +165,39 @@ struct WorkerState<T, S> {
 impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
     async fn next(&mut self) -> Option<(T, Sent)> {
         loop {
-            if self.held.is_none() && !self.exhausted && self.under_way.len() < self.window() {
-                self.held = self.worker.items.lock().await.next().await;
-                self.exhausted = self.held.is_none();
-            }
-            let Some(item) = self.held.take() else {
-                return self.under_way.next().await;
-            };
-            if self.under_way.len() >= self.window() {
-                self.held = Some(item);
-                return self.under_way.next().await;
-            }
-            let group = self.worker.group(&item);
-            match &self.client {
-                Some((client, of)) if *of == group && !client.has_ended() => {
-                    let client = client.clone();
-                    self.under_way.push(self.worker.send_one(client, item));
+            if self.under_way.len() < self.window()
+                && let Some(item) = self.held.take()
+            {
+                let group = self.worker.group(&item);
+                match &self.client {
+                    Some((client, of)) if *of == group && !client.has_ended() => {
+                        let client = client.clone();
+                        self.under_way.push(self.worker.send_one(client, item));
+                        continue;
+                    }
+                    // What is under way on the old association comes to its end first.
+                    _ if !self.under_way.is_empty() => {
+                        self.held = Some(item);
+                        return self.under_way.next().await;
+                    }
+                    _ => match self.associate(group).await {
+                        Ok(()) => {
+                            self.held = Some(item);
+                            continue;
+                        }
+                        Err(error) => return Some((item, Err(error))),
+                    },
                 }
-                // What is under way on the old association comes to its end first.
-                _ if !self.under_way.is_empty() => {
-                    self.held = Some(item);
-                    return self.under_way.next().await;
+            }
+            // One item is had ready while those before it are under way: sending comes first.
+            tokio::select! {
+                biased;
+                Some(sent) = self.under_way.next() => return Some(sent),
+                item = take(&self.worker.items), if self.held.is_none() && !self.exhausted => {
+                    self.exhausted = item.is_none();
+                    self.held = item;
                 }
-                _ => match self.associate(group).await {
-                    Ok(()) => self.held = Some(item),
-                    Err(error) => return Some((item, Err(error))),
-                },
+                else => return None,
             }
         }
     }
@@ -270,8 +282,57 @@ impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
     }
 }
 
+/// Sends `items` on the association of `client`, `window` at a time, and has one more ready meanwhile.
+/// Yields what becomes of each as it does. Once `stopped` holds, no further one is begun.
+pub(crate) fn send_on<'a, T, S>(
+    client: Client,
+    window: u16,
+    priority: Priority,
+    supply: Arc<S>,
+    items: impl Stream<Item = T> + Send + 'a,
+    stopped: impl Fn() -> bool + Send + Sync + 'a,
+) -> BoxStream<'a, (T, Sent)>
+where
+    T: Send + Sync + 'static,
+    S: Supply<T>,
+{
+    let one = move |item: T| {
+        let (client, supply) = (client.clone(), Arc::clone(&supply));
+        async move {
+            let sent = send(&client, &*supply, &item, priority, None).await;
+            (item, sent)
+        }
+    };
+    let state = (items.fuse().boxed(), None, FuturesUnordered::new());
+    let sender = (one, stopped);
+    stream::unfold(
+        (state, sender),
+        move |((mut items, mut ready, mut under_way), sender)| async move {
+            let (one, stopped) = &sender;
+            let sent = loop {
+                let going = !stopped();
+                if going
+                    && under_way.len() < usize::from(window.max(1))
+                    && let Some(item) = ready.take()
+                {
+                    under_way.push(one(item));
+                }
+                // Sending comes first.
+                tokio::select! {
+                    biased;
+                    Some(sent) = under_way.next() => break sent,
+                    Some(item) = items.next(), if going && ready.is_none() => ready = Some(item),
+                    else => return None,
+                }
+            };
+            Some((sent, ((items, ready, under_way), sender)))
+        },
+    )
+    .boxed()
+}
+
 /// Sends one instance: as it is kept where the peer takes that, else converted.
-pub(crate) async fn send<T, S: Supply<T> + ?Sized>(
+async fn send<T, S: Supply<T> + ?Sized>(
     client: &Client,
     supply: &S,
     item: &T,
