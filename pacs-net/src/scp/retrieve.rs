@@ -204,7 +204,8 @@ impl Job {
 
 /// Reads the beginning of an instance; all of a small one. One that can't be read fails before its
 /// message begins.
-async fn read_ahead(mut pieces: Pieces) -> Result<Pieces> {
+async fn read_ahead(pieces: Pieces) -> Result<Pieces> {
+    let mut pieces = pieces.fuse();
     let mut read = Vec::new();
     let mut length = 0;
     while length < READ_AHEAD_BYTES
