@@ -72,6 +72,9 @@ pub(crate) enum Command {
         /// Directory to write into: one Part 10 file an instance, named by its SOP Instance UID
         #[arg(long, value_name = "DIR", default_value = ".")]
         output: PathBuf,
+        /// Write nothing: to see how fast the peer sends
+        #[arg(long, conflicts_with = "output")]
+        discard: bool,
     },
 }
 

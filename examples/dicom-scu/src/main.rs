@@ -72,7 +72,12 @@ async fn run(command: Command) -> Result<bool> {
             query,
             destination,
         } => retrieve::r#move(&peer, &query, &destination).await,
-        Command::Get { peer, query, output } => retrieve::get(&peer, &query, &output).await,
+        Command::Get {
+            peer,
+            query,
+            output,
+            discard,
+        } => retrieve::get(&peer, &query, (!discard).then_some(output)).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dicom_dictionary_std::{tags, uids};
@@ -77,10 +77,12 @@ pub(crate) async fn r#move(peer: &Peer, query: &Query, destination: &AeTitle) ->
     Ok(whole)
 }
 
-/// Fetches what matches into files of `output`. Answers whether all of it came.
-pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<bool> {
-    fs::create_dir_all(output)
-        .map_err(|error| Error::io("get.open", format!("{} can't be made", output.display()), error))?;
+/// Fetches what matches into files of `output`, where there is one. Answers whether all of it came.
+pub(crate) async fn get(peer: &Peer, query: &Query, output: Option<PathBuf>) -> Result<bool> {
+    if let Some(output) = &output {
+        fs::create_dir_all(output)
+            .map_err(|error| Error::io("get.open", format!("{} can't be made", output.display()), error))?;
+    }
     let sop_class = query.sop_class(Service::Get);
     let mut proposal = peer
         .proposal()
@@ -109,14 +111,11 @@ pub(crate) async fn get(peer: &Peer, query: &Query, output: &Path) -> Result<boo
             }
         }
     }
-    let client = peer
-        .call(
-            &proposal,
-            Arc::new(Files {
-                directory: output.to_owned(),
-            }),
-        )
-        .await?;
+    let services: Arc<dyn Services> = match output {
+        Some(directory) => Arc::new(Files { directory }),
+        None => Arc::new(Discard),
+    };
+    let client = peer.call(&proposal, services).await?;
     let context = client.context_for(&sop_class)?.clone();
     let responses = client.get(&context, query.identifier(&context)?).await?;
     let whole = watch(responses).await?;
@@ -214,6 +213,20 @@ impl Services for Files {
                 }
             }
             fs::rename(&part, &path).map_err(failed)?;
+            Ok(Reply::success())
+        })
+    }
+}
+
+/// Takes C-STORE requests and keeps nothing.
+struct Discard;
+
+impl Services for Discard {
+    fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            if let Some(mut data_set) = operation.take_data_set() {
+                while data_set.next_piece().await?.is_some() {}
+            }
             Ok(Reply::success())
         })
     }
