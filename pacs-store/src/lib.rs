@@ -9,6 +9,7 @@
 //!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
+mod buffers;
 pub mod folder;
 pub mod medium;
 pub mod memory;

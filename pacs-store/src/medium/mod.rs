@@ -107,12 +107,12 @@ pub trait MediumFile: fmt::Debug + Send + Sync + 'static {
         result
     }
 
-    /// As [`append_from`](Self::append_from), but only what is in memory already.
+    /// As [`read_at`](Self::read_at), but only what is in memory already.
     ///
     /// # Errors
     /// `WouldBlock` when the medium would have to be waited for, and always where that isn't known.
-    fn append_cached(&self, into: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
-        let _ = (into, length, offset);
+    fn read_cached_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let _ = (into, offset);
         Err(io::ErrorKind::WouldBlock.into())
     }
 
@@ -191,40 +191,35 @@ pub fn read_exact_at(
     length: usize,
     offset: u64,
 ) -> io::Result<()> {
-    append_exact(into, length, offset, |into, length, at| {
-        file.append_from(into, length, at)
-    })
-}
-
-/// As [`read_exact_at`], without waiting for the medium.
-///
-/// # Errors
-/// As there; `WouldBlock` when not all of it is in memory.
-pub fn read_exact_cached_at(
-    file: &dyn MediumFile,
-    into: &mut Vec<u8>,
-    length: usize,
-    offset: u64,
-) -> io::Result<()> {
-    append_exact(into, length, offset, |into, length, at| {
-        file.append_cached(into, length, at)
-    })
-}
-
-fn append_exact(
-    into: &mut Vec<u8>,
-    length: usize,
-    offset: u64,
-    append: impl Fn(&mut Vec<u8>, usize, u64) -> io::Result<usize>,
-) -> io::Result<()> {
     let end = into.len() + length;
     into.reserve_exact(length);
     let start = into.len();
     while into.len() < end {
         let at = offset + (into.len() - start) as u64;
-        match append(into, end - into.len(), at) {
+        match file.append_from(into, end - into.len(), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Fills `into` by `read`, which is [`MediumFile::read_at`] or [`MediumFile::read_cached_at`].
+///
+/// # Errors
+/// What `read` says; `UnexpectedEof` when the file ends before.
+pub fn fill_by(
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    into: &mut [u8],
+    offset: u64,
+) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < into.len() {
+        match read(&mut into[filled..], offset + filled as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => filled += length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

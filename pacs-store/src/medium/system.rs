@@ -143,20 +143,18 @@ impl MediumFile for SystemFile {
     }
 
     #[cfg(target_os = "linux")]
-    fn append_cached(&self, into: &mut Vec<u8>, length: usize, offset: u64) -> io::Result<usize> {
-        use rustix::io::ReadWriteFlags;
-        let start = into.len();
-        into.resize(start + length, 0);
-        let mut piece = [io::IoSliceMut::new(&mut into[start..])];
-        let result = match rustix::io::preadv2(&self.0, &mut piece, offset, ReadWriteFlags::NOWAIT) {
+    fn read_cached_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        match preadv2(
+            &self.0,
+            &mut [io::IoSliceMut::new(into)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        ) {
             // Not every file system, and no old kernel, can tell.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            other => other.map_err(io::Error::from),
-        };
-        into.truncate(start + result.as_ref().copied().unwrap_or(0));
-        result
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other?),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

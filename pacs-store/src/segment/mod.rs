@@ -33,11 +33,13 @@ use pacs_core::{
     Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Uid,
 };
 
+use crate::buffers::Buffers;
 use crate::medium::{Medium, SystemMedium};
 use crate::pool::Pool;
 use commit::Committer;
 use file::{DIRECTORY, Segments};
 use lane::{Lanes, closed};
+use pacs_core::limits::READ_CHUNK_BYTES;
 use queue::{Queue, Request};
 use record::Place;
 
@@ -108,6 +110,9 @@ pub struct SegmentArchive {
     _lock: Box<dyn Any + Send + Sync>,
 }
 
+/// Read buffers that are kept for use: 8 MiB.
+const SPARE_BUFFERS: usize = 32;
+
 /// What the archive, its committer, its writers and its streams share.
 struct Store {
     medium: Arc<dyn Medium>,
@@ -124,6 +129,7 @@ struct Store {
     has_unmarked: AtomicBool,
     writers: Pool,
     readers: Pool,
+    buffers: Arc<Buffers>,
     syncers: Pool,
 }
 
@@ -176,6 +182,7 @@ impl SegmentArchive {
             has_unmarked: AtomicBool::new(false),
             writers: Pool::new("archive-write", options.write_threads).map_err(failed)?,
             readers: Pool::new("archive-read", options.read_threads).map_err(failed)?,
+            buffers: Buffers::new(READ_CHUNK_BYTES + record::HEADER_LENGTH as usize, SPARE_BUFFERS),
             syncers: Pool::new("archive-sync", options.lanes.min(8)).map_err(failed)?,
         });
         let (shared, sequence) = store.recover().map_err(failed)?;

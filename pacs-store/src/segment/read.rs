@@ -16,7 +16,8 @@ use super::Store;
 use super::file::Segment;
 use super::lane::closed;
 use super::record::{HEADER_LENGTH, Header, Place, REMOVED, RecordKind, STATE_OFFSET, span};
-use crate::medium::{MediumFile, read_exact_at, read_exact_cached_at};
+use crate::buffers::Buffers;
+use crate::medium::{MediumFile, fill_by, read_exact_at};
 
 /// A record that is open for reading.
 pub(super) struct OpenRecord {
@@ -95,16 +96,37 @@ impl Store {
         };
         let header_length = HEADER_LENGTH as usize;
         let together = if from == 0 { length } else { 0 };
-        let bytes = read.exact(&*file, header_length + together, place.offset)?;
+        let bytes = read.exact(&self.buffers, &*file, header_length + together, place.offset)?;
         let header = Self::check_header(&segment, place, &bytes)?;
         if header.removed {
             return Err(not_found().into());
         }
         let piece = match from {
-            0 => Bytes::from(bytes).slice(header_length..),
-            from => read_piece(&*file, place, from, length, read)?,
+            0 => bytes.slice(header_length..),
+            from => self.read_piece(&*file, place, from, length, read)?,
         };
         Ok((OpenRecord { file, header }, piece))
+    }
+
+    fn read_piece(
+        &self,
+        file: &dyn MediumFile,
+        place: Place,
+        from: u64,
+        length: usize,
+        read: Read,
+    ) -> Result<Bytes, Unread> {
+        read.exact(&self.buffers, file, length, place.offset + HEADER_LENGTH + from)
+    }
+
+    /// Whether a record was removed. Looked at after each piece: only what was removed is ever given
+    /// back, so a piece that was read before is what was written.
+    fn check_kept(&self, file: &dyn MediumFile, place: Place, read: Read) -> Result<(), Unread> {
+        let state = read.exact(&self.buffers, file, REMOVED.len(), place.offset + STATE_OFFSET)?;
+        if state == REMOVED.as_slice() || self.is_remembered_removed(place) {
+            return Err(not_found().into());
+        }
+        Ok(())
     }
 }
 
@@ -118,17 +140,21 @@ enum Read {
 }
 
 impl Read {
-    fn exact(self, file: &dyn MediumFile, length: usize, offset: u64) -> Result<Vec<u8>, Unread> {
-        let mut bytes = Vec::new();
-        let read = match self {
-            Read::Wait => read_exact_at(file, &mut bytes, length, offset),
-            Read::Cached => read_exact_cached_at(file, &mut bytes, length, offset),
-        };
-        match read {
-            Ok(()) => Ok(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Unread::Waits),
-            Err(error) => Err(failed(error).into()),
-        }
+    fn exact(
+        self,
+        buffers: &Arc<Buffers>,
+        file: &dyn MediumFile,
+        length: usize,
+        offset: u64,
+    ) -> Result<Bytes, Unread> {
+        let read = buffers.filled(length, |into| match self {
+            Read::Wait => fill_by(|into, at| file.read_at(into, at), into, offset),
+            Read::Cached => fill_by(|into, at| file.read_cached_at(into, at), into, offset),
+        });
+        read.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Unread::Waits,
+            _ => failed(error).into(),
+        })
     }
 }
 
@@ -152,27 +178,6 @@ impl Unread {
             Self::Failed(error) => error,
         }
     }
-}
-
-fn read_piece(
-    file: &dyn MediumFile,
-    place: Place,
-    from: u64,
-    length: usize,
-    read: Read,
-) -> Result<Bytes, Unread> {
-    let bytes = read.exact(file, length, place.offset + HEADER_LENGTH + from)?;
-    Ok(Bytes::from(bytes))
-}
-
-/// Whether a record was removed. Looked at after each piece: only what was removed is ever given back,
-/// so a piece that was read before is what was written.
-fn check_kept(store: &Store, file: &dyn MediumFile, place: Place, read: Read) -> Result<(), Unread> {
-    let state = read.exact(file, REMOVED.len(), place.offset + STATE_OFFSET)?;
-    if state == REMOVED || store.is_remembered_removed(place) {
-        return Err(not_found().into());
-    }
-    Ok(())
 }
 
 /// A piece, and the record it is of.
@@ -273,7 +278,7 @@ impl Reading {
         let piece = move |read: Read| -> Result<Piece, Unread> {
             let (record, piece) = match &record {
                 Some(record) => {
-                    let piece = read_piece(&*record.file, place, from, length, read)?;
+                    let piece = store.read_piece(&*record.file, place, from, length, read)?;
                     (Arc::clone(record), piece)
                 }
                 None => {
@@ -281,7 +286,7 @@ impl Reading {
                     (Arc::new(record), piece)
                 }
             };
-            check_kept(&store, &*record.file, place, read)?;
+            store.check_kept(&*record.file, place, read)?;
             Ok((record, piece))
         };
         self.ahead = Some(match piece(Read::Cached) {
