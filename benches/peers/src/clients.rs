@@ -138,9 +138,10 @@ fn get(client: Client, server: &Server, study: &str, out: Option<&Path>) -> io::
             let mut scu = command(own("dicom-scu")?);
             scu.args(["get", "--called", server.title, "--level", "study", "-k"]);
             scu.arg(format!("StudyInstanceUID={study}"));
-            if let Some(out) = out {
-                scu.arg("--output").arg(out);
-            }
+            match out {
+                Some(out) => scu.arg("--output").arg(out),
+                None => scu.arg("--discard"),
+            };
             scu.arg(format!("127.0.0.1:{}", server.port));
             scu
         }

@@ -75,8 +75,9 @@ const SMALL_4: &str = "store 10 KB each, storescu, 4 associations";
 const SMALL_WINDOW_4: &str = "store 10 KB each, dicom-scu, 4 associations, window 8";
 const GET: &str = "get all studies, getscu";
 const GET_DROP: &str = "get all studies, getscu --ignore";
-const GET_OWN: &str = "get all studies, dicom-scu";
+const GET_OWN: &str = "get all studies, dicom-scu --discard";
 const MOVE: &str = "move all studies, movescu";
+const MOVE_OWN: &str = "move all studies, dicom-scu";
 const DISK_1: &str = "append a slice, fdatasync each";
 const DISK_16: &str = "append a slice, one fdatasync per 16";
 
@@ -134,7 +135,8 @@ const CASES: &[Case] = &[
         small: false,
         servers: HANDS_OUT,
     },
-    // The client receives and writes nothing: what is left is the server's part.
+    // The client receives and writes nothing. Its start, and what it does with each instance, still
+    // take as long as this server does: the same asked by dicom-scu shows more of the servers.
     Case {
         what: GET_DROP,
         ask: Ask::Get { write: false },
@@ -144,7 +146,7 @@ const CASES: &[Case] = &[
     },
     Case {
         what: GET_OWN,
-        ask: Ask::Get { write: true },
+        ask: Ask::Get { write: false },
         client: Client::Own(1),
         small: false,
         servers: HANDS_OUT,
@@ -153,6 +155,13 @@ const CASES: &[Case] = &[
         what: MOVE,
         ask: Ask::Move,
         client: Client::Dcmtk,
+        small: false,
+        servers: HANDS_OUT,
+    },
+    Case {
+        what: MOVE_OWN,
+        ask: Ask::Move,
+        client: Client::Own(1),
         small: false,
         servers: HANDS_OUT,
     },
@@ -180,15 +189,15 @@ const TARGETS: &[Target] = &[
         at_least: 1.0,
     },
     Target {
-        meaning: "C-GET of whole studies by getscu --ignore, times dcmqrscp",
-        ours: (GET_DROP, PACS),
-        theirs: (GET_DROP, "dcmqrscp"),
+        meaning: "C-GET of whole studies by dicom-scu --discard, times dcmqrscp",
+        ours: (GET_OWN, PACS),
+        theirs: (GET_OWN, "dcmqrscp"),
         at_least: 2.0,
     },
     Target {
-        meaning: "C-MOVE of whole studies by movescu, times dcmqrscp",
-        ours: (MOVE, PACS),
-        theirs: (MOVE, "dcmqrscp"),
+        meaning: "C-MOVE of whole studies by dicom-scu, times dcmqrscp",
+        ours: (MOVE_OWN, PACS),
+        theirs: (MOVE_OWN, "dcmqrscp"),
         at_least: 2.0,
     },
 ];
