@@ -3,14 +3,13 @@
 //!
 //! `PACS_FAULT_RUNS` sets the number of runs, `PACS_SEED` the first seed.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use futures::executor::block_on;
 use futures::future::join_all;
 use pacs_core::testkit::archive::{begin, key};
@@ -18,6 +17,7 @@ use pacs_core::testkit::random::Random;
 use pacs_core::{Archive, Entry, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored};
 use pacs_store::medium::{Faults, FaultyMedium, Loss, Medium};
 use pacs_store::{SegmentArchive, SegmentOptions};
+use support::{any_faults, any_options, filling, read, runs, scan};
 
 const LIVES: u64 = 4;
 const STEPS_PER_LIFE: u64 = 14;
@@ -50,43 +50,10 @@ struct Run {
     model: Model,
 }
 
-fn filling(random: &mut Random, length: usize) -> Bytes {
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        bytes.extend_from_slice(&random.bits().to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes.into()
-}
-
-fn read(archive: &dyn Archive, locator: &Locator) -> Result<Vec<u8>> {
-    block_on(
-        archive
-            .read(locator, 0..u64::MAX)
-            .try_fold(Vec::new(), |mut all, piece| {
-                all.extend_from_slice(&piece);
-                std::future::ready(Ok(all))
-            }),
-    )
-}
-
-fn scan(archive: &dyn Archive, after: Sequence) -> Result<Vec<Entry>> {
-    block_on(archive.scan(after).try_collect())
-}
-
 impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let options = SegmentOptions {
-            segment_bytes: *random.pick(&[1, 20_000, 100_000, 1 << 30]),
-            inline_bytes: *random.pick(&[0, 3_000, 1 << 20]),
-            piece_bytes: *random.pick(&[1, 2_000, 1 << 20]),
-            lanes: 4,
-            reserve_bytes: 0,
-            open_files: *random.pick(&[1, 4, 100]),
-            write_threads: 1,
-            read_threads: 1,
-        };
+        let options = any_options(&mut random);
         Self {
             medium: FaultyMedium::new(random.bits()),
             random,
@@ -103,7 +70,7 @@ impl Run {
         for _ in 0..LIVES {
             let archive = self.open().expect("opens on a sound medium");
             self.check(&archive);
-            let faults = self.faults();
+            let faults = any_faults(&mut self.random);
             self.medium.set_faults(faults);
             for _ in 0..1 + self.random.below(STEPS_PER_LIFE) {
                 self.step(&archive);
@@ -115,27 +82,6 @@ impl Run {
         }
         let archive = self.open().expect("opens on a sound medium");
         self.check(&archive);
-    }
-
-    fn faults(&mut self) -> Faults {
-        let random = &mut self.random;
-        let mut rate = |choices: &[u32]| *random.pick(choices);
-        let mut faults = Faults {
-            short_write: rate(&[0, 0, 300]),
-            write: rate(&[0, 0, 30, 200]),
-            sync: rate(&[0, 0, 30, 300]),
-            read: rate(&[0, 0, 30]),
-            other: rate(&[0, 0, 30, 200]),
-            room: None,
-            stop_after: None,
-        };
-        if random.chance(8) {
-            faults.room = Some(random.below(300_000));
-        }
-        if random.chance(2) {
-            faults.stop_after = Some(random.below(80));
-        }
-        faults
     }
 
     /// Ends a life: the machine or the process dies, or the archive is closed in peace.
@@ -154,7 +100,7 @@ impl Run {
         while self.random.chance(3) {
             let faults = Faults {
                 stop_after: Some(self.random.below(20)),
-                ..self.faults()
+                ..any_faults(&mut self.random)
             };
             self.medium.set_faults(faults);
             drop(self.open());
@@ -386,35 +332,9 @@ fn apply(index: &mut BTreeMap<Locator, InstanceKey>, entry: Entry) {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
-#[allow(clippy::print_stderr)]
 fn nothing_acknowledged_is_lost_and_nothing_found_is_half_whatever_the_medium_does() {
-    let first = number("PACS_SEED").unwrap_or(1);
-    let runs = number("PACS_FAULT_RUNS").unwrap_or(300);
-    let next = AtomicU64::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let run = next.fetch_add(1, Ordering::Relaxed);
-                    if run >= runs {
-                        return;
-                    }
-                    let seed = first.wrapping_add(run);
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| Run::new(seed).run())) {
-                        eprintln!("repeat with PACS_SEED={seed} PACS_FAULT_RUNS=1");
-                        next.store(runs, Ordering::Relaxed);
-                        resume_unwind(panic);
-                    }
-                }
-            });
-        }
-    });
+    runs(300, |seed| Run::new(seed).run());
 }
 
 #[test]
