@@ -656,3 +656,39 @@ fn assert_failed(error: &pacs_core::Error) {
 fn what_an_engine_acknowledged_is_there_and_found_whatever_its_medium_does() {
     runs(100, |seed| Run::new(seed).run());
 }
+
+#[test]
+fn a_removal_that_fails_after_some_versions_leaves_an_index_that_knows_the_rest() {
+    let segments = SegmentOptions {
+        reserve_bytes: 0,
+        ..SegmentOptions::default()
+    };
+    let mut failed = 0;
+    for seed in 0..40 {
+        let medium = FaultyMedium::new(seed);
+        let opened = open(&medium, segments, DuplicatePolicy::Replace).expect("opens");
+        let keep = |name, variant| {
+            let stored = store(&opened.pacs, sent(name, variant), 1 << 20);
+            block_on(stored).expect("is kept").record
+        };
+        let name = (0, 0, 0);
+        for variant in 0..VARIANTS {
+            keep(name, variant);
+        }
+        medium.set_faults(Faults {
+            write: 400,
+            ..Faults::default()
+        });
+        failed += u32::from(block_on(opened.pacs.remove(&sent(name, 0).0.sop_instance)).is_err());
+        medium.set_faults(Faults::default());
+        let check = |opened: &Opened| {
+            let verified = block_on(opened.pacs.verify(|_| ())).expect("is verified");
+            assert_eq!(verified.damaged, vec![], "seed {seed}");
+        };
+        // The low water passes the removals.
+        let _ = block_on(store(&opened.pacs, sent((0, 0, 1), 0), 1 << 20));
+        drop(opened);
+        check(&open(&medium, segments, DuplicatePolicy::Replace).expect("opens"));
+    }
+    assert!(failed > 10);
+}

@@ -337,6 +337,46 @@ fn nothing_acknowledged_is_lost_and_nothing_found_is_half_whatever_the_medium_do
     runs(300, |seed| Run::new(seed).run());
 }
 
+/// What an index that stops where a scan ended will not look at again must not change behind it.
+#[test]
+fn a_refused_commit_that_could_not_be_noted_is_not_passed_by_one_that_succeeds() {
+    let options = SegmentOptions {
+        inline_bytes: 0,
+        reserve_bytes: 0,
+        ..SegmentOptions::default()
+    };
+    let mut refused = 0;
+    for seed in 0..600 {
+        let medium = FaultyMedium::new(seed);
+        let archive = SegmentArchive::open_on(Arc::new(medium.clone()), options).expect("opens");
+        let bytes = filling(&mut Random::new(seed), 100);
+        let begun: Vec<_> = (0..16)
+            .map(|_| block_on(begin(&archive, &bytes, 500)).expect("begins"))
+            .collect();
+        medium.set_faults(Faults {
+            sync: 600,
+            ..Faults::default()
+        });
+        let commits = begun
+            .into_iter()
+            .zip(1..)
+            .map(|(writer, n)| writer.commit(key(n)));
+        let results = block_on(join_all(commits));
+        refused += usize::from(results.iter().any(Result::is_err));
+        let known = scan(&archive, Sequence(0)).expect("is scanned");
+        let acknowledged = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(known.len(), acknowledged, "seed {seed}");
+        let low_water = known.last().map_or(Sequence(0), Entry::sequence);
+        let medium = medium.crash(Loss::Machine);
+        drop(archive);
+        let archive = SegmentArchive::open_on(Arc::new(medium), options).expect("opens");
+        let all = scan(&archive, Sequence(0)).expect("is scanned");
+        let later = scan(&archive, low_water).expect("is scanned");
+        assert!(all.into_iter().eq(known.into_iter().chain(later)), "seed {seed}");
+    }
+    assert!(refused > 100);
+}
+
 #[test]
 fn a_damaged_instance_is_corrupt_and_the_others_stay_whole() {
     let medium = FaultyMedium::new(1);

@@ -94,6 +94,13 @@ enum Step {
         sequence: Sequence,
         reply: oneshot::Sender<Result<bool>>,
     },
+    /// A removal that failed after some versions: the record knows those that are left.
+    PartlyRemoved {
+        record: Box<InstanceRecord>,
+        sequence: Sequence,
+        error: Error,
+        reply: oneshot::Sender<Result<bool>>,
+    },
     Reindexed {
         record: Box<InstanceRecord>,
         reply: oneshot::Sender<Result<bool>>,
@@ -288,21 +295,37 @@ impl Committer {
     }
 
     async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
-        let removed = async {
-            let Some(kept) = self.index.lookup(&instance).await? else {
-                return Ok(None);
-            };
-            // The newest version last: a crash in between leaves it, and with it the whole instance.
-            let mut sequence = Sequence(0);
-            for locator in kept.superseded.iter().rev().chain([&kept.locator]) {
-                sequence = self.archive.remove(&instance, locator).await?;
+        let mut record = match self.index.lookup(&instance).await {
+            Ok(Some(kept)) => Box::new(kept),
+            other => {
+                return Step::Unchanged(Box::new(move || {
+                    let _ = reply.send(other.map(|_| false));
+                    None
+                }));
             }
-            Ok::<_, Error>(Some((kept.key, sequence)))
         };
-        match removed.await {
-            Ok(Some((key, sequence))) => Step::Removed { key, sequence, reply },
-            other => Step::Unchanged(Box::new(move || {
-                let _ = reply.send(other.map(|_| false));
+        // The newest version last: a crash in between leaves it, and with it the whole instance.
+        let mut removed = None;
+        let error = loop {
+            let oldest = record.superseded.last().unwrap_or(&record.locator);
+            match self.archive.remove(&instance, oldest).await {
+                Err(error) => break error,
+                Ok(sequence) if record.superseded.pop().is_none() => {
+                    let key = record.key;
+                    return Step::Removed { key, sequence, reply };
+                }
+                Ok(sequence) => removed = Some(sequence),
+            }
+        };
+        match removed {
+            Some(sequence) => Step::PartlyRemoved {
+                record,
+                sequence,
+                error,
+                reply,
+            },
+            None => Step::Unchanged(Box::new(move || {
+                let _ = reply.send(Err(error));
                 None
             })),
         }
@@ -399,6 +422,10 @@ impl State {
                     greatest = greatest.max(*sequence);
                     changes.push(Change::Remove(key.instance));
                 }
+                Step::PartlyRemoved { record, sequence, .. } => {
+                    greatest = greatest.max(*sequence);
+                    changes.push(Change::Store(record.clone()));
+                }
                 Step::Reindexed { record, .. } => changes.push(Change::Store(record.clone())),
                 Step::Unchanged(_) => {}
             }
@@ -485,6 +512,10 @@ impl State {
                     self.committer.tell(&Event::Removed { key });
                 }
                 return done;
+            }
+            Step::PartlyRemoved { error, reply, .. } => {
+                let _ = reply.send(Err(error));
+                return failed.is_none();
             }
             Step::Reindexed { reply, .. } => {
                 let _ = reply.send(error().map_or(Ok(true), Err));

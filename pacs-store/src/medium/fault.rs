@@ -353,6 +353,10 @@ impl MediumFile for FaultyFile {
             if result.is_ok() {
                 file.durable.resize(file.current.len(), 0);
                 file.set_lengths.clear();
+            } else if coin >> 63 == 1 {
+                // The length is on the medium all the same.
+                let length = file.durable.len().max(file.current.len());
+                file.durable.resize(length, 0);
             }
             for (i, piece) in std::mem::take(&mut file.dirty).into_iter().enumerate() {
                 // A failed sync makes some pieces durable and drops the others for ever.

@@ -131,11 +131,13 @@ impl Committer {
                 Request::Indexed { sequence, reply } => hints.push((sequence, reply)),
             }
         }
-        let failed = self.sync(small, &pending);
+        let mut failed = self.sync(small, &pending);
         // What failed must be on record as such before anybody hears of it: else the next opening might
-        // find it whole. Where even that fails, nothing more is taken until it succeeds.
+        // find it whole. Where even that fails, nothing more is taken until it succeeds, and the rest of
+        // the group fails too: published, it would carry the index past what may still come back.
         if let Err(error) = self.write_seals() {
             tracing::error!(%error, "a failed segment could not be sealed");
+            self.give_up(&pending, &mut failed, &error);
         }
         self.answer(pending, &failed);
         for (reply, error) in refused {
@@ -307,6 +309,19 @@ impl Committer {
             }
         }
         failed
+    }
+
+    /// Lets what did not fail fail as well.
+    fn give_up(&mut self, pending: &[Pending], failed: &mut Vec<(u64, Error)>, error: &Error) {
+        for Pending { record, .. } in pending {
+            let id = record.place.segment;
+            if failed.iter().any(|(failed, _)| *failed == id) {
+                continue;
+            }
+            // The first of the group in its segment, as they stand there in order.
+            self.poison(id, record.place.offset);
+            failed.push((id, copy(error)));
+        }
     }
 
     /// Makes the group visible and tells everybody.
