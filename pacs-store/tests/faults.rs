@@ -378,6 +378,38 @@ fn a_refused_commit_that_could_not_be_noted_is_not_passed_by_one_that_succeeds()
 }
 
 #[test]
+fn a_removal_is_not_forgotten_by_an_opening_that_could_not_read_what_it_removed() {
+    let options = SegmentOptions {
+        reserve_bytes: 0,
+        ..SegmentOptions::default()
+    };
+    for seed in 0..40 {
+        let medium = FaultyMedium::new(seed);
+        let archive = SegmentArchive::open_on(Arc::new(medium.clone()), options).expect("opens");
+        let bytes = filling(&mut Random::new(seed), 2_000);
+        let stored = block_on(async { begin(&archive, &bytes, 500).await?.commit(key(1)).await });
+        let locator = stored.expect("is kept").locator;
+        block_on(archive.remove(&key(1).instance, &locator)).expect("is removed");
+        // The mark in the record is not durable yet; the removal is.
+        let medium = medium.crash(Loss::Machine);
+        drop(archive);
+        medium.set_faults(Faults {
+            read: 100,
+            ..Faults::default()
+        });
+        if let Ok(archive) = SegmentArchive::open_on(Arc::new(medium.clone()), options) {
+            // An index knows of the removal: nobody looks at it again.
+            let _ = block_on(archive.indexed(Sequence(u64::MAX)));
+        }
+        medium.set_faults(Faults::default());
+        let archive = SegmentArchive::open_on(Arc::new(medium), options).expect("opens");
+        let stored = |entry: &Entry| matches!(entry, Entry::Stored(..));
+        let entries = scan(&archive, Sequence(0)).expect("is scanned");
+        assert!(!entries.iter().any(stored), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_damaged_instance_is_corrupt_and_the_others_stay_whole() {
     let medium = FaultyMedium::new(1);
     let options = SegmentOptions {

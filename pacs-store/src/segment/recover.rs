@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
-use pacs_core::{Locator, Sequence};
+use pacs_core::{ErrorKind, Locator, Sequence};
 use twox_hash::XxHash3_64;
 
 use super::Store;
@@ -143,11 +143,16 @@ impl Store {
             let Some(segment) = self.segments.get(place.segment) else {
                 continue;
             };
-            // A mark must not hit a payload: only where a record begins.
-            if self.find_record(*place).is_ok() {
-                let file = self.segments.file(place.segment)?;
-                write_all_at(&*file, &[&REMOVED], place.offset + STATE_OFFSET)?;
-                file.sync_data()?;
+            match self.find_record(*place) {
+                Ok(_) => {
+                    let file = self.segments.file(place.segment)?;
+                    write_all_at(&*file, &[&REMOVED], place.offset + STATE_OFFSET)?;
+                    file.sync_data()?;
+                }
+                // A mark must not hit a payload: only where a record begins.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+                // What can't be read now is marked by another opening: a hint may skip it after this one.
+                Err(error) => return Err(io::Error::other(error)),
             }
             if counted.insert(*place) {
                 segment.state().dead_bytes += span(place.length).unwrap_or(0);
