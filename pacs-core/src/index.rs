@@ -116,6 +116,18 @@ pub trait Index: Send + Sync + 'static {
     /// Forgets everything, also the low water.
     fn clear(&self) -> BoxFuture<'_, Result<()>>;
 
+    /// Opens the index again in place, after an error of its medium that it may not go on from.
+    ///
+    /// - Afterwards it is as after a reopening: it knows what was durable, or more, with the low water of
+    ///   that moment.
+    /// - Streams that were begun before end with an error, or go on.
+    /// - An index that goes on by itself does nothing.
+    ///
+    /// The engine applies what is missing before anybody asks again.
+    fn reopen(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// The instance with this SOP Instance UID.
     fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>>;
 

@@ -44,6 +44,10 @@ pub const INDEXED_ITEMS_MAX: usize = 100;
 /// receiving; whoever comes then waits and feels it as backpressure.
 pub const RECEIPTS_MAX: usize = 128;
 
+/// Requests that are refused, while the index can't be brought up to the archive, before it is tried
+/// again. Fewer after the first failures; bounds what attempts cost while the medium stays dead.
+pub const REFUSALS_PER_HEALING_MAX: u32 = 64;
+
 /// One frame of pixel data when it is decoded, and the same when it is compressed: both are held at
 /// once. Large digital radiographs are about 50 MiB.
 pub const FRAME_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;

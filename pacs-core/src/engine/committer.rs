@@ -19,11 +19,14 @@ use futures::{FutureExt, StreamExt};
 use super::block_on::block_on;
 use super::digest::{Digest, digest_of};
 use super::import::read_meta;
+use super::recovery::replay;
+use super::watched::{Watched, behind};
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
-use crate::index::{Change, Index, InstanceRecord};
+use crate::index::{Change, InstanceRecord};
+use crate::query::AttributeSet;
 use crate::route::{Delivery, Router};
 use crate::uid::{InstanceKey, Uid};
 
@@ -63,13 +66,15 @@ impl Request {
 
 pub(super) struct Committer {
     pub(super) archive: Arc<dyn Archive>,
-    pub(super) index: Arc<dyn Index>,
+    pub(super) index: Arc<Watched>,
+    pub(super) attributes: Arc<AttributeSet>,
     pub(super) duplicates: DuplicatePolicy,
     pub(super) router: Option<Arc<dyn Router>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
     /// Everything of the archive up to here was in the index when the engine opened.
     pub(super) low_water: Sequence,
-    /// The archive has what the index refused: the low water stays, so that the next opening finds it.
+    /// The archive has what the index refused: the low water stays, so that the next healing or opening
+    /// finds it.
     pub(super) behind: Arc<AtomicBool>,
 }
 
@@ -146,7 +151,11 @@ impl Committer {
             let mut finished = Vec::new();
             let mut open = true;
             while open || !state.running.is_empty() {
-                futures::future::poll_fn(|context| {
+                let healing_is_due = futures::future::poll_fn(|context| {
+                    // First, so that what is asked next finds an index that answers.
+                    if state.committer.index.healing_is_due(context) {
+                        return Poll::Ready(true);
+                    }
                     while open {
                         match requests.poll_next_unpin(context) {
                             Poll::Ready(Some(request)) => state.start(request),
@@ -161,10 +170,14 @@ impl Committer {
                     if finished.is_empty() && !ended {
                         Poll::Pending
                     } else {
-                        Poll::Ready(())
+                        Poll::Ready(false)
                     }
                 })
                 .await;
+                if healing_is_due {
+                    state.heal().await;
+                    continue;
+                }
                 state.apply(&mut finished).await;
             }
         });
@@ -406,13 +419,36 @@ impl State {
 
     /// Applies what has finished as one batch, then answers.
     async fn apply(&mut self, finished: &mut Vec<Finished>) {
-        if finished.is_empty() {
-            return;
-        }
-        let mut changes = Vec::with_capacity(finished.len());
-        let mut greatest = self.applied;
         for done in finished.iter() {
             self.tickets.remove(&done.ticket);
+        }
+        let mut applied = self.apply_batch(finished).await;
+        if let Err(error) = &applied
+            && self.committer.index.note(error)
+            && self.heal().await
+        {
+            // Healing applied all that is in the archive; what only the batch knows comes now.
+            applied = self.apply_batch(finished).await;
+        }
+        if let Err(error) = &applied {
+            tracing::error!(%error, "the index refused a batch");
+            self.committer.index.note(error);
+        }
+        for done in finished.drain(..) {
+            if !self.answer(done.step, applied.as_ref().err()).await {
+                tracing::error!(
+                    "the archive is ahead of the index; its healing or the next opening brings it up"
+                );
+                self.committer.behind.store(true, Ordering::Relaxed);
+            }
+            self.release(done.instance);
+        }
+    }
+
+    async fn apply_batch(&mut self, finished: &[Finished]) -> Result<()> {
+        let mut changes = Vec::with_capacity(finished.len());
+        let mut greatest = self.applied;
+        for done in finished {
             match &done.step {
                 Step::Stored { record, .. } => {
                     greatest = greatest.max(record.sequence);
@@ -430,41 +466,70 @@ impl State {
                 Step::Unchanged(_) => {}
             }
         }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if !self.committer.index.is_healthy() {
+            return Err(behind());
+        }
         let low_water = match self.tickets.first() {
             _ if self.committer.behind.load(Ordering::Relaxed) => self.low_water,
             Some((floor, _)) => *floor,
             None => greatest,
         };
-        let applied = if changes.is_empty() {
-            Ok(())
-        } else {
-            AssertUnwindSafe(self.committer.index.apply(changes, low_water))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Error::new(
-                        ErrorKind::Internal,
-                        "engine.index",
-                        "the index panicked while it applied a batch",
-                    ))
-                })
+        let index = self.committer.index.unwatched();
+        AssertUnwindSafe(index.apply(changes, low_water))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Internal,
+                    "engine.index",
+                    "the index panicked while it applied a batch",
+                ))
+            })?;
+        self.applied = greatest;
+        self.low_water = low_water;
+        Ok(())
+    }
+
+    /// Opens an index that failed again and brings it up to the archive; whether that succeeded.
+    ///
+    /// Whatever is under way in the archive meanwhile comes behind what is applied here, or is applied
+    /// twice, which changes nothing.
+    async fn heal(&mut self) -> bool {
+        let Committer {
+            archive,
+            index,
+            attributes,
+            behind,
+            ..
+        } = &*self.committer;
+        let healing = async {
+            index.unwatched().reopen().await?;
+            replay(&**archive, index.unwatched(), attributes).await
         };
-        match &applied {
-            Ok(()) => {
-                self.applied = greatest;
-                self.low_water = low_water;
+        let healed = AssertUnwindSafe(healing)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                let why = "the index or the archive panicked";
+                Err(Error::new(ErrorKind::Internal, "engine.heal", why))
+            });
+        match &healed {
+            Ok(recovered) => {
+                self.applied = self.applied.max(recovered.low_water);
+                self.low_water = recovered.low_water;
+                behind.store(false, Ordering::Relaxed);
+                tracing::warn!(
+                    applied = recovered.applied,
+                    "the index agrees with the archive again"
+                );
             }
-            Err(error) => {
-                tracing::error!(%error, "the index refused a batch");
-            }
+            Err(error) => tracing::error!(%error, "the index could not be brought up to the archive"),
         }
-        for done in finished.drain(..) {
-            if !self.answer(done.step, applied.as_ref().err()).await {
-                tracing::error!("the archive is ahead of the index; the next opening brings it up");
-                self.committer.behind.store(true, Ordering::Relaxed);
-            }
-            self.release(done.instance);
-        }
+        index.attempted(healed.is_ok());
+        healed.is_ok()
     }
 
     /// Answers whoever waits. False when the archive now has what the index does not.
@@ -484,7 +549,10 @@ impl State {
                 reply,
             } => {
                 if let Some(error) = error() {
-                    let undone = self.undo(&record.key.instance, &record.locator).await;
+                    // An index that failed may know it all the same; then it stays, and is kept when the
+                    // index is healed.
+                    let undone = self.committer.index.is_healthy()
+                        && self.undo(&record.key.instance, &record.locator).await;
                     let _ = reply.send(Err(error));
                     return undone;
                 }

@@ -7,6 +7,7 @@ mod import;
 mod receipt;
 mod recovery;
 mod slots;
+mod watched;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,7 @@ use committer::{Committer, Request};
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
 use slots::Slots;
+use watched::Watched;
 
 /// What happens to an instance that arrives under a SOP Instance UID that is already kept with
 /// different bytes. With the same bytes it is always a success and no second copy.
@@ -107,6 +109,9 @@ impl fmt::Debug for Options {
 
 /// The engine: an archive and an index that agree.
 ///
+/// Where the index's medium fails, everything is refused for now (`Io`) until the index is brought up to the
+/// archive again; what asks meanwhile brings about the attempts.
+///
 /// A handle; clones are the same engine. When the last one goes, what was accepted is finished and the
 /// index is flushed.
 #[derive(Clone)]
@@ -116,7 +121,7 @@ pub struct Pacs {
 
 struct Inner {
     archive: Arc<dyn Archive>,
-    index: Arc<dyn Index>,
+    index: Arc<Watched>,
     attributes: Arc<AttributeSet>,
     decider: Arc<dyn Decider>,
     receipts: Slots,
@@ -152,9 +157,11 @@ impl Pacs {
             "the index agrees with the archive"
         );
         let behind = Arc::new(AtomicBool::new(false));
+        let index = Arc::new(Watched::new(index));
         let committer = Committer {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
+            attributes: Arc::clone(&options.attributes),
             duplicates: options.duplicates,
             router: options.router,
             observers: options.observers,
@@ -318,8 +325,8 @@ impl Inner {
         let _ = (committer.join(), checkpoints.join());
         block_on(recovery::closed(
             &*self.archive,
-            &*self.index,
-            self.behind.load(Ordering::Relaxed),
+            self.index.unwatched(),
+            self.behind.load(Ordering::Relaxed) || !self.index.is_healthy(),
         ))
     }
 }
@@ -349,7 +356,7 @@ fn data_set(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static
         .boxed()
 }
 
-async fn checkpoint(archive: &dyn Archive, index: &dyn Index) -> Result<Sequence> {
+async fn checkpoint(archive: &dyn Archive, index: &Watched) -> Result<Sequence> {
     let durable = index.flush().await?;
     archive.indexed(durable).await?;
     Ok(durable)
@@ -359,7 +366,7 @@ fn checkpoint_until(
     stopped: &std::sync::mpsc::Receiver<()>,
     interval: Duration,
     archive: &dyn Archive,
-    index: &dyn Index,
+    index: &Watched,
 ) {
     use std::sync::mpsc::RecvTimeoutError;
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {

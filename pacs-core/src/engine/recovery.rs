@@ -105,7 +105,7 @@ pub(super) async fn replay(
         index.apply(changes, done.low_water).await?;
     }
     if done.applied > 0 {
-        super::checkpoint(archive, index).await?;
+        archive.indexed(index.flush().await?).await?;
     }
     Ok(done)
 }
@@ -220,7 +220,7 @@ pub(super) async fn closed(archive: &dyn Archive, index: &dyn Index, behind: boo
     if !archive.capability().ordered_scan && !behind {
         index.apply(Vec::new(), CLEAN).await?;
     }
-    super::checkpoint(archive, index).await.map(drop)
+    archive.indexed(index.flush().await?).await
 }
 
 impl Pacs {

@@ -79,6 +79,14 @@ impl Disk {
                 *left -= 1;
             }
         }
+        match &mut self.faults.fail_after {
+            Some(0) => {
+                self.faults.fail_after = None;
+                return Err(io::Error::other("injected fault"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         self.fail(per_thousand)
     }
 

@@ -27,6 +27,8 @@ pub struct Faults {
     pub read: u32,
     /// A creation, rename, removal, truncation, preallocation or sync of a directory that fails.
     pub other: u32,
+    /// Of the calls that change something, the one after this many further ones fails, and no other.
+    pub fail_after: Option<u64>,
     /// Room on the medium in bytes; none means without end.
     pub room: Option<u64>,
     /// Stop everything after this many further calls that change something, as if the power went:

@@ -1,7 +1,6 @@
 //! Random batches on a medium that fails and dies: whatever happens, what is found afterwards is the
 //! index as it was after some batch, none before the last flush that succeeded.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use ::redb::ReadableTable;
@@ -13,7 +12,7 @@ use pacs_core::testkit::world;
 use pacs_core::uid::Uid;
 
 use super::{RedbIndex, RedbIndexOptions};
-use crate::medium::{Faults, FaultyMedium, Loss, MediumBackend};
+use crate::medium::{Faults, FaultyMedium, Loss};
 
 /// Small, so that pages are written before a flush too.
 const OPTIONS: RedbIndexOptions = RedbIndexOptions {
@@ -21,9 +20,7 @@ const OPTIONS: RedbIndexOptions = RedbIndexOptions {
 };
 
 fn open(medium: &FaultyMedium) -> pacs_core::Result<RedbIndex> {
-    let backend = MediumBackend::open(medium, Path::new("index.redb"))
-        .map_err(|error| pacs_core::Error::io("test.open", "no file", error))?;
-    RedbIndex::with_backend(backend, OPTIONS)
+    RedbIndex::open_on(Arc::new(medium.clone()), "index.redb", OPTIONS)
 }
 
 /// Everything that stands in the tables.
@@ -152,7 +149,14 @@ fn after_any_fault_the_index_is_what_it_was_after_some_batch_and_no_flush_is_los
             drop(fresh);
             let shared = Arc::get_mut(&mut index.shared).expect("nobody else has it");
             assert!(
-                shared.database.check_integrity().expect("checked"),
+                shared
+                    .database
+                    .get_mut()
+                    .unwrap()
+                    .as_mut()
+                    .expect("open")
+                    .check_integrity()
+                    .expect("checked"),
                 "the file is whole"
             );
             durable = found;

@@ -9,6 +9,8 @@
 //! makes all of them durable with one more. After a crash the index is what it was at some flush, or
 //! later, with the low water of that moment; what is missing is applied again from the archive. Each
 //! flush records which pages of the file are free, so that opening after a crash doesn't walk the file.
+//! redb refuses everything after a failure of its medium; [`reopen`](Index::reopen) is then like a
+//! restart after a crash.
 
 mod codec;
 mod entries;
@@ -26,9 +28,10 @@ mod walk;
 mod writer;
 
 use std::fmt;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{Database, Durability, ReadableDatabase, StorageBackend};
 use futures::future::BoxFuture;
@@ -40,6 +43,7 @@ use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, To
 use pacs_core::query::Query;
 use pacs_core::uid::Uid;
 
+use crate::medium::{Medium, MediumBackend};
 use record::State;
 use tables::{ReadTables, WriteTables};
 use writer::Writer;
@@ -71,8 +75,14 @@ pub struct RedbIndex {
 /// What streams need too. They hold it weakly, so that a forgotten stream keeps no file open.
 struct Shared {
     writing: Mutex<Writing>,
-    database: Database,
+    /// Absent while it could not be opened again. Whoever reads or writes holds it, so that one is closed
+    /// before the next is opened; taken after `writing`.
+    database: RwLock<Option<Database>>,
+    opener: Opener,
 }
+
+/// Opens the database where it is.
+type Opener = Box<dyn Fn() -> Result<Database> + Send + Sync>;
 
 struct Writing {
     /// Absent after a batch that failed, until it is read again.
@@ -94,75 +104,115 @@ impl RedbIndex {
     /// `AlreadyExists` when another process has it open, `Unsupported` when the file is something else
     /// or of another version, `Corrupt` when it is damaged: an index can be made again from the archive.
     pub fn open(path: impl AsRef<Path>, options: RedbIndexOptions) -> Result<Self> {
-        let path = path.as_ref();
-        let open = || {
-            contained("index.open", || {
-                builder(options).create(path).map_err(error::database)
-            })
-        };
-        let database = open().or_else(|error| {
-            // Only now, when no other process can be about to make the file.
-            let again = empty_unfinished(path).map_err(|e| Error::io("index.open", "no index", e))?;
-            if again { open() } else { Err(error) }
-        })?;
-        // The name is durable before anything is said to be.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        std::fs::File::open(directory.unwrap_or(Path::new(".")))
-            .and_then(|directory| directory.sync_all())
-            .map_err(|e| Error::io("index.open", "the directory can't be synchronised", e))?;
-        Self::on(database)
+        let path = path.as_ref().to_owned();
+        Self::new(Box::new(move || open_file(&path, options)))
     }
 
-    /// Opens the index on a storage of the caller's: a file with faults, memory, a raw device.
+    /// As [`open`](Self::open), in a file of any medium. It takes no lock: the archive on the same medium
+    /// holds one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        medium: Arc<dyn Medium>,
+        path: impl AsRef<Path>,
+        options: RedbIndexOptions,
+    ) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        Self::new(Box::new(move || {
+            let backend = MediumBackend::open(&*medium, &path)
+                .map_err(|error| Error::io("index.open", "the index can't be opened", error))?;
+            open_storage(backend, options)
+        }))
+    }
+
+    /// Opens the index on a storage of the caller's: memory, a raw device. After an error of the storage it
+    /// can't go on, because nobody can open the storage again.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn with_backend(backend: impl StorageBackend, options: RedbIndexOptions) -> Result<Self> {
-        let database = contained("index.open", || {
-            let mut start = [0; MAGIC.len()];
-            let prepared = backend.len().and_then(|length| {
-                if length < MAGIC.len() as u64 {
-                    return Ok(());
-                }
-                backend.read(0, &mut start)?;
-                if is_unfinished(&start) {
-                    backend.set_len(0)
-                } else {
-                    Ok(())
-                }
-            });
-            prepared.map_err(|e| Error::io("index.open", "the index can't be read", e))?;
-            builder(options)
-                .create_with_backend(backend)
-                .map_err(error::database)
-        })?;
-        Self::on(database)
+        let database = open_storage(backend, options)?;
+        let opener = || {
+            let why = "the index is on a storage that can't be opened again";
+            Err(Error::new(ErrorKind::Unsupported, "index.open", why))
+        };
+        Self::with(database, Box::new(opener))
     }
 
-    fn on(database: Database) -> Result<Self> {
-        let reading = database.begin_read().map_err(error::transaction)?;
-        if !tables::is_prepared(&reading)? {
-            let mut transaction = database.begin_write().map_err(error::transaction)?;
-            // As in every durable commit: the last one decides how long opening after a crash takes.
-            transaction.set_quick_repair(true);
-            tables::prepare(&transaction)?;
-            transaction.commit().map_err(error::commit)?;
-        }
-        drop(reading);
+    fn new(opener: Opener) -> Result<Self> {
+        Self::with(opener()?, opener)
+    }
+
+    fn with(database: Database, opener: Opener) -> Result<Self> {
         let shared = Shared {
-            database,
             writing: Mutex::new(Writing {
                 writer: None,
                 unflushed: false,
             }),
+            database: RwLock::new(Some(prepared(database)?)),
+            opener,
         };
-        let index = Self {
+        let state = shared.state()?;
+        shared.writing().writer = Some(Writer::new(state));
+        Ok(Self {
             shared: Arc::new(shared),
-        };
-        let state = index.shared.state()?;
-        index.shared.writing().writer = Some(Writer::new(state));
-        Ok(index)
+        })
     }
+}
+
+fn open_file(path: &Path, options: RedbIndexOptions) -> Result<Database> {
+    let open = || {
+        contained("index.open", || {
+            builder(options).create(path).map_err(error::database)
+        })
+    };
+    let database = open().or_else(|error| {
+        // Only now, when no other process can be about to make the file.
+        let again = empty_unfinished(path).map_err(|e| Error::io("index.open", "no index", e))?;
+        if again { open() } else { Err(error) }
+    })?;
+    // The name is durable before anything is said to be.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(directory.unwrap_or(Path::new(".")))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| Error::io("index.open", "the directory can't be synchronised", e))?;
+    Ok(database)
+}
+
+fn open_storage(backend: impl StorageBackend, options: RedbIndexOptions) -> Result<Database> {
+    contained("index.open", || {
+        let mut start = [0; MAGIC.len()];
+        let prepared = backend.len().and_then(|length| {
+            if length < MAGIC.len() as u64 {
+                return Ok(());
+            }
+            backend.read(0, &mut start)?;
+            if is_unfinished(&start) {
+                backend.set_len(0)
+            } else {
+                Ok(())
+            }
+        });
+        prepared.map_err(|e| Error::io("index.open", "the index can't be read", e))?;
+        builder(options)
+            .create_with_backend(backend)
+            .map_err(error::database)
+    })
+}
+
+/// The database with all its tables.
+fn prepared(database: Database) -> Result<Database> {
+    let reading = database.begin_read().map_err(error::transaction)?;
+    if !tables::is_prepared(&reading)? {
+        let mut transaction = database.begin_write().map_err(error::transaction)?;
+        // As in every durable commit: the last one decides how long opening after a crash takes.
+        transaction.set_quick_repair(true);
+        tables::prepare(&transaction)?;
+        transaction.commit().map_err(error::commit)?;
+    }
+    drop(reading);
+    Ok(database)
 }
 
 /// What a file of redb begins with. It is written last when the file is made, and until it is durable
@@ -212,15 +262,50 @@ fn contained<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Re
     })
 }
 
+/// The database, held open.
+struct OpenDatabase<'a>(RwLockReadGuard<'a, Option<Database>>);
+
+impl OpenDatabase<'_> {
+    fn get(&self) -> Result<&Database> {
+        self.0.as_ref().ok_or_else(|| {
+            let why = "the index could not be opened again after a failure of its medium";
+            Error::new(ErrorKind::Io, "index.open", why)
+        })
+    }
+}
+
+/// The tables of one moment.
+struct Reading<'a> {
+    tables: ReadTables,
+    /// Let go after the tables.
+    _database: OpenDatabase<'a>,
+}
+
+impl Deref for Reading<'_> {
+    type Target = ReadTables;
+
+    fn deref(&self) -> &ReadTables {
+        &self.tables
+    }
+}
+
 impl Shared {
     fn writing(&self) -> MutexGuard<'_, Writing> {
         // After a panic in a batch the writer is absent, which is all that could be wrong.
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> Result<ReadTables> {
-        let transaction = self.database.begin_read().map_err(error::transaction)?;
-        ReadTables::open(&transaction)
+    fn database(&self) -> OpenDatabase<'_> {
+        OpenDatabase(self.database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read(&self) -> Result<Reading<'_>> {
+        let database = self.database();
+        let transaction = database.get()?.begin_read().map_err(error::transaction)?;
+        Ok(Reading {
+            tables: ReadTables::open(&transaction)?,
+            _database: database,
+        })
     }
 
     fn state(&self) -> Result<State> {
@@ -234,7 +319,8 @@ impl Shared {
             Some(writer) => writer,
             None => Writer::new(self.state()?),
         };
-        let mut transaction = self.database.begin_write().map_err(error::transaction)?;
+        let database = self.database();
+        let mut transaction = database.get()?.begin_write().map_err(error::transaction)?;
         transaction
             .set_durability(Durability::None)
             .map_err(error::durability)?;
@@ -252,7 +338,8 @@ impl Shared {
         let mut writing = self.writing();
         let state = self.state()?;
         if writing.unflushed {
-            let mut transaction = self.database.begin_write().map_err(error::transaction)?;
+            let database = self.database();
+            let mut transaction = database.get()?.begin_write().map_err(error::transaction)?;
             transaction
                 .set_durability(Durability::Immediate)
                 .map_err(error::durability)?;
@@ -266,12 +353,26 @@ impl Shared {
     fn clear(&self) -> Result<()> {
         let mut writing = self.writing();
         writing.writer = None;
-        let mut transaction = self.database.begin_write().map_err(error::transaction)?;
+        let database = self.database();
+        let mut transaction = database.get()?.begin_write().map_err(error::transaction)?;
         transaction.set_quick_repair(true);
         tables::delete_all(&transaction)?;
         tables::prepare(&transaction)?;
         transaction.commit().map_err(error::commit)?;
         writing.unflushed = false;
+        Ok(())
+    }
+
+    fn reopen(&self) -> Result<()> {
+        let mut writing = self.writing();
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *writing = Writing {
+            writer: None,
+            unflushed: false,
+        };
+        // Nobody reads or writes it now, so this closes the file.
+        *database = None;
+        *database = Some(prepared((self.opener)()?)?);
         Ok(())
     }
 }
@@ -302,9 +403,13 @@ impl Index for RedbIndex {
         Box::pin(async move { contained("index.clear", || self.shared.clear()) })
     }
 
+    fn reopen(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { contained("index.reopen", || self.shared.reopen()) })
+    }
+
     fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
         let instance = *instance;
-        Box::pin(async move { contained("index.lookup", || walk::lookup(&self.shared.read()?, &instance)) })
+        Box::pin(async move { contained("index.lookup", || walk::lookup(&*self.shared.read()?, &instance)) })
     }
 
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {

@@ -83,7 +83,7 @@ impl<P: Pager> Paged<P> {
             .upgrade()
             .ok_or_else(|| Error::new(ErrorKind::Closed, "index.read", "the index was closed meanwhile"))?;
         self.page.steps = PAGE_STEPS_MAX;
-        contained("index.read", || self.pager.page(&shared.read()?, &mut self.page))
+        contained("index.read", || self.pager.page(&*shared.read()?, &mut self.page))
     }
 }
 

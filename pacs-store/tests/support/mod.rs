@@ -60,8 +60,7 @@ pub(crate) fn any_faults(random: &mut Random) -> Faults {
         sync: rate(&[0, 0, 30, 300]),
         read: rate(&[0, 0, 30]),
         other: rate(&[0, 0, 30, 200]),
-        room: None,
-        stop_after: None,
+        ..Faults::default()
     };
     if random.chance(8) {
         faults.room = Some(random.below(300_000));

@@ -66,6 +66,7 @@ macro_rules! index_conformance {
                 any_course_of_changes_leaves_what_the_reference_says,
                 many_threads_may_read_while_one_applies,
                 what_was_flushed_is_there_after_reopening,
+                opened_again_in_place_it_knows_what_was_flushed,
                 after_reopening_the_state_is_one_that_was_with_its_low_water,
             );
         }

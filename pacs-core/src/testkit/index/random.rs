@@ -231,6 +231,19 @@ pub fn what_was_flushed_is_there_after_reopening(place: &dyn IndexPlace) {
     assert!(state(&*index) == before);
 }
 
+/// See its name.
+pub fn opened_again_in_place_it_knows_what_was_flushed(place: &dyn IndexPlace) {
+    let (index, _) = filled(place);
+    assert_eq!(block_on(index.flush()).expect("flush succeeds"), Sequence(5));
+    let before = state(&*index);
+    block_on(index.reopen()).expect("reopen succeeds");
+    assert_eq!(low_water(&*index), 5);
+    assert!(state(&*index) == before);
+    // And it goes on.
+    apply(&*index, Vec::new(), 6);
+    assert_eq!(block_on(index.flush()).expect("flush succeeds"), Sequence(6));
+}
+
 /// Whatever becomes durable does so in the order of application, with its low water: without a flush, the
 /// state after reopening is that after some batch.
 pub fn after_reopening_the_state_is_one_that_was_with_its_low_water(place: &dyn IndexPlace) {
