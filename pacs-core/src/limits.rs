@@ -48,6 +48,14 @@ pub const RECEIPTS_MAX: usize = 128;
 /// again. Fewer after the first failures; bounds what attempts cost while the medium stays dead.
 pub const REFUSALS_PER_HEALING_MAX: u32 = 64;
 
+/// What a sender must deliver while others wait for it to end, in bytes a second; half of what an old
+/// line of 64 kbit/s carries. Below it, whoever holds a turn would keep it from all others for hours.
+pub const RECEIPT_RATE_MIN_BYTES_PER_SECOND: u64 = 4 * 1024;
+
+/// Over how long a sender's rate is taken, in seconds: longer than a network hiccup, shorter than the
+/// patience of those who wait.
+pub const RECEIPT_RATE_WINDOW_SECONDS: u64 = 10;
+
 /// One frame of pixel data when it is decoded, and the same when it is compressed: both are held at
 /// once. Large digital radiographs are about 50 MiB.
 pub const FRAME_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;

@@ -183,7 +183,7 @@ impl Pacs {
             let interval = options.checkpoint_interval;
             spawn(
                 "pacs-checkpoint",
-                Box::new(move || checkpoint_until(&stopped, interval, &*archive, &*index)),
+                Box::new(move || checkpoint_until(&stopped, interval, &*archive, &index)),
             )?
         };
         Ok(Self {
@@ -209,6 +209,12 @@ impl Pacs {
     /// `OutOfResources` when the archive has no room.
     pub async fn receive(&self, announced: Announced) -> Result<Receipt> {
         Receipt::begin(Arc::clone(&self.inner), announced).await
+    }
+
+    /// Whether somebody waits in [`receive`](Self::receive) now because too many instances are on their
+    /// way in: then one that makes no progress is in the way.
+    pub fn receipts_are_short(&self) -> bool {
+        self.inner.receipts.are_short()
     }
 
     /// Answers a query: one identifier for each match, with the keys that were asked for
@@ -281,7 +287,7 @@ impl Pacs {
     /// # Errors
     /// What the archive or the index says.
     pub async fn checkpoint(&self) -> Result<Sequence> {
-        checkpoint(&*self.inner.archive, &*self.inner.index).await
+        checkpoint(&*self.inner.archive, &self.inner.index).await
     }
 
     /// Finishes what was accepted, makes the index durable and refuses everything after. Blocks.

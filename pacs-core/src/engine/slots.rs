@@ -49,6 +49,12 @@ impl Slots {
         waiting.await.unwrap_or(Slot { state: None })
     }
 
+    /// Whether anybody waits for one now.
+    pub(crate) fn are_short(&self) -> bool {
+        let state = lock(&self.state);
+        state.waiting.iter().any(|waiting| !waiting.is_canceled())
+    }
+
     /// How many are free now.
     #[cfg(test)]
     fn free(&self) -> usize {
@@ -98,8 +104,10 @@ mod tests {
         assert!((&mut gone).now_or_never().is_none());
         let mut waits = Box::pin(slots.take());
         assert!((&mut waits).now_or_never().is_none());
+        assert!(slots.are_short());
         drop(gone);
         drop(held);
+        assert!(!slots.are_short());
         let second = block_on(waits);
         assert_eq!(slots.free(), 0);
         drop(second);

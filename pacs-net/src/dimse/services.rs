@@ -16,6 +16,7 @@ use super::link::Link;
 use super::reply::Reply;
 use super::status::Status;
 use crate::transport::{Negotiated, PresentationContext};
+use crate::ul::pdu::Abort;
 use crate::util::Signal;
 
 /// Answers a peer's requests.
@@ -170,6 +171,14 @@ impl Operation {
     /// As [`Sender::send`](crate::transport::Sender::send).
     pub async fn respond(&self, reply: Reply) -> Result<()> {
         respond(&self.link, self.context.id, &self.command, reply).await
+    }
+
+    /// Answers with `reply`, and aborts the association behind it.
+    pub async fn answer_and_abort(&self, reply: Reply) {
+        if let Err(error) = self.respond(reply).await {
+            tracing::debug!(%error, "a response could not be sent");
+        }
+        self.link.sender.abort(Abort::NOT_SPECIFIED).await;
     }
 
     /// Whether the peer has sent C-CANCEL for this operation, or the association is ending.

@@ -1,9 +1,14 @@
 //! The Storage service class (PS3.4 annex B) as SCP.
 
-use pacs_core::{Announced, Error, ErrorKind, Received, Result, StoreOutcome};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
+use pacs_core::{Announced, Error, ErrorKind, Pacs, Received, Result, StoreOutcome};
+use tokio::time::Instant;
 
 use super::{PacsServices, source};
-use crate::dimse::{Operation, Reply, Status};
+use crate::dimse::{CommandField, DataSetStream, Operation, Reply, Status};
 
 /// Warning: elements discarded (PS3.4 B.2.3).
 const ELEMENTS_DISCARDED: Status = Status(0xB006);
@@ -39,11 +44,61 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
             "too many instances are on their way in",
         )
     })??;
-    while let Some(piece) = data_set.next_piece().await? {
-        receipt.write(piece).await?;
+    let mut pace = Pace::default();
+    loop {
+        match pace.next_piece(&mut data_set, &services.pacs).await {
+            Ok(Some(piece)) => receipt.write(piece).await?,
+            Ok(None) => break,
+            Err(error) if error.kind() == ErrorKind::OutOfResources => {
+                // Its turn goes to who waits before we wait for the peer again.
+                drop(receipt);
+                let reply = Reply::from_error(CommandField::C_STORE, &error);
+                operation.answer_and_abort(reply).await;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
     }
     drop(data_set);
     Ok(reply(&receipt.commit().await?))
+}
+
+const WINDOW: Duration = Duration::from_secs(RECEIPT_RATE_WINDOW_SECONDS);
+const WINDOW_MIN_BYTES: u64 = RECEIPT_RATE_MIN_BYTES_PER_SECOND * RECEIPT_RATE_WINDOW_SECONDS;
+
+/// How fast a sender delivers: the time that we wait for it counts, what our archive takes doesn't.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// The next piece of a data set.
+    ///
+    /// # Errors
+    /// `OutOfResources` when the sender is too slow while others wait for their turn; and as
+    /// [`DataSetStream::next_piece`].
+    async fn next_piece(&mut self, data_set: &mut DataSetStream, pacs: &Pacs) -> Result<Option<Bytes>> {
+        loop {
+            let since = Instant::now();
+            let left = WINDOW.saturating_sub(self.waited);
+            let piece = tokio::time::timeout(left, data_set.next_piece()).await;
+            self.waited += since.elapsed();
+            if let Ok(piece) = piece {
+                let piece = piece?;
+                self.bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                return Ok(piece);
+            }
+            if self.bytes < WINDOW_MIN_BYTES && pacs.receipts_are_short() {
+                let why = format!(
+                    "below {RECEIPT_RATE_MIN_BYTES_PER_SECOND} bytes a second while others wait to send"
+                );
+                return Err(Error::new(ErrorKind::OutOfResources, "storage.store", why));
+            }
+            *self = Self::default();
+        }
+    }
 }
 
 fn reply(received: &Received) -> Reply {
