@@ -47,6 +47,18 @@ impl Server {
         Self { child, port }
     }
 
+    /// The peak of its resident memory so far, in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the kernel tells about a child");
+        let kibibytes: Option<u64> = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|text| text.trim().split(' ').next()?.parse().ok());
+        kibibytes.expect("the kernel tells the peak") * 1024
+    }
+
     /// Kills it as `kill -9` does.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("a running process can be killed");

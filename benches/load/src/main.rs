@@ -1,0 +1,110 @@
+//! Puts load on the real server and shows what it needs.
+//!
+//! Run with
+//!
+//! ```text
+//! cargo run --release -p load-bench -- memory   # large instances at once, many associations: peak memory
+//! cargo run --release -p load-bench -- scale    # an index of 10 million instances: times at the wire
+//! ```
+//!
+//! Linux only: memory is read from /proc, and `setpriv` of util-linux ends the server with this program.
+
+mod large;
+mod made;
+mod memory;
+mod scale;
+mod server;
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use tempfile::TempDir;
+
+/// Puts load on pacs-server and shows what it needs.
+///
+/// Exit codes: 0 measured, and every target held; 1 failed; 3 a target was missed (with --quick targets
+/// are not judged).
+#[derive(Parser)]
+#[command(name = "load-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Peak memory: large instances received at once and fetched at once, idle and active associations
+    Memory(memory::Arguments),
+    /// Queries at the wire, size and opening of an index as it grows
+    Scale(scale::Arguments),
+}
+
+/// What both runs take.
+#[derive(Args)]
+struct Common {
+    /// Tiny sizes: shows that everything runs, measures nothing
+    #[arg(long)]
+    quick: bool,
+    /// Directory on the medium to measure [default: beside this program]
+    #[arg(long)]
+    room: Option<PathBuf>,
+}
+
+impl Common {
+    fn room(&self) -> io::Result<TempDir> {
+        let beside = std::env::current_exe()?.with_file_name("");
+        TempDir::with_prefix_in("load-bench-", self.room.as_ref().unwrap_or(&beside))
+    }
+}
+
+fn main() -> ExitCode {
+    match measure(Arguments::parse().what) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(3),
+        Err(error) => {
+            // When standard error is gone, the exit code still tells.
+            let _ = writeln!(io::stderr(), "load-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(what: What) -> Result<bool, Box<dyn Error>> {
+    build_server()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match what {
+        What::Memory(arguments) => runtime.block_on(memory::measure(&arguments)),
+        What::Scale(arguments) => runtime.block_on(scale::measure(&arguments)),
+    }
+}
+
+/// Builds the server beside this program, when cargo runs it.
+fn build_server() -> Result<(), Box<dyn Error>> {
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        return Ok(());
+    };
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "-p", "pacs-server"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    match build.status()?.success() {
+        true => Ok(()),
+        false => Err("pacs-server could not be built".into()),
+    }
+}
+
+fn say(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+/// A number that depends on `of` alone and looks random (splitmix64).
+fn scatter(of: u64) -> u64 {
+    let mut z = of.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,271 @@
+//! Peak memory of the server: large instances received at once and fetched at once, idle associations,
+//! active ones beside them.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::{BoxFuture, try_join_all};
+use futures::{FutureExt as _, StreamExt as _};
+use pacs_core::query::Model;
+use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
+use pacs_net::dimse::{Client, CommandField, Operation, Priority, Reply, Services, Status, StoreRequest};
+use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::large::{Large, Noise, SOP_CLASS, SYNTAX};
+use crate::server::Server;
+use crate::{Common, say};
+
+/// Peak while large instances come or go.
+const PEAK_MAX_MEBIBYTES: u64 = 256;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Large instances at once
+    #[arg(long, default_value_t = 10)]
+    instances: u64,
+    /// Length of each
+    #[arg(long, default_value_t = 1024)]
+    mebibytes: u64,
+    /// Idle associations
+    #[arg(long, default_value_t = 500)]
+    idle: u64,
+    /// Active associations beside them: each sends instances of 512 KiB and fetches them back
+    #[arg(long, default_value_t = 100)]
+    active: u64,
+    /// Instances that each active association sends
+    #[arg(long, default_value_t = 20)]
+    each: u64,
+}
+
+pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, Box<dyn StdError>> {
+    let quick = arguments.common.quick;
+    let (instances, mebibytes) = match quick {
+        true => (3, 8),
+        false => (arguments.instances, arguments.mebibytes),
+    };
+    let (idle, active, each) = match quick {
+        true => (20, 5, 2),
+        false => (arguments.idle, arguments.active, arguments.each),
+    };
+    let room = arguments.common.room()?;
+    let (server, _) = Server::start(&room.path().join("data")).await?;
+    let remote = server.remote();
+    let mut table = Table {
+        server: &server,
+        peak: 0,
+    };
+    say(&format!(
+        "{:<58} {:>9} {:>11} {:>13}",
+        "", "time", "MiB/s", "peak memory"
+    ))?;
+    table.row("started", Instant::now(), 0)?;
+
+    let noise = Noise::new();
+    let large: Vec<Large> = (0..instances)
+        .map(|number| Large::new(number, mebibytes << 20, &noise))
+        .collect();
+    let bytes = large.iter().map(Large::pixel_bytes).sum();
+    let begin = Instant::now();
+    try_join_all(
+        large
+            .iter()
+            .map(|large| alone(send(remote.clone(), vec![large.clone()]))),
+    )
+    .await?;
+    table.row(
+        &format!("{instances} of {mebibytes} MiB received at once"),
+        begin,
+        bytes,
+    )?;
+    let begin = Instant::now();
+    try_join_all(
+        large
+            .iter()
+            .map(|large| alone(fetch(remote.clone(), vec![large.clone()]))),
+    )
+    .await?;
+    table.row(
+        &format!("{instances} of {mebibytes} MiB fetched at once, bytes compared"),
+        begin,
+        bytes,
+    )?;
+    let peak_large = table.peak;
+
+    let begin = Instant::now();
+    let mut kept = Vec::new();
+    for _ in 0..idle {
+        kept.push(
+            remote
+                .client(&query_proposal(&remote, Model::StudyRoot, CommandField::C_FIND))
+                .await?,
+        );
+    }
+    table.row(&format!("{idle} idle associations"), begin, 0)?;
+
+    let share = |at: u64| -> Vec<Large> {
+        let first = 1000 + at * each;
+        (first..first + each)
+            .map(|number| Large::new(number, 512 << 10, &noise))
+            .collect()
+    };
+    let bytes = active * each * (512 << 10);
+    let begin = Instant::now();
+    try_join_all((0..active).map(|at| alone(send(remote.clone(), share(at))))).await?;
+    table.row(
+        &format!("beside them {active} active ones: {each} instances each sent"),
+        begin,
+        bytes,
+    )?;
+    let begin = Instant::now();
+    try_join_all((0..active).map(|at| alone(fetch(remote.clone(), share(at))))).await?;
+    table.row(
+        "                     the same fetched, bytes compared",
+        begin,
+        bytes,
+    )?;
+
+    // The idle ones are still served.
+    let begin = Instant::now();
+    for client in &kept {
+        let study = large.first().map(Large::study).transpose()?;
+        let found = ask(client, study).await?;
+        if found != 1 {
+            return Err("an idle association is not answered".into());
+        }
+    }
+    table.row(&format!("a query on each of the {idle}"), begin, 0)?;
+    for client in kept {
+        client.release().await?;
+    }
+    server.stop()?;
+    let held = peak_large < PEAK_MAX_MEBIBYTES << 20;
+    if !quick && !held {
+        say(&format!(
+            "missed: the peak with large instances is not under {PEAK_MAX_MEBIBYTES} MiB"
+        ))?;
+    }
+    Ok(quick || held)
+}
+
+struct Table<'s> {
+    server: &'s Server,
+    /// The highest so far.
+    peak: u64,
+}
+
+impl Table<'_> {
+    fn row(&mut self, what: &str, begin: Instant, bytes: u64) -> std::io::Result<()> {
+        let took: Duration = begin.elapsed();
+        let peak = self.server.peak_memory()?;
+        self.peak = self.peak.max(peak);
+        let rate = match bytes {
+            0 => String::new(),
+            bytes => format!("{:.0}", bytes as f64 / took.as_secs_f64() / f64::from(1 << 20)),
+        };
+        let seconds = format!("{:.1} s", took.as_secs_f64());
+        say(&format!(
+            "{what:<58} {seconds:>9} {rate:>11} {:>9} MiB",
+            peak >> 20
+        ))
+    }
+}
+
+/// On a task of its own.
+async fn alone(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    tokio::spawn(work).await.map_err(|_| failed("a task panicked"))?
+}
+
+/// Sends on one association, one after the other.
+async fn send(remote: Remote, instances: Vec<Large>) -> Result<()> {
+    let proposal = remote.proposal().with_context(SOP_CLASS, [&SYNTAX]);
+    let client = remote.client(&proposal).await?;
+    let context_id = client.context_for(&SOP_CLASS)?.id;
+    for large in instances {
+        let request = StoreRequest {
+            context_id,
+            sop_class: SOP_CLASS,
+            sop_instance: large.instance()?,
+            priority: Priority::Medium,
+            move_originator: None,
+        };
+        let response = client.store(request, large.data_set()?).await?;
+        if response.status() != Status::SUCCESS {
+            return Err(failed(format!("a C-STORE is answered {}", response.status())));
+        }
+    }
+    client.release().await
+}
+
+/// Fetches on one association, one after the other, and compares what comes with what was sent.
+async fn fetch(remote: Remote, instances: Vec<Large>) -> Result<()> {
+    let received = Arc::new(Checksums::default());
+    let proposal = query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
+        .with_role(SOP_CLASS, false, true)
+        .with_context(SOP_CLASS, [&SYNTAX]);
+    let services: Arc<dyn Services> = Arc::clone(&received) as _;
+    let client = Client::start(remote.connect(&proposal).await?, services);
+    for large in instances {
+        let mut keys = DataSet::new();
+        keys.put_uid(dicom_dictionary_std::tags::STUDY_INSTANCE_UID, &large.study()?);
+        let mut progress = retrieve(&client, Model::StudyRoot, &identifier(Level::Study, &keys)).await?;
+        while let Some(progress) = progress.next().await {
+            let progress = progress?;
+            if !progress.status.is_pending() && progress.status != Status::SUCCESS {
+                return Err(failed(format!("a C-GET is answered {}", progress.status)));
+            }
+        }
+        let came = received.take(&large.instance()?);
+        if came != Some(large.checksum().await?) {
+            return Err(failed("what was fetched is not what was sent"));
+        }
+    }
+    client.release().await
+}
+
+async fn ask(client: &Client, study: Option<Uid>) -> Result<usize> {
+    let mut keys = DataSet::new();
+    if let Some(study) = study {
+        keys.put_uid(dicom_dictionary_std::tags::STUDY_INSTANCE_UID, &study);
+    }
+    let identifier = identifier(Level::Study, &keys);
+    let found = pacs_net::scu::find(client, Model::StudyRoot, &identifier).await?;
+    Ok(found.count().await)
+}
+
+/// Takes the sub-operations of a C-GET, and keeps of each instance its checksum alone.
+#[derive(Default)]
+struct Checksums(Mutex<HashMap<Uid, u64>>);
+
+impl Checksums {
+    fn take(&self, instance: &Uid) -> Option<u64> {
+        let mut received = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        received.remove(instance)
+    }
+}
+
+impl Services for Checksums {
+    fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        async move {
+            let instance = operation.command().sop_instance()?;
+            let mut digest = Xxh3::new();
+            if let Some(mut data_set) = operation.take_data_set() {
+                while let Some(piece) = data_set.next_piece().await? {
+                    digest.update(&piece);
+                }
+            }
+            let mut received = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            received.insert(instance, digest.digest());
+            Ok(Reply::success())
+        }
+        .boxed()
+    }
+}
+
+fn failed(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Internal, "memory", why)
+}

@@ -1,0 +1,132 @@
+//! Fills a data directory.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use dicom_dictionary_std::uids;
+use futures::future::{BoxFuture, try_join_all};
+use futures::stream;
+use futures::{FutureExt as _, StreamExt as _};
+use pacs_core::hooks::Source;
+use pacs_core::{Announced, Archive, Error, ErrorKind, Index, Options, Pacs, Result, Uid};
+use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
+use pacs_store::{RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
+
+use crate::made::{self, Instance};
+
+const SYNTAX: Uid = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+/// Instances on their way in at once: they share one sync.
+const AT_ONCE: usize = 1024;
+const INDEX_CACHE_BYTES: usize = 1 << 30;
+
+/// Fills the directory of a stopped server up to instance number `size`, through the engine; answers how
+/// many it lacked.
+pub(crate) async fn up_to(data: &Path, size: u64) -> Result<u64> {
+    let archive: Arc<dyn Archive> = Arc::new(SegmentArchive::open(
+        data.join("archive"),
+        SegmentOptions::default(),
+    )?);
+    let mut options = RedbIndexOptions::default();
+    options.cache_max_bytes = INDEX_CACHE_BYTES;
+    let index: Arc<dyn Index> = Arc::new(RedbIndex::open(data.join("index.redb"), options)?);
+    let options = Options {
+        receipts_max: AT_ONCE,
+        ..Options::default()
+    };
+    let pacs = Pacs::open(archive, index, options).await?;
+    let first = first_missing(&pacs, size).await?;
+    let next = Arc::new(AtomicU64::new(first));
+    let workers = (0..AT_ONCE).map(|_| {
+        let (pacs, next) = (pacs.clone(), Arc::clone(&next));
+        async move {
+            let task = tokio::spawn(async move {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= size {
+                        return Ok(());
+                    }
+                    store(&pacs, made::instance(at)?).await?;
+                }
+            });
+            task.await
+                .map_err(|_| Error::new(ErrorKind::Internal, "scale.fill", "a worker panicked"))?
+        }
+    });
+    try_join_all(workers).await?;
+    pacs.close()?;
+    Ok(size - first)
+}
+
+/// The instances are filled in by ascending number, so that a search by halves finds the end.
+async fn first_missing(pacs: &Pacs, size: u64) -> Result<u64> {
+    let (mut low, mut high) = (0, size);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match pacs.lookup(&made::instance(middle)?.sop_instance).await? {
+            Some(_) => low = middle + 1,
+            None => high = middle,
+        }
+    }
+    // What was under way at once may lack anywhere among the last.
+    Ok(low.saturating_sub(2 * AT_ONCE as u64))
+}
+
+async fn store(pacs: &Pacs, instance: Instance) -> Result<()> {
+    let announced = Announced {
+        sop_class: instance.sop_class,
+        sop_instance: instance.sop_instance,
+        transfer_syntax: SYNTAX,
+        source: Source::default(),
+    };
+    let mut receipt = pacs.receive(announced).await?;
+    receipt.write(instance.data_set).await?;
+    receipt.commit().await.map(drop)
+}
+
+/// Sends instances from number `from` on over four associations, and stops in their middle after `count`
+/// acknowledgements; answers which were acknowledged.
+pub(crate) async fn over_the_wire(remote: &Remote, from: u64, count: u64) -> Result<Vec<Uid>> {
+    let mut sending = Sending::to(remote.clone());
+    sending.associations = 4;
+    sending.window = 8;
+    let kinds: BTreeSet<(Uid, Uid)> = (from..from + 1000)
+        .map(|at| Ok((made::instance(at)?.sop_class, SYNTAX)))
+        .collect::<Result<_>>()?;
+    let items = stream::iter(from..).map(made::instance);
+    let items = items.filter_map(|made| async move { made.ok() });
+    let mut sent = sending.send(&kinds, Arc::new(Made), items);
+    let mut acknowledged = Vec::new();
+    while (acknowledged.len() as u64) < count {
+        let Some((instance, sent)) = sent.next().await else {
+            break;
+        };
+        let (status, _) = sent?;
+        if !status.is_done() {
+            let why = format!("an instance is answered {status}");
+            return Err(Error::new(ErrorKind::Refused, "scale.send", why));
+        }
+        acknowledged.push(instance.sop_instance);
+    }
+    Ok(acknowledged)
+}
+
+/// Hands out made instances.
+struct Made;
+
+impl Supply<Instance> for Made {
+    fn outgoing(&self, instance: &Instance) -> Outgoing {
+        Outgoing {
+            sop_class: instance.sop_class,
+            sop_instance: instance.sop_instance,
+            transfer_syntax: SYNTAX,
+        }
+    }
+
+    fn open<'a>(&'a self, instance: &'a Instance) -> BoxFuture<'a, Result<Pieces>> {
+        let data_set: Bytes = instance.data_set.clone();
+        async move { Ok(stream::iter([Ok(data_set)]).boxed()) }.boxed()
+    }
+}

@@ -1,0 +1,210 @@
+//! An index as it grows: queries over TCP on one open association, one after the other; the size of what
+//! is kept; how long a start takes after a clean stop and after a kill in the middle of receiving.
+//!
+//! The data directory is one that the server itself has made. It is filled through the engine, with made-up
+//! instances that have a header and no pixel data: in the index they take the room that real ones take.
+
+mod ask;
+mod fill;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::server::Server;
+use crate::{Common, say};
+use ask::{Kind, Times};
+
+/// p99 of a query by a selective key.
+const SELECTIVE_MAX: Duration = Duration::from_millis(5);
+/// p99 of a query for a part of a name.
+const PART_MAX: Duration = Duration::from_millis(100);
+/// The p99 at the largest size, times that at the smallest.
+const GROWTH_MAX: f64 = 1.3;
+const OPEN_AFTER_STOP_MAX: Duration = Duration::from_secs(1);
+const OPEN_AFTER_KILL_MAX: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Instances at which is measured, ascending
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000, 10_000_000])]
+    sizes: Vec<u64>,
+    /// Queries of each kind at each size
+    #[arg(long, default_value_t = 2000)]
+    queries: u64,
+    /// Instances acknowledged before the kill
+    #[arg(long, default_value_t = 50_000)]
+    before_kill: u64,
+    /// Fill and keep this directory instead of a temporary one; what it holds is not filled again
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+/// What was measured at one size.
+struct Measured {
+    instances: u64,
+    after_stop: Duration,
+    after_kill: Duration,
+    times: BTreeMap<Kind, Times>,
+}
+
+pub(crate) async fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let quick = arguments.common.quick;
+    let (sizes, queries, before_kill) = match quick {
+        true => (vec![1_600, 8_000], 20, 200),
+        false => (arguments.sizes.clone(), arguments.queries, arguments.before_kill),
+    };
+    let room = arguments.common.room()?;
+    let data = arguments.data.clone().unwrap_or_else(|| room.path().join("data"));
+    // The server lays out the directory, so that it finds what it expects.
+    fs::create_dir_all(&data)?;
+    Server::start(&data).await?.0.stop()?;
+
+    let mut measured = Vec::new();
+    for size in sizes {
+        measured.push(at(&data, size, queries, before_kill).await?);
+    }
+    say(&table(&measured))?;
+    let missed = missed(&measured);
+    for line in missed.iter().filter(|_| !quick) {
+        say(&format!("missed: {line}"))?;
+    }
+    Ok(quick || missed.is_empty())
+}
+
+async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Measured, Box<dyn Error>> {
+    let begin = Instant::now();
+    let filled = fill::up_to(data, size).await?;
+    let took = begin.elapsed();
+    say(&format!(
+        "{size} instances: {filled} of them filled in within {took:.1?}, {:.0} a second",
+        filled as f64 / took.as_secs_f64()
+    ))?;
+    let index = length(&data.join("index.redb"))?;
+    let archive = length(&data.join("archive"))?;
+    say(&format!(
+        "    on disk: index {} MiB, {} B an instance; archive {} MiB, {} B an instance",
+        index >> 20,
+        index / size,
+        archive >> 20,
+        archive / size
+    ))?;
+
+    let (server, first) = Server::start(data).await?;
+    let studies = size / crate::made::INSTANCES_PER_STUDY;
+    let times = ask::all(&server.remote(), studies, queries).await?;
+    let peak = server.peak_memory()?;
+    let stop = server.stop()?;
+    let (server, after_stop) = Server::start(data).await?;
+    say(&format!(
+        "    start after filling {first:.2?}; memory while queried {} MiB; clean stop {stop:.2?}; start after it \
+         {after_stop:.2?}",
+        peak >> 20
+    ))?;
+    // Numbers far beyond what is filled in: the next size does not meet them.
+    let from = 100_000_000 + 10 * size;
+    let acknowledged = fill::over_the_wire(&server.remote(), from, before_kill).await?;
+    server.kill()?;
+    let (server, after_kill) = Server::start(data).await?;
+    ask::are_there(&server.remote(), &acknowledged).await?;
+    say(&format!(
+        "    kill -9 while receiving, after {} acknowledgements; start after it {after_kill:.2?}; all are there",
+        acknowledged.len()
+    ))?;
+    server.stop()?;
+    Ok(Measured {
+        instances: size,
+        after_stop,
+        after_kill,
+        times,
+    })
+}
+
+/// What a file, or a directory with all below it, takes on the disk.
+fn length(path: &Path) -> io::Result<u64> {
+    let itself = fs::metadata(path)?;
+    if !itself.is_dir() {
+        return Ok(itself.blocks() * 512);
+    }
+    fs::read_dir(path)?.map(|entry| length(&entry?.path())).sum()
+}
+
+fn table(measured: &[Measured]) -> String {
+    let mut out = format!("\n{:<28}", "C-FIND at the wire");
+    for at in measured {
+        out += &format!("  {:>32}", format!("{} instances", at.instances));
+    }
+    out += &format!("\n{:<28}", "");
+    for _ in measured {
+        out += &format!("  {:>9} {:>9} {:>12}", "p50", "p99", "answers");
+    }
+    out += if measured.len() > 1 { "    p99 grows" } else { "" };
+    for kind in Kind::ALL {
+        out += &format!("\n{:<28}", kind.name());
+        for at in measured {
+            let times = &at.times[&kind];
+            let cell = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
+            out += &format!(
+                "  {:>9} {:>9} {:>12.1}",
+                cell(times.p50),
+                cell(times.p99),
+                times.answers
+            );
+        }
+        if measured.len() > 1 {
+            out += &format!("    {:.2}", growth(measured, kind));
+        }
+    }
+    out + "\n"
+}
+
+fn growth(measured: &[Measured], kind: Kind) -> f64 {
+    let p99 = |at: Option<&Measured>| at.map_or(0.0, |at| at.times[&kind].p99.as_secs_f64());
+    p99(measured.last()) / p99(measured.first())
+}
+
+/// The targets that don't hold.
+fn missed(measured: &[Measured]) -> Vec<String> {
+    let mut missed = Vec::new();
+    for at in measured {
+        let size = at.instances;
+        for (kind, times) in &at.times {
+            let most = match kind {
+                Kind::NamePart => PART_MAX,
+                _ => SELECTIVE_MAX,
+            };
+            if times.p99 > most {
+                missed.push(format!(
+                    "{} at {size}: p99 {:.2?}, not {most:?}",
+                    kind.name(),
+                    times.p99
+                ));
+            }
+        }
+        if at.after_stop > OPEN_AFTER_STOP_MAX {
+            missed.push(format!(
+                "start after a clean stop at {size}: {:.2?}",
+                at.after_stop
+            ));
+        }
+        if at.after_kill > OPEN_AFTER_KILL_MAX {
+            missed.push(format!("start after a kill at {size}: {:.2?}", at.after_kill));
+        }
+    }
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::NamePart) {
+        let growth = growth(measured, kind);
+        if growth > GROWTH_MAX {
+            missed.push(format!(
+                "{}: p99 grows {growth:.2} times, not {GROWTH_MAX}",
+                kind.name()
+            ));
+        }
+    }
+    missed
+}

@@ -1,0 +1,106 @@
+//! The real server as a child process.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use pacs_core::AeTitle;
+use pacs_net::dimse::Status;
+use pacs_net::scu::Remote;
+
+/// A running pacs-server; killed when this is dropped, or when this process dies by whatever cause.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// Starts it on a data directory; answers it with the time from its start to its answer to a C-ECHO.
+    pub(crate) async fn start(data: &Path) -> io::Result<(Self, Duration)> {
+        let program = std::env::current_exe()?.with_file_name("pacs-server");
+        let configuration = data.with_extension("toml");
+        fs::write(
+            &configuration,
+            "[limits]\nassociations = 2000\n[log]\nfilter = \"warn\"\n",
+        )?;
+        let begin = Instant::now();
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .arg("--data")
+            .arg(data)
+            .arg("--config")
+            .arg(configuration)
+            .args(["--dicom-port", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        let port = line
+            .split_once("listens for DICOM on ")
+            .and_then(|(_, rest)| rest.split_once(" as "))
+            .and_then(|(address, _)| address.rsplit(':').next()?.parse().ok());
+        let mut server = Self { child, port: 0 };
+        server.port = port.ok_or_else(|| io::Error::other(format!("the server says {line:?}")))?;
+        match server.remote().echo().await {
+            Ok(Status::SUCCESS) => Ok((server, begin.elapsed())),
+            Ok(status) => Err(io::Error::other(format!("C-ECHO is answered {status}"))),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn remote(&self) -> Remote {
+        let title = |text| AeTitle::parse(text).unwrap_or_else(|_| unreachable!("{text} is an AE title"));
+        let mut remote = Remote::new("127.0.0.1", self.port, title("PACS"), title("LOAD"));
+        // Some hundred may come at once.
+        remote.timeouts.associate = Duration::from_secs(60);
+        remote
+    }
+
+    /// The peak of its resident memory since the start or the last call, in bytes.
+    pub(crate) fn peak_memory(&self) -> io::Result<u64> {
+        let process = format!("/proc/{}", self.child.id());
+        let status = fs::read_to_string(format!("{process}/status"))?;
+        let kibibytes: Option<u64> = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|text| text.trim().split(' ').next()?.parse().ok());
+        // 5: the peak begins anew (proc(5)).
+        fs::write(format!("{process}/clear_refs"), "5")?;
+        kibibytes
+            .map(|kibibytes| kibibytes * 1024)
+            .ok_or_else(|| io::Error::other("the kernel tells no peak"))
+    }
+
+    /// Ends it as a service manager does; answers how long that took.
+    pub(crate) fn stop(mut self) -> io::Result<Duration> {
+        let begin = Instant::now();
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let ended: ExitStatus = self.child.wait()?;
+        if sent.success() && ended.success() {
+            Ok(begin.elapsed())
+        } else {
+            Err(io::Error::other(format!("the server ended with {ended}")))
+        }
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
