@@ -1,5 +1,5 @@
 //! What the index on redb costs, in memory: applying instances in batches of several sizes, and queries
-//! by each of the usual keys. How it behaves on a disk and as it grows: pacs-store's `index_scale`.
+//! by each of the usual keys. How it behaves on a disk and as it grows: `load-bench scale`.
 
 use std::hint::black_box;
 
