@@ -8,7 +8,7 @@ use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::{DataSet, Result, Uid};
 use pacs_net::scu::Pieces;
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use crate::scatter;
 
@@ -81,13 +81,13 @@ impl Large {
     }
 
     /// Checksum of the data set.
-    pub(crate) async fn checksum(&self) -> Result<u64> {
-        let mut digest = Xxh3::new();
+    pub(crate) async fn checksum(&self) -> Result<u128> {
+        let mut digest = XxHash3_128::new();
         let mut pieces = self.data_set()?;
         while let Some(piece) = pieces.next().await {
-            digest.update(&piece?);
+            digest.write(&piece?);
         }
-        Ok(digest.digest())
+        Ok(digest.finish_128())
     }
 
     /// All up to and with the header of the pixel data.

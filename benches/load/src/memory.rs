@@ -12,7 +12,7 @@ use pacs_core::query::Model;
 use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
 use pacs_net::dimse::{Client, CommandField, Operation, Priority, Reply, Services, Status, StoreRequest};
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use crate::large::{Large, Noise, SOP_CLASS, SYNTAX};
 use crate::server::Server;
@@ -239,10 +239,10 @@ async fn ask(client: &Client, study: Option<Uid>) -> Result<usize> {
 
 /// Takes the sub-operations of a C-GET, and keeps of each instance its checksum alone.
 #[derive(Default)]
-struct Checksums(Mutex<HashMap<Uid, u64>>);
+struct Checksums(Mutex<HashMap<Uid, u128>>);
 
 impl Checksums {
-    fn take(&self, instance: &Uid) -> Option<u64> {
+    fn take(&self, instance: &Uid) -> Option<u128> {
         let mut received = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         received.remove(instance)
     }
@@ -252,14 +252,14 @@ impl Services for Checksums {
     fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         async move {
             let instance = operation.command().sop_instance()?;
-            let mut digest = Xxh3::new();
+            let mut digest = XxHash3_128::new();
             if let Some(mut data_set) = operation.take_data_set() {
                 while let Some(piece) = data_set.next_piece().await? {
-                    digest.update(&piece);
+                    digest.write(&piece);
                 }
             }
             let mut received = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            received.insert(instance, digest.digest());
+            received.insert(instance, digest.finish_128());
             Ok(Reply::success())
         }
         .boxed()

@@ -18,7 +18,7 @@ use pacs_core::query::Model;
 use pacs_core::{AeTitle, DataSet, Level, Result, Uid};
 use pacs_net::dimse::{Client, CommandField, Operation, Priority, Reply, Services, Status, StoreRequest};
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_128;
 
 use common::{Server, directory, tell};
 
@@ -97,7 +97,7 @@ fn data_set(number: u8) -> BoxStream<'static, Result<Bytes>> {
 }
 
 /// Sends an instance; answers the checksum of its data set.
-async fn send(remote: &Remote, number: u8) -> Result<u64> {
+async fn send(remote: &Remote, number: u8) -> Result<u128> {
     let client = remote
         .client(&remote.proposal().with_context(SOP_CLASS, [&SYNTAX]))
         .await?;
@@ -108,21 +108,21 @@ async fn send(remote: &Remote, number: u8) -> Result<u64> {
         priority: Priority::Medium,
         move_originator: None,
     };
-    let digest = Arc::new(Mutex::new(Xxh3::new()));
+    let digest = Arc::new(Mutex::new(XxHash3_128::new()));
     let summed = Arc::clone(&digest);
     let pieces = data_set(number).inspect(move |piece| {
         let piece = piece.as_ref().expect("nothing fails here");
-        summed.lock().expect("nobody panicked").update(piece);
+        summed.lock().expect("nobody panicked").write(piece);
     });
     let response = client.store(request, pieces).await?;
     assert_eq!(response.status(), Status::SUCCESS);
     client.release().await?;
-    let digest = digest.lock().expect("nobody panicked").digest();
+    let digest = digest.lock().expect("nobody panicked").finish_128();
     Ok(digest)
 }
 
 /// Fetches an instance; answers the checksum of the data set that came.
-async fn fetch(remote: &Remote, number: u8) -> Result<u64> {
+async fn fetch(remote: &Remote, number: u8) -> Result<u128> {
     let proposal = query_proposal(remote, Model::StudyRoot, CommandField::C_GET)
         .with_role(SOP_CLASS, false, true)
         .with_context(SOP_CLASS, [&SYNTAX]);
@@ -145,17 +145,17 @@ async fn fetch(remote: &Remote, number: u8) -> Result<u64> {
 
 /// Takes the sub-operation of a C-GET, and keeps the checksum of what comes.
 #[derive(Default)]
-struct Checksum(Mutex<Option<u64>>);
+struct Checksum(Mutex<Option<u128>>);
 
 impl Services for Checksum {
     fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         async move {
-            let mut digest = Xxh3::new();
+            let mut digest = XxHash3_128::new();
             let mut pieces = operation.take_data_set().expect("a C-STORE has a data set");
             while let Some(piece) = pieces.next_piece().await? {
-                digest.update(&piece);
+                digest.write(&piece);
             }
-            *self.0.lock().expect("nobody panicked") = Some(digest.digest());
+            *self.0.lock().expect("nobody panicked") = Some(digest.finish_128());
             Ok(Reply::success())
         }
         .boxed()
