@@ -648,7 +648,7 @@ fn assert_failed(error: &pacs_core::Error) {
 
 #[test]
 fn what_an_engine_acknowledged_is_there_and_found_whatever_its_medium_does() {
-    runs(100, |seed| Run::new(seed).run());
+    runs(300, |seed| Run::new(seed).run());
 }
 
 #[test]

@@ -410,6 +410,37 @@ fn a_removal_is_not_forgotten_by_an_opening_that_could_not_read_what_it_removed(
 }
 
 #[test]
+fn a_segment_that_compaction_could_not_take_away_does_not_bring_back_what_was_removed() {
+    let options = SegmentOptions {
+        segment_bytes: 1,
+        reserve_bytes: 0,
+        ..SegmentOptions::default()
+    };
+    for seed in 0..20 {
+        let medium = FaultyMedium::new(seed);
+        let archive = SegmentArchive::open_on(Arc::new(medium.clone()), options).expect("opens");
+        let bytes = filling(&mut Random::new(seed), 2_000);
+        let stored = block_on(async { begin(&archive, &bytes, 500).await?.commit(key(1)).await });
+        let stored = stored.expect("is kept");
+        block_on(archive.indexed(stored.sequence)).expect("takes the hint");
+        block_on(archive.remove(&key(1).instance, &stored.locator)).expect("is removed");
+        medium.set_faults(Faults {
+            other: 1000,
+            ..Faults::default()
+        });
+        assert!(block_on(archive.compact()).is_err());
+        medium.set_faults(Faults::default());
+        block_on(archive.indexed(Sequence(u64::MAX))).expect("takes the hint");
+        let medium = medium.crash(Loss::Machine);
+        drop(archive);
+        let archive = SegmentArchive::open_on(Arc::new(medium), options).expect("opens");
+        let stored = |entry: &Entry| matches!(entry, Entry::Stored(..));
+        let entries = scan(&archive, Sequence(0)).expect("is scanned");
+        assert!(!entries.iter().any(stored), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_damaged_instance_is_corrupt_and_the_others_stay_whole() {
     let medium = FaultyMedium::new(1);
     let options = SegmentOptions {

@@ -99,17 +99,18 @@ impl Store {
                 RecordKind::Seal => kept += usize::from(self.seal_matters(&*file, offset).map_err(failed)?),
             }
         }
+        // The marks must be durable before their payloads go: a record without a mark must be whole. And
+        // before the segment goes, as its file may be there again after a crash.
+        if !dead.is_empty() {
+            let (reply, synced) = oneshot::channel();
+            self.queue.push(Request::SyncMarks { reply });
+            block_on(synced).map_err(|_| closed("archive.compact"))??;
+        }
         if may_go && kept == 0 && !open && walk.damaged.is_none() && last <= self.hinted() && last.0 > 0 {
             self.segments.remove(segment.id).map_err(failed)?;
             compaction.segments_removed += 1;
             compaction.freed_bytes += end;
             return Ok(());
-        }
-        // The marks must be durable before their payloads go: a record without a mark must be whole.
-        if !dead.is_empty() {
-            let (reply, synced) = oneshot::channel();
-            self.queue.push(Request::SyncMarks { reply });
-            block_on(synced).map_err(|_| closed("archive.compact"))??;
         }
         let before = segment.state().dead_bytes;
         for (offset, length) in dead {
