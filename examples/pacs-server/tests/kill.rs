@@ -1,11 +1,15 @@
 //! `kill -9` at random moments under four senders: what was acknowledged is whole, found and byte for
 //! byte what was sent; what was not is there whole or not at all; the index says what the archive says.
 //!
+//! And `kill -9` at random moments of an import: called again, it goes on, and in the end every file was
+//! taken in once.
+//!
 //! `PACS_KILL_ROUNDS` sets how often (default 10), `PACS_SEED` repeats a run.
 
 mod common;
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,7 +30,7 @@ use pacs_net::dimse::{
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
 use tokio::sync::Notify;
 
-use common::{Server, count, directory, run, tell};
+use common::{Peer, Server, count, directory, run, start, tell};
 
 const SENDERS: u64 = 4;
 /// Operations in flight on each association.
@@ -280,6 +284,100 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there()
     let (_, after) = run(data.path(), &["stats"]);
     assert_eq!(before, after, "the index and the archive disagree");
     assert_eq!(count(&after, "instances"), acknowledged + unacknowledged);
+}
+
+/// Files of the import: more than the import's journal holds back, several times over.
+const FILES: u64 = 900;
+
+/// Writes the files of an import, and one that is none of ours; answers the number of each instance.
+fn write_files(directory: &Path, seed: u64) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for number in 0.. {
+        let bytes = data_set(seed, 0, 0, number);
+        // Few that are large, as only their number matters.
+        if bytes.len() > 100_000 && number % 16 != 0 {
+            continue;
+        }
+        numbers.push(number);
+        let below = directory.join((number % 7).to_string());
+        fs::create_dir_all(&below).expect("can be made");
+        fs::write(below.join(number.to_string()), bytes).expect("is written");
+        if numbers.len() as u64 == FILES {
+            break;
+        }
+    }
+    fs::write(directory.join("notes"), "no instance").expect("is written");
+    numbers
+}
+
+/// Bytes in the segment files of a data directory.
+fn archived(data: &Path) -> u64 {
+    let files = fs::read_dir(data.join("archive/segments"));
+    let length = |file: std::io::Result<fs::DirEntry>| file?.metadata().map(|metadata| metadata.len());
+    files.map_or(0, |files| files.map(|file| length(file).unwrap_or(0)).sum())
+}
+
+/// What an import says of the files that it refuses.
+fn refusals(printed: &str) -> Vec<&str> {
+    let lines = printed.lines().skip_while(|line| !line.is_empty());
+    lines.collect()
+}
+
+#[test]
+fn an_import_that_is_killed_and_called_again_takes_in_every_file_once() {
+    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
+    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
+    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
+    let mut random = Random(seed);
+    let (source, data, untroubled) = (directory(), directory(), directory());
+    let numbers = write_files(source.path(), seed);
+    let path = source.path().to_str().expect("a temporary path is plain");
+    let (code, expected) = run(untroubled.path(), &["import", path]);
+    assert_eq!((code, count(&expected, "imported")), (3, FILES), "{expected}");
+    let total = archived(untroubled.path());
+
+    let mut killed = 0;
+    for _ in 0..rounds {
+        let mut import = Peer(start(data.path(), &["import", path]));
+        let fatal = archived(data.path()) + random.next() % (total / rounds);
+        // It ends by itself when all of it is taken in before.
+        while import.0.try_wait().expect("can be asked").is_none() {
+            if archived(data.path()) >= fatal {
+                import.0.kill().expect("a running process can be killed");
+                killed += 1;
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+    let (code, printed) = run(data.path(), &["import", path]);
+    assert_eq!(code, 3, "{printed}");
+    let counted =
+        ["imported", "kept already", "taken in by an earlier call"].map(|what| count(&printed, what));
+    tell(&format!(
+        "{killed} kills; the last call: {counted:?} imported, kept already, by earlier calls"
+    ));
+    assert_eq!(counted.iter().sum::<u64>(), FILES, "{printed}");
+    assert_eq!(refusals(&printed), refusals(&expected));
+
+    let (_, verified) = run(data.path(), &["verify"]);
+    assert_eq!(
+        (count(&verified, "whole"), count(&verified, "damaged")),
+        (FILES, 0),
+        "{verified}"
+    );
+    let stats = |data: &Path| run(data, &["stats"]).1;
+    assert_eq!(stats(data.path()), stats(untroubled.path()));
+    let server = Server::start(data.path(), &[]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let kept = runtime.block_on(get(server.port, study(0, 0)));
+    assert_eq!(kept.len() as u64, FILES);
+    for number in numbers {
+        assert!(
+            kept[&instance(0, 0, number)] == data_set(seed, 0, 0, number),
+            "{number} is not what was read"
+        );
+    }
 }
 
 #[test]

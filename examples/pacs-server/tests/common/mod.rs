@@ -94,6 +94,19 @@ pub(crate) fn run(data: &Path, arguments: &[&str]) -> (i32, String) {
     (output.status.code().expect("it ends by itself"), text)
 }
 
+/// Starts a subcommand that nobody listens to.
+pub(crate) fn start(data: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_pacs-server"))
+        .arg("--data")
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pacs-server starts")
+}
+
 /// The number before `what` in what `stats` or `import` printed; 0 when it isn't there.
 pub(crate) fn count(printed: &str, what: &str) -> u64 {
     printed
