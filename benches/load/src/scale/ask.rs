@@ -109,7 +109,11 @@ const RETURNED: [(Level, Tag, VR); 12] = [
     (Level::Instance, tags::INSTANCE_NUMBER, VR::IS),
 ];
 
-/// What the queries of one kind took.
+/// Queries are asked in so many turns, all kinds in each: a machine that is busy with something else for a
+/// while disturbs one turn of each kind and not all of one kind.
+const TURNS: u64 = 5;
+
+/// What the queries of one kind took: of each turn's percentile the median.
 pub(crate) struct Times {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
@@ -120,22 +124,38 @@ pub(crate) struct Times {
 /// All kinds, `rounds` queries of each for random ones of so many studies.
 pub(crate) async fn all(remote: &Remote, studies: u64, rounds: u64) -> Result<BTreeMap<Kind, Times>> {
     let client = associate(remote).await?;
-    let mut found = BTreeMap::new();
-    for kind in Kind::ALL {
-        // The first ones open what is open from then on.
-        some(&client, kind, studies, 0..rounds.min(50)).await?;
-        let (mut times, answers) = some(&client, kind, studies, 50..50 + rounds).await?;
-        times.sort_unstable();
-        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-        let times = Times {
-            p50: at(0.5),
-            p99: at(0.99),
-            answers: answers as f64 / rounds as f64,
-        };
-        found.insert(kind, times);
+    let each = (rounds / TURNS).max(1);
+    let mut turns: BTreeMap<Kind, Vec<(Duration, Duration)>> = BTreeMap::new();
+    let mut answers: BTreeMap<Kind, u64> = BTreeMap::new();
+    // The first turn does not count: it reads for the first time what is in memory from then on.
+    for turn in 0..=TURNS {
+        for kind in Kind::ALL {
+            let (mut times, found) = some(&client, kind, studies, turn * each..(turn + 1) * each).await?;
+            if turn == 0 {
+                continue;
+            }
+            times.sort_unstable();
+            let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+            turns.entry(kind).or_default().push((at(0.5), at(0.99)));
+            *answers.entry(kind).or_default() += found;
+        }
     }
     client.release().await?;
-    Ok(found)
+    let times = turns.into_iter().map(|(kind, turns)| {
+        let times = Times {
+            p50: median(turns.iter().map(|turn| turn.0)),
+            p99: median(turns.iter().map(|turn| turn.1)),
+            answers: answers[&kind] as f64 / (TURNS * each) as f64,
+        };
+        (kind, times)
+    });
+    Ok(times.collect())
+}
+
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 async fn some(

@@ -23,8 +23,8 @@ const AT_ONCE: usize = 1024;
 const INDEX_CACHE_BYTES: usize = 1 << 30;
 
 /// Fills the directory of a stopped server up to instance number `size`, through the engine; answers how
-/// many it lacked.
-pub(crate) async fn up_to(data: &Path, size: u64) -> Result<u64> {
+/// many it lacked, and how many it holds with those that came otherwise.
+pub(crate) async fn up_to(data: &Path, size: u64) -> Result<(u64, u64)> {
     let archive: Arc<dyn Archive> = Arc::new(SegmentArchive::open(
         data.join("archive"),
         SegmentOptions::default(),
@@ -36,7 +36,7 @@ pub(crate) async fn up_to(data: &Path, size: u64) -> Result<u64> {
         receipts_max: AT_ONCE,
         ..Options::default()
     };
-    let pacs = Pacs::open(archive, index, options).await?;
+    let pacs = Pacs::open(archive, Arc::clone(&index), options).await?;
     let first = first_missing(&pacs, size).await?;
     let next = Arc::new(AtomicU64::new(first));
     let workers = (0..AT_ONCE).map(|_| {
@@ -56,8 +56,9 @@ pub(crate) async fn up_to(data: &Path, size: u64) -> Result<u64> {
         }
     });
     try_join_all(workers).await?;
+    let holds = index.totals().await?.instances;
     pacs.close()?;
-    Ok(size - first)
+    Ok((size - first, holds))
 }
 
 /// The instances are filled in by ascending number, so that a search by halves finds the end.

@@ -80,7 +80,7 @@ pub(crate) async fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error
 
 async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Measured, Box<dyn Error>> {
     let begin = Instant::now();
-    let filled = fill::up_to(data, size).await?;
+    let (filled, holds) = fill::up_to(data, size).await?;
     let took = begin.elapsed();
     say(&format!(
         "{size} instances: {filled} of them filled in within {took:.1?}, {:.0} a second",
@@ -91,9 +91,9 @@ async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Me
     say(&format!(
         "    on disk: index {} MiB, {} B an instance; archive {} MiB, {} B an instance",
         index >> 20,
-        index / size,
+        index / holds,
         archive >> 20,
-        archive / size
+        archive / holds
     ))?;
 
     let (server, first) = Server::start(data).await?;
@@ -107,8 +107,8 @@ async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Me
          {after_stop:.2?}",
         peak >> 20
     ))?;
-    // Numbers far beyond what is filled in: the next size does not meet them.
-    let from = 100_000_000 + 10 * size;
+    // Numbers far beyond what is filled in: the next size does not meet them, and none came before.
+    let from = 100_000_000 + 10 * size + holds;
     let acknowledged = fill::over_the_wire(&server.remote(), from, before_kill).await?;
     server.kill()?;
     let (server, after_kill) = Server::start(data).await?;
