@@ -100,6 +100,11 @@ impl Study {
     }
 }
 
+/// The SOP classes that occur.
+pub(crate) fn sop_classes() -> impl Iterator<Item = Uid> {
+    MODALITIES.iter().map(|(_, sop_class)| Uid::constant(sop_class))
+}
+
 /// An instance as it is sent.
 pub(crate) struct Instance {
     pub(crate) sop_class: Uid,

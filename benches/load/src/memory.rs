@@ -53,7 +53,7 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         false => (arguments.idle, arguments.active, arguments.each),
     };
     let room = arguments.common.room()?;
-    let (server, _) = Server::start(&room.path().join("data")).await?;
+    let (server, _) = Server::start(&room.path().join("data"), None).await?;
     let remote = server.remote();
     let mut table = Table {
         server: &server,

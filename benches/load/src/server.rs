@@ -17,13 +17,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on a data directory; answers it with the time from its start to its answer to a C-ECHO.
-    pub(crate) async fn start(data: &Path) -> io::Result<(Self, Duration)> {
+    /// Starts it on a data directory, with so much memory for the index's pages, or its default; answers it
+    /// with the time from its start to its answer to a C-ECHO.
+    pub(crate) async fn start(data: &Path, cache_mebibytes: Option<u32>) -> io::Result<(Self, Duration)> {
         let program = std::env::current_exe()?.with_file_name("pacs-server");
         let configuration = data.with_extension("toml");
+        let cache = cache_mebibytes.map(|most| format!("index-cache-mebibytes = {most}\n"));
         fs::write(
             &configuration,
-            "[limits]\nassociations = 2000\n[log]\nfilter = \"warn\"\n",
+            cache.unwrap_or_default() + "[limits]\nassociations = 2000\n[log]\nfilter = \"warn\"\n",
         )?;
         let begin = Instant::now();
         let mut child = Command::new("setpriv")

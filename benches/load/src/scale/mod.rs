@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Instances acknowledged before the kill
     #[arg(long, default_value_t = 50_000)]
     before_kill: u64,
+    /// Memory for the index's pages [default: the server's]
+    #[arg(long)]
+    cache_mebibytes: Option<u32>,
     /// Fill and keep this directory instead of a temporary one; what it holds is not filled again
     #[arg(long)]
     data: Option<PathBuf>,
@@ -56,19 +59,22 @@ struct Measured {
 
 pub(crate) async fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let quick = arguments.common.quick;
-    let (sizes, queries, before_kill) = match quick {
-        true => (vec![1_600, 8_000], 20, 200),
-        false => (arguments.sizes.clone(), arguments.queries, arguments.before_kill),
+    let (sizes, asked) = match quick {
+        true => (vec![1_600, 8_000], (20, 200)),
+        false => (
+            arguments.sizes.clone(),
+            (arguments.queries, arguments.before_kill),
+        ),
     };
     let room = arguments.common.room()?;
     let data = arguments.data.clone().unwrap_or_else(|| room.path().join("data"));
     // The server lays out the directory, so that it finds what it expects.
     fs::create_dir_all(&data)?;
-    Server::start(&data).await?.0.stop()?;
+    Server::start(&data, arguments.cache_mebibytes).await?.0.stop()?;
 
     let mut measured = Vec::new();
     for size in sizes {
-        measured.push(at(&data, size, queries, before_kill).await?);
+        measured.push(at(&data, size, asked, arguments.cache_mebibytes).await?);
     }
     say(&table(&measured))?;
     let missed = missed(&measured);
@@ -78,7 +84,12 @@ pub(crate) async fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error
     Ok(quick || missed.is_empty())
 }
 
-async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Measured, Box<dyn Error>> {
+async fn at(
+    data: &Path,
+    size: u64,
+    (queries, before_kill): (u64, u64),
+    cache: Option<u32>,
+) -> Result<Measured, Box<dyn Error>> {
     let begin = Instant::now();
     let (filled, holds) = fill::up_to(data, size).await?;
     let took = begin.elapsed();
@@ -96,12 +107,12 @@ async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Me
         archive / holds
     ))?;
 
-    let (server, first) = Server::start(data).await?;
+    let (server, first) = Server::start(data, cache).await?;
     let studies = size / crate::made::INSTANCES_PER_STUDY;
     let times = ask::all(&server.remote(), studies, queries).await?;
     let peak = server.peak_memory()?;
     let stop = server.stop()?;
-    let (server, after_stop) = Server::start(data).await?;
+    let (server, after_stop) = Server::start(data, cache).await?;
     say(&format!(
         "    start after filling {first:.2?}; memory while queried {} MiB; clean stop {stop:.2?}; start after it \
          {after_stop:.2?}",
@@ -111,7 +122,7 @@ async fn at(data: &Path, size: u64, queries: u64, before_kill: u64) -> Result<Me
     let from = 100_000_000 + 10 * size + holds;
     let acknowledged = fill::over_the_wire(&server.remote(), from, before_kill).await?;
     server.kill()?;
-    let (server, after_kill) = Server::start(data).await?;
+    let (server, after_kill) = Server::start(data, cache).await?;
     ask::are_there(&server.remote(), &acknowledged).await?;
     say(&format!(
         "    kill -9 while receiving, after {} acknowledgements; start after it {after_kill:.2?}; all are there",
