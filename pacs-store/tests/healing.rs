@@ -10,7 +10,8 @@ use futures::{StreamExt, TryStreamExt};
 use pacs_core::query::{Model, QueryOptions};
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{
-    DataSet, DimseService, Error, Level, Options, Pacs, Query, Received, Result, Scope, Source, StoreOutcome,
+    DataSet, DimseService, DuplicatePolicy, Error, ErrorKind, Level, Options, Pacs, Query, Received, Result,
+    Scope, Source, StoreOutcome,
 };
 use pacs_store::medium::{Faults, FaultyMedium, Loss};
 use pacs_store::{RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
@@ -30,6 +31,10 @@ impl Place {
     }
 
     fn open(&self) -> Pacs {
+        self.open_with(DuplicatePolicy::default())
+    }
+
+    fn open_with(&self, duplicates: DuplicatePolicy) -> Pacs {
         let segments = SegmentOptions {
             reserve_bytes: 0,
             ..SegmentOptions::default()
@@ -42,6 +47,7 @@ impl Place {
         let index = RedbIndex::open_on(medium, "index.redb", options).expect("opens");
         let options = Options {
             checkpoint_interval: Duration::from_secs(3600),
+            duplicates,
             ..Options::default()
         };
         block_on(Pacs::open(Arc::new(archive), Arc::new(index), options)).expect("opens")
@@ -246,4 +252,36 @@ fn an_index_that_is_open_again_and_behind_its_archive_denies_nothing() {
     place.archive.set_faults(Faults::default());
     while store(&pacs, 2).is_err() {}
     check(&pacs, &[1, 2]);
+}
+
+/// Sends an instance of the same shape and length under one UID.
+fn send(pacs: &Pacs, version: u32) -> Result<Received> {
+    let (announced, bytes) = instance(1, 1, 1, version);
+    block_on(async {
+        let mut receipt = pacs.receive(announced).await?;
+        receipt.write(bytes).await?;
+        receipt.commit().await
+    })
+}
+
+#[test]
+fn a_kept_instance_that_cannot_be_read_just_now_is_not_replaced_against_the_policy() {
+    for policy in [DuplicatePolicy::KeepFirst, DuplicatePolicy::Refuse] {
+        let place = Place::new(11);
+        let pacs = place.open_with(policy);
+        let first = send(&pacs, 0).expect("it is kept");
+        place.archive.set_faults(Faults {
+            read: 1000,
+            ..Faults::default()
+        });
+        let refused = send(&pacs, 1).expect_err("it can't be compared");
+        assert_eq!(refused.kind(), ErrorKind::Io, "{policy:?}");
+        place.archive.set_faults(Faults::default());
+        let kept = block_on(pacs.lookup(&first.record.key.instance)).expect("the index answers");
+        assert_eq!(kept.as_ref(), Some(&*first.record), "{policy:?}");
+        match send(&pacs, 1) {
+            Ok(received) => assert_eq!(received.outcome, StoreOutcome::FirstKept),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AlreadyExists),
+        }
+    }
 }

@@ -120,7 +120,7 @@ type Ticket = (Sequence, u64);
 enum Comparison {
     Same,
     Different,
-    Unreadable,
+    Damaged,
 }
 
 /// What the thread keeps between events.
@@ -224,7 +224,7 @@ impl Committer {
     ) -> Result<StoreOutcome> {
         let mut outcome = StoreOutcome::New;
         if let Some(kept) = self.index.lookup(&record.key.instance).await? {
-            match self.compare(&kept, record, digest).await {
+            match self.compare(&kept, record, digest).await? {
                 Comparison::Same => {
                     writer.abort().await?;
                     *record = kept;
@@ -244,9 +244,8 @@ impl Committer {
                         "another instance is kept under this SOP Instance UID",
                     ));
                 }
-                // A kept copy that can't be read is worth less than the one that arrives, whatever the
-                // policy.
-                Comparison::Different | Comparison::Unreadable => {
+                // A kept copy that is damaged is worth less than the one that arrives, whatever the policy.
+                Comparison::Different | Comparison::Damaged => {
                     record.superseded = kept.superseded;
                     record.superseded.insert(0, kept.locator);
                     outcome = StoreOutcome::Replaced;
@@ -266,7 +265,14 @@ impl Committer {
         Ok(outcome)
     }
 
-    async fn compare(&self, kept: &InstanceRecord, arriving: &InstanceRecord, digest: Digest) -> Comparison {
+    /// # Errors
+    /// What the archive says when the kept copy can't be read just now, and the policy depends on it.
+    async fn compare(
+        &self,
+        kept: &InstanceRecord,
+        arriving: &InstanceRecord,
+        digest: Digest,
+    ) -> Result<Comparison> {
         let same_shape = kept.transfer_syntax == arriving.transfer_syntax
             && kept.length - kept.data_set_offset == arriving.length - arriving.data_set_offset;
         let current = match same_shape {
@@ -274,12 +280,17 @@ impl Committer {
             false => Ok(None),
         };
         match current {
-            Ok(current) if current == Some(digest) => Comparison::Same,
-            Ok(_) => self.compare_superseded(kept, arriving, digest).await,
+            Ok(current) if current == Some(digest) => Ok(Comparison::Same),
+            Ok(_) => Ok(self.compare_superseded(kept, arriving, digest).await),
             Err(error) => {
+                let damaged = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+                // A replacement keeps both, so nothing is lost when the medium only hesitates.
+                if !damaged && self.duplicates != DuplicatePolicy::Replace {
+                    return Err(error);
+                }
                 let instance = kept.key.instance;
                 tracing::error!(%instance, %error, "a kept instance can't be read; the one that arrives takes its place");
-                Comparison::Unreadable
+                Ok(Comparison::Damaged)
             }
         }
     }

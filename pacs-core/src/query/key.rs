@@ -367,16 +367,19 @@ const PAIRS: [(Tag, Tag); 10] = [
 /// Makes one condition of each pair whose two keys have the same form of range (C.2.2.2.5.4). The date's
 /// own key stays: it follows from the combined one, and an index can choose by it.
 fn combine_pairs(keys: &DataSet, read: &mut [Key]) {
+    // Of several alternatives none is the one that the other key belongs to.
+    let single = |tag| {
+        let mut values = keys.strings(tag);
+        values.next().filter(|_| values.next().is_none())
+    };
     for (date_tag, time_tag) in PAIRS {
-        let Some((dates, date_form)) = keys
-            .string(date_tag)
-            .and_then(|text| temporal::range(text, temporal::date, 0, u32::MAX))
+        let Some((dates, date_form)) =
+            single(date_tag).and_then(|text| temporal::range(text, temporal::date, 0, u32::MAX))
         else {
             continue;
         };
-        let Some((times, time_form)) = keys
-            .string(time_tag)
-            .and_then(|text| temporal::range(text, temporal::time, 0, u64::MAX))
+        let Some((times, time_form)) =
+            single(time_tag).and_then(|text| temporal::range(text, temporal::time, 0, u64::MAX))
         else {
             continue;
         };

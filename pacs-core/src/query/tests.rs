@@ -137,6 +137,17 @@ fn a_date_and_a_time_range_are_one_range_only_when_agreed_on() {
     assert!(query(keys.clone(), combined).matches(&night));
     assert!(!query(keys.clone(), combined).matches(&before));
     assert!(!query(keys, QueryOptions::default()).matches(&night));
+    // Of several ranges of dates none is the one that the times belong to.
+    let several = set(&[
+        (tags::STUDY_DATE, VR::DA, "20060705-20060707\\20060710-20060711"),
+        (tags::STUDY_TIME, VR::TM, "1000-1800"),
+    ]);
+    let later = set(&[
+        (tags::STUDY_DATE, VR::DA, "20060710"),
+        (tags::STUDY_TIME, VR::TM, "1200"),
+    ]);
+    assert!(query(several.clone(), combined).matches(&later));
+    assert!(!query(several, combined).matches(&night));
 }
 
 #[test]

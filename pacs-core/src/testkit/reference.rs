@@ -320,6 +320,9 @@ const MOMENTS: [(Tag, Tag); 5] = [
 
 /// C.2.2.2.5.4: a date and its time, when both keys have the same form of range.
 fn combined(keys: &DataSet, record: &DataSet, date: Tag, time: Tag) -> Option<bool> {
+    if keys.strings(date).count() != 1 || keys.strings(time).count() != 1 {
+        return None;
+    }
     let (dates, times) = (keys.string(date)?, keys.string(time)?);
     let ((date_from, date_to), (time_from, time_to)) = (dates.split_once('-')?, times.split_once('-')?);
     if date_from.is_empty() != time_from.is_empty() || date_to.is_empty() != time_to.is_empty() {
