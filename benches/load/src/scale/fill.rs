@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use dicom_dictionary_std::uids;
@@ -22,9 +23,21 @@ const SYNTAX: Uid = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
 const AT_ONCE: usize = 1024;
 const INDEX_CACHE_BYTES: usize = 1 << 30;
 
-/// Fills the directory of a stopped server up to instance number `size`, through the engine; answers how
-/// many it lacked, and how many it holds with those that came otherwise.
-pub(crate) async fn up_to(data: &Path, size: u64) -> Result<(u64, u64)> {
+/// So many are a part of a filling whose rate is looked at.
+const PART: u64 = 1_000_000;
+
+/// What a filling did.
+pub(crate) struct Filled {
+    /// Instances that were not there.
+    pub(crate) lacked: u64,
+    /// Instances that are there now, with those that came otherwise.
+    pub(crate) holds: u64,
+    /// Instances a second of the first and of the last million, where there are two.
+    pub(crate) first_and_last: Option<(f64, f64)>,
+}
+
+/// Fills the directory of a stopped server up to instance number `size`, through the engine.
+pub(crate) async fn up_to(data: &Path, size: u64) -> Result<Filled> {
     let archive: Arc<dyn Archive> = Arc::new(SegmentArchive::open(
         data.join("archive"),
         SegmentOptions::default(),
@@ -39,12 +52,18 @@ pub(crate) async fn up_to(data: &Path, size: u64) -> Result<(u64, u64)> {
     let pacs = Pacs::open(archive, Arc::clone(&index), options).await?;
     let first = first_missing(&pacs, size).await?;
     let next = Arc::new(AtomicU64::new(first));
+    // When which number had its turn.
+    let turns = Arc::new(Mutex::new(vec![(first, Instant::now())]));
     let workers = (0..AT_ONCE).map(|_| {
-        let (pacs, next) = (pacs.clone(), Arc::clone(&next));
+        let (pacs, next, turns) = (pacs.clone(), Arc::clone(&next), Arc::clone(&turns));
         async move {
             let task = tokio::spawn(async move {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at == size || at % PART == 0 && at > first {
+                        let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+                        turns.push((at, Instant::now()));
+                    }
                     if at >= size {
                         return Ok(());
                     }
@@ -58,7 +77,25 @@ pub(crate) async fn up_to(data: &Path, size: u64) -> Result<(u64, u64)> {
     try_join_all(workers).await?;
     let holds = index.totals().await?.instances;
     pacs.close()?;
-    Ok((size - first, holds))
+    let turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+    let rates = turns.windows(2).filter_map(|pair| {
+        let [(from, begin), (to, end)] = pair else {
+            return None;
+        };
+        // The first and the last may be a part of a million; a small part says nothing.
+        let count = to.checked_sub(*from).filter(|count| *count >= PART * 9 / 10)?;
+        Some(count as f64 / end.duration_since(*begin).as_secs_f64())
+    });
+    let rates: Vec<f64> = rates.collect();
+    let first_and_last = match rates.as_slice() {
+        [first, .., last] => Some((*first, *last)),
+        _ => None,
+    };
+    Ok(Filled {
+        lacked: size - first,
+        holds,
+        first_and_last,
+    })
 }
 
 /// The instances are filled in by ascending number, so that a search by halves finds the end.

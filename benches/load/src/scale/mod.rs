@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::server::Server;
 use crate::{Common, say};
 use ask::{Kind, Times};
+use fill::Filled;
 
 /// p99 of a query by a selective key.
 const SELECTIVE_MAX: Duration = Duration::from_millis(5);
@@ -27,6 +28,8 @@ const PART_MAX: Duration = Duration::from_millis(100);
 const GROWTH_MAX: f64 = 1.3;
 const OPEN_AFTER_STOP_MAX: Duration = Duration::from_secs(1);
 const OPEN_AFTER_KILL_MAX: Duration = Duration::from_secs(5);
+/// The rate of the last million, times that of the first.
+const LAST_MILLION_MIN: f64 = 0.8;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -52,6 +55,7 @@ pub(crate) struct Arguments {
 /// What was measured at one size.
 struct Measured {
     instances: u64,
+    first_and_last: Option<(f64, f64)>,
     after_stop: Duration,
     after_kill: Duration,
     times: BTreeMap<Kind, Times>,
@@ -91,12 +95,22 @@ async fn at(
     cache: Option<u32>,
 ) -> Result<Measured, Box<dyn Error>> {
     let begin = Instant::now();
-    let (filled, holds) = fill::up_to(data, size).await?;
+    let Filled {
+        lacked,
+        holds,
+        first_and_last,
+    } = fill::up_to(data, size).await?;
     let took = begin.elapsed();
     say(&format!(
-        "{size} instances: {filled} of them filled in within {took:.1?}, {:.0} a second",
-        filled as f64 / took.as_secs_f64()
+        "{size} instances: {lacked} of them filled in within {took:.1?}, {:.0} a second",
+        lacked as f64 / took.as_secs_f64()
     ))?;
+    if let Some((first, last)) = first_and_last {
+        say(&format!(
+            "    the first million of them at {first:.0} a second, the last at {last:.0}: {:.2}",
+            last / first
+        ))?;
+    }
     let index = length(&data.join("index.redb"))?;
     let archive = length(&data.join("archive"))?;
     say(&format!(
@@ -131,6 +145,7 @@ async fn at(
     server.stop()?;
     Ok(Measured {
         instances: size,
+        first_and_last,
         after_stop,
         after_kill,
         times,
@@ -185,6 +200,14 @@ fn missed(measured: &[Measured]) -> Vec<String> {
     let mut missed = Vec::new();
     for at in measured {
         let size = at.instances;
+        if let Some((first, last)) = at.first_and_last
+            && last / first < LAST_MILLION_MIN
+        {
+            missed.push(format!(
+                "the last million to {size}: {:.2} of the first's rate, not {LAST_MILLION_MIN}",
+                last / first
+            ));
+        }
         for (kind, times) in &at.times {
             let most = match kind {
                 Kind::NamePart => PART_MAX,
