@@ -215,7 +215,8 @@ impl Committer {
             result = Err(io::Error::other("the segment's medium failed meanwhile"));
         }
         if result.is_ok() {
-            result = lane.append(pieces);
+            // The sync follows at once.
+            result = lane.append(pieces, false);
         }
         if let Err(error) = result {
             self.store.abort_lane(lane);

@@ -22,9 +22,12 @@ use crate::medium::{MediumFile, write_all_at};
 const PREALLOCATE_BYTES: u64 = 32 << 20;
 
 /// A record that streams begins its way to the medium each time this much is written, so that the
-/// sync at its end is short and dirty pages are few. Smaller steps only add overhead: an instance of
-/// 530 KB was stored 0.85 times as fast when its halves were pushed early.
+/// sync at its end is short and dirty pages are few. While others stream too, smaller steps only add
+/// overhead: an instance of 530 KB was stored 0.85 times as fast when its halves were pushed early.
 const WRITEBACK_BYTES: u64 = 8 << 20;
+/// The same for the only record that streams: then the medium has nothing else to do, and an instance of
+/// 530 KB was stored 1.07 times as fast.
+const WRITEBACK_ALONE_BYTES: u64 = 128 << 10;
 
 /// Zeros that fill a record up to a multiple of 8.
 pub(super) const PADDING: [u8; 8] = [0; 8];
@@ -69,8 +72,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Appends to the payload.
-    pub(super) fn append(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+    /// Appends to the payload. `alone` says that no other record streams.
+    pub(super) fn append(&mut self, pieces: &[Bytes], alone: bool) -> io::Result<()> {
         let offset = self.start + HEADER_LENGTH + self.length;
         let mut parts: Vec<&[u8]> = Vec::with_capacity(pieces.len() + 1);
         for piece in pieces {
@@ -82,7 +85,12 @@ impl Lane {
         let end = self.start + HEADER_LENGTH + self.length;
         self.reserve(end)?;
         write_all_at(&*self.file, &parts, offset)?;
-        if end - self.pushed >= WRITEBACK_BYTES {
+        let step = if alone {
+            WRITEBACK_ALONE_BYTES
+        } else {
+            WRITEBACK_BYTES
+        };
+        if end - self.pushed >= step {
             self.file.start_writeback(self.pushed..end);
             self.pushed = end;
         }
@@ -149,6 +157,12 @@ impl Lanes {
         let mut state = self.state();
         state.open += 1;
         state.free.push(lane);
+    }
+
+    /// Whether no more than one record streams.
+    pub(super) fn at_most_one_is_used(&self) -> bool {
+        let state = self.state();
+        state.open <= state.free.len() + 1
     }
 
     /// Gives the reserved room of all free ones back.

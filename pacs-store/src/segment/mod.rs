@@ -82,7 +82,7 @@ impl Default for SegmentOptions {
         Self {
             segment_bytes: 1 << 30,
             inline_bytes: 256 * 1024,
-            piece_bytes: 512 * 1024,
+            piece_bytes: 128 * 1024,
             lanes: 128,
             reserve_bytes: 256 << 20,
             open_files: 256,

@@ -121,7 +121,7 @@ impl Writer {
         let (sender, receiver) = oneshot::channel();
         let store = Arc::clone(&self.store);
         self.store.writers.spawn(move || {
-            let result = lane.append(&pieces);
+            let result = lane.append(&pieces, store.lanes.at_most_one_is_used());
             drop(pieces);
             if let Err((lane, _)) = sender.send((lane, result)) {
                 store.abort_lane(lane);
