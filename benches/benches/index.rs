@@ -40,6 +40,7 @@ fn records(studies: usize) -> Vec<Change> {
                 received: Timestamp(1_700_000_000_000),
                 attributes: attributes.extract(&header),
                 frames: None,
+                coerced: None,
                 superseded: Vec::new(),
             }))
         })

@@ -34,11 +34,16 @@ pub struct InstanceRecord {
     /// The attributes that are searched and returned, as an
     /// [`AttributeSet`](crate::query::AttributeSet) chose them.
     ///
+    /// Where the instance was coerced they hold what took the place of what came.
+    ///
     /// Instances of one entity may disagree about it. The first one applied counts, and later ones
     /// fill what has no value yet.
     pub attributes: LevelAttributes,
     /// Where the frames of encapsulated pixel data lie, from the start of the data set.
     pub frames: Option<FrameTable>,
+    /// What the instance leaves with in place of what came, where a
+    /// [`Decider`](crate::hooks::Decider) coerced it: see [`coercion`](crate::dataset::coercion).
+    pub coerced: Option<DataSet>,
     /// Earlier versions that a replacement left in the archive, newest first.
     pub superseded: Vec<Locator>,
 }

@@ -23,6 +23,11 @@ pub const INFLATED_LENGTH_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// A File Meta Information group. Real ones are below 1 KiB; private information may add to it.
 pub const FILE_META_LENGTH_MAX_BYTES: usize = 64 * 1024;
 
+/// What of a data set is held back before its first byte goes to the archive, until it is decided what of
+/// it is coerced: attributes that identify an instance stand well before, and most instances come to their
+/// pixel data sooner.
+pub const HELD_LENGTH_MAX_BYTES: usize = 256 * 1024;
+
 /// Entries of a frame table. 16 bytes each in memory.
 pub const FRAME_TABLE_ENTRIES_MAX: usize = 1 << 20;
 

@@ -1,5 +1,6 @@
 //! Writes a [`DataSet`] in a transfer syntax: identifiers, responses, command sets.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use dicom_core::{Tag, VR};
@@ -35,7 +36,8 @@ pub fn encode(set: &DataSet, transfer_syntax: &str, charset: &CharacterSet) -> R
     };
     let mut writer = Writer {
         encoding: Encoding::of(transfer_syntax),
-        charset,
+        charset: Cow::Borrowed(charset),
+        strict: false,
         out: Vec::with_capacity(256),
     };
     let mut named = false;
@@ -52,6 +54,22 @@ pub fn encode(set: &DataSet, transfer_syntax: &str, charset: &CharacterSet) -> R
     if syntax::is_deflated(transfer_syntax) {
         return deflate(&writer.out);
     }
+    Ok(writer.out)
+}
+
+/// Writes one element as it stands in a data set whose Specific Character Set is `charset`. An item that
+/// names a character set of its own (PS3.5 7.5.3) is written in that, and names it.
+///
+/// # Errors
+/// `Invalid` when the character set can't say a value, or it is longer than the encoding can say.
+pub(crate) fn element(element: &Element, encoding: Encoding, charset: &CharacterSet) -> Result<Vec<u8>> {
+    let mut writer = Writer {
+        encoding,
+        charset: Cow::Borrowed(charset),
+        strict: true,
+        out: Vec::with_capacity(64),
+    };
+    writer.element(element)?;
     Ok(writer.out)
 }
 
@@ -96,7 +114,9 @@ fn used(set: &DataSet, charset: &CharacterSet) -> Used {
 
 struct Writer<'a> {
     encoding: Encoding,
-    charset: &'a CharacterSet,
+    charset: Cow<'a, CharacterSet>,
+    /// Character sets are those that the items name, and what they can't say is an error.
+    strict: bool,
     out: Vec<u8>,
 }
 
@@ -110,10 +130,14 @@ impl Writer<'_> {
         let Element { tag, vr, value } = element;
         match value {
             // Named by `encode` once for all, Group Length by nobody.
-            _ if *tag == SPECIFIC_CHARACTER_SET || tag.1 == 0 => Ok(()),
+            _ if *tag == SPECIFIC_CHARACTER_SET && !self.strict || tag.1 == 0 => Ok(()),
             Value::Items(items) => self.sequence(*tag, items),
             Value::Bytes(bytes) => {
                 let mut bytes = match std::str::from_utf8(bytes) {
+                    text if self.strict && syntax::has_character_set(*vr) => {
+                        let said = text.ok().and_then(|text| self.charset.encode(text));
+                        said.ok_or_else(|| unsayable(*tag))?
+                    }
                     Ok(text) if syntax::has_character_set(*vr) && !text.is_ascii() => {
                         // What can't be said was found before, so this is never the fallback.
                         self.charset.encode(text).unwrap_or_else(|| bytes.to_vec())
@@ -149,8 +173,14 @@ impl Writer<'_> {
             self.tag(ITEM);
             self.u32(0);
             let inside = self.out.len();
+            let own = item.get(SPECIFIC_CHARACTER_SET).filter(|_| self.strict);
+            let own = own.map(|own| CharacterSet::parse(&String::from_utf8_lossy(own.bytes())));
+            let around = own.map(|own| std::mem::replace(&mut self.charset, Cow::Owned(own)));
             for element in item.iter() {
                 self.element(element)?;
+            }
+            if let Some(around) = around {
+                self.charset = around;
             }
             self.patch(tag, inside)?;
         }
@@ -219,6 +249,15 @@ impl Writer<'_> {
             number.to_le_bytes()
         });
     }
+}
+
+fn unsayable(tag: Tag) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        "data_set.encode",
+        "a value can't be said in the Specific Character Set",
+    )
+    .with_tag(tag)
 }
 
 fn too_long(tag: Tag) -> Error {

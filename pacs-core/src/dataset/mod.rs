@@ -7,9 +7,11 @@
 //! - [`FrameTable`]: where the frames of encapsulated pixel data lie.
 //! - [`encode`]: writes a [`DataSet`] in a transfer syntax.
 //! - [`recode`]: writes a data set of any size in another transfer syntax as it passes by.
+//! - [`coercion`]: what takes the place of attributes of a stored instance on its way out.
 //! - [`compact`]: writes a [`DataSet`] for ourselves, fast to read back.
 
 pub mod charset;
+pub mod coercion;
 pub mod compact;
 pub mod encode;
 mod frames;
@@ -19,6 +21,7 @@ mod normal;
 pub mod part10;
 pub mod recode;
 pub mod scan;
-mod syntax;
+mod splice;
+pub(crate) mod syntax;
 
 pub use model::{DataSet, Element, FrameExtent, FrameTable, Value};

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::model::DataSet;
+use super::compact;
+use super::model::{DataSet, Value};
 use super::syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -14,12 +15,17 @@ use crate::uid::{AeTitle, Uid};
 pub const IMPLEMENTATION_CLASS_UID: Uid = Uid::constant("2.25.160776005323985648100336213641528248013");
 /// Implementation Version Name (0002,0013) of this engine.
 pub const IMPLEMENTATION_VERSION_NAME: &str = "PACS_ENGINE_0_1";
+/// Private Information Creator UID (0002,0100) of this engine: Private Information (0002,0102) is what a
+/// coercion put in place of attributes of the data set, in the form of [`compact`].
+pub const COERCION_UID: Uid = Uid::constant("2.25.148221760978931853569690432036422577546");
 /// Media Storage Directory Storage: the SOP class of a DICOMDIR, which is no instance of a patient.
 pub const MEDIA_STORAGE_DIRECTORY: Uid = Uid::constant("1.2.840.10008.1.3.10");
 
 /// The preamble and the letters "DICM" (PS3.10 7.1).
 const PREAMBLE_BYTES: usize = 128;
 const PREFIX_BYTES: usize = PREAMBLE_BYTES + 4;
+/// All that stands in a meta of ours beside Private Information.
+const OTHERS_LENGTH_MAX_BYTES: usize = 1024;
 /// What decides how a file begins that has neither preamble nor meta.
 const SNIFF_BYTES: usize = 8;
 
@@ -217,6 +223,52 @@ pub struct Meta {
 
 /// Writes preamble, "DICM" and File Meta Information (PS3.10 7.1); the data set follows at once.
 pub fn write_meta(meta: &Meta) -> Bytes {
+    write(meta, None)
+}
+
+/// The same, with what a coercion put in place of attributes of the data set.
+///
+/// # Errors
+/// `Invalid` when it is longer than what a File Meta Information holds.
+pub(crate) fn write_meta_coerced(meta: &Meta, coerced: &DataSet) -> Result<Bytes> {
+    let information = compact::to_bytes(coerced);
+    // The other elements are a few hundred bytes.
+    if information.len() > limits::FILE_META_LENGTH_MAX_BYTES - OTHERS_LENGTH_MAX_BYTES {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "part10.write",
+            "what is coerced is longer than a File Meta Information holds",
+        ));
+    }
+    Ok(write(meta, Some(&information)))
+}
+
+/// What a coercion put in place of attributes of the data set, as the meta says.
+///
+/// # Errors
+/// `Corrupt` when it says that there is such, and it can't be read.
+pub(crate) fn coerced(meta: &FileMeta) -> Result<Option<DataSet>> {
+    let creator = meta.elements.string(tags::PRIVATE_INFORMATION_CREATOR_UID);
+    if creator != Some(COERCION_UID.as_str()) {
+        return Ok(None);
+    }
+    let information = meta.elements.get(tags::PRIVATE_INFORMATION);
+    let Some(Value::Bytes(bytes)) = information.map(|element| &element.value) else {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "part10.coerced",
+            "what was coerced is missing",
+        ));
+    };
+    // What is of odd length has been padded, and no element is that short.
+    let unpadded = bytes.strip_suffix(&[0]).map(|unpadded| bytes.slice_ref(unpadded));
+    match (compact::from_bytes(bytes), unpadded) {
+        (Err(_), Some(unpadded)) => compact::from_bytes(&unpadded).map(Some),
+        (read, _) => read.map(Some),
+    }
+}
+
+fn write(meta: &Meta, coerced: Option<&[u8]>) -> Bytes {
     let mut group = Vec::with_capacity(384);
     // File Meta Information Version: 00 01.
     put(&mut group, tags::FILE_META_INFORMATION_VERSION, VR::OB, &[0, 1]);
@@ -245,10 +297,19 @@ pub fn write_meta(meta: &Meta) -> Bytes {
             put(&mut group, tag, VR::AE, title.as_bytes());
         }
     }
+    if let Some(coerced) = coerced {
+        put(
+            &mut group,
+            tags::PRIVATE_INFORMATION_CREATOR_UID,
+            VR::UI,
+            COERCION_UID.as_bytes(),
+        );
+        put(&mut group, tags::PRIVATE_INFORMATION, VR::OB, coerced);
+    }
     let mut out = vec![0; PREAMBLE_BYTES];
     out.reserve_exact(4 + 12 + group.len());
     out.extend_from_slice(b"DICM");
-    // Seven UIDs and titles of at most 64 bytes: far below 4 GiB.
+    // UIDs and titles of at most 64 bytes, and what was held against a limit: far below 4 GiB.
     let length = (group.len() as u32).to_le_bytes();
     put(
         &mut out,
@@ -260,7 +321,8 @@ pub fn write_meta(meta: &Meta) -> Bytes {
     Bytes::from(out)
 }
 
-/// Appends one element in Explicit VR Little Endian; `value` is at most a few hundred bytes.
+/// Appends one element in Explicit VR Little Endian; `value` is at most a few hundred bytes, or has a VR with
+/// a long length.
 fn put(out: &mut Vec<u8>, tag: Tag, vr: VR, value: &[u8]) {
     let padded = value.len() + value.len() % 2;
     out.extend_from_slice(&tag.0.to_le_bytes());
@@ -274,7 +336,7 @@ fn put(out: &mut Vec<u8>, tag: Tag, vr: VR, value: &[u8]) {
     }
     out.extend_from_slice(value);
     if padded > value.len() {
-        out.push(if vr == VR::UI { 0 } else { b' ' });
+        out.push(if matches!(vr, VR::UI | VR::OB) { 0 } else { b' ' });
     }
 }
 

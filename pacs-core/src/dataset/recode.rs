@@ -37,8 +37,8 @@ use futures::stream::{self, BoxStream};
 pub(crate) use self::walk::PixelEvent;
 pub(crate) use self::walk::{Event, Walk};
 use super::charset::CharacterSet;
-use super::encode::encode;
-use super::model::{DataSet, Element, Value};
+use super::encode;
+use super::model::DataSet;
 use super::syntax::{self, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::uid::Uid;
@@ -78,9 +78,11 @@ impl Target {
 /// What a recoded data set has otherwise than its source, at the top level.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Elements that take the place of the source's, or are added. Text is written as it is, so it
-    /// is ASCII: what it means then does not depend on the source's Specific Character Set.
+    /// Elements that take the place of the source's, or are added.
     pub put: DataSet,
+    /// The Specific Character Set of the source, which text put into it is written in. Where it is not
+    /// known, the default repertoire: then what is put is ASCII.
+    pub charset: CharacterSet,
     /// Elements that are left out.
     pub remove: Vec<Tag>,
 }
@@ -90,29 +92,12 @@ impl Overrides {
     fn encoded(&self, target: Target) -> Result<Vec<(Tag, Option<Bytes>)>> {
         let mut all = Vec::with_capacity(self.put.len() + self.remove.len());
         for element in self.put.iter() {
-            if !is_ascii(element) {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    "data_set.recode",
-                    "an element put into a recoded data set is not ASCII",
-                )
-                .with_tag(element.tag));
-            }
-            let set = DataSet::from_iter([element.clone()]);
-            let bytes = encode(&set, &target.uid(), &CharacterSet::default())?;
+            let bytes = encode::element(element, Encoding::of(&target.uid()), &self.charset)?;
             all.push((element.tag, Some(Bytes::from(bytes))));
         }
         all.extend(self.remove.iter().map(|&tag| (tag, None)));
         all.sort_by_key(|(tag, _)| *tag);
         Ok(all)
-    }
-}
-
-/// Items are nested as deep as the caller built them.
-fn is_ascii(element: &Element) -> bool {
-    match &element.value {
-        Value::Bytes(bytes) => !syntax::has_character_set(element.vr) || bytes.is_ascii(),
-        Value::Items(items) => items.iter().all(|item| item.iter().all(is_ascii)),
     }
 }
 
@@ -148,7 +133,8 @@ impl Recoder {
     /// From a native transfer syntax to `target`.
     ///
     /// # Errors
-    /// `Unsupported` when `from` is not one of [`is_native`], `Invalid` when an override is not ASCII.
+    /// `Unsupported` when `from` is not one of [`is_native`], `Invalid` when an override can't be said
+    /// in its character set.
     pub fn new(from: &Uid, target: Target, overrides: Overrides) -> Result<Self> {
         if !is_native(from) {
             return Err(Error::new(

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
+use bytes::Bytes;
 use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
@@ -30,9 +31,11 @@ use crate::query::AttributeSet;
 use crate::route::{Delivery, Router};
 use crate::uid::{InstanceKey, Uid};
 
-/// An instance whose bytes are all written and that waits for its commit.
+/// An instance whose bytes have all come and that waits for its commit.
 pub(super) struct CommitRequest {
     pub(super) writer: Box<dyn ArchiveWriter>,
+    /// The beginning of it, when none of it has gone to the writer.
+    pub(super) unwritten: Vec<Bytes>,
     /// What is known before the archive says where and when; those fields are filled in here.
     pub(super) record: Box<InstanceRecord>,
     pub(super) digest: Digest,
@@ -187,12 +190,13 @@ impl Committer {
     async fn commit(self: Arc<Self>, request: CommitRequest) -> Step {
         let CommitRequest {
             writer,
+            unwritten,
             mut record,
             digest,
             source,
             reply,
         } = request;
-        match self.decide_and_commit(writer, &mut record, digest).await {
+        match self.decide_and_commit(writer, unwritten, &mut record, digest).await {
             Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
                 record,
                 outcome,
@@ -218,7 +222,8 @@ impl Committer {
 
     async fn decide_and_commit(
         &self,
-        writer: Box<dyn ArchiveWriter>,
+        mut writer: Box<dyn ArchiveWriter>,
+        unwritten: Vec<Bytes>,
         record: &mut InstanceRecord,
         digest: Digest,
     ) -> Result<StoreOutcome> {
@@ -251,6 +256,9 @@ impl Committer {
                     outcome = StoreOutcome::Replaced;
                 }
             }
+        }
+        for bytes in unwritten {
+            writer.write(bytes).await?;
         }
         let Stored {
             locator,

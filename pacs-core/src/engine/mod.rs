@@ -1,6 +1,7 @@
 //! [`Pacs`]: archive and index put together, so that success means kept.
 
 mod block_on;
+mod coerce;
 mod committer;
 mod digest;
 mod import;
@@ -21,7 +22,7 @@ use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt, TryStreamExt};
 
 use crate::archive::{Archive, Sequence};
-use crate::dataset::DataSet;
+use crate::dataset::{DataSet, coercion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{AdmitAll, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
@@ -254,9 +255,30 @@ impl Pacs {
         self.inner.archive.read(&record.locator, 0..record.length)
     }
 
-    /// The data set of an instance, byte for byte as it was received, in pieces of bounded size.
+    /// The data set of an instance, byte for byte as it was received, in pieces of bounded size: also where it
+    /// was coerced. See [`outgoing_data_set`](Self::outgoing_data_set) for what a receiver is to get.
     pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
         data_set(&*self.inner.archive, record)
+    }
+
+    /// The data set of an instance as it leaves: where it was coerced, with what took the place of what came
+    /// and with the original values in Original Attributes Sequence (PS3.3 C.12.1.1.9). Else byte for byte as
+    /// it was received.
+    pub fn outgoing_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        Self::outgoing(record, self.read_data_set(record))
+    }
+
+    /// Makes what leaves of an instance's stored data set, for who has begun to read that already.
+    pub fn outgoing(
+        record: &InstanceRecord,
+        stored: BoxStream<'static, Result<Bytes>>,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let Some(coerced) = &record.coerced else {
+            return stored;
+        };
+        let length = record.length.saturating_sub(record.data_set_offset);
+        coercion::apply(coerced, &record.transfer_syntax, length, stored)
+            .unwrap_or_else(|error| futures::stream::iter([Err(error)]).boxed())
     }
 
     /// Removes an instance in all its versions; answers whether there was one.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use futures::SinkExt;
 use futures::channel::oneshot;
 
+use super::coerce::{self, Original};
 use super::committer::{CommitRequest, Request};
 use super::digest::Digester;
 use super::slots::Slot;
@@ -18,6 +20,7 @@ use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Arriving, Source};
 use crate::index::InstanceRecord;
+use crate::limits::HELD_LENGTH_MAX_BYTES;
 use crate::uid::{InstanceKey, Uid};
 
 /// What a sender says of an instance before its data set comes (PS3.7 9.3.1.1).
@@ -53,10 +56,57 @@ pub struct Receipt {
     writer: Box<dyn ArchiveWriter>,
     scanner: Scanner,
     digester: Digester,
-    meta_length: u64,
+    stage: Stage,
     data_set_length: u64,
     _slot: Slot,
 }
+
+/// How far an instance has come.
+enum Stage {
+    /// What has come is held until it is known what of it is coerced: that stands before it in the archive.
+    Held(Held),
+    /// The beginning has gone to the archive, and the rest follows.
+    Passing {
+        meta_length: u64,
+        coerced: Option<DataSet>,
+        /// Whether the decider was asked.
+        asked: bool,
+    },
+}
+
+/// Pieces in the order they came, small ones put together so that none costs more than its bytes.
+#[derive(Default)]
+struct Held {
+    pieces: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl Held {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() < SMALL_PIECE_BYTES {
+            self.small.extend_from_slice(&piece);
+        } else {
+            self.flush();
+            self.pieces.push(piece);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+    }
+
+    /// All that is held, behind `meta`.
+    fn behind(mut self, meta: Bytes) -> Vec<Bytes> {
+        self.flush();
+        self.pieces.insert(0, meta);
+        self.pieces
+    }
+}
+
+/// A piece below this is copied while it is held.
+const SMALL_PIECE_BYTES: usize = 4 * 1024;
 
 impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -69,24 +119,14 @@ impl std::fmt::Debug for Receipt {
 impl Receipt {
     pub(super) async fn begin(pacs: Arc<Inner>, announced: Announced) -> Result<Self> {
         let slot = pacs.receipts.take().await;
-        let mut writer = pacs.archive.begin().await?;
-        let meta = part10::write_meta(&Meta {
-            sop_class: announced.sop_class,
-            sop_instance: announced.sop_instance,
-            transfer_syntax: announced.transfer_syntax,
-            source: announced.source.calling_ae,
-            sending: announced.source.calling_ae,
-            receiving: announced.source.called_ae,
-        });
-        let meta_length = meta.len() as u64;
-        writer.write(meta).await?;
+        let writer = pacs.archive.begin().await?;
         Ok(Self {
             scanner: Scanner::new(&announced.transfer_syntax),
             digester: Digester::new(),
             pacs,
             announced,
             writer,
-            meta_length,
+            stage: Stage::Held(Held::default()),
             data_set_length: 0,
             _slot: slot,
         })
@@ -95,13 +135,39 @@ impl Receipt {
     /// Takes the next bytes of the data set. Waits while the archive has too much unwritten.
     ///
     /// # Errors
-    /// `Invalid` when sequences are nested too deep; what the archive says. Nothing of the instance is
-    /// kept then.
+    /// `Invalid` when sequences are nested too deep; what the decider says of a coercion; what the archive
+    /// says. Nothing of the instance is kept then.
     pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
         self.scanner.push(&chunk)?;
         self.digester.update(&chunk);
         self.data_set_length += chunk.len() as u64;
-        self.writer.write(chunk).await
+        let Stage::Held(held) = &mut self.stage else {
+            return self.writer.write(chunk).await;
+        };
+        held.push(chunk);
+        let decided =
+            self.scanner.at_pixel_data().is_some() || self.data_set_length >= HELD_LENGTH_MAX_BYTES as u64;
+        if !decided {
+            return Ok(());
+        }
+        let held = std::mem::take(held);
+        let header = self.scanner.header_so_far();
+        // Whatever is wrong with it is answered by the commit, when all is known.
+        let key = identify(&header, &self.announced).ok();
+        let coerced = match key {
+            Some(key) => self.coerced(key, &header, &|tag| self.scanner.knows(tag))?,
+            None => None,
+        };
+        let meta = self.meta(coerced.as_ref())?;
+        self.stage = Stage::Passing {
+            meta_length: meta.len() as u64,
+            coerced,
+            asked: key.is_some(),
+        };
+        for piece in held.behind(meta) {
+            self.writer.write(piece).await?;
+        }
+        Ok(())
     }
 
     /// Keeps the instance: when this returns `Ok`, its bytes are on stable storage and a query finds it.
@@ -113,31 +179,62 @@ impl Receipt {
     /// - `Mismatch` when the data set is not the instance that was announced.
     /// - `AlreadyExists` when the policy for duplicates is to refuse.
     /// - What the decider, the archive or the index says.
-    pub async fn commit(self) -> Result<Received> {
-        let scan = self.scanner.finish()?;
+    pub async fn commit(mut self) -> Result<Received> {
+        let scanner = std::mem::replace(&mut self.scanner, Scanner::new(&self.announced.transfer_syntax));
+        let scan = scanner.finish()?;
         let complete = scan.complete || only_too_long_to_inflate(&scan);
         let key = identify(&scan.header, &self.announced)?;
+        let knows = |tag| scan.knows(tag);
+        let stage = std::mem::replace(&mut self.stage, Stage::Held(Held::default()));
+        let (meta_length, coerced, unwritten) = match stage {
+            Stage::Held(held) => {
+                let coerced = self.coerced(key, &scan.header, &knows)?;
+                let meta = self.meta(coerced.as_ref())?;
+                (meta.len() as u64, coerced, held.behind(meta))
+            }
+            Stage::Passing {
+                meta_length,
+                coerced,
+                asked,
+            } => {
+                // What was decided too late would be left out, and nobody would know.
+                if !asked && self.coerced(key, &scan.header, &knows)?.is_some() {
+                    let what = "what identifies the instance stands too far behind for it to be coerced";
+                    return Err(Error::new(ErrorKind::Unsupported, "engine.coerce", what));
+                }
+                (meta_length, coerced, Vec::new())
+            }
+        };
         self.pacs.decider.before_store(&Arriving {
             key,
             header: &scan.header,
             source: &self.announced.source,
         })?;
+        let attributes = match &coerced {
+            None => self.pacs.attributes.extract(&scan.header),
+            Some(coerced) => {
+                let applied = coerce::applied(scan.header, coerced);
+                self.pacs.attributes.extract(&applied)
+            }
+        };
         let record = Box::new(InstanceRecord {
             key,
             sop_class: self.announced.sop_class,
             transfer_syntax: self.announced.transfer_syntax,
             locator: Locator::new(&[]),
-            length: self.meta_length + self.data_set_length,
-            data_set_offset: self.meta_length,
+            length: meta_length + self.data_set_length,
+            data_set_offset: meta_length,
             sequence: Sequence::default(),
             received: Timestamp::default(),
-            attributes: self.pacs.attributes.extract(&scan.header),
+            attributes,
             frames: scan.frames,
+            coerced,
             superseded: Vec::new(),
         });
         let (reply, answer) = oneshot::channel();
         let request = CommitRequest {
             writer: self.writer,
+            unwritten,
             record,
             digest: self.digester.finish(),
             source: self.announced.source,
@@ -156,6 +253,47 @@ impl Receipt {
             complete,
             problems: scan.problems,
         })
+    }
+
+    /// Asks the decider what is coerced.
+    fn coerced(
+        &self,
+        key: InstanceKey,
+        header: &DataSet,
+        knows: &dyn Fn(Tag) -> bool,
+    ) -> Result<Option<DataSet>> {
+        let Announced {
+            transfer_syntax,
+            source,
+            ..
+        } = &self.announced;
+        let wanted = self.pacs.decider.coerce(&Arriving { key, header, source })?;
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let original = Original {
+            header,
+            transfer_syntax,
+            source,
+            knows,
+        };
+        original.coerced(wanted, Timestamp::now())
+    }
+
+    /// What stands before the data set in the archive.
+    fn meta(&self, coerced: Option<&DataSet>) -> Result<Bytes> {
+        let meta = Meta {
+            sop_class: self.announced.sop_class,
+            sop_instance: self.announced.sop_instance,
+            transfer_syntax: self.announced.transfer_syntax,
+            source: self.announced.source.calling_ae,
+            sending: self.announced.source.calling_ae,
+            receiving: self.announced.source.called_ae,
+        };
+        match coerced {
+            Some(coerced) => part10::write_meta_coerced(&meta, coerced),
+            None => Ok(part10::write_meta(&meta)),
+        }
     }
 
     /// Gives up; nothing is kept.

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use super::committer::Request;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Sequence, Stored};
+use crate::dataset::part10;
 use crate::dataset::scan::Scanner;
 use crate::error::{ErrorKind, Result};
 use crate::index::{Change, Index, InstanceRecord, Scope};
@@ -198,7 +199,12 @@ pub(super) async fn read_record(
             None => break,
         }
     }
-    let scan = scanner.finish()?;
+    let mut scan = scanner.finish()?;
+    let coerced = part10::coerced(&meta)?;
+    if let Some(coerced) = &coerced {
+        super::coerce::check(coerced)?;
+        scan.header = super::coerce::applied(scan.header, coerced);
+    }
     Ok(InstanceRecord {
         key,
         sop_class: scan.header.uid(tags::SOP_CLASS_UID)?,
@@ -211,6 +217,7 @@ pub(super) async fn read_record(
         attributes: attributes.extract(&scan.header),
         // Known only after all fragments are seen; made when a frame is asked for.
         frames: None,
+        coerced,
         superseded: Vec::new(),
     })
 }

@@ -124,6 +124,7 @@ impl Image {
                 tags::EXTENDED_OFFSET_TABLE_LENGTHS,
                 tags::ENCAPSULATED_PIXEL_DATA_VALUE_TOTAL_LENGTH,
             ],
+            ..Overrides::default()
         };
         let photometric = self.decoded_photometric(codec);
         if photometric != self.photometric {

@@ -46,12 +46,27 @@ pub async fn transcode(
     frames: Option<FrameTable>,
     target: Target,
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
+    transcode_with(from, data_set, frames, target, Overrides::default()).await
+}
+
+/// As [`transcode`], with `overrides` in place of what is stored: for an instance that was coerced those of
+/// [`coercion::overrides`](crate::dataset::coercion::overrides). What describes the pixels is not for them.
+///
+/// # Errors
+/// As for [`transcode`].
+pub async fn transcode_with(
+    from: &Uid,
+    data_set: BoxStream<'static, Result<Bytes>>,
+    frames: Option<FrameTable>,
+    target: Target,
+    overrides: Overrides,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
     let mut running: Source = if is_native(from) {
-        recode(Recoder::new(from, target, Overrides::default())?, data_set)
+        recode(Recoder::new(from, target, overrides)?, data_set)
     } else {
         let codec = Codec::of(from)
             .ok_or_else(|| unsupported(format!("nothing here decodes transfer syntax {from}")))?;
-        Transcoder::open(from, codec, data_set, frames, target)
+        Transcoder::open(from, codec, data_set, frames, target, overrides)
             .await?
             .run()
             .await?
@@ -86,6 +101,7 @@ impl Transcoder {
         mut source: Source,
         table: Option<FrameTable>,
         target: Target,
+        overrides: Overrides,
     ) -> Result<Self> {
         let mut scanner = Scanner::new(from);
         let mut head = Vec::new();
@@ -124,6 +140,10 @@ impl Transcoder {
         let mut labels = pixels
             .as_ref()
             .map_or_else(Overrides::default, |pixels| pixels.image.labels(codec, &header));
+        labels.charset = overrides.charset;
+        labels.remove.extend(overrides.remove);
+        let said: DataSet = std::mem::take(&mut labels.put);
+        labels.put = overrides.put.into_iter().chain(said).collect();
         if header.contains(tags::ICON_IMAGE_SEQUENCE) && has_compressed_icon(from, &head)? {
             labels.remove.push(tags::ICON_IMAGE_SEQUENCE);
         }

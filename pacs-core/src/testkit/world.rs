@@ -156,6 +156,14 @@ pub fn record(
         frames: random.chance(3).then(|| FrameTable {
             frames: (0..1 + random.below(4)).map(extent).collect(),
         }),
+        coerced: random.chance(4).then(|| {
+            let mut coerced = DataSet::new();
+            coerced.put_text(tags::PATIENT_ID, VR::LO, *random.pick(DESCRIPTIONS));
+            let mut item = DataSet::new();
+            item.put_text(tags::PATIENT_ID, VR::LO, "x".repeat(random.index(600)));
+            coerced.put_items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE, vec![item]);
+            coerced
+        }),
         superseded: (0..random.below(3))
             .map(|n| Locator::new(&[n as u8, 7]))
             .collect(),

@@ -220,7 +220,7 @@ async fn read_ahead(pieces: Pieces) -> Result<Pieces> {
 /// An instance that is about to be sent.
 struct Item {
     record: InstanceRecord,
-    /// Taken when it is sent.
+    /// As it is stored; taken when it is sent.
     data_set: Mutex<Option<Result<Pieces>>>,
 }
 
@@ -323,6 +323,19 @@ struct Kept {
     source: Source,
 }
 
+impl Kept {
+    /// The stored data set, if `source` may have the instance.
+    fn stored(&self, item: &Item) -> Result<Pieces> {
+        self.pacs.admit_retrieve(&self.source, &item.record)?;
+        let read_ahead = item
+            .data_set
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        read_ahead.unwrap_or_else(|| Ok(self.pacs.read_data_set(&item.record)))
+    }
+}
+
 impl Supply<Item> for Kept {
     fn outgoing(&self, Item { record, .. }: &Item) -> Outgoing {
         Outgoing {
@@ -333,21 +346,13 @@ impl Supply<Item> for Kept {
     }
 
     fn open<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Pieces>> {
-        async move {
-            self.pacs.admit_retrieve(&self.source, &item.record)?;
-            let read_ahead = item
-                .data_set
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            read_ahead.unwrap_or_else(|| Ok(self.pacs.read_data_set(&item.record)))
-        }
-        .boxed()
+        async move { Ok(Pacs::outgoing(&item.record, self.stored(item)?)) }.boxed()
     }
 
     #[cfg(feature = "pixel")]
     fn convert<'a>(&'a self, item: &'a Item, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
-        use pacs_core::pixel::{can_transcode, transcode};
+        use pacs_core::dataset::coercion;
+        use pacs_core::pixel::{can_transcode, transcode_with};
         async move {
             let stored = &item.record.transfer_syntax;
             let Some(target) = can_transcode(stored, accepted) else {
@@ -355,9 +360,12 @@ impl Supply<Item> for Kept {
                     format!("the receiver does not take transfer syntax {stored}, and it can't be converted");
                 return Err(Error::new(ErrorKind::Unsupported, "retrieve.convert", why));
             };
-            let data_set = self.open(item).await?;
+            let data_set = self.stored(item)?;
             let frames = item.record.frames.clone();
-            Ok((target.uid(), transcode(stored, data_set, frames, target).await?))
+            let coerced = item.record.coerced.as_ref();
+            let overrides = coerced.map(coercion::overrides).unwrap_or_default();
+            let pieces = transcode_with(stored, data_set, frames, target, overrides).await?;
+            Ok((target.uid(), pieces))
         }
         .boxed()
     }

@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
+use dicom_core::Tag;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_dictionary_std::StandardDataDictionary;
+use pacs_core::dataset::coercion;
 use pacs_core::{Announced, Error, ErrorKind, Pacs, Received, Result, StoreOutcome};
 use tokio::time::Instant;
 
 use super::{PacsServices, source};
 use crate::dimse::{CommandField, DataSetStream, Operation, Reply, Status};
 
+/// Warning: coercion of data elements (PS3.4 B.2.3).
+const COERCED: Status = Status(0xB000);
 /// Warning: elements discarded (PS3.4 B.2.3).
 const ELEMENTS_DISCARDED: Status = Status(0xB006);
 /// Warning: data set does not match SOP class (PS3.4 B.2.3).
@@ -101,18 +107,59 @@ impl Pace {
     }
 }
 
+/// What is wrong with what came counts more than what became of it here: the sender may still have better.
 fn reply(received: &Received) -> Reply {
     if received.outcome == StoreOutcome::FirstKept {
         return Reply::new(ELEMENTS_DISCARDED)
             .with_error_comment("another instance is kept under this SOP Instance UID");
     }
-    if received.complete {
+    let coerced: Vec<Tag> = received.record.coerced.iter().flat_map(coercion::attributes).collect();
+    let mut comment = String::new();
+    let mut reply = if !received.complete {
+        let mut reply = Reply::new(DATA_SET_ODD);
+        if let Some(problem) = received.problems.first() {
+            comment = problem.to_string();
+            reply.offending_elements.extend(problem.tag);
+        }
+        reply
+    } else if coerced.is_empty() {
         return Reply::success();
+    } else {
+        Reply::new(COERCED)
+    };
+    if !coerced.is_empty() {
+        // In front, for a comment has an end (PS3.7 C.4.1).
+        let rest = if comment.is_empty() { "" } else { "; " };
+        comment = format!("{}{rest}{comment}", coerced_comment(&coerced));
+        reply.offending_elements.extend(&coerced);
     }
-    let mut reply = Reply::new(DATA_SET_ODD);
-    if let Some(problem) = received.problems.first() {
-        reply = reply.with_error_comment(problem.to_string());
-        reply.offending_elements.extend(problem.tag);
+    if !comment.is_empty() {
+        reply = reply.with_error_comment(comment);
     }
     reply
+}
+
+/// The attributes by name, as many as there is room for beside what else may be said.
+fn coerced_comment(coerced: &[Tag]) -> String {
+    let name = |tag: &Tag| match StandardDataDictionary.by_tag(*tag) {
+        Some(entry) => entry.alias().to_owned(),
+        None => tag.to_string(),
+    };
+    let first = coerced.first().map(name).unwrap_or_default();
+    match coerced.len() {
+        1 => format!("coerced {first}"),
+        count => format!("coerced {first} and {} more", count - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_names_the_first_of_what_is_coerced_and_counts_the_rest() {
+        let tags = [Tag(0x0008, 0x0050), Tag(0x0010, 0x0020), Tag(0x0010, 0x0021)];
+        assert_eq!(coerced_comment(&tags[..1]), "coerced AccessionNumber");
+        assert_eq!(coerced_comment(&tags), "coerced AccessionNumber and 2 more");
+    }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use pacs_core::archive::{Locator, Sequence, Timestamp};
-use pacs_core::dataset::{DataSet, Element, FrameExtent, FrameTable, Value};
+use pacs_core::dataset::{DataSet, Element, FrameExtent, FrameTable, Value, compact};
 use pacs_core::error::Result;
 use pacs_core::index::{InstanceRecord, Totals};
 use pacs_core::query::LevelAttributes;
@@ -263,7 +263,7 @@ impl Series {
     }
 }
 
-/// Frame table and superseded versions stand in the record.
+/// Frame table, superseded versions and, where there is one, the coercion stand in the record.
 const HAS_MORE: u8 = 1;
 /// They stand in the table for what is large.
 const HAS_LARGE: u8 = 2;
@@ -271,6 +271,8 @@ const HAS_LARGE: u8 = 2;
 const UID_OMITTED: u8 = 4;
 /// SOP Class UID was left out of the attributes.
 const CLASS_OMITTED: u8 = 8;
+/// The instance was coerced: what took the place of what came stands behind the frame table.
+const COERCED: u8 = 16;
 
 /// The bytes of an instance's record, and of what is too large for it.
 pub(super) fn encode_instance(record: &InstanceRecord) -> (Vec<u8>, Option<Vec<u8>>) {
@@ -288,6 +290,9 @@ pub(super) fn encode_instance(record: &InstanceRecord) -> (Vec<u8>, Option<Vec<u
     if is_text(tags::SOP_CLASS_UID, &record.sop_class) {
         flags |= CLASS_OMITTED;
         kept.to_mut().remove(tags::SOP_CLASS_UID);
+    }
+    if record.coerced.is_some() {
+        flags |= COERCED;
     }
     let mut more = encode_more(record);
     let mut large = None;
@@ -313,10 +318,10 @@ pub(super) fn encode_instance(record: &InstanceRecord) -> (Vec<u8>, Option<Vec<u
     (out, large)
 }
 
-/// Frame table and superseded versions; nothing when there are none.
+/// Frame table, superseded versions and coercion; nothing when there are none.
 fn encode_more(record: &InstanceRecord) -> Vec<u8> {
     let mut out = Vec::new();
-    if record.frames.is_none() && record.superseded.is_empty() {
+    if record.frames.is_none() && record.superseded.is_empty() && record.coerced.is_none() {
         return out;
     }
     put_number(&mut out, record.superseded.len() as u64);
@@ -335,10 +340,21 @@ fn encode_more(record: &InstanceRecord) -> Vec<u8> {
     } else {
         put_number(&mut out, 0);
     }
+    if let Some(coerced) = &record.coerced {
+        put_bytes(&mut out, &compact::to_bytes(coerced));
+    }
     out
 }
 
-fn decode_more(reader: &mut Reader<'_>) -> Result<(Option<FrameTable>, Vec<Locator>)> {
+/// What [`encode_more`] wrote.
+#[derive(Default)]
+struct More {
+    frames: Option<FrameTable>,
+    superseded: Vec<Locator>,
+    coerced: Option<DataSet>,
+}
+
+fn decode_more(reader: &mut Reader<'_>, is_coerced: bool) -> Result<More> {
     let mut superseded = Vec::new();
     for _ in 0..reader.count()? {
         superseded.push(Locator::new(reader.bytes()?));
@@ -358,7 +374,15 @@ fn decode_more(reader: &mut Reader<'_>) -> Result<(Option<FrameTable>, Vec<Locat
             Some(FrameTable { frames })
         }
     };
-    Ok((frames, superseded))
+    let coerced = match is_coerced {
+        true => Some(compact::from_bytes(&Bytes::copy_from_slice(reader.bytes()?))?),
+        false => None,
+    };
+    Ok(More {
+        frames,
+        superseded,
+        coerced,
+    })
 }
 
 /// What of an instance's record a query needs, read without the rest.
@@ -415,10 +439,15 @@ impl Instance {
         let data_set_offset = reader.number()?;
         let sequence = Sequence(reader.number()?);
         let received = Timestamp(reader.number()?);
-        let (frames, superseded) = match large {
-            Some(large) => decode_more(&mut Reader::new(large))?,
-            None if self.flags & HAS_MORE != 0 => decode_more(&mut reader)?,
-            None => (None, Vec::new()),
+        let is_coerced = self.flags & COERCED != 0;
+        let More {
+            frames,
+            superseded,
+            coerced,
+        } = match large {
+            Some(large) => decode_more(&mut Reader::new(large), is_coerced)?,
+            None if self.flags & HAS_MORE != 0 => decode_more(&mut reader, is_coerced)?,
+            None => More::default(),
         };
         Ok(InstanceRecord {
             key: InstanceKey {
@@ -440,6 +469,7 @@ impl Instance {
                 instance: self.attributes,
             },
             frames,
+            coerced,
             superseded,
         })
     }

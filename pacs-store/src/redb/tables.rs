@@ -33,7 +33,7 @@ const LARGE: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("large"
 const KEYS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("keys");
 
 /// Version of all that is written here.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// Entry of the meta table: [`FORMAT`].
 pub(super) const META_FORMAT: &str = "format";
 /// Entry of the meta table: [`super::record::State`].

@@ -48,6 +48,7 @@ fn record(patient: &str, study: u32, series: u32, instance: u32) -> InstanceReco
         received: Timestamp(2),
         attributes,
         frames: None,
+        coerced: None,
         superseded: Vec::new(),
     }
 }

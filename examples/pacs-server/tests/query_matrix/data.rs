@@ -207,6 +207,7 @@ impl Instance {
             received: Timestamp(0),
             attributes: AttributeSet::default().extract(&self.header),
             frames: None,
+            coerced: None,
             superseded: Vec::new(),
         }
     }

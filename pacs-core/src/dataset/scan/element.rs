@@ -4,6 +4,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 
 use super::PixelData;
+use super::boundaries::Boundary;
 use super::problem::ProblemKind;
 use super::walk::{Purpose, State, Walker};
 use crate::dataset::layout::{self, Header};
@@ -16,6 +17,9 @@ impl Walker {
     /// Takes the 8 bytes of an element of a data set or item.
     pub(super) fn element_header(&mut self, bytes: [u8; 8]) -> Result<()> {
         let mut encoding = self.current_encoding();
+        if self.levels.is_empty() {
+            self.element_start = self.position.saturating_sub(8);
+        }
         let fresh = match self.levels.last_mut() {
             Some(level) => std::mem::take(&mut level.fresh),
             None => std::mem::take(&mut self.fresh),
@@ -61,6 +65,11 @@ impl Walker {
                 self.problem(ProblemKind::OutOfOrder, Some(tag));
             }
             self.last_root = Some(tag);
+            let start = self.element_start;
+            let end = (length != UNDEFINED).then(|| self.position.saturating_add(u64::from(length)));
+            if let Some(boundaries) = &mut self.boundaries {
+                boundaries.push(Boundary { tag, start, end });
+            }
         }
         let told = vr.filter(|&vr| vr != VR::UN);
         let vr = match told {
@@ -110,6 +119,7 @@ impl Walker {
         };
         let wanted = match purpose {
             Purpose::Element => whole && self.wants(tag, bytes),
+            _ if self.boundaries.is_some() => false,
             _ => whole && bytes <= (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 8,
         };
         if !whole {

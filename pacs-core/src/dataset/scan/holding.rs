@@ -10,7 +10,7 @@ const OVERHEAD_BYTES: usize = 64;
 /// A value up to this length may also use the reserve.
 const SHORT_VALUE_BYTES: usize = 1024;
 /// The tags of elements that were left out which are named, the rest is counted.
-const LEFT_OUT_NAMED_MAX: usize = 64;
+pub(super) const LEFT_OUT_NAMED_MAX: usize = 64;
 
 /// How much a walk may hold.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,13 @@ impl Holding {
         total_bytes: limits::HEADER_LENGTH_MAX_BYTES,
         nested_bytes: limits::HEADER_LENGTH_MAX_BYTES / 2,
         reserve_bytes: limits::HEADER_LENGTH_MAX_BYTES / 4,
+    };
+    /// For one of which only the structure counts.
+    pub(super) const NOTHING: Holding = Holding {
+        value_bytes: 0,
+        total_bytes: 0,
+        nested_bytes: 0,
+        reserve_bytes: 0,
     };
     /// For a data set that is held whole.
     pub(super) const WHOLE: Holding = Holding {

@@ -83,7 +83,10 @@ impl Walker {
     }
 
     pub(super) fn open_fragments(&mut self, tag: Tag, vr: VR) -> Result<()> {
-        let own = self.levels.is_empty() && is_pixel_data(tag) && self.pixel_data.is_none();
+        let own = self.levels.is_empty()
+            && is_pixel_data(tag)
+            && self.pixel_data.is_none()
+            && self.boundaries.is_none();
         if own {
             self.note_pixel_data(tag, vr, None);
         } else {

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+pub(super) mod boundaries;
 mod element;
 mod holding;
 mod inflate;
@@ -76,7 +77,17 @@ pub struct Scan {
     pub problems: Vec<Problem>,
 }
 
+/// Whether a header holds what there is of `tag`, by what it names as left out.
+fn holds(left_out: &[Tag], tag: Tag) -> bool {
+    left_out.len() < holding::LEFT_OUT_NAMED_MAX && !left_out.contains(&tag)
+}
+
 impl Scan {
+    /// Whether the header holds all of the element with this tag, or there is none.
+    pub(crate) fn knows(&self, tag: Tag) -> bool {
+        holds(&self.left_out, tag)
+    }
+
     /// Demands that the data set is whole.
     ///
     /// # Errors
@@ -157,6 +168,13 @@ impl Scanner {
     /// the instance has been seen, unless elements are out of order.
     pub fn at_pixel_data(&self) -> Option<PixelData> {
         self.walker.pixel_data
+    }
+
+    /// Whether all of the element with this tag has been seen, or that there is none, unless elements are
+    /// out of order; and it is not one that a header does not hold.
+    pub(crate) fn knows(&self, tag: Tag) -> bool {
+        let passed = self.at_pixel_data().is_some() || self.walker.last_root.is_some_and(|last| last > tag);
+        passed && holds(&self.walker.left_out, tag)
     }
 
     /// The elements seen so far, in normal form; a sequence counts when it has ended.

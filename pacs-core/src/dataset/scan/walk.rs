@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 
 use super::PixelData;
+use super::boundaries::{self, Boundary};
 use super::holding::Holding;
 use super::level::{Content, Level};
 use super::problem::{Problem, ProblemKind};
@@ -62,6 +63,10 @@ pub(super) struct Walker {
     pub(super) signed: bool,
     pub(super) held: usize,
     pub(super) held_nested: usize,
+    /// Where an element of the top level begins whose header is being read.
+    pub(super) element_start: u64,
+    /// Where elements of the top level begin, when that is asked for; then no frame table is made.
+    pub(super) boundaries: Option<Vec<Boundary>>,
     pub(super) builder: FrameTableBuilder,
     pub(super) pixel_data: Option<PixelData>,
     pub(super) frames: Option<FrameTable>,
@@ -87,6 +92,8 @@ impl Walker {
             signed: false,
             held: 0,
             held_nested: 0,
+            element_start: 0,
+            boundaries: None,
             builder: FrameTableBuilder::default(),
             pixel_data: None,
             frames: None,
@@ -113,7 +120,22 @@ impl Walker {
 
     pub(super) fn lose(&mut self, kind: ProblemKind, tag: Option<Tag>) {
         self.problem(kind, tag);
+        if self.levels.is_empty() {
+            self.note_end();
+        }
         self.state = State::Lost;
+    }
+
+    /// The 8 bytes that were just read are behind the last element that can be told.
+    fn note_end(&mut self) {
+        let start = self.position.saturating_sub(8);
+        if let Some(boundaries) = &mut self.boundaries {
+            boundaries.push(Boundary {
+                tag: boundaries::END,
+                start,
+                end: None,
+            });
+        }
     }
 
     /// Takes the next bytes.
@@ -331,6 +353,7 @@ impl Walker {
                     ITEM => return self.unreadable(tag),
                     Tag(0, 0) if length == 0 && self.levels.is_empty() => {
                         self.problem(ProblemKind::TrailingZeros, None);
+                        self.note_end();
                         self.state = State::Trailing;
                         return Ok(());
                     }

@@ -1,0 +1,264 @@
+//! What a decider wants coerced, held against what may be, and put into the form that is kept.
+
+use std::time::Duration;
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+
+use crate::archive::Timestamp;
+use crate::dataset::charset::CharacterSet;
+use crate::dataset::part10::IMPLEMENTATION_VERSION_NAME;
+use crate::dataset::{DataSet, Element, Value, coercion, compact, encode, syntax};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::Source;
+use crate::uid::Uid;
+
+/// UTF-8, as Specific Character Set names it.
+const UTF8: &str = "ISO_IR 192";
+
+/// An instance that is to be coerced.
+pub(super) struct Original<'a> {
+    pub(super) header: &'a DataSet,
+    pub(super) transfer_syntax: &'a Uid,
+    pub(super) source: &'a Source,
+    /// Whether the header has all of the element with a tag, or there is none.
+    pub(super) knows: &'a dyn Fn(Tag) -> bool,
+}
+
+impl Original<'_> {
+    /// What is kept of the elements that are `wanted`, in the form of [`coercion`]; `None` when they change
+    /// nothing.
+    pub(super) fn coerced(&self, wanted: DataSet, now: Timestamp) -> Result<Option<DataSet>> {
+        let mut kept = DataSet::new();
+        for element in wanted {
+            may_be_coerced(&element)?;
+            if !(self.knows)(element.tag) {
+                return Err(unknown(element.tag));
+            }
+            if !self.header.get(element.tag).is_some_and(|came| same(came, &element)) {
+                kept.put(element);
+            }
+        }
+        if kept.is_empty() {
+            return Ok(None);
+        }
+        if syntax::is_deflated(self.transfer_syntax) {
+            let what = "an instance in a deflated transfer syntax can't be coerced";
+            return Err(Error::new(ErrorKind::Unsupported, "engine.coerce", what));
+        }
+        if !(self.knows)(tags::ORIGINAL_ATTRIBUTES_SEQUENCE) {
+            return Err(unknown(tags::ORIGINAL_ATTRIBUTES_SEQUENCE));
+        }
+        let named = self.header.get(tags::SPECIFIC_CHARACTER_SET);
+        let charset = named.map_or_else(CharacterSet::default, charset_of);
+        let mut items = self.header.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).to_vec();
+        items.push(self.modified(&kept, now));
+        for item in &mut items {
+            make_sayable(item, &charset);
+        }
+        kept.put_items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE, items);
+        for element in kept.iter() {
+            encode::element(element, syntax::Encoding::of(self.transfer_syntax), &charset)?;
+        }
+        if let Some(named) = named {
+            kept.put(named.clone());
+        }
+        // What can't be read back must not be promised: originals may be nested as deep as is read at all.
+        match compact::from_bytes(&compact::to_bytes(&kept).into()) {
+            Ok(read) if read == kept => Ok(Some(kept)),
+            _ => Err(invalid("what is coerced is nested too deep").with_tag(tags::ORIGINAL_ATTRIBUTES_SEQUENCE)),
+        }
+    }
+
+    /// The item of Original Attributes Sequence that tells of this coercion (PS3.3 C.12.1.1.9).
+    fn modified(&self, kept: &DataSet, now: Timestamp) -> DataSet {
+        let mut values = DataSet::new();
+        for element in kept.iter() {
+            let came = self.header.get(element.tag).filter(|came| conforms(came));
+            // What was absent or empty has a value of zero length, and so what its VR can't be.
+            values.put(came.cloned().unwrap_or_else(|| Element {
+                tag: element.tag,
+                vr: element.vr,
+                value: match element.value {
+                    Value::Items(_) => Value::Items(Vec::new()),
+                    Value::Bytes(_) => Value::Bytes(bytes::Bytes::new()),
+                },
+            }));
+        }
+        // Tells whose Patient ID it was, also where that does not change.
+        if kept.contains(tags::PATIENT_ID)
+            && let Some(issuer) = self.header.get(tags::ISSUER_OF_PATIENT_ID)
+            && conforms(issuer)
+        {
+            values.put(issuer.clone());
+        }
+        let mut item = DataSet::new();
+        item.put_items(tags::MODIFIED_ATTRIBUTES_SEQUENCE, vec![values]);
+        item.put_text(tags::ATTRIBUTE_MODIFICATION_DATE_TIME, VR::DT, date_time(now));
+        let title = |title: Option<crate::uid::AeTitle>| title.map(|title| title.as_str().to_owned());
+        let system = title(self.source.called_ae).unwrap_or_else(|| IMPLEMENTATION_VERSION_NAME.to_owned());
+        item.put_text(tags::MODIFYING_SYSTEM, VR::LO, system);
+        let previous = title(self.source.calling_ae).unwrap_or_default();
+        item.put_text(tags::SOURCE_OF_PREVIOUS_VALUES, VR::LO, previous);
+        item.put_text(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION, VR::CS, "COERCE");
+        item
+    }
+}
+
+/// The header as queries see it.
+pub(super) fn applied(mut header: DataSet, coerced: &DataSet) -> DataSet {
+    for element in coerced.iter() {
+        header.put(element.clone());
+    }
+    header
+}
+
+/// Whether what was read back of a meta is what is written there.
+pub(super) fn check(coerced: &DataSet) -> Result<()> {
+    let tags: Vec<Tag> = coercion::attributes(coerced).collect();
+    let mut elements = coerced.iter().filter(|element| tags.contains(&element.tag));
+    elements.try_for_each(may_be_coerced).map_err(|error| {
+        Error::new(
+            ErrorKind::Corrupt,
+            "engine.index",
+            "what is kept as coerced could never be",
+        )
+        .with_source(error)
+    })
+}
+
+fn may_be_coerced(element: &Element) -> Result<()> {
+    let Element { tag, vr, value } = element;
+    let fixed = [
+        tags::SPECIFIC_CHARACTER_SET,
+        tags::SOP_CLASS_UID,
+        tags::SOP_INSTANCE_UID,
+        tags::STUDY_INSTANCE_UID,
+        tags::SERIES_INSTANCE_UID,
+        tags::ICON_IMAGE_SEQUENCE,
+        tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
+    ];
+    if fixed.contains(tag)
+        || !(0x0008..0x7FE0).contains(&tag.0)
+        || tag.0 == 0x0028
+        || tag.0 % 2 == 1
+        || tag.1 == 0
+    {
+        return Err(invalid("an attribute can't be coerced").with_tag(*tag));
+    }
+    let its_own = syntax::dictionary_vr(*tag, false);
+    // Some attributes have a choice of numbers.
+    let differs = its_own.is_some_and(|own| own != *vr && !matches!(own, VR::US | VR::OW));
+    let items = matches!(value, Value::Items(_));
+    if differs || items != (*vr == VR::SQ) {
+        return Err(invalid("an attribute is coerced to a VR that is not its own").with_tag(*tag));
+    }
+    if !conforms(element) {
+        return Err(invalid("an attribute is coerced to a value that its VR can't be").with_tag(*tag));
+    }
+    Ok(())
+}
+
+/// Whether text is in a repertoire that its VR allows.
+fn conforms(element: &Element) -> bool {
+    let vr = element.vr;
+    !syntax::is_text(vr) || syntax::has_character_set(vr) || element.bytes().is_ascii()
+}
+
+/// Whether two elements have the same value, padding apart.
+fn same(a: &Element, b: &Element) -> bool {
+    let text = syntax::is_text(a.vr) && a.vr == b.vr;
+    match (&a.value, &b.value) {
+        (Value::Bytes(a), Value::Bytes(b)) if text => {
+            let end = |bytes: &[u8]| bytes.iter().rposition(|byte| !matches!(byte, 0 | b' ')).map(|at| at + 1);
+            a[..end(a).unwrap_or(0)] == b[..end(b).unwrap_or(0)]
+        }
+        _ => a == b,
+    }
+}
+
+fn charset_of(element: &Element) -> CharacterSet {
+    CharacterSet::parse(&String::from_utf8_lossy(element.bytes()))
+}
+
+/// Names UTF-8 in every item whose text the character set in force can't say (PS3.5 7.5.3): values came in
+/// bytes that their data set does not declare. Items are nested as deep as the scan let them be.
+fn make_sayable(item: &mut DataSet, around: &CharacterSet) {
+    let own = item.get(tags::SPECIFIC_CHARACTER_SET).map(charset_of);
+    let mut charset = own.as_ref().unwrap_or(around).clone();
+    let said = |element: &Element| {
+        let text = std::str::from_utf8(element.bytes());
+        !syntax::has_character_set(element.vr) || text.is_ok_and(|text| charset.encode(text).is_some())
+    };
+    if !item.iter().all(said) {
+        item.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, UTF8);
+        charset = CharacterSet::utf8();
+    }
+    let nested: Vec<Element> = item
+        .iter()
+        .filter(|element| matches!(element.value, Value::Items(_)))
+        .cloned()
+        .collect();
+    for Element { tag, value, .. } in nested {
+        if let Value::Items(mut items) = value {
+            for item in &mut items {
+                make_sayable(item, &charset);
+            }
+            item.put_items(tag, items);
+        }
+    }
+}
+
+/// The value of a DT (PS3.5 6.2), in UTC.
+fn date_time(Timestamp(milliseconds): Timestamp) -> String {
+    let since = Duration::from_millis(milliseconds);
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (mut year, mut day) = (1970_u64, days);
+    let is_leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    // A year at a time: this runs for coerced instances only, over some fifty years. The year ends at the last
+    // one that a DT can say.
+    while year < 9999 && day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while month < 11 && day >= lengths[month] {
+        day -= lengths[month];
+        month += 1;
+    }
+    let (month, day) = (month + 1, day.min(30) + 1);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let micros = since.subsec_micros();
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}.{micros:06}+0000")
+}
+
+fn invalid(context: &'static str) -> Error {
+    Error::new(ErrorKind::Invalid, "engine.coerce", context)
+}
+
+fn unknown(tag: Tag) -> Error {
+    let what = "an attribute that is coerced stands too far behind, or is too long to be kept as it came";
+    Error::new(ErrorKind::Unsupported, "engine.coerce", what).with_tag(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_time_is_that_of_the_calendar() {
+        let cases = [
+            (0, "19700101000000.000000+0000"),
+            (951_782_399_999, "20000228235959.999000+0000"),
+            (951_782_400_000, "20000229000000.000000+0000"),
+            (951_868_800_000, "20000301000000.000000+0000"),
+            (1_735_689_599_001, "20241231235959.001000+0000"),
+            (4_107_542_400_000, "21000301000000.000000+0000"),
+        ];
+        for (milliseconds, expected) in cases {
+            assert_eq!(date_time(Timestamp(milliseconds)), expected);
+        }
+        assert!(date_time(Timestamp(u64::MAX)).starts_with("9999"));
+    }
+}
