@@ -28,6 +28,10 @@ pub const FILE_META_LENGTH_MAX_BYTES: usize = 64 * 1024;
 /// pixel data sooner.
 pub const HELD_LENGTH_MAX_BYTES: usize = 256 * 1024;
 
+/// The same of a data set that is coerced, where its Original Attributes Sequence is not yet known: behind
+/// the content of a large structured report.
+pub const COERCED_HELD_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// Entries of a frame table. 16 bytes each in memory.
 pub const FRAME_TABLE_ENTRIES_MAX: usize = 1 << 20;
 

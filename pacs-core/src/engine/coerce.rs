@@ -35,7 +35,11 @@ impl Original<'_> {
             if !(self.knows)(element.tag) {
                 return Err(unknown(element.tag));
             }
-            if !self.header.get(element.tag).is_some_and(|came| same(came, &element)) {
+            if !self
+                .header
+                .get(element.tag)
+                .is_some_and(|came| same(came, &element))
+            {
                 kept.put(element);
             }
         }
@@ -66,7 +70,10 @@ impl Original<'_> {
         // What can't be read back must not be promised: originals may be nested as deep as is read at all.
         match compact::from_bytes(&compact::to_bytes(&kept).into()) {
             Ok(read) if read == kept => Ok(Some(kept)),
-            _ => Err(invalid("what is coerced is nested too deep").with_tag(tags::ORIGINAL_ATTRIBUTES_SEQUENCE)),
+            _ => {
+                Err(invalid("what is coerced is nested too deep")
+                    .with_tag(tags::ORIGINAL_ATTRIBUTES_SEQUENCE))
+            }
         }
     }
 
@@ -103,6 +110,12 @@ impl Original<'_> {
         item.put_text(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION, VR::CS, "COERCE");
         item
     }
+}
+
+/// Whether all is known that is needed to coerce to what is `wanted`.
+pub(super) fn is_known(wanted: &DataSet, knows: impl Fn(Tag) -> bool) -> bool {
+    let mut tags = wanted.iter().map(|element| element.tag);
+    wanted.is_empty() || knows(tags::ORIGINAL_ATTRIBUTES_SEQUENCE) && tags.all(knows)
 }
 
 /// The header as queries see it.
@@ -170,7 +183,12 @@ fn same(a: &Element, b: &Element) -> bool {
     let text = syntax::is_text(a.vr) && a.vr == b.vr;
     match (&a.value, &b.value) {
         (Value::Bytes(a), Value::Bytes(b)) if text => {
-            let end = |bytes: &[u8]| bytes.iter().rposition(|byte| !matches!(byte, 0 | b' ')).map(|at| at + 1);
+            let end = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .rposition(|byte| !matches!(byte, 0 | b' '))
+                    .map(|at| at + 1)
+            };
             a[..end(a).unwrap_or(0)] == b[..end(b).unwrap_or(0)]
         }
         _ => a == b,
@@ -221,7 +239,20 @@ fn date_time(Timestamp(milliseconds): Timestamp) -> String {
         day -= 365 + u64::from(is_leap(year));
         year += 1;
     }
-    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let lengths = [
+        31,
+        28 + u64::from(is_leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
     let mut month = 0;
     while month < 11 && day >= lengths[month] {
         day -= lengths[month];

@@ -196,7 +196,10 @@ impl Committer {
             source,
             reply,
         } = request;
-        match self.decide_and_commit(writer, unwritten, &mut record, digest).await {
+        match self
+            .decide_and_commit(writer, unwritten, &mut record, digest)
+            .await
+        {
             Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
                 record,
                 outcome,

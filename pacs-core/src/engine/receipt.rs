@@ -20,7 +20,7 @@ use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Arriving, Source};
 use crate::index::InstanceRecord;
-use crate::limits::HELD_LENGTH_MAX_BYTES;
+use crate::limits::{COERCED_HELD_LENGTH_MAX_BYTES, HELD_LENGTH_MAX_BYTES};
 use crate::uid::{InstanceKey, Uid};
 
 /// What a sender says of an instance before its data set comes (PS3.7 9.3.1.1).
@@ -79,6 +79,8 @@ enum Stage {
 struct Held {
     pieces: Vec<Bytes>,
     small: BytesMut,
+    /// What the decider said.
+    wanted: Option<DataSet>,
 }
 
 impl Held {
@@ -145,24 +147,43 @@ impl Receipt {
             return self.writer.write(chunk).await;
         };
         held.push(chunk);
-        let decided =
-            self.scanner.at_pixel_data().is_some() || self.data_set_length >= HELD_LENGTH_MAX_BYTES as u64;
-        if !decided {
+        let at_pixel_data = self.scanner.at_pixel_data().is_some();
+        if !at_pixel_data && self.data_set_length < HELD_LENGTH_MAX_BYTES as u64 {
             return Ok(());
         }
-        let held = std::mem::take(held);
-        let header = self.scanner.header_so_far();
+        let mut held = std::mem::take(held);
         // Whatever is wrong with it is answered by the commit, when all is known.
-        let key = identify(&header, &self.announced).ok();
-        let coerced = match key {
-            Some(key) => self.coerced(key, &header, &|tag| self.scanner.knows(tag))?,
-            None => None,
+        let identified = || {
+            let header = self.scanner.header_so_far();
+            Some((identify(&header, &self.announced).ok()?, header))
+        };
+        if held.wanted.is_none()
+            && let Some((key, header)) = identified()
+        {
+            held.wanted = Some(self.wanted(key, &header)?);
+        }
+        let knows = |tag| self.scanner.knows(tag);
+        if self.data_set_length < COERCED_HELD_LENGTH_MAX_BYTES as u64
+            && held
+                .wanted
+                .as_ref()
+                .is_some_and(|wanted| !coerce::is_known(wanted, knows))
+        {
+            self.stage = Stage::Held(held);
+            return Ok(());
+        }
+        let asked = held.wanted.is_some();
+        let coerced = match held.wanted.take() {
+            Some(wanted) if !wanted.is_empty() => {
+                self.coerced(wanted, &self.scanner.header_so_far(), &knows)?
+            }
+            _ => None,
         };
         let meta = self.meta(coerced.as_ref())?;
         self.stage = Stage::Passing {
             meta_length: meta.len() as u64,
             coerced,
-            asked: key.is_some(),
+            asked,
         };
         for piece in held.behind(meta) {
             self.writer.write(piece).await?;
@@ -187,8 +208,12 @@ impl Receipt {
         let knows = |tag| scan.knows(tag);
         let stage = std::mem::replace(&mut self.stage, Stage::Held(Held::default()));
         let (meta_length, coerced, unwritten) = match stage {
-            Stage::Held(held) => {
-                let coerced = self.coerced(key, &scan.header, &knows)?;
+            Stage::Held(mut held) => {
+                let wanted = match held.wanted.take() {
+                    Some(wanted) => wanted,
+                    None => self.wanted(key, &scan.header)?,
+                };
+                let coerced = self.coerced(wanted, &scan.header, &knows)?;
                 let meta = self.meta(coerced.as_ref())?;
                 (meta.len() as u64, coerced, held.behind(meta))
             }
@@ -198,9 +223,12 @@ impl Receipt {
                 asked,
             } => {
                 // What was decided too late would be left out, and nobody would know.
-                if !asked && self.coerced(key, &scan.header, &knows)?.is_some() {
-                    let what = "what identifies the instance stands too far behind for it to be coerced";
-                    return Err(Error::new(ErrorKind::Unsupported, "engine.coerce", what));
+                if !asked {
+                    let wanted = self.wanted(key, &scan.header)?;
+                    if self.coerced(wanted, &scan.header, &knows)?.is_some() {
+                        let what = "what identifies the instance stands too far behind for it to be coerced";
+                        return Err(Error::new(ErrorKind::Unsupported, "engine.coerce", what));
+                    }
                 }
                 (meta_length, coerced, Vec::new())
             }
@@ -256,9 +284,14 @@ impl Receipt {
     }
 
     /// Asks the decider what is coerced.
+    fn wanted(&self, key: InstanceKey, header: &DataSet) -> Result<DataSet> {
+        let source = &self.announced.source;
+        self.pacs.decider.coerce(&Arriving { key, header, source })
+    }
+
     fn coerced(
         &self,
-        key: InstanceKey,
+        wanted: DataSet,
         header: &DataSet,
         knows: &dyn Fn(Tag) -> bool,
     ) -> Result<Option<DataSet>> {
@@ -267,10 +300,6 @@ impl Receipt {
             source,
             ..
         } = &self.announced;
-        let wanted = self.pacs.decider.coerce(&Arriving { key, header, source })?;
-        if wanted.is_empty() {
-            return Ok(None);
-        }
         let original = Original {
             header,
             transfer_syntax,

@@ -1,13 +1,17 @@
 //! The engine's promises, run on any pair of archive and index.
 
+mod coercion;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use futures::executor::block_on;
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+pub use self::coercion::*;
 use crate::archive::{Archive, Entry, Sequence};
 use crate::dataset::charset::CharacterSet;
 use crate::dataset::part10::{self, Meta};
@@ -58,6 +62,14 @@ macro_rules! engine_conformance {
                 a_dicomdir_is_refused_with_a_reason,
                 observers_are_told_in_order_what_was_kept_routed_and_removed,
                 a_decider_refuses_with_its_own_error,
+                a_coerced_attribute_is_found_by_its_new_value_and_not_by_its_old_one,
+                the_stored_bytes_of_a_coerced_instance_are_those_that_came,
+                a_coerced_instance_leaves_with_its_new_values_and_the_original_ones,
+                a_rebuilt_index_knows_every_coercion,
+                a_coerced_instance_that_comes_again_is_kept_already_and_stays_coerced,
+                what_has_its_value_already_is_not_coerced,
+                what_may_not_be_coerced_is_invalid_and_nothing_is_kept,
+                an_instance_that_is_known_too_late_is_not_kept_without_its_coercion,
             );
         }
     };
@@ -155,7 +167,10 @@ fn keep(pacs: &Pacs, instance: (Announced, Bytes)) -> Received {
 }
 
 fn read(pacs: &Pacs, received: &Received) -> Vec<u8> {
-    let stream = pacs.read_data_set(&received.record);
+    all(pacs.read_data_set(&received.record))
+}
+
+fn all(stream: BoxStream<'static, Result<Bytes>>) -> Vec<u8> {
     block_on(stream.try_fold(Vec::new(), |mut all, chunk| async move {
         all.extend_from_slice(&chunk);
         Ok(all)

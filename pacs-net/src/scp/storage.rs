@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
 use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 use pacs_core::dataset::coercion;
+use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
 use pacs_core::{Announced, Error, ErrorKind, Pacs, Received, Result, StoreOutcome};
 use tokio::time::Instant;
 
@@ -113,7 +113,12 @@ fn reply(received: &Received) -> Reply {
         return Reply::new(ELEMENTS_DISCARDED)
             .with_error_comment("another instance is kept under this SOP Instance UID");
     }
-    let coerced: Vec<Tag> = received.record.coerced.iter().flat_map(coercion::attributes).collect();
+    let coerced: Vec<Tag> = received
+        .record
+        .coerced
+        .iter()
+        .flat_map(coercion::attributes)
+        .collect();
     let mut comment = String::new();
     let mut reply = if !received.complete {
         let mut reply = Reply::new(DATA_SET_ODD);
