@@ -76,7 +76,7 @@
 //! | --- | --- |
 //! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
-//! | decide what is admitted, be told what happened | [`hooks`]: one [`Decider`], many [`Observer`]s |
+//! | decide what is admitted or coerced, be told what happened | [`hooks`]: one [`Decider`], many [`Observer`]s |
 //! | send instances on by rules | [`route`] |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode; `pixel` decodes |

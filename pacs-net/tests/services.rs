@@ -10,6 +10,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use pacs_core::dataset::scan;
+use pacs_core::hooks::{Arriving, Decider};
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{AeTitle, Announced, DataSet, Level, Options, Pacs, Result, Uid};
@@ -33,11 +35,15 @@ struct Running {
 
 impl Running {
     async fn start(ae_title: &str, destinations: Vec<Destination>) -> Self {
+        Self::start_with(ae_title, destinations, Options::default()).await
+    }
+
+    async fn start_with(ae_title: &str, destinations: Vec<Destination>, engine: Options) -> Self {
         let (archive, index) = (
             Arc::new(MemoryArchive::default()),
             Arc::new(MemoryIndex::default()),
         );
-        let pacs = Pacs::open(archive, index, Options::default()).await.unwrap();
+        let pacs = Pacs::open(archive, index, engine).await.unwrap();
         let options = ScpOptions {
             destinations,
             ..ScpOptions::new(title(ae_title))
@@ -235,6 +241,60 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
         .map(|(announced, bytes)| (announced.sop_instance, bytes.to_vec()))
         .collect();
     assert_eq!(*taken, sent);
+}
+
+/// Gives every instance one Patient ID.
+struct OnePatient;
+
+impl Decider for OnePatient {
+    fn coerce(&self, _: &Arriving<'_>) -> Result<DataSet> {
+        let mut coerced = DataSet::new();
+        coerced.put_text(tags::PATIENT_ID, VR::LO, "4711");
+        Ok(coerced)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coerced_instance_is_answered_with_a_warning_and_handed_out_with_what_it_was() {
+    let engine = Options {
+        decider: Arc::new(OnePatient),
+        ..Options::default()
+    };
+    let server = Running::start_with("PACS", Vec::new(), engine).await;
+    for _ in 0..2 {
+        let sending = Sending::to(server.remote("PACS"));
+        let answers = store(sending, vec![instance(1, 0, 1, 0)]).await;
+        // Coercion of Data Elements (PS3.4 B.2.3).
+        assert_eq!(answers[0].1, Status(0xB000));
+        assert_eq!(answers[0].2.as_deref(), Some("coerced PatientID"));
+    }
+    let found = find(&server, Level::Study, &[(tags::PATIENT_ID, VR::LO, "4711")]).await;
+    assert_eq!(found.len(), 1);
+
+    let remote = server.remote("PACS");
+    let taking = Arc::new(Taking::default());
+    let association = remote.connect(&get_proposal(&remote)).await.unwrap();
+    let client = Client::start(association, taking.clone());
+    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(1)).await;
+    let progress: Vec<_> = progress.unwrap().try_collect().await.unwrap();
+    assert_eq!(progress.last().unwrap().status, Status::SUCCESS);
+    client.release().await.unwrap();
+
+    let (announced, sent) = instance(1, 0, 1, 0);
+    let taken = taking.0.lock().unwrap()[&announced.sop_instance].clone();
+    let sent = scan::parse(&sent, &announced.transfer_syntax).unwrap();
+    let taken = scan::parse(&taken, &announced.transfer_syntax).unwrap();
+    assert_eq!(taken.string(tags::PATIENT_ID), Some("4711"));
+    let originals = taken.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE);
+    let modified = originals[0].items(tags::MODIFIED_ATTRIBUTES_SEQUENCE);
+    assert_eq!(
+        modified[0].string(tags::PATIENT_ID),
+        sent.string(tags::PATIENT_ID)
+    );
+    assert_eq!(
+        originals[0].string(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION),
+        Some("COERCE")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -259,7 +259,7 @@ fn group_length_of_a_group_that_changes_is_left_out() {
     let modality = text(tags::MODALITY, VR::CS, "CT");
     let source = [
         raw(8),
-        explicit(&[modality.clone()]),
+        explicit(std::slice::from_ref(&modality)),
         raw(0x10),
         explicit(&[text(tags::PATIENT_ID, VR::LO, "1")]),
     ]
@@ -296,7 +296,7 @@ fn what_is_laid_out_otherwise_than_its_transfer_syntax_says_stays_so() {
 fn what_is_added_at_the_end_stands_before_zeros_that_fill_up() {
     for zeros in [3, 8, 50] {
         let modality = text(tags::MODALITY, VR::CS, "CT");
-        let source = [explicit(&[modality.clone()]), vec![0; zeros]].concat();
+        let source = [explicit(std::slice::from_ref(&modality)), vec![0; zeros]].concat();
         let expected = [explicit(&[modality, patient_id()]), vec![0; zeros]].concat();
         let spliced = splice(&source, EXPLICIT_LITTLE, &set(&[patient_id()]), 9).unwrap();
         assert_eq!(spliced, expected, "{zeros} zeros");
@@ -307,7 +307,7 @@ fn what_is_added_at_the_end_stands_before_zeros_that_fill_up() {
 fn what_is_added_stands_before_an_element_that_is_cut_off() {
     let modality = text(tags::MODALITY, VR::CS, "CT");
     let cut = explicit(&[text(tags::PATIENT_ID, VR::LO, "cut off")]);
-    let source = [&explicit(&[modality.clone()])[..], &cut[..11]].concat();
+    let source = [&explicit(std::slice::from_ref(&modality))[..], &cut[..11]].concat();
     let study = text(tags::STUDY_ID, VR::SH, "S1");
     let expected = [&explicit(&[modality, study.clone()])[..], &cut[..11]].concat();
     assert_eq!(
