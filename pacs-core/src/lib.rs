@@ -64,7 +64,8 @@
 //!   a query finds the instance. Killed at any instant, an engine reopens with every acknowledged
 //!   instance whole, findable and byte-identical, and with no half of one.
 //! - **Bytes are kept as received.** The data set goes to the archive in the transfer syntax and the
-//!   bytes that came; a Part 10 header is put in front.
+//!   bytes that came; a Part 10 header is put in front. What a [`Decider`] coerces is kept beside them, found
+//!   by queries, and applied on the way out: see [`dataset::coercion`].
 //! - **The archive is the truth, the index is derived.** [`Pacs::open`] brings an index that is behind
 //!   up to its archive, [`Pacs::rebuild_index`] makes it anew.
 //! - **Memory does not follow size.** Instances pass in pieces; see [`limits`].

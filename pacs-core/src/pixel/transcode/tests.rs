@@ -394,3 +394,64 @@ fn what_was_jpeg_with_loss_is_labelled_rgb_and_lossy() {
     );
     assert!(!labels.put.contains(tags::LOSSY_IMAGE_COMPRESSION));
 }
+
+#[test]
+fn what_is_put_in_place_of_the_source_stands_beside_the_labels_and_frames_are_still_found() {
+    let mut header = header("RGB", 3, 8, Some("2"));
+    header.put_text(tags::PATIENT_ID, VR::LO, "OLD");
+    let frames = [rle(&[1, 2, 3]), rle(&[4, 5, 6])];
+    // Two fragments of the first frame: only the table tells where the second begins.
+    let (a, b) = frames[0].split_at(66);
+    let source = data_set(&header, &[&[], a, b, &frames[1]]);
+    let at = |part: &[u8]| {
+        source
+            .windows(part.len())
+            .position(|window| window == part)
+            .unwrap() as u64
+    };
+    let extent = |first: &[u8], length| FrameExtent {
+        offset: at(first),
+        length,
+    };
+    let table = FrameTable {
+        frames: vec![
+            extent(a, frames[0].len() as u64 + 8),
+            extent(&frames[1], frames[1].len() as u64),
+        ],
+    };
+    let mut put = DataSet::new();
+    put.put_text(tags::PATIENT_ID, VR::LO, "a much longer one");
+    put.put_text(tags::PATIENT_NAME, VR::PN, "M\u{fc}ller");
+    let overrides = Overrides {
+        put,
+        charset: CharacterSet::parse("ISO_IR 100"),
+        remove: Vec::new(),
+    };
+    let out = block_on(async {
+        let pieces = stream::iter([Ok(Bytes::from(source.clone()))]).boxed();
+        let from = Uid::constant(RLE);
+        let out = transcode_with(
+            &from,
+            pieces,
+            Some(table),
+            Target::ExplicitLittleEndian,
+            overrides,
+        )
+        .await?;
+        Ok::<_, Error>(out.try_collect::<Vec<Bytes>>().await?.concat())
+    })
+    .unwrap();
+    let (said, _, pixels) = read(&out);
+    assert_eq!(said.string(tags::PATIENT_ID), Some("a much longer one"));
+    // The source names no character set, so its bytes are taken for what they most likely are.
+    assert_eq!(said.string(tags::PATIENT_NAME), Some("M\u{fc}ller"));
+    let (expected, _, plain) = {
+        let stream = run(RLE, &data_set(&header, &[&[], &frames[0], &frames[1]]), None, 100).unwrap();
+        read(&stream)
+    };
+    assert_eq!(pixels, plain);
+    assert_eq!(
+        said.u16(tags::PLANAR_CONFIGURATION),
+        expected.u16(tags::PLANAR_CONFIGURATION)
+    );
+}
