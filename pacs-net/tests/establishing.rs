@@ -294,6 +294,48 @@ async fn an_association_with_an_operation_under_way_is_not_idle() {
     assert_eq!(server.await.unwrap().unwrap(), Ended::Released);
 }
 
+/// Takes in a piece of an instance each five seconds.
+struct Sipping;
+
+impl Services for Sipping {
+    fn c_store(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            let mut data_set = operation.take_data_set().unwrap();
+            while data_set.next_piece().await?.is_some() {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            Ok(Reply::success())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_takes_longer_than_the_idle_time_to_send_is_no_idleness() {
+    let timeouts = Timeouts {
+        idle: Duration::from_secs(60),
+        ..Timeouts::default()
+    };
+    let (client, _server) = pair(policy(), proposal().with_timeouts(timeouts), Arc::new(Sipping)).await;
+    let request = StoreRequest {
+        context_id: client.context_for(&CT).unwrap().id,
+        sop_class: CT,
+        sop_instance: uid("1.2.3"),
+        priority: Priority::Medium,
+        move_originator: None,
+    };
+    let pieces = (0..128).map(|_| Ok(Bytes::from(vec![0; 64 * 1024])));
+    let start = Instant::now();
+    let response = client
+        .store(request, futures::stream::iter(pieces))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), Status::SUCCESS);
+    assert!(
+        start.elapsed() > 5 * timeouts.idle,
+        "the pipe holds less than that"
+    );
+}
+
 /// Never answers C-ECHO.
 struct Silent;
 

@@ -110,8 +110,11 @@ struct Reading {
 impl Reading {
     async fn run(self, mut reader: MessageReader) -> Result<Ended> {
         let idle = reader.receiver().timeouts().idle;
+        let mut patience = idle;
         loop {
-            match reader.next(idle).await {
+            let incoming = reader.next(patience).await;
+            patience = idle;
+            match incoming {
                 Ok(Incoming::Message { context_id, command }) => {
                     reader = self.message(reader, context_id, command).await?;
                 }
@@ -124,7 +127,12 @@ impl Reading {
                 Ok(Incoming::Released) => return Ok(Ended::Released),
                 Ok(Incoming::Aborted(abort)) => return Ok(Ended::Aborted(abort)),
                 Err(error) if error.kind() == ErrorKind::TimedOut && !self.link.sender.has_ended() => {
-                    if self.is_idle() {
+                    // A long message of ours is answered when it is sent whole: what counts is silence
+                    // in both directions.
+                    let left = idle.saturating_sub(reader.receiver().silence());
+                    if !left.is_zero() {
+                        patience = left;
+                    } else if self.is_idle() {
                         // Requests end now, not when the peer has closed.
                         self.link.end();
                         reader.receiver().abort(Abort::NOT_SPECIFIED).await;
@@ -239,6 +247,15 @@ impl Reading {
             data_set: Mutex::default(),
             cancel: Arc::default(),
         };
+        let field = operation.command.command_field();
+        // N-EVENT-REPORT is the SCP's request, and many an SCP makes it without role selection.
+        let by_scu = field != CommandField::N_EVENT_REPORT;
+        if by_scu && !self.link.sender.negotiated().peer_may_be_scu(&operation.context) {
+            let reply = Reply::new(Status::SOP_CLASS_NOT_SUPPORTED)
+                .with_error_comment("the requester is not SCU on this presentation context");
+            self.refuse(operation, permit, reply);
+            return Ok(reader);
+        }
         if lock(&self.running).contains_key(&id) {
             self.refuse(operation, permit, Reply::new(Status::DUPLICATE_INVOCATION));
             return Ok(reader);
@@ -249,7 +266,6 @@ impl Reading {
             return Ok(reader);
         }
         // These run long, and while they do a C-CANCEL or the responses to sub-operations must be seen.
-        let field = operation.command.command_field();
         if [CommandField::C_FIND, CommandField::C_MOVE, CommandField::C_GET].contains(&field) {
             match gather(&mut reader, IDENTIFIER_LENGTH_MAX_BYTES).await {
                 Ok(identifier) => {

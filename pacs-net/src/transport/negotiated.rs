@@ -140,6 +140,14 @@ impl Negotiated {
             Role::Acceptor => context.requestor_scp,
         }
     }
+
+    /// Whether the peer may send requests on this context (PS3.7 D.3.3.4).
+    pub fn peer_may_be_scu(&self, context: &PresentationContext) -> bool {
+        match self.role {
+            Role::Requestor => context.requestor_scp,
+            Role::Acceptor => context.requestor_scu,
+        }
+    }
 }
 
 /// The smaller of two windows, where 0 is without limit.

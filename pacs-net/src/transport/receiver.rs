@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::Instant;
 
 use super::Timeouts;
 use super::shared::Shared;
@@ -34,6 +35,7 @@ pub enum Event {
 pub struct Receiver {
     read: Box<dyn AsyncRead + Send + Unpin>,
     decoder: Decoder,
+    last_read: Instant,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -46,6 +48,7 @@ impl Receiver {
         Self {
             read,
             decoder: Decoder::new(maximum_length),
+            last_read: Instant::now(),
             shared,
         }
     }
@@ -53,6 +56,13 @@ impl Receiver {
     /// The waits of the association.
     pub fn timeouts(&self) -> &Timeouts {
         &self.shared.timeouts
+    }
+
+    /// For how long no byte has come and none has been written; nothing while a write is under way,
+    /// which has the send timeout.
+    pub(crate) fn silence(&self) -> Duration {
+        let written = self.shared.last_written();
+        written.map_or(Duration::ZERO, |written| written.max(self.last_read).elapsed())
     }
 
     /// Aborts the association for what the peer sent, and waits for it to close.
@@ -145,8 +155,12 @@ impl Receiver {
                 Ok(Some(item)) => return Ok(item),
                 Ok(None) => {}
                 Err(violation) => {
-                    self.shared.on(MachineEvent::InvalidPdu);
-                    self.fail(violation.abort).await;
+                    // Before the association it is the service-user that aborts (PS3.8 9.2.3, AA-1).
+                    let abort = match self.shared.on(MachineEvent::InvalidPdu) {
+                        Some(Action::Aa1) => Abort::USER,
+                        _ => violation.abort,
+                    };
+                    self.fail(abort).await;
                     return Err(Error::new(
                         ErrorKind::Invalid,
                         "association.receive",
@@ -168,6 +182,7 @@ impl Receiver {
                 }
             };
             self.decoder.note_read(length);
+            self.last_read = Instant::now();
         }
     }
 

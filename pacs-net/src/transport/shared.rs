@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::Timeouts;
 use crate::ul::codec::{abort_bytes, write_pdu};
@@ -27,6 +28,7 @@ const ABORT_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Shared {
     machine: Mutex<Machine>,
     pub(super) writer: tokio::sync::Mutex<Writer>,
+    written: Arc<Written>,
     pub(super) ended: Signal,
     pub(super) timeouts: Timeouts,
     _slot: Option<OwnedSemaphorePermit>,
@@ -39,12 +41,15 @@ impl Shared {
         timeouts: Timeouts,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
+        let written = Arc::new(Written(Mutex::new(Some(Instant::now()))));
         Self {
             machine: Mutex::new(Machine::new(role)),
             writer: tokio::sync::Mutex::new(Writer {
                 write,
                 mid_pdu: false,
+                written: written.clone(),
             }),
+            written,
             ended: Signal::default(),
             timeouts,
             _slot: slot,
@@ -56,6 +61,11 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .on(event)
+    }
+
+    /// When our last write ended; `None` while one is under way.
+    pub(super) fn last_written(&self) -> Option<Instant> {
+        self.written.get()
     }
 
     /// Takes a local event that is to lead to a PDU.
@@ -114,6 +124,34 @@ pub(super) struct Writer {
     write: Box<dyn AsyncWrite + Send + Unpin>,
     /// A write was given up within a PDU: nothing that follows would be understood.
     mid_pdu: bool,
+    written: Arc<Written>,
+}
+
+/// When the last write ended; `None` while one is under way.
+struct Written(Mutex<Option<Instant>>);
+
+impl Written {
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, ended: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+    }
+
+    /// A write begins; it ends when what is returned is dropped, also where the write is given up.
+    fn begin(self: Arc<Self>) -> Writing {
+        self.set(None);
+        Writing(self)
+    }
+}
+
+struct Writing(Arc<Written>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.set(Some(Instant::now()));
+    }
 }
 
 impl Writer {
@@ -123,6 +161,7 @@ impl Writer {
         if self.mid_pdu {
             return Err(closed());
         }
+        let _writing = self.written.clone().begin();
         self.mid_pdu = true;
         let mut pieces = pieces;
         let mut first = 0;
