@@ -15,7 +15,9 @@ use pacs_core::hooks::{Arriving, Decider};
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{AeTitle, Announced, DataSet, Level, Options, Pacs, Result, Uid};
-use pacs_net::dimse::{Client, CommandField, Operation, Reply, Services, Status};
+use pacs_net::dimse::{
+    Client, CommandField, CommandSet, Operation, Priority, Reply, Services, Status, StoreRequest,
+};
 use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
 use pacs_net::scu::{self, Outgoing, Pieces, Remote, Sending, Supply};
 use pacs_net::transport::Proposal;
@@ -39,15 +41,19 @@ impl Running {
     }
 
     async fn start_with(ae_title: &str, destinations: Vec<Destination>, engine: Options) -> Self {
+        let options = ScpOptions {
+            destinations,
+            ..ScpOptions::new(title(ae_title))
+        };
+        Self::start_as(options, engine).await
+    }
+
+    async fn start_as(options: ScpOptions, engine: Options) -> Self {
         let (archive, index) = (
             Arc::new(MemoryArchive::default()),
             Arc::new(MemoryIndex::default()),
         );
         let pacs = Pacs::open(archive, index, engine).await.unwrap();
-        let options = ScpOptions {
-            destinations,
-            ..ScpOptions::new(title(ae_title))
-        };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::bind(any, pacs.clone(), options, Limits::default())
             .await
@@ -343,6 +349,99 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
     );
     let nothing = moved("WORKSTATION", 77).await;
     assert_eq!((nothing.status, nothing.counts.completed), (Status::SUCCESS, 0));
+    client.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_destination_that_is_no_ae_title_is_answered_as_an_unknown_one() {
+    let server = Running::start("PACS", Vec::new()).await;
+    let remote = server.remote("PACS");
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_MOVE);
+    let client = remote.client(&proposal).await.unwrap();
+    let context = client.negotiated().contexts[0].clone();
+    // No `AeTitle` is like these, so they are put in as bytes.
+    let request = |destination: &[u8]| {
+        let whole = CommandSet::request(CommandField::C_MOVE)
+            .with_affected_sop_class(&context.abstract_syntax)
+            .with_move_destination(&title("DESTINATION*"))
+            .encode();
+        let mut bytes = whole.to_vec();
+        let at = bytes.windows(12).position(|w| w == b"DESTINATION*").unwrap();
+        bytes[at..at + 12].copy_from_slice(destination);
+        CommandSet::decode(&bytes.into()).unwrap()
+    };
+    for destination in [b"            ", b"BACK\\SLASH  "] {
+        let key = Bytes::from_static(b"");
+        let responses = client
+            .request(context.id, request(destination), Some(stream::iter([Ok(key)])))
+            .await
+            .unwrap();
+        let response = responses.single().await.unwrap();
+        assert_eq!(response.status(), Status::MOVE_DESTINATION_UNKNOWN);
+    }
+    client.release().await.unwrap();
+}
+
+/// What a server makes of a C-STORE on the first context of a proposal.
+async fn stored(proposal: impl Fn(Proposal) -> Proposal, sop_class: &str) -> (Status, usize) {
+    let server = Running::start("PACS", Vec::new()).await;
+    let remote = server.remote("PACS");
+    let client = remote.client(&proposal(remote.proposal())).await.unwrap();
+    let (announced, bytes) = instance(0, 0, 0, 0);
+    let request = StoreRequest {
+        context_id: 1,
+        sop_class: Uid::parse(sop_class).unwrap(),
+        sop_instance: announced.sop_instance,
+        priority: Priority::Medium,
+        move_originator: None,
+    };
+    let response = client.store(request, stream::iter([Ok(bytes)])).await.unwrap();
+    client.release().await.unwrap();
+    (
+        response.status(),
+        server.pacs.totals().await.unwrap().instances as usize,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_on_a_context_that_is_not_for_storing_it_is_refused() {
+    let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    let (verification, ct) = (
+        Uid::constant(uids::VERIFICATION),
+        Uid::constant(uids::CT_IMAGE_STORAGE),
+    );
+    let refused = (Status::SOP_CLASS_NOT_SUPPORTED, 0);
+    let on_verification = |p: Proposal| p.with_context(verification, [&explicit]);
+    assert_eq!(stored(on_verification, uids::VERIFICATION).await, refused);
+    let as_scp_alone = |p: Proposal| p.with_context(ct, [&explicit]).with_role(ct, false, true);
+    assert_eq!(stored(as_scp_alone, uids::CT_IMAGE_STORAGE).await, refused);
+    let as_both = |p: Proposal| p.with_context(ct, [&explicit]).with_role(ct, true, true);
+    assert_eq!(
+        stored(as_both, uids::CT_IMAGE_STORAGE).await,
+        (Status::SUCCESS, 1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_sop_class_accepts_what_is_unknown_and_no_other_service() {
+    let mut options = ScpOptions::new(title("PACS"));
+    options.any_sop_class = true;
+    let server = Running::start_as(options, Options::default()).await;
+    let remote = server.remote("PACS");
+    let implicit = Uid::constant(uids::IMPLICIT_VR_LITTLE_ENDIAN);
+    let mut proposal = remote.proposal();
+    for proposed in [
+        uids::STORAGE_COMMITMENT_PUSH_MODEL,
+        uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
+        uids::HANGING_PROTOCOL_STORAGE,
+        uids::CT_IMAGE_STORAGE,
+        "1.2.3.4",
+    ] {
+        proposal = proposal.with_context(Uid::constant(proposed), [&implicit]);
+    }
+    let client = remote.client(&proposal).await.unwrap();
+    let accepted: Vec<_> = client.negotiated().contexts.iter().map(|c| c.id).collect();
+    assert_eq!(accepted, [7, 9]);
     client.release().await.unwrap();
 }
 

@@ -49,6 +49,22 @@ pub fn is_storage_class(sop_class: &Uid) -> bool {
     })
 }
 
+/// The root of the Standard's own UIDs (PS3.5 9), and where under it the storage SOP classes are.
+const STANDARD_ROOT: &str = "1.2.840.10008.";
+const STANDARD_STORAGE_ROOT: &str = "1.2.840.10008.5.1.4.1.1.";
+
+/// Whether instances of this SOP class are taken in: of the Storage service class, and with
+/// `any_sop_class` those that the dictionary of the Standard doesn't know, private or newer than it.
+/// What the Standard has for another service we don't serve.
+pub(super) fn is_stored(sop_class: &Uid, any_sop_class: bool) -> bool {
+    is_storage_class(sop_class) || (any_sop_class && is_unknown(sop_class))
+}
+
+fn is_unknown(sop_class: &Uid) -> bool {
+    let standard = sop_class.starts_with(STANDARD_ROOT) && !sop_class.starts_with(STANDARD_STORAGE_ROOT);
+    !standard && StandardSopClassDictionary.by_uid(sop_class).is_none()
+}
+
 /// Verification and Query/Retrieve; Storage is added for each peer at its association, since the
 /// dictionary can be asked and not listed.
 pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
@@ -76,9 +92,6 @@ pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
             policy.extended.insert(sop_class, offered.to_vec());
         }
     }
-    if options.any_sop_class {
-        policy.other_contexts = Some(storage_rule());
-    }
     policy
 }
 
@@ -94,8 +107,9 @@ fn retrieval_rule() -> ContextRule {
     ContextRule::preferred_or_proposed(NATIVE).with_requestor_scp()
 }
 
-/// Adds a rule for each storage SOP class that a peer proposes.
+/// Adds a rule for each SOP class that a peer proposes and that we store.
 pub(super) struct StorageAdmission {
+    pub(super) any_sop_class: bool,
     pub(super) policy: Arc<AcceptPolicy>,
 }
 
@@ -110,7 +124,7 @@ impl Admission for StorageAdmission {
             .iter()
             .filter_map(|context| Uid::parse(&context.abstract_syntax).ok());
         let storage: HashMap<Uid, ContextRule> = proposed
-            .filter(is_storage_class)
+            .filter(|sop_class| is_stored(sop_class, self.any_sop_class))
             .map(|sop_class| {
                 let mut roles = request.user.roles.iter();
                 let receives = roles.any(|role| role.scp && role.sop_class == sop_class.as_str());
@@ -159,6 +173,26 @@ mod tests {
             "1.2.3",
         ] {
             assert!(!is_storage_class(&Uid::constant(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn any_sop_class_means_unknown_ones_and_none_of_another_service() {
+        for unknown in ["1.2.3", "1.2.840.10008.5.1.4.1.1.9999"] {
+            assert!(is_stored(&Uid::constant(unknown), true), "{unknown}");
+            assert!(!is_stored(&Uid::constant(unknown), false), "{unknown}");
+        }
+        for other in [
+            uids::VERIFICATION,
+            uids::STORAGE_COMMITMENT_PUSH_MODEL,
+            uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
+            uids::MODALITY_PERFORMED_PROCEDURE_STEP,
+            uids::BASIC_GRAYSCALE_PRINT_MANAGEMENT_META,
+            uids::HANGING_PROTOCOL_STORAGE,
+            uids::MEDIA_STORAGE_DIRECTORY_STORAGE,
+            uids::EXPLICIT_VR_LITTLE_ENDIAN,
+        ] {
+            assert!(!is_stored(&Uid::constant(other), true), "{other}");
         }
     }
 }

@@ -36,7 +36,10 @@ const FAILED_LISTED_MAX: usize = 10_000;
 /// Sends the instances to the destination that the request names.
 pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
     let model = query::model(&operation, CommandField::C_MOVE)?;
-    let title = operation.command().move_destination()?;
+    let Ok(title) = operation.command().move_destination() else {
+        return Ok(Reply::new(Status::MOVE_DESTINATION_UNKNOWN)
+            .with_error_comment("the Move Destination is absent or no AE title"));
+    };
     let known = services
         .options
         .destinations

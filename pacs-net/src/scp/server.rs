@@ -54,7 +54,10 @@ impl Server {
         let policy = Arc::new(accept_policy(&options));
         let acceptor = Acceptor {
             policy: Arc::clone(&policy),
-            admission: Arc::new(StorageAdmission { policy }),
+            admission: Arc::new(StorageAdmission {
+                any_sop_class: options.any_sop_class,
+                policy,
+            }),
             timeouts: options.timeouts,
             slots: Some(Arc::new(Semaphore::new(limits.associations_max))),
         };

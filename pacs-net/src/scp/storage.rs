@@ -11,6 +11,7 @@ use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_S
 use pacs_core::{Announced, Error, ErrorKind, Pacs, Received, Result, StoreOutcome};
 use tokio::time::Instant;
 
+use super::policy::is_stored;
 use super::{PacsServices, source};
 use crate::dimse::{CommandField, DataSetStream, Operation, Reply, Status};
 
@@ -33,6 +34,10 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
     };
     if announced.sop_class != operation.context().abstract_syntax {
         let why = "the SOP class is not that of the presentation context";
+        return Err(Error::new(ErrorKind::Unsupported, "storage.store", why));
+    }
+    if !is_stored(&announced.sop_class, services.options.any_sop_class) {
+        let why = "the SOP class is not one of storage";
         return Err(Error::new(ErrorKind::Unsupported, "storage.store", why));
     }
     let Some(mut data_set) = operation.take_data_set() else {
