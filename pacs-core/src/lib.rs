@@ -90,8 +90,7 @@
 //! # Features
 //!
 //! - `testkit`: the conformance suites that every backend must pass, and the reference model.
-//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `charls` adds
-//!   JPEG-LS, `jpeg2000` adds JPEG 2000.
+//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `jpeg2000` adds JPEG 2000.
 
 pub mod archive;
 pub mod dataset;
