@@ -45,19 +45,17 @@ impl Running {
             destinations,
             ..ScpOptions::new(title(ae_title))
         };
-        Self::start_as(options, engine).await
+        Self::start_as(options, engine, Limits::default()).await
     }
 
-    async fn start_as(options: ScpOptions, engine: Options) -> Self {
+    async fn start_as(options: ScpOptions, engine: Options, limits: Limits) -> Self {
         let (archive, index) = (
             Arc::new(MemoryArchive::default()),
             Arc::new(MemoryIndex::default()),
         );
         let pacs = Pacs::open(archive, index, engine).await.unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = Server::bind(any, pacs.clone(), options, Limits::default())
-            .await
-            .unwrap();
+        let server = Server::bind(any, pacs.clone(), options, limits).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server.run(stopped.map(drop), Duration::from_secs(5)));
@@ -247,6 +245,40 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
         .map(|(announced, bytes)| (announced.sop_instance, bytes.to_vec()))
         .collect();
     assert_eq!(*taken, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_takes_fewer_associations_than_configured_gets_everything() {
+    let one_association = Limits { associations_max: 1 };
+    let workstation =
+        Running::start_as(ScpOptions::new(title("WORKSTATION")), Options::default(), one_association).await;
+    let destination = Destination {
+        ae_title: title("WORKSTATION"),
+        host: workstation.address.ip().to_string(),
+        port: workstation.address.port(),
+        associations: 3,
+    };
+    let server = Running::start("PACS", vec![destination]).await;
+    let sending = Sending::to(server.remote("PACS"));
+    store(sending, (0..60).map(|number| instance(1, 0, number, 0)).collect()).await;
+    let remote = server.remote("PACS");
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_MOVE);
+    let client = remote.client(&proposal).await.unwrap();
+    let progress = scu::move_to(
+        &client,
+        Model::StudyRoot,
+        &study_identifier(1),
+        &title("WORKSTATION"),
+    )
+    .await
+    .unwrap();
+    let progress: Vec<_> = progress.try_collect().await.unwrap();
+    let last = progress.last().unwrap();
+    assert_eq!(
+        (last.status, last.counts.completed, last.counts.failed),
+        (Status::SUCCESS, 60, 0)
+    );
+    client.release().await.unwrap();
 }
 
 /// Gives every instance one Patient ID.

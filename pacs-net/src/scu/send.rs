@@ -3,13 +3,14 @@
 //! Serves our C-STORE SCU and the sub-operations of C-MOVE and C-GET alike.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
 use pacs_core::{Error, ErrorKind, Result, Uid};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::{NATIVE, Pieces, Remote};
 use crate::dimse::{Client, MoveOriginator, Priority, Status, StoreRequest};
@@ -90,8 +91,8 @@ impl Sending {
     /// Sends `items`, of which `kinds` tells the SOP classes and transfer syntaxes, and yields what
     /// becomes of each as it does. Dropping the stream ends the sending; its associations are aborted.
     ///
-    /// An association that can't be had, or that ends, fails the items it would have carried; the next
-    /// item tries a new one, until two in a row can't be had.
+    /// A peer may take fewer associations than asked for: the items go over those that it takes. One that
+    /// ends fails the items under way on it. When none can be had, twice in a row, all items fail.
     pub fn send<T, S>(
         &self,
         kinds: &BTreeSet<(Uid, Uid)>,
@@ -102,14 +103,23 @@ impl Sending {
         T: Send + Sync + 'static,
         S: Supply<T>,
     {
-        let items: Arc<Mutex<BoxStream<'static, T>>> = Arc::new(Mutex::new(items.boxed()));
+        let associations = self.associations.max(1);
+        let work = Arc::new(Work {
+            items: Mutex::new(items.fuse().boxed()),
+            shared: std::sync::Mutex::new(Shared {
+                returned: Vec::new(),
+                workers: associations,
+                connecting: 0,
+            }),
+            changed: Notify::new(),
+        });
         let kinds: Arc<[(Uid, Uid)]> = kinds.iter().copied().collect();
-        let workers = (0..self.associations.max(1)).map(|_| {
+        let workers = (0..associations).map(|_| {
             let worker = Worker {
                 sending: self.clone(),
                 kinds: Arc::clone(&kinds),
                 supply: Arc::clone(&supply),
-                items: Arc::clone(&items),
+                work: Arc::clone(&work),
             };
             worker.run()
         });
@@ -117,11 +127,90 @@ impl Sending {
     }
 }
 
+/// What the workers of one sending share.
+struct Work<T> {
+    items: Mutex<BoxStream<'static, T>>,
+    shared: std::sync::Mutex<Shared<T>>,
+    /// Something was returned, or nobody connects any more.
+    changed: Notify,
+}
+
+struct Shared<T> {
+    /// Taken by workers that got no association.
+    returned: Vec<T>,
+    /// Workers that have not ended.
+    workers: usize,
+    /// Workers that hold an item and don't know yet whether they can send it.
+    connecting: usize,
+}
+
+impl<T> Work<T> {
+    fn shared(&self) -> std::sync::MutexGuard<'_, Shared<T>> {
+        // Nothing panics while it holds this lock.
+        self.shared
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The next item; `None` when no more can come. Dropping the future loses no item: one is there only
+    /// when the future is done.
+    async fn take(&self) -> Option<T> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From now on no change is missed.
+            changed.as_mut().enable();
+            if let Some(item) = self.shared().returned.pop() {
+                return Some(item);
+            }
+            if let Some(item) = self.items.lock().await.next().await {
+                return Some(item);
+            }
+            {
+                let mut shared = self.shared();
+                if let Some(item) = shared.returned.pop() {
+                    return Some(item);
+                }
+                if shared.connecting == 0 {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Notes that a worker connects.
+    fn connecting(&self) -> Connecting<'_, T> {
+        self.shared().connecting += 1;
+        Connecting(self)
+    }
+
+    /// Takes an item back from a worker that got no association and ends; gives it to the worker again when
+    /// it is the only one.
+    fn take_back(&self, item: T) -> Option<T> {
+        let mut shared = self.shared();
+        if shared.workers <= 1 {
+            return Some(item);
+        }
+        shared.workers -= 1;
+        shared.returned.push(item);
+        None
+    }
+}
+
+struct Connecting<'a, T>(&'a Work<T>);
+
+impl<T> Drop for Connecting<'_, T> {
+    fn drop(&mut self) {
+        self.0.shared().connecting -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
 struct Worker<T, S> {
     sending: Sending,
     kinds: Arc<[(Uid, Uid)]>,
     supply: Arc<S>,
-    items: Arc<Mutex<BoxStream<'static, T>>>,
+    work: Arc<Work<T>>,
 }
 
 impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
@@ -133,21 +222,18 @@ impl<T: Send + Sync + 'static, S: Supply<T>> Worker<T, S> {
             held: None,
             failures: 0,
             exhausted: false,
+            ended: false,
         };
         stream::unfold(state, |mut state| async move {
             let next = state.next().await;
             if next.is_none() {
                 state.release().await;
+                state.end();
             }
             next.map(|next| (next, state))
         })
         .boxed()
     }
-}
-
-/// Dropping the future loses no item: one is there only when the future is done.
-async fn take<T>(items: &Mutex<BoxStream<'static, T>>) -> Option<T> {
-    items.lock().await.next().await
 }
 
 struct WorkerState<T, S> {
@@ -160,6 +246,8 @@ struct WorkerState<T, S> {
     /// Associations that could not be had, one after the other.
     failures: usize,
     exhausted: bool,
+    /// It gave its item back: others do the work.
+    ended: bool,
 }
 
 impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
@@ -180,20 +268,39 @@ impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
                         self.held = Some(item);
                         return self.under_way.next().await;
                     }
-                    _ => match self.associate(group).await {
-                        Ok(()) => {
-                            self.held = Some(item);
-                            continue;
+                    _ if self.failures >= ASSOCIATION_FAILURES_MAX => {
+                        let why = "the receiver could not be reached before";
+                        return Some((item, Err(Error::new(ErrorKind::Io, "store.associate", why))));
+                    }
+                    _ => {
+                        let work = Arc::clone(&self.worker.work);
+                        let connecting = work.connecting();
+                        match self.associate(group).await {
+                            Ok(()) => self.held = Some(item),
+                            Err(error) => {
+                                tracing::warn!(%error, "no association for sending");
+                                match work.take_back(item) {
+                                    Some(item) if self.failures >= ASSOCIATION_FAILURES_MAX => {
+                                        return Some((item, Err(error)));
+                                    }
+                                    Some(item) => self.held = Some(item),
+                                    None => self.ended = true,
+                                }
+                            }
                         }
-                        Err(error) => return Some((item, Err(error))),
-                    },
+                        drop(connecting);
+                        if self.ended {
+                            return None;
+                        }
+                        continue;
+                    }
                 }
             }
             // One item is had ready while those before it are under way: sending comes first.
             tokio::select! {
                 biased;
                 Some(sent) = self.under_way.next() => return Some(sent),
-                item = take(&self.worker.items), if self.held.is_none() && !self.exhausted => {
+                item = self.worker.work.take(), if self.held.is_none() && !self.exhausted => {
                     self.exhausted = item.is_none();
                     self.held = item;
                 }
@@ -204,10 +311,6 @@ impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
 
     async fn associate(&mut self, group: usize) -> Result<()> {
         self.release().await;
-        if self.failures >= ASSOCIATION_FAILURES_MAX {
-            let why = "the receiver could not be reached before";
-            return Err(Error::new(ErrorKind::Io, "store.associate", why));
-        }
         match self.worker.associate(group).await {
             Ok(client) => {
                 self.failures = 0;
@@ -218,6 +321,14 @@ impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
                 self.failures += 1;
                 Err(error)
             }
+        }
+    }
+
+    /// Notes that it takes no more work.
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.worker.work.shared().workers -= 1;
         }
     }
 
