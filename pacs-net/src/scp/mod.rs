@@ -18,6 +18,8 @@ use pacs_core::{AeTitle, Pacs, Result, Source};
 pub use policy::{accept_policy, is_storage_class};
 pub use server::{Limits, Server};
 
+use tokio::sync::Semaphore;
+
 use crate::dimse::{Operation, Reply, Services};
 use crate::transport::Timeouts;
 
@@ -70,6 +72,8 @@ impl ScpOptions {
 pub struct PacsServices {
     pacs: Pacs,
     options: Arc<ScpOptions>,
+    /// One permit for each instance that is read ahead, whoever retrieves it.
+    read_ahead: Arc<Semaphore>,
 }
 
 impl PacsServices {
@@ -78,6 +82,7 @@ impl PacsServices {
         Self {
             pacs,
             options: Arc::new(options),
+            read_ahead: Arc::new(Semaphore::new(retrieve::READ_AHEAD_MAX)),
         }
     }
 }

@@ -16,6 +16,8 @@ use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Scope, Source, Uid};
 #[cfg(feature = "pixel")]
 use pacs_core::{Error, ErrorKind};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{Destination, PacsServices, query, source};
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
 use crate::scu::{Outgoing, Pieces, Remote, Sending, Sent, Supply, send_on};
@@ -29,6 +31,10 @@ const PENDING_INTERVAL: Duration = Duration::from_millis(250);
 /// What is read of an instance before its turn to be sent: most slices whole, and little enough for
 /// hundreds of retrievals at once.
 const READ_AHEAD_BYTES: usize = 640 * 1024;
+
+/// Instances that are read ahead at once, for all retrievals together: with what the archive holds beside,
+/// some 64 MiB. A retrieval beyond that reads each instance when its turn comes.
+pub(super) const READ_AHEAD_MAX: usize = 64;
 
 /// Values in a Failed SOP Instance UID List, so that it fits a message whatever fails.
 const FAILED_LISTED_MAX: usize = 10_000;
@@ -78,7 +84,7 @@ pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) ->
         pacs: services.pacs.clone(),
         source,
     });
-    let results = sending.send(&job.kinds, supply, job.items(&services.pacs));
+    let results = sending.send(&job.kinds, supply, job.items(services));
     job.report(&operation, results, OnCancel::GiveUp).await
 }
 
@@ -95,7 +101,7 @@ pub(super) async fn c_get(services: &PacsServices, mut operation: Operation) -> 
         pacs: services.pacs.clone(),
         source: source(&operation),
     });
-    let items = job.items(&services.pacs).take_until(operation.cancelled());
+    let items = job.items(services).take_until(operation.cancelled());
     let cancelled = || operation.is_cancelled();
     let priority = operation.command().priority();
     let results = send_on(client, window, priority, supply, items, cancelled);
@@ -138,8 +144,8 @@ impl Job {
 
     /// The instances once more: they are not held while they wait for their turn. Each is begun to be
     /// read when it is asked for, which is while the one before is sent.
-    fn items(&self, pacs: &Pacs) -> BoxStream<'static, Item> {
-        let pacs = pacs.clone();
+    fn items(&self, services: &PacsServices) -> BoxStream<'static, Item> {
+        let (pacs, permits) = (services.pacs.clone(), Arc::clone(&services.read_ahead));
         records(&pacs, &self.scopes)
             .filter_map(|record| async move {
                 record
@@ -147,11 +153,16 @@ impl Job {
                     .ok()
             })
             .then(move |record| {
-                let data_set = read_ahead(pacs.read_data_set(&record));
+                let permit = Arc::clone(&permits).try_acquire_owned().ok();
+                let read = permit.map(|permit| read_ahead(pacs.read_data_set(&record), permit));
                 async move {
+                    let data_set = match read {
+                        Some(read) => Some(read.await),
+                        None => None,
+                    };
                     Item {
                         record,
-                        data_set: Mutex::new(Some(data_set.await)),
+                        data_set: Mutex::new(data_set),
                     }
                 }
             })
@@ -206,8 +217,8 @@ impl Job {
 }
 
 /// Reads the beginning of an instance; all of a small one. One that can't be read fails before its
-/// message begins.
-async fn read_ahead(pieces: Pieces) -> Result<Pieces> {
+/// message begins. The permit is given back with the stream.
+async fn read_ahead(pieces: Pieces, permit: OwnedSemaphorePermit) -> Result<Pieces> {
     let mut pieces = pieces.fuse();
     let mut read = Vec::new();
     let mut length = 0;
@@ -217,13 +228,18 @@ async fn read_ahead(pieces: Pieces) -> Result<Pieces> {
         length += piece.len();
         read.push(Ok(piece));
     }
-    Ok(stream::iter(read).chain(pieces).boxed())
+    let whole = stream::iter(read).chain(pieces);
+    Ok(whole
+        .inspect(move |_| {
+            let _ = &permit;
+        })
+        .boxed())
 }
 
 /// An instance that is about to be sent.
 struct Item {
     record: InstanceRecord,
-    /// As it is stored; taken when it is sent.
+    /// As it is stored, where it is read ahead; taken when it is sent.
     data_set: Mutex<Option<Result<Pieces>>>,
 }
 
