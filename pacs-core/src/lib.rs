@@ -92,6 +92,11 @@
 //! - `testkit`: the conformance suites that every backend must pass, and the reference model.
 //! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `jpeg2000` adds JPEG 2000.
 
+/// Attribute tags, value representations, and the dictionary's names for tags and UIDs: from the versions of
+/// dicom-rs that this crate is built with.
+pub use dicom_core::{Tag, VR};
+pub use dicom_dictionary_std::{tags, uids};
+
 pub mod archive;
 pub mod dataset;
 pub mod engine;

@@ -17,7 +17,7 @@ use pacs_net::scu::NATIVE;
 
 use crate::answer;
 use crate::cli::{Peer, Query};
-use crate::peer::{Service, data_set, expect_done};
+use crate::peer::{Service, data_set, expect_done, words};
 use crate::say;
 
 /// Asks and prints the answers.
@@ -173,7 +173,7 @@ async fn watch(mut responses: Responses) -> Result<bool> {
         if failed == 0 && warning == 0 {
             expect_done(&response)?;
         } else {
-            say(&format!("the peer answered {}\n", response.status()))?;
+            say(&format!("the peer answered {}\n", words(&response)))?;
         }
         return Ok(failed == 0 && warning == 0);
     }

@@ -10,7 +10,7 @@ mod send;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pacs_core::{AeTitle, Result, Uid};
+use pacs_core::{AeTitle, Error, Result, Uid};
 
 pub(crate) use query::sop_class;
 pub use query::{Progress, find, identifier, move_to, query_proposal, retrieve};
@@ -35,6 +35,14 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Says in an error's text which peer can't be reached, and why.
+    pub(crate) fn unreachable(&self, error: Error) -> Error {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        let (called, host, port) = (&self.called, &self.host, self.port);
+        let text = format!("{called} at {host}:{port}: {}{cause}", error.context());
+        Error::new(error.kind(), "store.associate", text).with_source(error)
+    }
+
     /// With timeouts that suit a local network: 10 seconds for a connection.
     pub fn new(host: impl Into<String>, port: u16, called: AeTitle, calling: AeTitle) -> Self {
         let timeouts = Timeouts {

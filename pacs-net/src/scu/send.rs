@@ -269,7 +269,10 @@ impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
                         return self.under_way.next().await;
                     }
                     _ if self.failures >= ASSOCIATION_FAILURES_MAX => {
-                        let why = "the receiver could not be reached before";
+                        let why = format!(
+                            "{} could not be reached before",
+                            self.worker.sending.remote.called
+                        );
                         return Some((item, Err(Error::new(ErrorKind::Io, "store.associate", why))));
                     }
                     _ => {
@@ -278,6 +281,7 @@ impl<T: Send + Sync + 'static, S: Supply<T>> WorkerState<T, S> {
                         match self.associate(group).await {
                             Ok(()) => self.held = Some(item),
                             Err(error) => {
+                                let error = self.worker.sending.remote.unreachable(error);
                                 tracing::warn!(%error, "no association for sending");
                                 match work.take_back(item) {
                                     Some(item) if self.failures >= ASSOCIATION_FAILURES_MAX => {
