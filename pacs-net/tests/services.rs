@@ -250,8 +250,12 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_that_takes_fewer_associations_than_configured_gets_everything() {
     let one_association = Limits { associations_max: 1 };
-    let workstation =
-        Running::start_as(ScpOptions::new(title("WORKSTATION")), Options::default(), one_association).await;
+    let workstation = Running::start_as(
+        ScpOptions::new(title("WORKSTATION")),
+        Options::default(),
+        one_association,
+    )
+    .await;
     let destination = Destination {
         ae_title: title("WORKSTATION"),
         host: workstation.address.ip().to_string(),
@@ -458,7 +462,7 @@ async fn what_comes_on_a_context_that_is_not_for_storing_it_is_refused() {
 async fn any_sop_class_accepts_what_is_unknown_and_no_other_service() {
     let mut options = ScpOptions::new(title("PACS"));
     options.any_sop_class = true;
-    let server = Running::start_as(options, Options::default()).await;
+    let server = Running::start_as(options, Options::default(), Limits::default()).await;
     let remote = server.remote("PACS");
     let implicit = Uid::constant(uids::IMPLICIT_VR_LITTLE_ENDIAN);
     let mut proposal = remote.proposal();
