@@ -226,7 +226,13 @@ impl Element {
     /// Whether it has no value.
     pub fn is_empty(&self) -> bool {
         match &self.value {
-            Value::Bytes(bytes) => bytes.iter().all(|&b| b == b' ' || b == 0),
+            Value::Bytes(bytes) => match self.vr {
+                // Zero is a number.
+                VR::AT | VR::FD | VR::FL | VR::SL | VR::SS | VR::SV | VR::UL | VR::US | VR::UV => {
+                    bytes.is_empty()
+                }
+                _ => bytes.iter().all(|&b| b == b' ' || b == 0),
+            },
             Value::Items(items) => items.is_empty(),
         }
     }

@@ -1,4 +1,4 @@
-//! Reads the identifier of a request: [`Query::from_identifier`] and [`retrieve_scopes`].
+//! Reads the identifier of a request: [`Query::from_identifier`] and [`retrieval`].
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -9,7 +9,7 @@ use crate::dataset::{DataSet, Element, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::Scope;
 use crate::limits;
-use crate::uid::{Level, Uid};
+use crate::uid::{InstanceKey, Level, Uid};
 
 impl Model {
     /// The levels of the model, from the top (PS3.4 C.6.1, C.6.2).
@@ -52,22 +52,48 @@ impl Query {
     }
 }
 
+/// What a C-MOVE or C-GET request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retrieval {
+    /// Everything below each of these.
+    pub scopes: Vec<Scope>,
+    /// Of these studies alone, where some are named.
+    studies: Vec<String>,
+    /// Of these series alone, where some are named.
+    series: Vec<String>,
+}
+
+impl Retrieval {
+    /// Whether an instance of one of the scopes is also below the entities named above the level.
+    pub fn asks_for(&self, key: &InstanceKey) -> bool {
+        let among =
+            |named: &[String], uid: &Uid| named.is_empty() || named.iter().any(|one| one == uid.as_str());
+        among(&self.studies, &key.study) && among(&self.series, &key.series)
+    }
+}
+
 /// Reads the identifier of a C-MOVE or C-GET request (PS3.4 C.4.2.1.4, C.4.3.1.3): everything below each
 /// entity that its unique key names, a single value or a list of UIDs.
 ///
 /// The unique keys of the levels above are not asked for: a UID names an entity wherever it stands, and
-/// many SCUs leave the others out. So an identifier of a relational retrieval is read the same way.
+/// many SCUs leave the others out. So an identifier of a relational retrieval is read the same way. A study
+/// or series that is named all the same must be the one that the instance is of
+/// ([`Retrieval::asks_for`]): real series UIDs stand in two studies now and then.
 ///
 /// # Errors
 /// `Invalid`, with the tag at fault, when the level is missing or none of the model's, or when the unique
 /// key of the level is missing, not a UID, or (Patient ID) not a single value.
-pub fn retrieve_scopes(model: Model, identifier: &DataSet) -> Result<Vec<Scope>> {
+pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
     let level = level(model, identifier, "retrieve.parse")?;
     let key = unique_key(level);
     let mut values = identifier.strings(key).filter(|text| !text.is_empty());
     if level == Level::Patient {
         return match (values.next(), values.next()) {
-            (Some(patient), None) => Ok(vec![Scope::Patient(patient.to_owned())]),
+            (Some(patient), None) => Ok(Retrieval {
+                scopes: vec![Scope::Patient(patient.to_owned())],
+                studies: Vec::new(),
+                series: Vec::new(),
+            }),
             _ => Err(invalid(
                 "retrieve.parse",
                 "Patient ID must have a single value (PS3.4 C.4.2.1.4)",
@@ -96,7 +122,20 @@ pub fn retrieve_scopes(model: Model, identifier: &DataSet) -> Result<Vec<Scope>>
             key,
         ));
     }
-    Ok(scopes)
+    // "*" is no UID, and sent to mean any.
+    let named = |above: Level| match above < level {
+        true => identifier
+            .strings(unique_key(above))
+            .filter(|text| Uid::parse(text).is_ok())
+            .map(str::to_owned)
+            .collect(),
+        false => Vec::new(),
+    };
+    Ok(Retrieval {
+        scopes,
+        studies: named(Level::Study),
+        series: named(Level::Series),
+    })
 }
 
 fn level(model: Model, identifier: &DataSet, operation: &'static str) -> Result<Level> {
@@ -142,6 +181,14 @@ fn require_single_value(identifier: &DataSet, level: Level) -> Result<()> {
 fn check_size(key: &Element, top: Tag) -> Result<()> {
     let text = match &key.value {
         Value::Items(items) => {
+            // One is allowed (PS3.4 C.2.2.2.6), and each costs a comparison with every record.
+            if items.len() > 1 {
+                return Err(invalid(
+                    "query.parse",
+                    "a sequence key has more than one item",
+                    top,
+                ));
+            }
             // The depth was bounded when the identifier was read.
             let mut nested = items.iter().flat_map(DataSet::iter);
             return nested.try_for_each(|key| check_size(key, top));

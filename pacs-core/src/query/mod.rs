@@ -1,7 +1,7 @@
 //! A query asks the index: [`Query`], its matching (PS3.4 C.2.2.2), and which attributes are kept for it.
 //!
 //! - [`AttributeSet`] says which attributes of an instance an index keeps, and at which level.
-//! - [`Query::from_identifier`] reads what a peer asks; [`retrieve_scopes`] does for a retrieval.
+//! - [`Query::from_identifier`] reads what a peer asks; [`retrieval`] does for a retrieval.
 //! - [`Query::matches`] decides. It is written once, here: an index only chooses candidates, for which it
 //!   looks at [`Query::key`] and [`KeyMatch`].
 //! - [`Query::answer`] makes the response identifier of a match.
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use dicom_core::Tag;
 
 pub use attributes::{AttributeSet, LevelAttributes, unique_key};
-pub use identifier::retrieve_scopes;
+pub use identifier::{Retrieval, retrieval};
 pub use key::{Key, KeyMatch};
 pub use number::Number;
 pub use path::{AttributePath, AttributeStep};

@@ -151,6 +151,18 @@ fn a_date_and_a_time_range_are_one_range_only_when_agreed_on() {
 }
 
 #[test]
+fn the_number_zero_is_a_value() {
+    let zero = |vr, value: &[u8]| crate::dataset::Element {
+        tag: tags::PIXEL_REPRESENTATION,
+        vr,
+        value: crate::dataset::Value::Bytes(value.to_vec().into()),
+    };
+    assert!(!zero(VR::US, &[0, 0]).is_empty() && zero(VR::US, &[]).is_empty());
+    // Padding is none.
+    assert!(zero(VR::SH, b"  ").is_empty() && zero(VR::UI, &[0, 0]).is_empty());
+}
+
+#[test]
 fn quotation_marks_ask_for_entities_without_a_value() {
     assert!(matches(tags::ACCESSION_NUMBER, VR::SH, "\"\"", ""));
     assert!(!matches(tags::ACCESSION_NUMBER, VR::SH, "\"\"", "1"));
@@ -309,7 +321,7 @@ fn keys_that_cannot_be_matched_are_answered_empty_and_named() {
 fn a_retrieval_names_one_patient_or_a_list_of_uids() {
     use crate::index::Scope;
     let uid = |text| crate::Uid::parse(text).unwrap();
-    let scopes = |model, keys: &DataSet| retrieve_scopes(model, keys);
+    let scopes = |model, keys: &DataSet| retrieval(model, keys).map(|retrieval| retrieval.scopes);
     let keys = identifier("SERIES", &[(tags::SERIES_INSTANCE_UID, VR::UI, "1.2\\1.3\\1.2")]);
     let expected = vec![Scope::Series(uid("1.2")), Scope::Series(uid("1.3"))];
     assert_eq!(scopes(Model::StudyRoot, &keys).unwrap(), expected);
@@ -327,6 +339,49 @@ fn a_retrieval_names_one_patient_or_a_list_of_uids() {
             (ErrorKind::Invalid, &[tags::STUDY_INSTANCE_UID][..])
         );
     }
+}
+
+#[test]
+fn a_retrieval_of_a_series_of_one_study_leaves_that_series_of_another_study_out() {
+    let keys = identifier(
+        "SERIES",
+        &[
+            (tags::STUDY_INSTANCE_UID, VR::UI, "1.1"),
+            (tags::SERIES_INSTANCE_UID, VR::UI, "1.9"),
+        ],
+    );
+    let uid = |text| crate::Uid::parse(text).unwrap();
+    let of = |study| crate::InstanceKey {
+        study: uid(study),
+        series: uid("1.9"),
+        instance: uid("1.9.1"),
+    };
+    let asked = retrieval(Model::StudyRoot, &keys).unwrap();
+    assert!(asked.asks_for(&of("1.1")) && !asked.asks_for(&of("1.2")));
+    let lenient = identifier("SERIES", &[(tags::SERIES_INSTANCE_UID, VR::UI, "1.9")]);
+    let asked = retrieval(Model::StudyRoot, &lenient).unwrap();
+    assert!(asked.asks_for(&of("1.1")) && asked.asks_for(&of("1.2")));
+}
+
+#[test]
+fn a_sequence_key_of_several_items_is_refused() {
+    let item = set(&[(tags::SCHEDULED_PROCEDURE_STEP_ID, VR::SH, "*1*")]);
+    let key = |items: Vec<DataSet>| {
+        let mut keys = identifier("STUDY", &[]);
+        keys.put(crate::dataset::Element {
+            tag: tags::REQUEST_ATTRIBUTES_SEQUENCE,
+            vr: VR::SQ,
+            value: crate::dataset::Value::Items(items),
+        });
+        let attributes = AttributeSet::default();
+        Query::from_identifier(&attributes, Model::StudyRoot, &keys, QueryOptions::default()).map(drop)
+    };
+    assert!(key(vec![item.clone()]).is_ok());
+    let error = key(vec![item; 2]).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.tags()),
+        (ErrorKind::Invalid, &[tags::REQUEST_ATTRIBUTES_SEQUENCE][..])
+    );
 }
 
 #[test]

@@ -11,8 +11,8 @@ use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
-use pacs_core::query::{Model, retrieve_scopes};
-use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Scope, Source, Uid};
+use pacs_core::query::{Model, Retrieval, retrieval};
+use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
 #[cfg(feature = "pixel")]
 use pacs_core::{Error, ErrorKind};
 
@@ -119,7 +119,7 @@ enum OnCancel {
 
 /// One retrieval: which instances, and what of them must be known beforehand.
 struct Job {
-    scopes: Vec<Scope>,
+    asked: Arc<Retrieval>,
     total: usize,
     /// SOP classes and transfer syntaxes, for the negotiation with a destination.
     kinds: BTreeSet<(Uid, Uid)>,
@@ -128,13 +128,13 @@ struct Job {
 impl Job {
     async fn read(services: &PacsServices, operation: &mut Operation, model: Model) -> Result<Self> {
         let (identifier, _) = query::identifier(operation).await?;
-        let scopes = retrieve_scopes(model, &identifier)?;
+        let asked = Arc::new(retrieval(model, &identifier)?);
         let mut job = Job {
-            scopes,
+            asked,
             total: 0,
             kinds: BTreeSet::new(),
         };
-        let mut records = records(&services.pacs, &job.scopes);
+        let mut records = records(&services.pacs, &job.asked);
         while let Some(record) = records.try_next().await? {
             job.total += 1;
             job.kinds.insert((record.sop_class, record.transfer_syntax));
@@ -146,7 +146,7 @@ impl Job {
     /// read when it is asked for, which is while the one before is sent.
     fn items(&self, services: &PacsServices) -> BoxStream<'static, Item> {
         let (pacs, permits) = (services.pacs.clone(), Arc::clone(&services.read_ahead));
-        records(&pacs, &self.scopes)
+        records(&pacs, &self.asked)
             .filter_map(|record| async move {
                 record
                     .inspect_err(|error| tracing::error!(%error, "the index failed within a retrieval"))
@@ -243,10 +243,11 @@ struct Item {
     data_set: Mutex<Option<Result<Pieces>>>,
 }
 
-fn records(pacs: &Pacs, scopes: &[Scope]) -> BoxStream<'static, Result<InstanceRecord>> {
-    let pacs = pacs.clone();
-    stream::iter(scopes.to_vec())
+fn records(pacs: &Pacs, asked: &Arc<Retrieval>) -> BoxStream<'static, Result<InstanceRecord>> {
+    let (pacs, asked) = (pacs.clone(), Arc::clone(asked));
+    stream::iter(asked.scopes.clone())
         .flat_map(move |scope| pacs.instances(scope))
+        .try_filter(move |record| std::future::ready(asked.asks_for(&record.key)))
         .boxed()
 }
 
