@@ -285,6 +285,41 @@ async fn a_destination_that_takes_fewer_associations_than_configured_gets_everyt
     client.release().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_series_is_not_retrieved_as_one_of_another_study() {
+    let server = Running::start("PACS", Vec::new()).await;
+    fill(&server).await;
+    let keys = [
+        (tags::STUDY_INSTANCE_UID, VR::UI, ""),
+        (tags::SERIES_INSTANCE_UID, VR::UI, ""),
+    ];
+    let series = find(&server, Level::Series, &keys).await;
+    let of_study = |study: u32| {
+        let uid = format!("1.2.826.0.1.3680043.10.1.{study}");
+        let mut all = series.iter();
+        let found = all.find(|series| series.string(tags::STUDY_INSTANCE_UID) == Some(&uid));
+        found
+            .unwrap()
+            .string(tags::SERIES_INSTANCE_UID)
+            .unwrap()
+            .to_owned()
+    };
+    let remote = server.remote("PACS");
+    for (series, expected) in [(of_study(1), 5), (of_study(2), 0)] {
+        let mut keys = study_identifier(1);
+        keys.put_text(tags::SERIES_INSTANCE_UID, VR::UI, series);
+        let keys = scu::identifier(Level::Series, &keys);
+        let taking = Arc::new(Taking::default());
+        let association = remote.connect(&get_proposal(&remote)).await.unwrap();
+        let client = Client::start(association, taking.clone());
+        let progress = scu::retrieve(&client, Model::StudyRoot, &keys).await.unwrap();
+        let progress: Vec<_> = progress.try_collect().await.unwrap();
+        assert_eq!(progress.last().unwrap().status, Status::SUCCESS);
+        client.release().await.unwrap();
+        assert_eq!(taking.0.lock().unwrap().len(), expected);
+    }
+}
+
 /// Gives every instance one Patient ID.
 struct OnePatient;
 

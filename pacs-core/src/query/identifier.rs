@@ -1,5 +1,7 @@
 //! Reads the identifier of a request: [`Query::from_identifier`] and [`retrieval`].
 
+use std::collections::BTreeSet;
+
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
@@ -58,16 +60,15 @@ pub struct Retrieval {
     /// Everything below each of these.
     pub scopes: Vec<Scope>,
     /// Of these studies alone, where some are named.
-    studies: Vec<String>,
+    studies: BTreeSet<Uid>,
     /// Of these series alone, where some are named.
-    series: Vec<String>,
+    series: BTreeSet<Uid>,
 }
 
 impl Retrieval {
     /// Whether an instance of one of the scopes is also below the entities named above the level.
     pub fn asks_for(&self, key: &InstanceKey) -> bool {
-        let among =
-            |named: &[String], uid: &Uid| named.is_empty() || named.iter().any(|one| one == uid.as_str());
+        let among = |named: &BTreeSet<Uid>, uid: &Uid| named.is_empty() || named.contains(uid);
         among(&self.studies, &key.study) && among(&self.series, &key.series)
     }
 }
@@ -81,8 +82,8 @@ impl Retrieval {
 /// ([`Retrieval::asks_for`]): real series UIDs stand in two studies now and then.
 ///
 /// # Errors
-/// `Invalid`, with the tag at fault, when the level is missing or none of the model's, or when the unique
-/// key of the level is missing, not a UID, or (Patient ID) not a single value.
+/// `Invalid`, with the tag at fault, when the level is missing or none of the model's, when the unique key of
+/// the level is missing or (Patient ID) not a single value, or when a unique key is not a UID.
 pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
     let level = level(model, identifier, "retrieve.parse")?;
     let key = unique_key(level);
@@ -91,8 +92,8 @@ pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
         return match (values.next(), values.next()) {
             (Some(patient), None) => Ok(Retrieval {
                 scopes: vec![Scope::Patient(patient.to_owned())],
-                studies: Vec::new(),
-                series: Vec::new(),
+                studies: BTreeSet::new(),
+                series: BTreeSet::new(),
             }),
             _ => Err(invalid(
                 "retrieve.parse",
@@ -108,7 +109,7 @@ pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
     };
     let mut scopes = Vec::new();
     // What a peer names twice is sent once.
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for text in values {
         let uid = Uid::parse(text).map_err(|error| error.with_tag(key))?;
         if seen.insert(uid) {
@@ -122,19 +123,21 @@ pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
             key,
         ));
     }
-    // "*" is no UID, and sent to mean any.
-    let named = |above: Level| match above < level {
-        true => identifier
-            .strings(unique_key(above))
-            .filter(|text| Uid::parse(text).is_ok())
-            .map(str::to_owned)
-            .collect(),
-        false => Vec::new(),
+    let named = |above: Level| {
+        let mut named = BTreeSet::new();
+        if above < level {
+            let key = unique_key(above);
+            // "*" is no UID, and sent to mean any.
+            for text in identifier.strings(key).filter(|text| !matches!(*text, "" | "*")) {
+                named.insert(Uid::parse(text).map_err(|error| error.with_tag(key))?);
+            }
+        }
+        Ok(named)
     };
     Ok(Retrieval {
         scopes,
-        studies: named(Level::Study),
-        series: named(Level::Series),
+        studies: named(Level::Study)?,
+        series: named(Level::Series)?,
     })
 }
 
