@@ -10,8 +10,6 @@ use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use pacs_core::dataset::scan;
-use pacs_core::hooks::{Arriving, Decider};
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{AeTitle, Announced, DataSet, Level, Options, Pacs, Result, Uid};
@@ -19,7 +17,7 @@ use pacs_net::dimse::{
     Client, CommandField, CommandSet, Operation, Priority, Reply, Services, Status, StoreRequest,
 };
 use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
-use pacs_net::scu::{self, Outgoing, Pieces, Remote, Sending, Supply};
+use pacs_net::scu::{self, Outgoing, Pieces, Progress, Remote, Sending, Supply};
 use pacs_net::transport::Proposal;
 use pacs_store::{MemoryArchive, MemoryIndex};
 use tokio::sync::oneshot;
@@ -186,6 +184,38 @@ fn study_identifier(study: u32) -> DataSet {
     scu::identifier(Level::Study, &set)
 }
 
+/// The final response to a C-GET, and what it brings.
+async fn get(
+    remote: &Remote,
+    proposal: &Proposal,
+    identifier: &DataSet,
+) -> (Progress, BTreeMap<Uid, Vec<u8>>) {
+    let taking = Arc::new(Taking::default());
+    let client = Client::start(remote.connect(proposal).await.unwrap(), taking.clone());
+    let progress = scu::retrieve(&client, Model::StudyRoot, identifier)
+        .await
+        .unwrap();
+    let mut progress: Vec<_> = progress.try_collect().await.unwrap();
+    client.release().await.unwrap();
+    let taken = std::mem::take(&mut *taking.0.lock().unwrap());
+    (progress.pop().unwrap(), taken)
+}
+
+/// An association for C-MOVE.
+async fn mover(server: &Running) -> Client {
+    let remote = server.remote("PACS");
+    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_MOVE);
+    remote.client(&proposal).await.unwrap()
+}
+
+/// The final response to a C-MOVE of a study.
+async fn move_study(client: &Client, destination: &str, study: u32) -> Progress {
+    let identifier = study_identifier(study);
+    let progress = scu::move_to(client, Model::StudyRoot, &identifier, &title(destination)).await;
+    let mut progress: Vec<_> = progress.unwrap().try_collect().await.unwrap();
+    progress.pop().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_get() {
     let server = Running::start("PACS", Vec::new()).await;
@@ -225,26 +255,17 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
     );
 
     let remote = server.remote("PACS");
-    let proposal = get_proposal(&remote);
-    let taking = Arc::new(Taking::default());
-    let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
-    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(2))
-        .await
-        .unwrap();
-    let progress: Vec<_> = progress.try_collect().await.unwrap();
-    let last = progress.last().unwrap();
+    let (last, taken) = get(&remote, &get_proposal(&remote), &study_identifier(2)).await;
     assert_eq!(
         (last.status, last.counts.completed, last.counts.failed),
         (Status::SUCCESS, 10, 0)
     );
-    client.release().await.unwrap();
-    let taken = taking.0.lock().unwrap();
     let sent: BTreeMap<Uid, Vec<u8>> = some_instances()
         .into_iter()
         .filter(|(announced, _)| announced.sop_instance.starts_with("1.2.826.0.1.3680043.10.1.2."))
         .map(|(announced, bytes)| (announced.sop_instance, bytes.to_vec()))
         .collect();
-    assert_eq!(*taken, sent);
+    assert_eq!(taken, sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,24 +286,13 @@ async fn a_destination_that_takes_fewer_associations_than_configured_gets_everyt
     let server = Running::start("PACS", vec![destination]).await;
     let sending = Sending::to(server.remote("PACS"));
     store(sending, (0..60).map(|number| instance(1, 0, number, 0)).collect()).await;
-    let remote = server.remote("PACS");
-    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_MOVE);
-    let client = remote.client(&proposal).await.unwrap();
-    let progress = scu::move_to(
-        &client,
-        Model::StudyRoot,
-        &study_identifier(1),
-        &title("WORKSTATION"),
-    )
-    .await
-    .unwrap();
-    let progress: Vec<_> = progress.try_collect().await.unwrap();
-    let last = progress.last().unwrap();
+    let client = mover(&server).await;
+    let last = move_study(&client, "WORKSTATION", 1).await;
+    client.release().await.unwrap();
     assert_eq!(
         (last.status, last.counts.completed, last.counts.failed),
         (Status::SUCCESS, 60, 0)
     );
-    client.release().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,69 +319,9 @@ async fn a_series_is_not_retrieved_as_one_of_another_study() {
         let mut keys = study_identifier(1);
         keys.put_text(tags::SERIES_INSTANCE_UID, VR::UI, series);
         let keys = scu::identifier(Level::Series, &keys);
-        let taking = Arc::new(Taking::default());
-        let association = remote.connect(&get_proposal(&remote)).await.unwrap();
-        let client = Client::start(association, taking.clone());
-        let progress = scu::retrieve(&client, Model::StudyRoot, &keys).await.unwrap();
-        let progress: Vec<_> = progress.try_collect().await.unwrap();
-        assert_eq!(progress.last().unwrap().status, Status::SUCCESS);
-        client.release().await.unwrap();
-        assert_eq!(taking.0.lock().unwrap().len(), expected);
+        let (last, taken) = get(&remote, &get_proposal(&remote), &keys).await;
+        assert_eq!((last.status, taken.len()), (Status::SUCCESS, expected));
     }
-}
-
-/// Gives every instance one Patient ID.
-struct OnePatient;
-
-impl Decider for OnePatient {
-    fn coerce(&self, _: &Arriving<'_>) -> Result<DataSet> {
-        let mut coerced = DataSet::new();
-        coerced.put_text(tags::PATIENT_ID, VR::LO, "4711");
-        Ok(coerced)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coerced_instance_is_answered_with_a_warning_and_handed_out_with_what_it_was() {
-    let engine = Options {
-        decider: Arc::new(OnePatient),
-        ..Options::default()
-    };
-    let server = Running::start_with("PACS", Vec::new(), engine).await;
-    for _ in 0..2 {
-        let sending = Sending::to(server.remote("PACS"));
-        let answers = store(sending, vec![instance(1, 0, 1, 0)]).await;
-        // Coercion of Data Elements (PS3.4 B.2.3).
-        assert_eq!(answers[0].1, Status(0xB000));
-        assert_eq!(answers[0].2.as_deref(), Some("coerced PatientID"));
-    }
-    let found = find(&server, Level::Study, &[(tags::PATIENT_ID, VR::LO, "4711")]).await;
-    assert_eq!(found.len(), 1);
-
-    let remote = server.remote("PACS");
-    let taking = Arc::new(Taking::default());
-    let association = remote.connect(&get_proposal(&remote)).await.unwrap();
-    let client = Client::start(association, taking.clone());
-    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(1)).await;
-    let progress: Vec<_> = progress.unwrap().try_collect().await.unwrap();
-    assert_eq!(progress.last().unwrap().status, Status::SUCCESS);
-    client.release().await.unwrap();
-
-    let (announced, sent) = instance(1, 0, 1, 0);
-    let taken = taking.0.lock().unwrap()[&announced.sop_instance].clone();
-    let sent = scan::parse(&sent, &announced.transfer_syntax).unwrap();
-    let taken = scan::parse(&taken, &announced.transfer_syntax).unwrap();
-    assert_eq!(taken.string(tags::PATIENT_ID), Some("4711"));
-    let originals = taken.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE);
-    let modified = originals[0].items(tags::MODIFIED_ATTRIBUTES_SEQUENCE);
-    assert_eq!(
-        modified[0].string(tags::PATIENT_ID),
-        sent.string(tags::PATIENT_ID)
-    );
-    assert_eq!(
-        originals[0].string(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION),
-        Some("COERCE")
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -390,16 +340,8 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
     };
     let server = Running::start("PACS", vec![destination, nobody]).await;
     fill(&server).await;
-    let remote = server.remote("PACS");
-    let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_MOVE);
-    let client = remote.client(&proposal).await.unwrap();
-    let moved = async |destination: &str, study| {
-        let identifier = study_identifier(study);
-        let progress = scu::move_to(&client, Model::StudyRoot, &identifier, &title(destination))
-            .await
-            .unwrap();
-        progress.try_collect::<Vec<_>>().await.unwrap().pop().unwrap()
-    };
+    let client = mover(&server).await;
+    let moved = async |destination, study| move_study(&client, destination, study).await;
     let last = moved("WORKSTATION", 1).await;
     assert_eq!((last.status, last.counts.completed), (Status::SUCCESS, 10));
     assert_eq!(workstation.pacs.totals().await.unwrap().instances, 10);
@@ -601,15 +543,8 @@ async fn an_instance_is_recoded_for_a_receiver_that_does_not_take_it_as_it_is_ke
     let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
         .with_context(ct, [&implicit])
         .with_role(ct, false, true);
-    let taking = Arc::new(Taking::default());
-    let client = Client::start(remote.connect(&proposal).await.unwrap(), taking.clone());
-    let progress = scu::retrieve(&client, Model::StudyRoot, &study_identifier(1))
-        .await
-        .unwrap();
-    let progress: Vec<_> = progress.try_collect().await.unwrap();
-    assert_eq!(progress.last().unwrap().status, Status::SUCCESS);
-    client.release().await.unwrap();
-    let taken = taking.0.lock().unwrap();
+    let (last, taken) = get(&remote, &proposal, &study_identifier(1)).await;
+    assert_eq!(last.status, Status::SUCCESS);
     let received = scan::parse(taken.values().next().unwrap(), &implicit).unwrap();
     assert_eq!(received, set);
 }
