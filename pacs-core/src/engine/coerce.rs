@@ -1,7 +1,8 @@
-//! What a decider wants coerced, held against what may be, and put into the form that is kept.
+//! What a coercer wants, held against what may be, and put into the form that is kept.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use dicom_core::chrono::{DateTime, Utc};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
@@ -12,9 +13,6 @@ use crate::dataset::{DataSet, Element, Value, coercion, compact, encode, syntax}
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::uid::Uid;
-
-/// UTF-8, as Specific Character Set names it.
-const UTF8: &str = "ISO_IR 192";
 
 /// An instance that is to be coerced.
 pub(super) struct Original<'a> {
@@ -209,8 +207,8 @@ fn make_sayable(item: &mut DataSet, around: &CharacterSet) {
         !syntax::has_character_set(element.vr) || text.is_ok_and(|text| charset.encode(text).is_some())
     };
     if !item.iter().all(said) {
-        item.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, UTF8);
         charset = CharacterSet::utf8();
+        item.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, charset.value());
     }
     let nested: Vec<Element> = item
         .iter()
@@ -227,41 +225,15 @@ fn make_sayable(item: &mut DataSet, around: &CharacterSet) {
     }
 }
 
+/// The end of the year 9999, the last that a DT can say.
+const LAST_MILLISECOND: u64 = 253_402_300_799_999;
+
 /// The value of a DT (PS3.5 6.2), in UTC.
 fn date_time(Timestamp(milliseconds): Timestamp) -> String {
-    let since = Duration::from_millis(milliseconds);
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (mut year, mut day) = (1970_u64, days);
-    let is_leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    // A year at a time: this runs for coerced instances only, over some fifty years. The year ends at the last
-    // one that a DT can say.
-    while year < 9999 && day >= 365 + u64::from(is_leap(year)) {
-        day -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let lengths = [
-        31,
-        28 + u64::from(is_leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
-    let mut month = 0;
-    while month < 11 && day >= lengths[month] {
-        day -= lengths[month];
-        month += 1;
-    }
-    let (month, day) = (month + 1, day.min(30) + 1);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let micros = since.subsec_micros();
-    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}.{micros:06}+0000")
+    let since = Duration::from_millis(milliseconds.min(LAST_MILLISECOND));
+    DateTime::<Utc>::from(UNIX_EPOCH + since)
+        .format("%Y%m%d%H%M%S%.6f+0000")
+        .to_string()
 }
 
 fn invalid(context: &'static str) -> Error {
