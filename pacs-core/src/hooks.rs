@@ -1,6 +1,6 @@
-//! Where an embedder takes part: one [`Decider`], many [`Observer`]s.
+//! Where an embedder takes part: one [`Decider`], one [`Coercer`] or none, many [`Observer`]s.
 //!
-//! A decider says yes or no, and its error is the answer that the peer gets. An observer is told what
+//! A decider says yes or no, and its error is the answer that the peer gets; so is a coercer's. An observer is told what
 //! happened; its error is logged and changes nothing.
 
 use std::fmt;
@@ -45,33 +45,10 @@ impl fmt::Debug for Arriving<'_> {
     }
 }
 
-/// Decides what is admitted, and what is coerced. There is one; its error is the answer.
+/// Decides what is admitted. There is one; its error is the answer.
 ///
 /// The methods are called on the thread of the request and should answer quickly.
 pub trait Decider: Send + Sync + 'static {
-    /// What is put in place of attributes as they came (PS3.4 B.4.1.3): elements of the top level in normal
-    /// form, with or without a value. Those that have their value already count for nothing.
-    ///
-    /// The stored bytes stay as they came. Queries find the values given here, and the instance leaves with
-    /// them and with the values it came with in Original Attributes Sequence (0400,0561).
-    ///
-    /// It is asked once for each instance, when what stands before the pixel data has come, and before
-    /// [`before_store`](Self::before_store). An instance that is kept already keeps what it was given first.
-    ///
-    /// Not to be coerced are what says which instance it is (SOP Class, SOP Instance, Study and Series
-    /// Instance UID), Specific Character Set, what describes the pixels (group 0028, Icon Image Sequence),
-    /// pixel data and what comes behind it, and private elements.
-    ///
-    /// # Errors
-    /// What the sender is answered. So is `Invalid` when an element is one of those above, has a VR that is
-    /// not its own, can't be said in the Specific Character Set of the instance, or when all is longer
-    /// than what a File Meta Information holds; `Unsupported` when the transfer syntax is a deflated one,
-    /// or what stands in the way of knowing the original value is too long.
-    fn coerce(&self, arriving: &Arriving<'_>) -> Result<DataSet> {
-        let _ = arriving;
-        Ok(DataSet::new())
-    }
-
     /// Whether an instance may be kept.
     ///
     /// # Errors
@@ -105,6 +82,38 @@ pub trait Decider: Send + Sync + 'static {
 pub struct AdmitAll;
 
 impl Decider for AdmitAll {}
+
+/// Coerces attributes of what arrives. There is one or none; its error is the answer.
+///
+/// Where there is one, the beginning of every instance is held in memory until it has been asked; so it is
+/// no part of the [`Decider`], which every engine has.
+pub trait Coercer: Send + Sync + 'static {
+    /// What is put in place of attributes as they came (PS3.4 B.4.1.3): elements of the top level in normal
+    /// form, with or without a value. Those that have their value already count for nothing.
+    ///
+    /// The stored bytes stay as they came. Queries find the values given here, and the instance leaves with
+    /// them and with the values it came with in Original Attributes Sequence (0400,0561).
+    ///
+    /// It is asked once for each instance, when what stands before the pixel data has come, and before
+    /// [`Decider::before_store`]. An instance that is kept already keeps what it was given first.
+    ///
+    /// Not to be coerced are what says which instance it is (SOP Class, SOP Instance, Study and Series
+    /// Instance UID), Specific Character Set, what describes the pixels (group 0028, Icon Image Sequence),
+    /// pixel data and what comes behind it, and private elements.
+    ///
+    /// # Errors
+    /// What the sender is answered. So is `Invalid` when an element is one of those above, has a VR that is
+    /// not its own, can't be said in the Specific Character Set of the instance, or when all is longer
+    /// than what a File Meta Information holds; `Unsupported` when the transfer syntax is a deflated one,
+    /// or what stands in the way of knowing the original value is too long.
+    fn coerce(&self, arriving: &Arriving<'_>) -> Result<DataSet>;
+}
+
+impl<F: Fn(&Arriving<'_>) -> Result<DataSet> + Send + Sync + 'static> Coercer for F {
+    fn coerce(&self, arriving: &Arriving<'_>) -> Result<DataSet> {
+        self(arriving)
+    }
+}
 
 /// Something that happened and is durable.
 #[derive(Clone, Debug)]

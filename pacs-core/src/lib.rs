@@ -64,7 +64,7 @@
 //!   a query finds the instance. Killed at any instant, an engine reopens with every acknowledged
 //!   instance whole, findable and byte-identical, and with no half of one.
 //! - **Bytes are kept as received.** The data set goes to the archive in the transfer syntax and the
-//!   bytes that came; a Part 10 header is put in front. What a [`Decider`] coerces is kept beside them, found
+//!   bytes that came; a Part 10 header is put in front. What a [`Coercer`] coerces is kept beside them, found
 //!   by queries, and applied on the way out: see [`dataset::coercion`].
 //! - **The archive is the truth, the index is derived.** [`Pacs::open`] brings an index that is behind
 //!   up to its archive, [`Pacs::rebuild_index`] makes it anew.
@@ -77,7 +77,7 @@
 //! | --- | --- |
 //! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
-//! | decide what is admitted or coerced, be told what happened | [`hooks`]: one [`Decider`], many [`Observer`]s |
+//! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | send instances on by rules | [`route`] |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode; `pixel` decodes |
@@ -116,7 +116,7 @@ pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Seq
 pub use dataset::DataSet;
 pub use engine::{Announced, DuplicatePolicy, Options, Pacs, Receipt, Received, StoreOutcome};
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
-pub use hooks::{Decider, Event, Observer, Source};
+pub use hooks::{Coercer, Decider, Event, Observer, Source};
 pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
 pub use query::Query;
 pub use route::{Delivery, Router};

@@ -17,7 +17,7 @@ use pacs_core::dataset::scan::parse;
 use pacs_core::hooks::Arriving;
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
-use pacs_core::{Announced, DataSet, Decider, Level, Options, Pacs, Result, Uid};
+use pacs_core::{Announced, Coercer, DataSet, Level, Options, Pacs, Result, Uid};
 use pacs_net::dimse::{Client, CommandField, NoServices, Priority, Response, Status, StoreRequest};
 use pacs_net::scp::{Limits, ScpOptions, Server};
 use pacs_net::scu::{self, Remote};
@@ -31,7 +31,7 @@ const DATA_SET_ODD: Status = Status(0xB007);
 /// Gives every patient an ID of the house.
 struct Reconcile;
 
-impl Decider for Reconcile {
+impl Coercer for Reconcile {
     fn coerce(&self, arriving: &Arriving<'_>) -> Result<DataSet> {
         let mut coerced = DataSet::new();
         if let Some(id) = arriving.header.string(tags::PATIENT_ID) {
@@ -49,7 +49,7 @@ struct Running {
 
 async fn start() -> Running {
     let options = Options {
-        decider: Arc::new(Reconcile),
+        coercer: Some(Arc::new(Reconcile)),
         ..Options::default()
     };
     let (archive, index) = (

@@ -24,7 +24,7 @@ use futures::{SinkExt, StreamExt, TryStreamExt};
 use crate::archive::{Archive, Sequence};
 use crate::dataset::{DataSet, coercion};
 use crate::error::{Error, ErrorKind, Result};
-use crate::hooks::{AdmitAll, Decider, Observer, Source};
+use crate::hooks::{AdmitAll, Coercer, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::limits;
 use crate::query::{AttributeSet, Query};
@@ -79,6 +79,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// Who decides what is admitted.
     pub decider: Arc<dyn Decider>,
+    /// Who coerces attributes of what arrives; nobody, and all stays as it came.
+    pub coercer: Option<Arc<dyn Coercer>>,
     /// Who decides where instances go; nobody, and nothing goes anywhere by itself.
     pub router: Option<Arc<dyn Router>>,
     /// Who is told what happened.
@@ -93,6 +95,7 @@ impl Default for Options {
             receipts_max: limits::RECEIPTS_MAX,
             checkpoint_interval: Duration::from_secs(5),
             decider: Arc::new(AdmitAll),
+            coercer: None,
             router: None,
             observers: Vec::new(),
         }
@@ -126,6 +129,7 @@ struct Inner {
     index: Arc<Watched>,
     attributes: Arc<AttributeSet>,
     decider: Arc<dyn Decider>,
+    coercer: Option<Arc<dyn Coercer>>,
     receipts: Slots,
     /// The archive has what the index does not.
     behind: Arc<AtomicBool>,
@@ -194,6 +198,7 @@ impl Pacs {
                 index,
                 attributes: options.attributes,
                 decider: options.decider,
+                coercer: options.coercer,
                 receipts: Slots::new(options.receipts_max),
                 behind,
                 threads: Mutex::new(Some(Threads {

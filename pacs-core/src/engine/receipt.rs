@@ -69,7 +69,7 @@ enum Stage {
     Passing {
         meta_length: u64,
         coerced: Option<DataSet>,
-        /// Whether the decider was asked.
+        /// Whether the coercer, where there is one, was asked.
         asked: bool,
     },
 }
@@ -79,7 +79,7 @@ enum Stage {
 struct Held {
     pieces: Vec<Bytes>,
     small: BytesMut,
-    /// What the decider said.
+    /// What the coercer said.
     wanted: Option<DataSet>,
 }
 
@@ -122,7 +122,7 @@ impl Receipt {
     pub(super) async fn begin(pacs: Arc<Inner>, announced: Announced) -> Result<Self> {
         let slot = pacs.receipts.take().await;
         let writer = pacs.archive.begin().await?;
-        Ok(Self {
+        let mut receipt = Self {
             scanner: Scanner::new(&announced.transfer_syntax),
             digester: Digester::new(),
             pacs,
@@ -131,13 +131,23 @@ impl Receipt {
             stage: Stage::Held(Held::default()),
             data_set_length: 0,
             _slot: slot,
-        })
+        };
+        if receipt.pacs.coercer.is_none() {
+            let meta = receipt.meta(None)?;
+            receipt.stage = Stage::Passing {
+                meta_length: meta.len() as u64,
+                coerced: None,
+                asked: true,
+            };
+            receipt.writer.write(meta).await?;
+        }
+        Ok(receipt)
     }
 
     /// Takes the next bytes of the data set. Waits while the archive has too much unwritten.
     ///
     /// # Errors
-    /// `Invalid` when sequences are nested too deep; what the decider says of a coercion; what the archive
+    /// `Invalid` when sequences are nested too deep; what the coercer says; what the archive
     /// says. Nothing of the instance is kept then.
     pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
         self.scanner.push(&chunk)?;
@@ -199,7 +209,7 @@ impl Receipt {
     /// - `Invalid` when nothing of the data set can be read, and with the attribute when the UIDs that say where it belongs are missing or bad.
     /// - `Mismatch` when the data set is not the instance that was announced.
     /// - `AlreadyExists` when the policy for duplicates is to refuse.
-    /// - What the decider, the archive or the index says.
+    /// - What the coercer, the decider, the archive or the index says.
     pub async fn commit(mut self) -> Result<Received> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(&self.announced.transfer_syntax));
         let scan = scanner.finish()?;
@@ -283,10 +293,13 @@ impl Receipt {
         })
     }
 
-    /// Asks the decider what is coerced.
+    /// Asks the coercer, where there is one.
     fn wanted(&self, key: InstanceKey, header: &DataSet) -> Result<DataSet> {
         let source = &self.announced.source;
-        self.pacs.decider.coerce(&Arriving { key, header, source })
+        match &self.pacs.coercer {
+            Some(coercer) => coercer.coerce(&Arriving { key, header, source }),
+            None => Ok(DataSet::new()),
+        }
     }
 
     fn coerced(

@@ -14,7 +14,7 @@ use crate::dataset::scan::parse;
 use crate::dataset::{DataSet, Element, Value, encode};
 use crate::engine::{Options, Pacs, StoreOutcome};
 use crate::error::{ErrorKind, Result};
-use crate::hooks::{Arriving, Decider, Source};
+use crate::hooks::{Arriving, Coercer, Source};
 use crate::index::{InstanceRecord, Scope};
 use crate::limits;
 use crate::query::{AttributeSet, Model, Query, QueryOptions};
@@ -23,7 +23,7 @@ use crate::uid::{AeTitle, Level, Uid};
 /// Coerces every instance to the same elements.
 struct Coerce(DataSet);
 
-impl Decider for Coerce {
+impl Coercer for Coerce {
     fn coerce(&self, _: &Arriving<'_>) -> Result<DataSet> {
         Ok(self.0.clone())
     }
@@ -31,7 +31,7 @@ impl Decider for Coerce {
 
 fn open(place: &dyn Place, coerced: DataSet) -> Pacs {
     let options = Options {
-        decider: Arc::new(Coerce(coerced)),
+        coercer: Some(Arc::new(Coerce(coerced))),
         ..Options::default()
     };
     block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens")
