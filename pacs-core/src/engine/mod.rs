@@ -3,6 +3,7 @@
 mod block_on;
 mod coerce;
 mod committer;
+mod compare;
 mod digest;
 mod import;
 mod receipt;

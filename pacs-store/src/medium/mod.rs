@@ -191,19 +191,13 @@ pub fn read_exact_at(
     length: usize,
     offset: u64,
 ) -> io::Result<()> {
-    let end = into.len() + length;
-    into.reserve_exact(length);
     let start = into.len();
-    while into.len() < end {
-        let at = offset + (into.len() - start) as u64;
-        match file.append_from(into, end - into.len(), at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    into.resize(start + length, 0);
+    let filled = fill_by(|into, at| file.read_at(into, at), &mut into[start..], offset);
+    if filled.is_err() {
+        into.truncate(start);
     }
-    Ok(())
+    filled
 }
 
 /// Fills `into` by `read`, which is [`MediumFile::read_at`] or [`MediumFile::read_cached_at`].
