@@ -1,0 +1,209 @@
+//! What `--print-config` shows.
+
+use std::fmt::Write as _;
+
+use super::{Attribute, AttributeLevel, Config, Duplicates, LogFormat, Peer};
+
+impl Config {
+    /// All settings with their meaning, as TOML that [`parse`](Self::parse) reads back.
+    pub(crate) fn render(&self) -> String {
+        let mut out = Rendering::default();
+        out.text("Settings of pacs-server. A file like this one is read with --config; flags go over it.");
+        out.gap();
+        out.setting(
+            "data",
+            quoted(&self.data.to_string_lossy()),
+            "Directory that instances and index are kept in.",
+        );
+        out.setting(
+            "ae-title",
+            quoted(self.ae_title.as_str()),
+            "Application entity title of this server.",
+        );
+        out.setting(
+            "dicom-port",
+            self.dicom_port,
+            "TCP port for DICOM associations; 0 lets the system choose one.",
+        );
+        out.setting(
+            "listen",
+            quoted(&self.listen.to_string()),
+            "Address to listen on: 127.0.0.1 serves this machine alone, 0.0.0.0 every network.",
+        );
+        out.setting(
+            "stop-grace-seconds",
+            self.stop_grace_seconds,
+            "On SIGTERM or SIGINT running associations may go on this long before they are aborted.",
+        );
+        let duplicates = match self.duplicates {
+            Duplicates::Replace => "replace",
+            Duplicates::KeepFirst => "keep-first",
+            Duplicates::Refuse => "refuse",
+        };
+        out.setting(
+            "duplicates",
+            quoted(duplicates),
+            "An instance with other bytes under a UID that is kept: \"replace\" (the old version stays in the\n\
+             # archive), \"keep-first\" or \"refuse\". The same bytes again are always a success.",
+        );
+        out.setting(
+            "any-sop-class",
+            self.any_sop_class,
+            "Take instances of every SOP class, not only the storage classes of the Standard's dictionary.",
+        );
+        out.setting(
+            "index-cache-mebibytes",
+            self.index_cache_mebibytes,
+            "Memory for pages of the index.",
+        );
+        out.table(
+            "[limits]",
+            "What is beyond these is refused or waits; every number is at least 1.",
+        );
+        out.setting(
+            "associations",
+            self.limits.associations,
+            "Associations at once; a further one is rejected for now (local limit exceeded).",
+        );
+        out.setting(
+            "operations",
+            self.limits.operations,
+            "Operations that an association may have in flight, where the peer negotiates a window.",
+        );
+        out.setting(
+            "idle-seconds",
+            self.limits.idle_seconds,
+            "How long an association may be silent.",
+        );
+        out.setting(
+            "patience-seconds",
+            self.limits.patience_seconds,
+            "How long an instance waits for its turn before its sender is answered A700 (out of resources).",
+        );
+        out.table(
+            "[log]",
+            "How the server logs, on standard error. No line holds patient data.",
+        );
+        let format = match self.log.format {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        };
+        out.setting(
+            "format",
+            quoted(format),
+            "\"human\", or \"json\" for one object a line.",
+        );
+        out.setting(
+            "filter",
+            quoted(&self.log.filter),
+            "error, warn, info, debug or trace; also by module: \"info,pacs_net=debug\".",
+        );
+        const ATTRIBUTES: &str = "An attribute that is searched and returned besides those of the Standard's query models: a keyword, a\n\
+             # tag, a path through sequences, or a private attribute. What is stored already is indexed again in the\n\
+             # background. One table each; level is patient, study, series or instance.";
+        let examples = [
+            (AttributeLevel::Series, "ProtocolName"),
+            (AttributeLevel::Instance, "0029xx10[ACME 1.1]:LO"),
+        ];
+        out.tables(ATTRIBUTES, &self.attributes, Rendering::attribute, || {
+            let example = |(level, path): (_, &str)| Attribute {
+                level,
+                path: path.to_owned(),
+            };
+            examples.map(example).to_vec()
+        });
+        const PEERS: &str =
+            "A peer that instances may be sent to: the Move Destination of a C-MOVE. One table each.";
+        out.tables(PEERS, &self.peers, Rendering::peer, || {
+            vec![Peer {
+                ae_title: "WORKSTATION".parse().expect("WORKSTATION is an AE title"),
+                host: "192.0.2.10".to_owned(),
+                port: 104,
+                associations: Peer::default_associations(),
+            }]
+        });
+        out.0
+    }
+}
+
+#[derive(Default)]
+struct Rendering(String);
+
+impl Rendering {
+    fn gap(&mut self) {
+        self.0.push('\n');
+    }
+
+    fn text(&mut self, text: &str) {
+        self.line(format_args!("# {text}"));
+    }
+
+    fn setting(&mut self, key: &str, value: impl std::fmt::Display, meaning: &str) {
+        self.text(meaning);
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn table(&mut self, header: &str, meaning: &str) {
+        self.gap();
+        self.text(meaning);
+        self.line(format_args!("{header}"));
+    }
+
+    /// The tables of one name; where there is none, `examples` as comments.
+    fn tables<T: Clone>(
+        &mut self,
+        meaning: &str,
+        tables: &[T],
+        render: impl Fn(&mut Self, &T),
+        examples: impl Fn() -> Vec<T>,
+    ) {
+        self.gap();
+        self.text(meaning);
+        for table in tables {
+            render(self, table);
+        }
+        if tables.is_empty() {
+            let mut lines = Self::default();
+            for example in examples() {
+                render(&mut lines, &example);
+            }
+            for line in lines.0.lines() {
+                self.text(line);
+            }
+        }
+    }
+
+    fn attribute(&mut self, attribute: &Attribute) {
+        let level = match attribute.level {
+            AttributeLevel::Patient => "patient",
+            AttributeLevel::Study => "study",
+            AttributeLevel::Series => "series",
+            AttributeLevel::Instance => "instance",
+        };
+        self.line(format_args!("[[attribute]]"));
+        self.line(format_args!("level = {}", quoted(level)));
+        self.line(format_args!("path = {}", quoted(&attribute.path)));
+    }
+
+    fn peer(&mut self, peer: &Peer) {
+        self.line(format_args!("[[peer]]"));
+        self.line(format_args!("ae-title = {}", quoted(peer.ae_title.as_str())));
+        self.line(format_args!("host = {}", quoted(&peer.host)));
+        self.line(format_args!("port = {}", peer.port));
+        self.line(format_args!(
+            "associations = {} # opened to it at once, 1 to {}",
+            peer.associations,
+            Peer::ASSOCIATIONS_MAX
+        ));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a String can't fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// `text` as a TOML string.
+fn quoted(text: &str) -> toml::Value {
+    toml::Value::String(text.to_owned())
+}
