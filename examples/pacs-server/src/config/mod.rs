@@ -71,7 +71,7 @@ impl Duplicates {
 pub(crate) struct Attribute {
     /// At which level it is asked for.
     pub(crate) level: AttributeLevel,
-    /// Where it stands, as [`AttributePath`] reads it.
+    /// Where it stands, as [`AttributePath`](pacs_core::query::AttributePath) reads it.
     #[serde(deserialize_with = "path")]
     pub(crate) path: String,
 }
