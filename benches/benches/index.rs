@@ -39,7 +39,6 @@ fn records(studies: usize) -> Vec<Change> {
                 sequence: Sequence(at as u64 + 1),
                 received: Timestamp(1_700_000_000_000),
                 attributes: attributes.extract(&header),
-                frames: None,
                 coerced: None,
                 superseded: Vec::new(),
             }))

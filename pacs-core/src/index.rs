@@ -3,6 +3,8 @@
 //! The archive is the truth and the index is derived from it: an index that is lost or behind is made
 //! again by [`Archive::scan`](crate::archive::Archive::scan).
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -39,8 +41,6 @@ pub struct InstanceRecord {
     /// Instances of one entity may disagree about it. The first one applied counts, and later ones
     /// fill what has no value yet.
     pub attributes: LevelAttributes,
-    /// Where the frames of encapsulated pixel data lie, from the start of the data set.
-    pub frames: Option<FrameTable>,
     /// What the instance leaves with in place of what came, where a
     /// [`Decider`](crate::hooks::Decider) coerced it: see [`coercion`](crate::dataset::coercion).
     pub coerced: Option<DataSet>,
@@ -52,7 +52,19 @@ pub struct InstanceRecord {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Know this instance; forget what was known under the same SOP Instance UID.
+    ///
+    /// A frame table that is known of this version stays: where the locator is the same.
     Store(Box<InstanceRecord>),
+    /// Know where the frames of this version of an instance lie, from the start of its data set. It is
+    /// forgotten with that version; where that is not the one that is known, it changes nothing.
+    Frames {
+        /// SOP Instance UID.
+        instance: Uid,
+        /// The locator of the version.
+        version: Locator,
+        /// Where its frames lie.
+        table: Arc<FrameTable>,
+    },
     /// Forget the instance with this SOP Instance UID. Forgetting the last instance of a series
     /// forgets the series, and so up to the patient.
     Remove(Uid),
@@ -135,6 +147,13 @@ pub trait Index: Send + Sync + 'static {
 
     /// The instance with this SOP Instance UID.
     fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>>;
+
+    /// Where the frames of this version of an instance lie, from the start of its data set.
+    ///
+    /// - It is what [`Change::Frames`] told of the version that is known now; of any other nothing is known.
+    ///
+    /// A frame table is large, so no record holds one.
+    fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>>;
 
     /// Every instance of `scope`; those of one series come together, and so of one study.
     ///

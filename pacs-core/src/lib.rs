@@ -98,6 +98,7 @@ pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::{tags, uids};
 
 pub mod archive;
+pub mod budget;
 pub mod dataset;
 pub mod engine;
 pub mod error;

@@ -35,6 +35,10 @@ pub const COERCED_HELD_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Entries of a frame table. 16 bytes each in memory.
 pub const FRAME_TABLE_ENTRIES_MAX: usize = 1 << 20;
 
+/// Frame tables of all instances on their way in, with what they are made of. Where no room is left an
+/// instance goes without: its frames are then found by reading it.
+pub const FRAME_TABLES_LENGTH_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// An archive's own encoding of a place, so that index records stay small.
 pub const LOCATOR_LENGTH_MAX_BYTES: usize = 255;
 
@@ -68,6 +72,10 @@ pub const RECEIPT_RATE_WINDOW_SECONDS: u64 = 10;
 /// One frame of pixel data when it is decoded, and the same when it is compressed: both are held at
 /// once. Large digital radiographs are about 50 MiB.
 pub const FRAME_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// All that is decoded at once, compressed and decoded and with what decoders take beside: room for over a
+/// hundred usual slices. A larger frame is decoded alone; who finds no room waits.
+pub const DECODING_LENGTH_MAX_BYTES: usize = 512 * 1024 * 1024;
 
 /// What stands before the compressed pixel data of an instance that is transcoded: it is held until
 /// its labels are known. The functional groups of 20,000 frames are about 10 MiB.

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use pacs_core::Result;
+use pacs_core::budget::Budget;
 use pacs_core::dataset::part10::{FileMeta, Meta, read_meta, write_meta};
 use pacs_core::dataset::recode::is_native;
 use pacs_core::dataset::scan::Scanner;
-use pacs_core::pixel::{Target, can_transcode, transcode};
+use pacs_core::limits::DECODING_LENGTH_MAX_BYTES;
+use pacs_core::pixel::{Overrides, Target, can_transcode, transcode};
 use pacs_core::uid::Uid;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcode_pydicom.py");
@@ -72,7 +75,15 @@ fn transcoded(file: &[u8], meta: &FileMeta, target: Target, with_table: bool) ->
         .map(|piece| Ok(data_set.slice_ref(piece)))
         .collect();
     let out = block_on(async {
-        let stream = transcode(&meta.transfer_syntax, stream::iter(pieces).boxed(), table, target).await?;
+        let stream = transcode(
+            &meta.transfer_syntax,
+            stream::iter(pieces).boxed(),
+            table.map(Arc::new),
+            target,
+            Overrides::default(),
+            &Budget::new(DECODING_LENGTH_MAX_BYTES),
+        )
+        .await?;
         stream.try_collect::<Vec<Bytes>>().await
     })?;
     Ok(out.concat())

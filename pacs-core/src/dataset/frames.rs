@@ -1,7 +1,14 @@
 //! Where the frames of encapsulated pixel data lie (PS3.5 A.4): made as fragments pass by.
 
 use super::model::{FrameExtent, FrameTable};
+use crate::budget::Share;
 use crate::limits;
+
+/// Fragments that room is claimed for at once.
+const FRAGMENTS_PER_CLAIM: usize = 1024;
+
+/// What a fragment and its frame take in vectors that may have grown to twice what is in them.
+const FRAGMENT_ROOM_BYTES: usize = 2 * size_of::<Fragment>() + size_of::<FrameExtent>();
 
 /// The header of an item: tag and length.
 const ITEM_HEADER_BYTES: u64 = 8;
@@ -41,6 +48,10 @@ impl Fragment {
 pub(super) struct FrameTableBuilder {
     fragments: Vec<Fragment>,
     overflow: bool,
+    /// What the memory for all this is counted against, where it is counted. It grows alone: what is made of
+    /// one pixel data element is held on while the next one comes.
+    pub(super) room: Option<Share>,
+    is_out_of_room: bool,
     /// Bytes of the last fragment's magic still to come.
     peek: usize,
     basic: Vec<u32>,
@@ -49,6 +60,21 @@ pub(super) struct FrameTableBuilder {
 }
 
 impl FrameTableBuilder {
+    /// Whether there is room for so many bytes; they count from then on. Without room no table is made.
+    pub(super) fn claims(&mut self, bytes: usize) -> bool {
+        let fits = self.room.as_mut().is_none_or(|room| room.grow(bytes));
+        if !fits {
+            self.is_out_of_room = true;
+            self.fragments = Vec::new();
+        }
+        fits
+    }
+
+    /// Whether there is no table because there was no room for it.
+    pub(super) fn is_out_of_room(&self) -> bool {
+        self.is_out_of_room
+    }
+
     pub(super) fn basic_offsets(&mut self, table: &[u8]) {
         self.basic = table
             .as_chunks::<4>()
@@ -79,8 +105,16 @@ impl FrameTableBuilder {
     /// A fragment begins whose value is at `offset`.
     pub(super) fn fragment(&mut self, offset: u64, length: u32) {
         self.peek = 0;
+        if self.is_out_of_room {
+            return;
+        }
         if self.fragments.len() >= limits::FRAME_TABLE_ENTRIES_MAX {
             self.overflow = true;
+            return;
+        }
+        if self.fragments.len().is_multiple_of(FRAGMENTS_PER_CLAIM)
+            && !self.claims(FRAGMENTS_PER_CLAIM * FRAGMENT_ROOM_BYTES)
+        {
             return;
         }
         self.peek = 4.min(length as usize);
@@ -106,8 +140,8 @@ impl FrameTableBuilder {
     }
 
     /// The table of `frames` frames. `None` when frames can't be told apart.
-    pub(super) fn build(self, frames: u64, video: bool) -> Option<FrameTable> {
-        if self.overflow {
+    pub(super) fn build(&self, frames: u64, video: bool) -> Option<FrameTable> {
+        if self.overflow || self.is_out_of_room {
             return None;
         }
         let first = *self.fragments.first()?;

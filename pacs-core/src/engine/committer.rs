@@ -24,6 +24,7 @@ use super::recovery::replay;
 use super::watched::{Watched, behind};
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
+use crate::dataset::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
 use crate::index::{Change, InstanceRecord};
@@ -38,6 +39,7 @@ pub(super) struct CommitRequest {
     pub(super) unwritten: Vec<Bytes>,
     /// What is known before the archive says where and when; those fields are filled in here.
     pub(super) record: Box<InstanceRecord>,
+    pub(super) frames: Option<Arc<FrameTable>>,
     pub(super) digest: Digest,
     pub(super) source: Source,
     pub(super) reply: oneshot::Sender<Result<Committed>>,
@@ -91,6 +93,7 @@ struct Finished {
 enum Step {
     Stored {
         record: Box<InstanceRecord>,
+        frames: Option<Arc<FrameTable>>,
         outcome: StoreOutcome,
         source: Source,
         reply: oneshot::Sender<Result<Committed>>,
@@ -185,6 +188,7 @@ impl Committer {
             writer,
             unwritten,
             mut record,
+            frames,
             digest,
             source,
             reply,
@@ -195,6 +199,7 @@ impl Committer {
         {
             Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
                 record,
+                frames,
                 outcome,
                 source,
                 reply,
@@ -412,9 +417,14 @@ impl State {
         let mut greatest = self.applied;
         for done in finished {
             match &done.step {
-                Step::Stored { record, .. } => {
+                Step::Stored { record, frames, .. } => {
                     greatest = greatest.max(record.sequence);
                     changes.push(Change::Store(record.clone()));
+                    changes.extend(frames.as_ref().map(|table| Change::Frames {
+                        instance: record.key.instance,
+                        version: record.locator.clone(),
+                        table: Arc::clone(table),
+                    }));
                 }
                 Step::Removed { key, sequence, .. } => {
                     greatest = greatest.max(*sequence);
@@ -509,6 +519,7 @@ impl State {
                 outcome,
                 source,
                 reply,
+                ..
             } => {
                 if let Some(error) = error() {
                     // An index that failed may know it all the same; then it stays, and is kept when the

@@ -29,7 +29,9 @@ impl Committer {
         let same_shape = kept.transfer_syntax == arriving.transfer_syntax
             && kept.length - kept.data_set_offset == arriving.length - arriving.data_set_offset;
         let current = match same_shape {
-            true => digest_of(super::data_set(&*self.archive, kept)).await.map(Some),
+            true => digest_of(super::outgoing::data_set(&*self.archive, kept))
+                .await
+                .map(Some),
             false => Ok(None),
         };
         match current {

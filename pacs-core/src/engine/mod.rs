@@ -6,9 +6,9 @@ mod committer;
 mod compare;
 mod digest;
 mod import;
+mod outgoing;
 mod receipt;
 mod recovery;
-mod slots;
 mod watched;
 
 use std::fmt;
@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use futures::channel::{mpsc, oneshot};
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt, TryStreamExt};
 
 use crate::archive::{Archive, Sequence};
-use crate::dataset::{DataSet, coercion};
+use crate::budget::Budget;
+use crate::dataset::DataSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{AdmitAll, Coercer, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
@@ -35,7 +35,6 @@ use block_on::block_on;
 use committer::{Committer, Request};
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
-use slots::Slots;
 use watched::Watched;
 
 /// What happens to an instance that arrives under a SOP Instance UID that is already kept with
@@ -131,7 +130,11 @@ struct Inner {
     attributes: Arc<AttributeSet>,
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
-    receipts: Slots,
+    receipts: Budget,
+    /// Memory for the frame tables of instances on their way in.
+    frame_tables: Budget,
+    #[cfg(feature = "pixel")]
+    decoding: Budget,
     /// The archive has what the index does not.
     behind: Arc<AtomicBool>,
     threads: Mutex<Option<Threads>>,
@@ -200,7 +203,10 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 coercer: options.coercer,
-                receipts: Slots::new(options.receipts_max),
+                receipts: Budget::new(options.receipts_max),
+                frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
+                #[cfg(feature = "pixel")]
+                decoding: Budget::new(limits::DECODING_LENGTH_MAX_BYTES),
                 behind,
                 threads: Mutex::new(Some(Threads {
                     requests,
@@ -222,7 +228,7 @@ impl Pacs {
     /// Whether somebody waits in [`receive`](Self::receive) now because too many instances are on their
     /// way in: then one that makes no progress is in the way.
     pub fn receipts_are_short(&self) -> bool {
-        self.inner.receipts.are_short()
+        self.inner.receipts.is_short()
     }
 
     /// Answers a query: one identifier for each match, with the keys that were asked for
@@ -247,45 +253,6 @@ impl Pacs {
     /// What the index says.
     pub async fn lookup(&self, instance: &Uid) -> Result<Option<InstanceRecord>> {
         self.inner.index.lookup(instance).await
-    }
-
-    /// Whether `source` may have this instance.
-    ///
-    /// # Errors
-    /// What the decider says.
-    pub fn admit_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
-        self.inner.decider.before_retrieve(source, record)
-    }
-
-    /// The whole Part 10 stream of an instance, in pieces of bounded size.
-    pub fn read(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-        self.inner.archive.read(&record.locator, 0..record.length)
-    }
-
-    /// The data set of an instance, byte for byte as it was received, in pieces of bounded size: also where it
-    /// was coerced. See [`outgoing_data_set`](Self::outgoing_data_set) for what a receiver is to get.
-    pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-        data_set(&*self.inner.archive, record)
-    }
-
-    /// The data set of an instance as it leaves: where it was coerced, with what took the place of what came
-    /// and with the original values in Original Attributes Sequence (PS3.3 C.12.1.1.9). Else byte for byte as
-    /// it was received.
-    pub fn outgoing_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-        Self::outgoing(record, self.read_data_set(record))
-    }
-
-    /// Makes what leaves of an instance's stored data set, for who has begun to read that already.
-    pub fn outgoing(
-        record: &InstanceRecord,
-        stored: BoxStream<'static, Result<Bytes>>,
-    ) -> BoxStream<'static, Result<Bytes>> {
-        let Some(coerced) = &record.coerced else {
-            return stored;
-        };
-        let length = record.length.saturating_sub(record.data_set_offset);
-        coercion::apply(coerced, &record.transfer_syntax, length, stored)
-            .unwrap_or_else(|error| futures::stream::iter([Err(error)]).boxed())
     }
 
     /// Removes an instance in all its versions; answers whether there was one.
@@ -372,23 +339,6 @@ impl Drop for Inner {
             tracing::error!(%error, "the last flush failed; the next opening repeats what it lacks");
         }
     }
-}
-
-/// The stored data set. The whole stream is read and its header passed over, because an archive can
-/// hold a checksum only against the whole: damaged bytes must not go out as good ones.
-fn data_set(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-    let mut header = record.data_set_offset;
-    let pieces = archive
-        .read(&record.locator, 0..record.length)
-        .map_ok(move |mut piece| {
-            let passed = header.min(piece.len() as u64);
-            header -= passed;
-            piece.advance(passed as usize);
-            piece
-        });
-    pieces
-        .try_filter(|piece| futures::future::ready(!piece.is_empty()))
-        .boxed()
 }
 
 async fn checkpoint(archive: &dyn Archive, index: &Watched) -> Result<Sequence> {

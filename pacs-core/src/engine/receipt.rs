@@ -11,9 +11,9 @@ use futures::channel::oneshot;
 use super::coerce::{self, Original};
 use super::committer::{CommitRequest, Request};
 use super::digest::Digester;
-use super::slots::Slot;
 use super::{Inner, StoreOutcome};
 use crate::archive::{ArchiveWriter, Locator, Sequence, Timestamp};
+use crate::budget::Share;
 use crate::dataset::DataSet;
 use crate::dataset::part10::{self, Meta};
 use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
@@ -58,7 +58,7 @@ pub struct Receipt {
     digester: Digester,
     stage: Stage,
     data_set_length: u64,
-    _slot: Slot,
+    _turn: Share,
 }
 
 /// How far an instance has come.
@@ -120,17 +120,17 @@ impl std::fmt::Debug for Receipt {
 
 impl Receipt {
     pub(super) async fn begin(pacs: Arc<Inner>, announced: Announced) -> Result<Self> {
-        let slot = pacs.receipts.take().await;
+        let turn = pacs.receipts.take(1).await;
         let writer = pacs.archive.begin().await?;
         let mut receipt = Self {
-            scanner: Scanner::new(&announced.transfer_syntax),
+            scanner: Scanner::new(&announced.transfer_syntax).with_frame_tables_from(&pacs.frame_tables),
             digester: Digester::new(),
             pacs,
             announced,
             writer,
             stage: Stage::Held(Held::default()),
             data_set_length: 0,
-            _slot: slot,
+            _turn: turn,
         };
         if receipt.pacs.coercer.is_none() {
             let meta = receipt.meta(None)?;
@@ -212,7 +212,8 @@ impl Receipt {
     /// - What the coercer, the decider, the archive or the index says.
     pub async fn commit(mut self) -> Result<Received> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(&self.announced.transfer_syntax));
-        let scan = scanner.finish()?;
+        // The room of the frame table is given back when the answer has come.
+        let (scan, _room) = scanner.finish_counted()?;
         let complete = scan.complete || only_too_long_to_inflate(&scan);
         let key = identify(&scan.header, &self.announced)?;
         let knows = |tag| scan.knows(tag);
@@ -265,7 +266,6 @@ impl Receipt {
             sequence: Sequence::default(),
             received: Timestamp::default(),
             attributes,
-            frames: scan.frames,
             coerced,
             superseded: Vec::new(),
         });
@@ -274,6 +274,7 @@ impl Receipt {
             writer: self.writer,
             unwritten,
             record,
+            frames: scan.frames.map(Arc::new),
             digest: self.digester.finish(),
             source: self.announced.source,
             reply,

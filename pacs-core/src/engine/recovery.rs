@@ -215,8 +215,6 @@ pub(super) async fn read_record(
         sequence: stored.sequence,
         received: stored.received,
         attributes: attributes.extract(&scan.header),
-        // Known only after all fragments are seen; made when a frame is asked for.
-        frames: None,
         coerced,
         superseded: Vec::new(),
     })
@@ -310,7 +308,6 @@ impl Pacs {
                 length,
                 sequence,
                 received,
-                frames,
                 ..
             } = record?;
             let stored = Stored {
@@ -321,10 +318,9 @@ impl Pacs {
             };
             match read_record(&**archive, attributes, key, stored).await {
                 Ok(record) => {
-                    let record = Box::new(InstanceRecord { frames, ..record });
                     if self
                         .inner
-                        .request(|reply| Request::Reindex(record, reply))
+                        .request(|reply| Request::Reindex(Box::new(record), reply))
                         .await?
                     {
                         made += 1;

@@ -13,8 +13,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use futures::task::AtomicWaker;
 
-use crate::archive::Sequence;
-use crate::dataset::DataSet;
+use crate::archive::{Locator, Sequence};
+use crate::dataset::{DataSet, FrameTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::limits::REFUSALS_PER_HEALING_MAX;
@@ -143,6 +143,11 @@ impl Watched {
     pub(super) async fn lookup(&self, instance: &Uid) -> Result<Option<InstanceRecord>> {
         let epoch = self.health.begin()?;
         self.health.end(epoch, self.index.lookup(instance).await)
+    }
+
+    pub(super) async fn frames(&self, instance: &Uid, version: &Locator) -> Result<Option<Arc<FrameTable>>> {
+        let epoch = self.health.begin()?;
+        self.health.end(epoch, self.index.frames(instance, version).await)
     }
 
     pub(super) async fn totals(&self) -> Result<Totals> {

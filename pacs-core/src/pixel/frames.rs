@@ -1,10 +1,12 @@
 //! Puts the fragments of encapsulated pixel data together to frames (PS3.5 A.4).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::codec::{corrupt, unsupported};
+use super::codec::unsupported;
+use super::image::Image;
 use crate::dataset::FrameTable;
 use crate::error::Result;
 use crate::limits;
@@ -27,6 +29,8 @@ enum Division {
 pub(super) struct Frames {
     division: Division,
     count: u64,
+    /// Of a compressed frame.
+    frame_length_max: usize,
     table_is_given: bool,
     /// The Basic Offset Table, while its bytes come.
     basic: Option<BytesMut>,
@@ -39,8 +43,13 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Of `count` frames. `table` serves when it has as many.
-    pub(super) fn new(count: u64, table: Option<FrameTable>, fragments_are_frames: bool) -> Self {
+    /// Of the image's frames. `table` serves when it has as many.
+    pub(super) fn new(
+        image: &Image,
+        table: Option<Arc<FrameTable>>,
+        fragments_are_frames: bool,
+    ) -> Result<Self> {
+        let count = image.frames;
         let table = table.filter(|table| table.frames.len() as u64 == count);
         let table_is_given = table.is_some();
         let division = match table {
@@ -49,9 +58,10 @@ impl Frames {
             None if fragments_are_frames => Division::Fragments,
             None => Division::Magic,
         };
-        Self {
+        Ok(Self {
             division,
             count,
+            frame_length_max: image.compressed_length_max()?,
             table_is_given,
             basic: Some(BytesMut::new()),
             fragment: None,
@@ -59,7 +69,7 @@ impl Frames {
             held: 0,
             begun: 0,
             ready: VecDeque::new(),
-        }
+        })
     }
 
     /// A fragment begins whose value is at `offset`.
@@ -80,17 +90,17 @@ impl Frames {
     /// Takes bytes of the fragment.
     pub(super) fn data(&mut self, bytes: Bytes) -> Result<()> {
         if let Some(table) = &mut self.basic {
-            if table.len() + bytes.len() > limits::FRAME_TABLE_ENTRIES_MAX * 4 {
-                return Err(corrupt(
-                    "the Basic Offset Table is longer than any number of frames needs",
-                ));
+            // One that is too long for the frames is of no use.
+            if table.len() as u64 <= self.count.min(limits::FRAME_TABLE_ENTRIES_MAX as u64) * 4 {
+                table.extend_from_slice(&bytes);
             }
-            table.extend_from_slice(&bytes);
             return Ok(());
         }
-        self.held += bytes.len();
-        if self.held > limits::FRAME_LENGTH_MAX_BYTES {
-            return Err(unsupported("a compressed frame is larger than what is decoded"));
+        self.held += bytes.len() + size_of::<Bytes>();
+        if self.held > self.frame_length_max {
+            return Err(unsupported(
+                "a compressed frame is far larger than what it describes",
+            ));
         }
         if let Some((_, fragment)) = &mut self.fragment {
             fragment.push(bytes);

@@ -9,6 +9,9 @@ use crate::dataset::recode::Overrides;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
+/// What a compressed frame may hold beside its pixels.
+const COMPRESSED_OVERHEAD_BYTES: usize = 1024 * 1024;
+
 /// The Image Pixel module (PS3.3 C.7.6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Image {
@@ -95,6 +98,22 @@ impl Image {
                     "a frame of {length} bytes is larger than what is decoded"
                 ))
             })
+    }
+
+    /// What a compressed frame may take: no way of coding makes it much larger, beside what an image of a few
+    /// pixels carries in its markers.
+    pub(super) fn compressed_length_max(&self) -> Result<usize> {
+        Ok(self.frame_length()? * 2 + COMPRESSED_OVERHEAD_BYTES)
+    }
+
+    /// What decoding takes at once, in bytes: a frame compressed, in pieces and whole; decoded, with samples of
+    /// 32 bits on the way; and where the frames begin.
+    pub(super) fn decoding_length(&self) -> Result<usize> {
+        let frame = self.frame_length()?;
+        let table = self.frames.min(limits::FRAME_TABLE_ENTRIES_MAX as u64) as usize * 32;
+        Ok(frame
+            .saturating_mul(7)
+            .saturating_add(COMPRESSED_OVERHEAD_BYTES + table))
     }
 
     /// Bytes of all frames, which a native Pixel Data has a 4-byte length for.

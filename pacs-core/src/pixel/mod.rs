@@ -32,5 +32,5 @@ mod transcode;
 mod worker;
 
 pub use self::codec::can_transcode;
-pub use self::transcode::{transcode, transcode_with};
+pub use self::transcode::transcode;
 pub use crate::dataset::recode::{Overrides, Target};

@@ -1,5 +1,7 @@
 //! [`transcode`]: an instance on its way out, in a transfer syntax that its receiver takes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
@@ -10,6 +12,7 @@ use super::codec::{Codec, unsupported};
 use super::frames::Frames;
 use super::image::Image;
 use super::worker::Worker;
+use crate::budget::{Budget, Share};
 use crate::dataset::recode::{Event, Overrides, PixelEvent, Recoder, Target, is_native, recode};
 use crate::dataset::scan::Scanner;
 use crate::dataset::{DataSet, FrameTable};
@@ -36,6 +39,12 @@ type Source = BoxStream<'static, Result<Bytes>>;
 ///
 /// The data set's SOP Instance UID stays: its pixels are the ones it had.
 ///
+/// `overrides` stand in place of what is stored: for an instance that was coerced those of
+/// [`coercion::overrides`](crate::dataset::coercion::overrides). What describes the pixels is not for them.
+///
+/// What is decoded, with what decoders take beside, is counted against `decoding`, in bytes: this waits while
+/// that is used up, and what is taken is given back with the stream.
+///
 /// # Errors
 /// With a context that says why, fit for an Error Comment: `Unsupported` when the transfer syntax, or
 /// a way of coding used in it, is not decoded here; `Mismatch` when frames are not what the data set
@@ -43,30 +52,17 @@ type Source = BoxStream<'static, Result<Bytes>>;
 pub async fn transcode(
     from: &Uid,
     data_set: BoxStream<'static, Result<Bytes>>,
-    frames: Option<FrameTable>,
-    target: Target,
-) -> Result<BoxStream<'static, Result<Bytes>>> {
-    transcode_with(from, data_set, frames, target, Overrides::default()).await
-}
-
-/// As [`transcode`], with `overrides` in place of what is stored: for an instance that was coerced those of
-/// [`coercion::overrides`](crate::dataset::coercion::overrides). What describes the pixels is not for them.
-///
-/// # Errors
-/// As for [`transcode`].
-pub async fn transcode_with(
-    from: &Uid,
-    data_set: BoxStream<'static, Result<Bytes>>,
-    frames: Option<FrameTable>,
+    frames: Option<Arc<FrameTable>>,
     target: Target,
     overrides: Overrides,
+    decoding: &Budget,
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
     let mut running: Source = if is_native(from) {
         recode(Recoder::new(from, target, overrides)?, data_set)
     } else {
         let codec = Codec::of(from)
             .ok_or_else(|| unsupported(format!("nothing here decodes transfer syntax {from}")))?;
-        Transcoder::open(from, codec, data_set, frames, target, overrides)
+        Transcoder::open(from, codec, data_set, frames, target, overrides, decoding)
             .await?
             .run()
             .await?
@@ -91,6 +87,8 @@ struct Pixels {
     worker: Worker,
     decoded: u64,
     ended: bool,
+    /// What it counts for among all that is decoded.
+    _share: Share,
 }
 
 impl Transcoder {
@@ -99,9 +97,10 @@ impl Transcoder {
         from: &Uid,
         codec: Codec,
         mut source: Source,
-        table: Option<FrameTable>,
+        table: Option<Arc<FrameTable>>,
         target: Target,
         overrides: Overrides,
+        decoding: &Budget,
     ) -> Result<Self> {
         let mut scanner = Scanner::new(from);
         let mut head = Vec::new();
@@ -124,7 +123,8 @@ impl Transcoder {
                 let image = Image::of(&header, codec)?;
                 // Before any thread and memory is taken.
                 image.length()?;
-                let frames = Frames::new(image.frames, table, codec.frame_is_fragment());
+                let share = decoding.take(image.decoding_length()?).await;
+                let frames = Frames::new(&image, table, codec.frame_is_fragment())?;
                 let described = image.clone();
                 let worker = Worker::start(move |frame| codec.decode(frame, &described))?;
                 Some(Pixels {
@@ -133,6 +133,7 @@ impl Transcoder {
                     worker,
                     decoded: 0,
                     ended: false,
+                    _share: share,
                 })
             }
             _ => None,

@@ -43,6 +43,7 @@ macro_rules! engine_conformance {
             use super::*;
             $crate::engine_conformance!(@each $place,
                 an_acknowledged_instance_is_found_and_read_back_byte_for_byte,
+                the_frames_of_what_was_received_lie_where_the_engine_says,
                 nothing_of_an_instance_without_commit_is_found,
                 the_same_bytes_again_are_a_success_and_no_second_copy,
                 different_bytes_replace_and_the_old_version_stays_readable,
@@ -230,6 +231,38 @@ pub fn an_acknowledged_instance_is_found_and_read_back_byte_for_byte(place: &dyn
         answers(&pacs).iter().map(Vec::len).collect::<Vec<_>>(),
         [1, 1, 1, 1]
     );
+}
+
+/// See its name; also after the same came again, and after a reindex.
+pub fn the_frames_of_what_was_received_lie_where_the_engine_says(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let mut set = data_set(1, 1, 1, 0);
+    set.remove(tags::PIXEL_DATA);
+    set.put_text(tags::NUMBER_OF_FRAMES, VR::IS, "2");
+    let mut bytes = explicit(&set).to_vec();
+    // Encapsulated pixel data (PS3.5 A.4) with an empty Basic Offset Table and a fragment for each frame.
+    bytes.extend(b"\xE0\x7F\x10\x00OB\0\0\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\0\0\0\0");
+    bytes.extend(b"\xFE\xFF\x00\xE0\x04\0\0\0one \xFE\xFF\x00\xE0\x06\0\0\0second");
+    bytes.extend(b"\xFE\xFF\xDD\xE0\0\0\0\0");
+    let bytes = Bytes::from(bytes);
+    let announced = Announced {
+        transfer_syntax: Uid::constant(uids::RLE_LOSSLESS),
+        ..instance(1, 1, 1, 0).0
+    };
+    for again in [false, true] {
+        let received = keep(&pacs, (announced.clone(), bytes.clone()));
+        if again {
+            block_on(pacs.reindex(|_| {})).expect("is indexed again");
+        }
+        let table = block_on(pacs.frames(&received.record)).expect("is looked up");
+        let table = table.expect("is known");
+        let frame = |at: usize| {
+            let frame = table.frames[at];
+            &bytes[frame.offset as usize..(frame.offset + frame.length) as usize]
+        };
+        assert_eq!(table.frames.len(), 2);
+        assert_eq!((frame(0), frame(1)), (&b"one "[..], &b"second"[..]));
+    }
 }
 
 /// See its name.

@@ -5,12 +5,13 @@
 //! worlds of [`super::world`] hold, not every oddity of real data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use unicode_normalization::UnicodeNormalization;
 
-use crate::dataset::{DataSet, Element, Value};
+use crate::dataset::{DataSet, Element, FrameTable, Value};
 use crate::index::{Change, InstanceRecord, Totals};
 use crate::query::Query;
 use crate::uid::{Level, Uid};
@@ -20,15 +21,35 @@ use crate::uid::{Level, Uid};
 pub struct Reference {
     /// By SOP Instance UID.
     pub instances: BTreeMap<Uid, InstanceRecord>,
+    /// Frame tables of these versions.
+    pub frames: BTreeMap<Uid, Arc<FrameTable>>,
 }
 
 impl Reference {
     /// Applies one change.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Store(record) => self.instances.insert(record.key.instance, (**record).clone()),
-            Change::Remove(instance) => self.instances.remove(instance),
-        };
+            Change::Store(record) => {
+                let before = self.instances.insert(record.key.instance, (**record).clone());
+                if before.is_none_or(|before| before.locator != record.locator) {
+                    self.frames.remove(&record.key.instance);
+                }
+            }
+            Change::Frames {
+                instance,
+                version,
+                table,
+            } => {
+                let known = self.instances.get(instance);
+                if known.is_some_and(|known| known.locator == *version) {
+                    self.frames.insert(*instance, Arc::clone(table));
+                }
+            }
+            Change::Remove(instance) => {
+                self.instances.remove(instance);
+                self.frames.remove(instance);
+            }
+        }
     }
 
     /// What an index must say of its totals.

@@ -7,7 +7,7 @@ use dicom_dictionary_std::{tags, uids};
 
 use super::random::Random;
 use crate::archive::{Locator, Sequence, Timestamp};
-use crate::dataset::{DataSet, FrameExtent, FrameTable};
+use crate::dataset::DataSet;
 use crate::index::InstanceRecord;
 use crate::query::{AttributeSet, LevelAttributes, Model, Query, QueryOptions};
 use crate::uid::{InstanceKey, Level, Uid};
@@ -139,10 +139,6 @@ pub fn record(
     header.put_u16(tags::ROWS, *random.pick(&[128, 512]));
 
     let offset = random.below(900);
-    let extent = |at: u64| FrameExtent {
-        offset: at * 100 + 8,
-        length: 92,
-    };
     InstanceRecord {
         key,
         sop_class,
@@ -153,9 +149,6 @@ pub fn record(
         sequence: Sequence(1 + random.below(1 << 40)),
         received: Timestamp(random.below(1 << 41)),
         attributes: AttributeSet::default().extract(&header),
-        frames: random.chance(3).then(|| FrameTable {
-            frames: (0..1 + random.below(4)).map(extent).collect(),
-        }),
         coerced: random.chance(4).then(|| {
             let mut coerced = DataSet::new();
             coerced.put_text(tags::PATIENT_ID, VR::LO, *random.pick(DESCRIPTIONS));

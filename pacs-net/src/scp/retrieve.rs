@@ -82,6 +82,8 @@ pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) ->
     };
     let supply = Arc::new(Kept {
         pacs: services.pacs.clone(),
+        #[cfg(feature = "pixel")]
+        patience: services.options.timeouts.idle,
         source,
     });
     let results = sending.send(&job.kinds, supply, job.items(services));
@@ -99,6 +101,8 @@ pub(super) async fn c_get(services: &PacsServices, mut operation: Operation) -> 
     };
     let supply = Arc::new(Kept {
         pacs: services.pacs.clone(),
+        #[cfg(feature = "pixel")]
+        patience: services.options.timeouts.idle,
         source: source(&operation),
     });
     let items = job.items(services).take_until(operation.cancelled());
@@ -340,6 +344,9 @@ impl Counts {
 /// Instances of the engine, given out as far as `source` may have them.
 struct Kept {
     pacs: Pacs,
+    /// How long a turn to decode is waited for.
+    #[cfg(feature = "pixel")]
+    patience: Duration,
     source: Source,
 }
 
@@ -371,8 +378,7 @@ impl Supply<Item> for Kept {
 
     #[cfg(feature = "pixel")]
     fn convert<'a>(&'a self, item: &'a Item, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
-        use pacs_core::dataset::coercion;
-        use pacs_core::pixel::{can_transcode, transcode_with};
+        use pacs_core::pixel::can_transcode;
         async move {
             let stored = &item.record.transfer_syntax;
             let Some(target) = can_transcode(stored, accepted) else {
@@ -381,10 +387,14 @@ impl Supply<Item> for Kept {
                 return Err(Error::new(ErrorKind::Unsupported, "retrieve.convert", why));
             };
             let data_set = self.stored(item)?;
-            let frames = item.record.frames.clone();
-            let coerced = item.record.coerced.as_ref();
-            let overrides = coerced.map(coercion::overrides).unwrap_or_default();
-            let pieces = transcode_with(stored, data_set, frames, target, overrides).await?;
+            // Others that decode may be slow to take it; this one gives up before its association does.
+            let transcoded = self.pacs.transcode(&item.record, data_set, target);
+            let pieces = tokio::time::timeout(self.patience, transcoded)
+                .await
+                .map_err(|_| {
+                    let why = "too much is decoded for others at present";
+                    Error::new(ErrorKind::OutOfResources, "retrieve.convert", why)
+                })??;
             Ok((target.uid(), pieces))
         }
         .boxed()

@@ -1,7 +1,7 @@
 //! An index in memory, as plain as can be: the readable model of what an index does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -9,8 +9,8 @@ use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use futures::stream::{self, BoxStream, StreamExt};
 
-use pacs_core::archive::Sequence;
-use pacs_core::dataset::DataSet;
+use pacs_core::archive::{Locator, Sequence};
+use pacs_core::dataset::{DataSet, FrameTable};
 use pacs_core::error::Result;
 use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
 use pacs_core::query::Query;
@@ -34,6 +34,8 @@ struct Known {
     patients: BTreeMap<String, DataSet>,
     /// Study and series of each instance.
     places: BTreeMap<Uid, (Uid, Uid)>,
+    /// Of an instance at this place in the archive.
+    frames: BTreeMap<Uid, (Locator, Arc<FrameTable>)>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +65,11 @@ impl Study {
 impl Known {
     fn store(&mut self, record: InstanceRecord) {
         let key = record.key;
+        let frames = self.frames.remove(&key.instance);
         self.remove(&key.instance);
+        if let Some(frames) = frames.filter(|(version, _)| *version == record.locator) {
+            self.frames.insert(key.instance, frames);
+        }
         self.places.insert(key.instance, (key.study, key.series));
         let attributes = &record.attributes;
         let study = self.studies.entry(key.study).or_default();
@@ -77,7 +83,18 @@ impl Known {
         self.forget_patients_without_study();
     }
 
+    fn record(&self, instance: &Uid) -> Option<&InstanceRecord> {
+        let (study, series) = self.places.get(instance)?;
+        self.studies
+            .get(study)?
+            .series
+            .get(series)?
+            .instances
+            .get(instance)
+    }
+
     fn remove(&mut self, instance: &Uid) {
+        self.frames.remove(instance);
         let Some((study_uid, series_uid)) = self.places.remove(instance) else {
             return;
         };
@@ -276,6 +293,18 @@ impl Index for MemoryIndex {
         for change in changes {
             match change {
                 Change::Store(record) => known.store(*record),
+                Change::Frames {
+                    instance,
+                    version,
+                    table,
+                } => {
+                    if known
+                        .record(&instance)
+                        .is_some_and(|record| record.locator == version)
+                    {
+                        known.frames.insert(instance, (version, table));
+                    }
+                }
                 Change::Remove(instance) => known.remove(&instance),
             }
         }
@@ -304,6 +333,12 @@ impl Index for MemoryIndex {
             Some(Known::complete(study, series, series.instances.get(instance)?))
         });
         ready(found)
+    }
+
+    fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>> {
+        let known = self.read();
+        let frames = known.frames.get(instance).filter(|(kept, _)| kept == version);
+        ready(frames.map(|(_, table)| Arc::clone(table)))
     }
 
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {

@@ -36,8 +36,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use ::redb::{Database, Durability, ReadableDatabase, StorageBackend};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use pacs_core::archive::Sequence;
-use pacs_core::dataset::DataSet;
+use pacs_core::archive::{Locator, Sequence};
+use pacs_core::dataset::{DataSet, FrameTable};
 use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
 use pacs_core::query::Query;
@@ -410,6 +410,16 @@ impl Index for RedbIndex {
     fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
         let instance = *instance;
         Box::pin(async move { contained("index.lookup", || walk::lookup(&*self.shared.read()?, &instance)) })
+    }
+
+    fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>> {
+        let (instance, version) = (*instance, version.clone());
+        Box::pin(async move {
+            contained("index.frames", || {
+                let frames = walk::frames(&*self.shared.read()?, &instance, &version)?;
+                Ok(frames.map(Arc::new))
+            })
+        })
     }
 
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {

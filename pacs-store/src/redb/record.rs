@@ -318,27 +318,15 @@ pub(super) fn encode_instance(record: &InstanceRecord) -> (Vec<u8>, Option<Vec<u
     (out, large)
 }
 
-/// Frame table, superseded versions and coercion; nothing when there are none.
+/// Superseded versions and coercion; nothing when there are none.
 fn encode_more(record: &InstanceRecord) -> Vec<u8> {
     let mut out = Vec::new();
-    if record.frames.is_none() && record.superseded.is_empty() && record.coerced.is_none() {
+    if record.superseded.is_empty() && record.coerced.is_none() {
         return out;
     }
     put_number(&mut out, record.superseded.len() as u64);
     for locator in &record.superseded {
         put_bytes(&mut out, locator.as_bytes());
-    }
-    if let Some(table) = &record.frames {
-        put_number(&mut out, table.frames.len() as u64 + 1);
-        // Frames nearly always follow one another: each offset as the distance from the last end.
-        let mut end = 0u64;
-        for frame in &table.frames {
-            put_number(&mut out, frame.offset.wrapping_sub(end));
-            put_number(&mut out, frame.length);
-            end = frame.offset.wrapping_add(frame.length);
-        }
-    } else {
-        put_number(&mut out, 0);
     }
     if let Some(coerced) = &record.coerced {
         put_bytes(&mut out, &compact::to_bytes(coerced));
@@ -349,7 +337,6 @@ fn encode_more(record: &InstanceRecord) -> Vec<u8> {
 /// What [`encode_more`] wrote.
 #[derive(Default)]
 struct More {
-    frames: Option<FrameTable>,
     superseded: Vec<Locator>,
     coerced: Option<DataSet>,
 }
@@ -359,30 +346,49 @@ fn decode_more(reader: &mut Reader<'_>, is_coerced: bool) -> Result<More> {
     for _ in 0..reader.count()? {
         superseded.push(Locator::new(reader.bytes()?));
     }
-    // Two bytes a frame at least, one more counted than there are.
-    let frames = match reader.number()? {
-        0 => None,
-        count => {
-            let mut frames = Vec::new();
-            let mut end = 0u64;
-            for _ in 1..count {
-                let offset = end.wrapping_add(reader.number()?);
-                let length = reader.number()?;
-                end = offset.wrapping_add(length);
-                frames.push(FrameExtent { offset, length });
-            }
-            Some(FrameTable { frames })
-        }
-    };
     let coerced = match is_coerced {
         true => Some(compact::from_bytes(&Bytes::copy_from_slice(reader.bytes()?))?),
         false => None,
     };
-    Ok(More {
-        frames,
-        superseded,
-        coerced,
-    })
+    Ok(More { superseded, coerced })
+}
+
+/// The frame table of the version at `locator`.
+pub(super) fn encode_frames(locator: &Locator, table: &FrameTable) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, locator.as_bytes());
+    put_number(&mut out, table.frames.len() as u64);
+    // Frames nearly always follow one another: each offset as the distance from the last end.
+    let mut end = 0u64;
+    for frame in &table.frames {
+        put_number(&mut out, frame.offset.wrapping_sub(end));
+        put_number(&mut out, frame.length);
+        end = frame.offset.wrapping_add(frame.length);
+    }
+    out
+}
+
+/// Whether what [`encode_frames`] wrote is of the version at `locator`.
+pub(super) fn frames_are_of(bytes: &[u8], locator: &Locator) -> Result<bool> {
+    Ok(Reader::new(bytes).bytes()? == locator.as_bytes())
+}
+
+/// What [`encode_frames`] wrote, if it is of the version at `locator`.
+pub(super) fn decode_frames(bytes: &[u8], locator: &Locator) -> Result<Option<FrameTable>> {
+    let mut reader = Reader::new(bytes);
+    if reader.bytes()? != locator.as_bytes() {
+        return Ok(None);
+    }
+    let mut frames = Vec::new();
+    let mut end = 0u64;
+    // Two bytes a frame at least.
+    for _ in 0..reader.count()? {
+        let offset = end.wrapping_add(reader.number()?);
+        let length = reader.number()?;
+        end = offset.wrapping_add(length);
+        frames.push(FrameExtent { offset, length });
+    }
+    Ok(Some(FrameTable { frames }))
 }
 
 /// What of an instance's record a query needs, read without the rest.
@@ -440,11 +446,7 @@ impl Instance {
         let sequence = Sequence(reader.number()?);
         let received = Timestamp(reader.number()?);
         let is_coerced = self.flags & COERCED != 0;
-        let More {
-            frames,
-            superseded,
-            coerced,
-        } = match large {
+        let More { superseded, coerced } = match large {
             Some(large) => decode_more(&mut Reader::new(large), is_coerced)?,
             None if self.flags & HAS_MORE != 0 => decode_more(&mut reader, is_coerced)?,
             None => More::default(),
@@ -468,10 +470,16 @@ impl Instance {
                 series: series.attributes.clone(),
                 instance: self.attributes,
             },
-            frames,
             coerced,
             superseded,
         })
+    }
+
+    /// Where the archive keeps it.
+    pub(super) fn locator(&self) -> Result<Locator> {
+        let mut reader = Reader::new(&self.record[self.rest..]);
+        reader.uid(STANDARD_ROOT)?;
+        Ok(Locator::new(reader.bytes()?))
     }
 
     /// Length in bytes of the whole Part 10 stream.

@@ -29,11 +29,13 @@ const SERIES: TableDefinition<'_, [u8; 8], &[u8]> = TableDefinition::new("series
 const INSTANCES: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("instances");
 /// [`Place`] to what of an instance is too large to stand among the records.
 const LARGE: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("large");
+/// [`Place`] to the instance's locator and frame table.
+const FRAMES: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("frames");
 /// The secondary keys: see [`super::keys`].
 const KEYS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("keys");
 
 /// Version of all that is written here.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 /// Entry of the meta table: [`FORMAT`].
 pub(super) const META_FORMAT: &str = "format";
 /// Entry of the meta table: [`super::record::State`].
@@ -133,6 +135,7 @@ tables! {
     series: SERIES <[u8; 8], &'static [u8]>,
     instances: INSTANCES <[u8; 12], &'static [u8]>,
     large: LARGE <[u8; 12], &'static [u8]>,
+    frames: FRAMES <[u8; 12], &'static [u8]>,
     keys: KEYS <&'static [u8], ()>,
 }
 

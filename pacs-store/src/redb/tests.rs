@@ -1,5 +1,7 @@
 //! What is particular to this index; the rest is the conformance suite of `pacs_core::testkit`.
 
+use std::sync::Arc;
+
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use futures::StreamExt;
@@ -47,7 +49,6 @@ fn record(patient: &str, study: u32, series: u32, instance: u32) -> InstanceReco
         sequence: Sequence(1),
         received: Timestamp(2),
         attributes,
-        frames: None,
         coerced: None,
         superseded: Vec::new(),
     }
@@ -132,29 +133,31 @@ fn leftovers(index: &RedbIndex) -> u64 {
 }
 
 #[test]
-fn a_long_frame_table_and_older_versions_come_back() {
+fn a_long_frame_table_and_many_older_versions_come_back() {
     let index = in_memory();
     let mut long = record("P", 1, 1, 1);
     let frame = |at: u64| FrameExtent {
         offset: at * 1_000,
         length: 990 + at % 7,
     };
-    long.frames = Some(FrameTable {
+    let table = Arc::new(FrameTable {
         frames: (0..5_000).map(frame).collect(),
     });
-    long.superseded = vec![Locator::new(&[9; 20]), Locator::new(&[])];
-    let mut short = record("P", 1, 1, 2);
-    short.frames = Some(FrameTable::default());
-    store(&index, [long.clone(), short.clone()]);
-    for record in [&long, &short] {
-        assert_eq!(
-            block_on(index.lookup(&record.key.instance)).unwrap().as_ref(),
-            Some(record)
-        );
-    }
-    long.frames = None;
+    long.superseded = vec![Locator::new(&[9; 20]); 50];
+    long.superseded.push(Locator::new(&[]));
     store(&index, [long.clone()]);
-    assert_eq!(block_on(index.lookup(&long.key.instance)).unwrap(), Some(long));
+    let (instance, version) = (long.key.instance, long.locator.clone());
+    let frames = Change::Frames {
+        instance,
+        version: version.clone(),
+        table: Arc::clone(&table),
+    };
+    block_on(index.apply(vec![frames], Sequence(1))).unwrap();
+    assert_eq!(block_on(index.lookup(&instance)).unwrap().as_ref(), Some(&long));
+    assert_eq!(block_on(index.frames(&instance, &version)).unwrap(), Some(table));
+    long.superseded.truncate(1);
+    store(&index, [long.clone()]);
+    assert_eq!(block_on(index.lookup(&instance)).unwrap(), Some(long));
 }
 
 #[test]

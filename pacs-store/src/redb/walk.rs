@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use pacs_core::dataset::{DataSet, Element, Value};
+use pacs_core::archive::Locator;
+use pacs_core::dataset::{DataSet, Element, FrameTable, Value};
 use pacs_core::error::Result;
 use pacs_core::index::{InstanceRecord, Scope};
 use pacs_core::query::{Key, Query};
@@ -13,17 +14,13 @@ use super::codec::uid_key;
 use super::error::storage;
 use super::keys::{patient_entries, patient_key};
 use super::plan::{self, Candidates, Patients, Stretch};
-use super::record::{Instance, Patient, Series, Study};
+use super::record::{Instance, Patient, Series, Study, decode_frames};
 use super::stream::{Page, Pager};
 use super::tables::{Place, ReadTables, of_series_key, series_key};
 
 /// The instance with this SOP Instance UID.
 pub(super) fn lookup(tables: &ReadTables, uid: &Uid) -> Result<Option<InstanceRecord>> {
-    let found = tables
-        .instance_uids
-        .get(uid_key(uid).as_slice())
-        .map_err(storage)?;
-    let Some(place) = found.map(|place| Place::of_key(place.value())) else {
+    let Some(place) = place_of(tables, uid)? else {
         return Ok(None);
     };
     let Some(study) = study(tables, place.study)? else {
@@ -37,6 +34,25 @@ pub(super) fn lookup(tables: &ReadTables, uid: &Uid) -> Result<Option<InstanceRe
     };
     let instance = Instance::decode(record.value(), &series.uid)?;
     finish(tables, place, instance, &study, &series).map(Some)
+}
+
+/// Where the frames of this version of an instance lie.
+pub(super) fn frames(tables: &ReadTables, uid: &Uid, version: &Locator) -> Result<Option<FrameTable>> {
+    let Some(place) = place_of(tables, uid)? else {
+        return Ok(None);
+    };
+    match tables.frames.get(place.key()).map_err(storage)? {
+        Some(frames) => decode_frames(frames.value(), version),
+        None => Ok(None),
+    }
+}
+
+fn place_of(tables: &ReadTables, uid: &Uid) -> Result<Option<Place>> {
+    let found = tables
+        .instance_uids
+        .get(uid_key(uid).as_slice())
+        .map_err(storage)?;
+    Ok(found.map(|place| Place::of_key(place.value())))
 }
 
 fn finish(

@@ -206,7 +206,6 @@ impl Instance {
             sequence: Sequence(0),
             received: Timestamp(0),
             attributes: AttributeSet::default().extract(&self.header),
-            frames: None,
             coerced: None,
             superseded: Vec::new(),
         }

@@ -120,7 +120,11 @@ impl Walker {
         let wanted = match purpose {
             Purpose::Element => whole && self.wants(tag, bytes),
             _ if self.boundaries.is_some() => false,
-            _ => whole && bytes <= (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 8,
+            _ => {
+                whole
+                    && bytes <= (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 8
+                    && self.builder.claims(bytes as usize * 2)
+            }
         };
         if !whole {
             self.leave_out(tag);

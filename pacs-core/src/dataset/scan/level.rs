@@ -134,7 +134,12 @@ impl Walker {
             self.problem(ProblemKind::LengthBeyondParent, Some(tag));
             bytes = self.room();
         }
-        if own && first && bytes > 0 && bytes <= (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 4 {
+        if own
+            && first
+            && bytes > 0
+            && bytes <= (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 4
+            && self.builder.claims(bytes as usize * 2)
+        {
             self.state = State::Value {
                 tag,
                 vr: VR::UL,
@@ -205,8 +210,11 @@ impl Walker {
                 let frames = frames
                     .and_then(|element| element.strings().next()?.parse::<u64>().ok())
                     .unwrap_or(1);
-                self.frames = std::mem::take(&mut self.builder).build(frames, self.video);
-                if self.frames.is_none() {
+                let room = self.builder.room.take();
+                let builder = std::mem::take(&mut self.builder);
+                self.builder.room = room;
+                self.frames = builder.build(frames, self.video);
+                if self.frames.is_none() && !builder.is_out_of_room() {
                     self.problem(ProblemKind::FrameTable, Some(level.tag));
                 }
             }

@@ -36,6 +36,7 @@ use self::walk::Walker;
 use super::charset::CharacterSet;
 use super::model::{DataSet, FrameTable};
 use super::{normal, syntax};
+use crate::budget::{Budget, Share};
 use crate::error::{Error, ErrorKind, Result};
 use crate::uid::Uid;
 
@@ -137,6 +138,12 @@ impl Scanner {
         Self::holding(transfer_syntax, Holding::HEADER)
     }
 
+    /// Counts the memory of the frame table against `room`; where that is used up, there is no table.
+    pub(crate) fn with_frame_tables_from(mut self, room: &Budget) -> Self {
+        self.walker.builder.room = room.try_take(0);
+        self
+    }
+
     fn holding(transfer_syntax: &str, holding: Holding) -> Self {
         let encoding = syntax::Encoding::of(transfer_syntax);
         Self {
@@ -188,7 +195,13 @@ impl Scanner {
     ///
     /// # Errors
     /// `Invalid` when no element at all was understood in the bytes pushed.
-    pub fn finish(mut self) -> Result<Scan> {
+    pub fn finish(self) -> Result<Scan> {
+        let (scan, _) = self.finish_counted()?;
+        Ok(scan)
+    }
+
+    /// As [`finish`](Self::finish), with what the frame table counts while it is held.
+    pub(crate) fn finish_counted(mut self) -> Result<(Scan, Option<Share>)> {
         let deflated = self.inflater.is_some();
         if let Some(inflater) = &mut self.inflater {
             inflater.finish(&mut self.walker)?;
@@ -197,6 +210,7 @@ impl Scanner {
         let complete = self.walker.finish() && !stopped;
         let mut walker = self.walker;
         let frames = walker.frames.take().filter(|_| !deflated);
+        let room = walker.builder.room.take();
         let pixel_data = walker.pixel_data;
         let left_out = std::mem::take(&mut walker.left_out);
         let left_out_count = walker.left_out_count;
@@ -215,7 +229,7 @@ impl Scanner {
         }
         let mut header = DataSet::from(walker.into_root());
         normal::decode(&mut header, &CharacterSet::default());
-        Ok(Scan {
+        let scan = Scan {
             header,
             frames,
             pixel_data,
@@ -224,7 +238,8 @@ impl Scanner {
             left_out,
             left_out_count,
             problems,
-        })
+        };
+        Ok((scan, room))
     }
 }
 

@@ -1,3 +1,4 @@
+use futures::FutureExt;
 use futures::executor::block_on;
 
 use super::*;
@@ -47,6 +48,18 @@ fn data_set(header: &DataSet, items: &[&[u8]]) -> Vec<u8> {
     out
 }
 
+/// Transcodes to Explicit VR Little Endian.
+async fn explicit(
+    from: &Uid,
+    source: Source,
+    table: Option<FrameTable>,
+    decoding: &Budget,
+) -> Result<Source> {
+    let target = Target::ExplicitLittleEndian;
+    let overrides = Overrides::default();
+    transcode(from, source, table.map(Arc::new), target, overrides, decoding).await
+}
+
 fn run(from: &str, source: &[u8], table: Option<FrameTable>, chunk: usize) -> Result<Vec<u8>> {
     let pieces: Vec<_> = source
         .chunks(chunk)
@@ -54,7 +67,7 @@ fn run(from: &str, source: &[u8], table: Option<FrameTable>, chunk: usize) -> Re
         .collect();
     let stream = stream::iter(pieces).boxed();
     block_on(async {
-        let out = transcode(&Uid::parse(from)?, stream, table, Target::ExplicitLittleEndian).await?;
+        let out = explicit(&Uid::parse(from)?, stream, table, &Budget::new(0)).await?;
         let out: Vec<Bytes> = out.try_collect().await?;
         Ok(out.concat())
     })
@@ -234,15 +247,55 @@ fn a_lossless_jpeg_with_restarts_or_a_point_transform_is_decoded() {
 }
 
 #[test]
+fn who_finds_no_room_to_decode_waits_until_another_is_done() {
+    let set = header("MONOCHROME2", 1, 8, None);
+    let source = data_set(&set, &[&[], &lossless(&FIRST, 3, false, 0)]);
+    let from = Uid::constant(JPEG_LOSSLESS);
+    let budget = Budget::new(1024 * 1024);
+    let begin = || {
+        let stream = stream::iter([Ok(Bytes::copy_from_slice(&source))]).boxed();
+        explicit(&from, stream, None, &budget)
+    };
+    let first = block_on(begin()).unwrap();
+    assert_eq!(budget.free(), 0);
+    let mut second = Box::pin(begin());
+    assert!((&mut second).now_or_never().is_none());
+    assert!(budget.is_short());
+    drop(first);
+    let second: Vec<_> = block_on(async { second.await.unwrap().try_collect().await }).unwrap();
+    assert_eq!(second.concat(), run(JPEG_LOSSLESS, &source, None, 64).unwrap());
+    assert_eq!(budget.free(), 1024 * 1024);
+}
+
+#[test]
+fn a_compressed_frame_that_is_far_larger_than_its_pixels_is_refused_before_it_is_held() {
+    let set = header("MONOCHROME2", 1, 8, None);
+    let mut jpeg = lossless(&FIRST, 3, false, 0);
+    jpeg.resize(1024 * 1024 + 1024, 0);
+    let error = run(JPEG_LOSSLESS, &data_set(&set, &[&[], &jpeg]), None, 64 * 1024).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.context().contains("far larger"), "{error}");
+}
+
+#[test]
+fn an_offset_table_that_is_longer_than_the_frames_need_is_passed_over() {
+    let set = header("MONOCHROME2", 1, 8, None);
+    let jpeg = lossless(&FIRST, 3, false, 0);
+    let out = run(
+        JPEG_LOSSLESS,
+        &data_set(&set, &[&[1; 100_000], &jpeg]),
+        None,
+        4096,
+    )
+    .unwrap();
+    assert_eq!(read(&out).2[..9], FIRST);
+}
+
+#[test]
 fn what_can_not_be_decoded_fails_before_the_first_byte_and_says_why() {
     let fails = |from, source: &[u8], kind, says: &str| {
         let stream = stream::iter([Ok(Bytes::copy_from_slice(source))]).boxed();
-        let out = block_on(transcode(
-            &Uid::constant(from),
-            stream,
-            None,
-            Target::ExplicitLittleEndian,
-        ));
+        let out = block_on(explicit(&Uid::constant(from), stream, None, &Budget::new(0)));
         let error = out.err().unwrap_or_else(|| panic!("not refused: {says}"));
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.context().contains(says), "{error}");
@@ -430,14 +483,8 @@ fn what_is_put_in_place_of_the_source_stands_beside_the_labels_and_frames_are_st
     let out = block_on(async {
         let pieces = stream::iter([Ok(Bytes::from(source.clone()))]).boxed();
         let from = Uid::constant(RLE);
-        let out = transcode_with(
-            &from,
-            pieces,
-            Some(table),
-            Target::ExplicitLittleEndian,
-            overrides,
-        )
-        .await?;
+        let (table, target) = (Some(Arc::new(table)), Target::ExplicitLittleEndian);
+        let out = transcode(&from, pieces, table, target, overrides, &Budget::new(0)).await?;
         Ok::<_, Error>(out.try_collect::<Vec<Bytes>>().await?.concat())
     })
     .unwrap();

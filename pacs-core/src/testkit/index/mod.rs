@@ -16,8 +16,8 @@ use futures::executor::block_on;
 use super::random::Random;
 use super::reference::{Reference, name_of_answer};
 use super::world::{any_record, record};
-use crate::archive::Sequence;
-use crate::dataset::{DataSet, Element};
+use crate::archive::{Locator, Sequence};
+use crate::dataset::{DataSet, Element, FrameExtent, FrameTable};
 use crate::index::{Change, Index, InstanceRecord, Scope, Totals};
 use crate::query::{Model, Query, QueryOptions};
 use crate::uid::{Level, Uid};
@@ -50,6 +50,7 @@ macro_rules! index_conformance {
                 a_lookup_yields_the_record_as_it_was_applied,
                 applying_the_same_changes_again_changes_nothing,
                 changes_are_applied_in_order,
+                a_frame_table_is_known_of_the_version_it_was_told_of_and_of_no_other,
                 the_low_water_is_that_of_the_last_batch,
                 storing_again_forgets_what_was_known_under_the_same_uid,
                 forgetting_the_last_instance_forgets_what_is_above_it,
@@ -78,6 +79,24 @@ macro_rules! index_conformance {
 
 fn store(record: &InstanceRecord) -> Change {
     Change::Store(Box::new(record.clone()))
+}
+
+fn frames(record: &InstanceRecord, count: u64) -> Change {
+    let frame = |at: u64| FrameExtent {
+        offset: at * 100 + 8,
+        length: 92,
+    };
+    Change::Frames {
+        instance: record.key.instance,
+        version: record.locator.clone(),
+        table: Arc::new(FrameTable {
+            frames: (0..count).map(frame).collect(),
+        }),
+    }
+}
+
+fn frame_table(index: &dyn Index, record: &InstanceRecord) -> Option<Arc<FrameTable>> {
+    block_on(index.frames(&record.key.instance, &record.locator)).expect("frames succeeds")
 }
 
 fn apply(index: &dyn Index, changes: Vec<Change>, low_water: u64) {
@@ -153,6 +172,13 @@ fn assert_is(index: &dyn Index, reference: &Reference) {
     let mut records: Vec<_> = records.iter().map(own).collect();
     records.sort_by_key(|record| record.key.instance);
     assert!(records == expected, "the instances differ");
+    for record in &records {
+        let instance = &record.key.instance;
+        assert!(
+            frame_table(index, record).as_ref() == reference.frames.get(instance),
+            "the frame table of {instance} differs"
+        );
+    }
     for (level, found) in Level::ALL.into_iter().zip(levels) {
         assert_answers(&everything(Model::PatientRoot, level), &found, reference);
     }
@@ -258,6 +284,43 @@ pub fn changes_are_applied_in_order(place: &dyn IndexPlace) {
     );
     assert!(lookup(&*index, &instance).is_some_and(|found| own(&found) == own(&second)));
     assert_eq!(totals(&*index).instances, 1);
+}
+
+/// A frame table is what was told of the version that is known now; of any other nothing is known.
+pub fn a_frame_table_is_known_of_the_version_it_was_told_of_and_of_no_other(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let first = &records[0];
+    assert_eq!(frame_table(&*index, first), None);
+    apply(&*index, vec![frames(first, 3)], 6);
+    let known = frame_table(&*index, first).expect("it was told");
+    assert_eq!(known.frames.len(), 3);
+    assert_eq!(frame_table(&*index, &records[1]), None);
+
+    // Of the same version: it stays.
+    let mut changed = first.clone();
+    changed.superseded.push(Locator::new(&[1, 1]));
+    apply(&*index, vec![store(&changed)], 7);
+    assert_eq!(frame_table(&*index, first), Some(known));
+    assert_eq!(lookup(&*index, &first.key.instance), Some(changed));
+
+    // Another version: it goes, and what is told of the one before comes too late.
+    let mut second = first.clone();
+    second.locator = Locator::new(&[2, 2]);
+    apply(&*index, vec![store(&second), frames(first, 3)], 8);
+    assert_eq!(frame_table(&*index, first), None);
+    assert_eq!(frame_table(&*index, &second), None);
+    apply(&*index, vec![frames(&second, 0)], 9);
+    assert_eq!(frame_table(&*index, &second), Some(Arc::default()));
+
+    // With the instance it goes, and does not come back with it.
+    apply(
+        &*index,
+        vec![Change::Remove(second.key.instance), frames(&second, 2)],
+        10,
+    );
+    assert_eq!(frame_table(&*index, &second), None);
+    apply(&*index, vec![store(&second)], 11);
+    assert_eq!(frame_table(&*index, &second), None);
 }
 
 /// `apply` remembers the low water in the same step, and `flush` returns it.

@@ -8,10 +8,10 @@ use futures::StreamExt;
 use futures::executor::block_on;
 
 use super::{
-    IndexPlace, answer_list, answers, apply, assert_answers, assert_is, durable, everything, filled,
+    IndexPlace, answer_list, answers, apply, assert_answers, assert_is, durable, everything, filled, frames,
     instances, lookup, low_water, shown, state, store, uids,
 };
-use crate::archive::Sequence;
+use crate::archive::{Locator, Sequence};
 use crate::dataset::DataSet;
 use crate::index::{Change, InstanceRecord, Scope};
 use crate::query::{Model, Query};
@@ -148,15 +148,27 @@ pub fn a_stream_goes_on_while_changes_are_applied(place: &dyn IndexPlace) {
 }
 
 fn any_changes(random: &mut Random, world: u64) -> Vec<Change> {
-    (0..random.below(12))
-        .map(|_| {
-            let record = any_record(random, world);
-            match random.below(3) {
-                0 => Change::Remove(record.key.instance),
-                _ => store(&record),
+    let mut changes = Vec::new();
+    for _ in 0..random.below(12) {
+        let mut record = any_record(random, world);
+        if random.chance(3) {
+            changes.push(Change::Remove(record.key.instance));
+            continue;
+        }
+        changes.push(store(&record));
+        if random.chance(3) {
+            changes.push(frames(&record, random.below(4)));
+            if random.chance(2) {
+                // The same version again, or another of which no frames are known.
+                record.superseded.clear();
+                if random.chance(2) {
+                    record.locator = Locator::new(&[7]);
+                }
+                changes.push(store(&record));
             }
-        })
-        .collect()
+        }
+    }
+    changes
 }
 
 /// Whatever the course of changes, the state is that of the reference: counts, aggregates, instances.

@@ -9,7 +9,7 @@ mod forget;
 
 use ::redb::ReadableTable;
 use dicom_dictionary_std::tags;
-use pacs_core::archive::Sequence;
+use pacs_core::archive::{Locator, Sequence};
 use pacs_core::dataset::{DataSet, Element};
 use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::index::{Change, InstanceRecord};
@@ -20,7 +20,9 @@ use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
 use crate::redb::codec::uid_key;
 use crate::redb::error::storage;
 use crate::redb::keys::{kinds_below_study, patient_entries, patient_key, study_entries};
-use crate::redb::record::{Counts, Patient, Series, State, Study, encode_instance};
+use crate::redb::record::{
+    Counts, Instance, Patient, Series, State, Study, encode_frames, encode_instance, frames_are_of,
+};
 use crate::redb::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
 
 /// Numbers that an instance keeps when it is replaced, so that a stream that runs meanwhile meets it once.
@@ -63,6 +65,21 @@ impl Writer {
         for change in changes {
             match change {
                 Change::Store(record) => self.store(tables, &record)?,
+                Change::Frames {
+                    instance,
+                    version,
+                    table,
+                } => {
+                    if let Some(place) = place_of(tables, &uid_key(&instance))?
+                        && self.is_version(tables, place, &version)?
+                    {
+                        let frames = encode_frames(&version, &table);
+                        tables
+                            .frames
+                            .insert(place.key(), frames.as_slice())
+                            .map_err(storage)?;
+                    }
+                }
                 Change::Remove(instance) => {
                     let uid_key = uid_key(&instance);
                     if let Some(place) = place_of(tables, &uid_key)? {
@@ -89,12 +106,15 @@ impl Writer {
         let uid_key = uid_key(&record.key.instance);
         let (bytes, large) = encode_instance(record);
         let mut again = Again::default();
+        let mut frames = None;
         if let Some(place) = place_of(tables, &uid_key)? {
             if self.is_same(tables, place, record, &bytes, large.as_deref())? {
                 // Applied before; only what it fills above it may be missing still.
                 return self.fill(tables, place.study, place.series, record);
             }
             again = self.numbers_to_keep(tables, place, record)?;
+            let known = tables.frames.remove(place.key()).map_err(storage)?;
+            frames = known.map(|known| known.value().to_vec());
             self.forget(tables, place, &uid_key)?;
         }
 
@@ -132,6 +152,11 @@ impl Writer {
         tables.instances.insert(key, bytes.as_slice()).map_err(storage)?;
         if let Some(large) = large {
             tables.large.insert(key, large.as_slice()).map_err(storage)?;
+        }
+        if let Some(frames) = frames
+            && frames_are_of(&frames, &record.locator)?
+        {
+            tables.frames.insert(key, frames.as_slice()).map_err(storage)?;
         }
         Ok(())
     }
@@ -178,6 +203,15 @@ impl Writer {
         }
         let known = tables.large.get(place.key()).map_err(storage)?;
         Ok(known.as_ref().map(|known| known.value()) == large)
+    }
+
+    /// Whether the instance that stands there is the version at this locator.
+    fn is_version(&mut self, tables: &WriteTables<'_>, place: Place, version: &Locator) -> Result<bool> {
+        self.load(tables, place.study, place.series)?;
+        let series = present(self.series.get(&(place.study, place.series)))?;
+        let known = tables.instances.get(place.key()).map_err(storage)?;
+        let instance = Instance::decode(present(known)?.value(), &series.series.uid)?;
+        Ok(instance.locator()? == *version)
     }
 
     /// Brings a series that is known into the cache, with its study and patient.

@@ -1,6 +1,7 @@
 //! Frames of encapsulated pixel data (PS3.5 A.4).
 
 use super::*;
+use crate::budget::Budget;
 use crate::dataset::{FrameExtent, FrameTable};
 
 const OFFSETS: Tag = Tag(0x7FE0, 0x0001);
@@ -164,4 +165,21 @@ fn a_stream_that_ends_among_fragments_has_a_table_of_what_came() {
     assert_eq!(kinds(&found), [ProblemKind::Unterminated]);
     assert_eq!(found.frames.unwrap().frames.len(), 2);
     assert!(!found.complete);
+}
+
+#[test]
+fn without_room_for_it_there_is_no_frame_table_and_nothing_is_wrong_with_the_data_set() {
+    let image = Image::new("5000", vec![b"\xFF\xD8ab".to_vec(); 5_000]);
+    let (bytes, _) = image.bytes();
+    for (room, fits) in [(1_000_000, true), (100_000, false), (1_000, false)] {
+        let budget = Budget::new(room);
+        let mut scanner = Scanner::new(&Uid::constant(EXPLICIT)).with_frame_tables_from(&budget);
+        scanner.push(&bytes).unwrap();
+        let (scan, held) = scanner.finish_counted().unwrap();
+        assert_eq!(scan.frames.is_some(), fits, "{room}");
+        assert!(scan.complete && scan.problems.is_empty(), "{room}");
+        assert_eq!(budget.free() < room, room > 1_000, "{room}");
+        drop(held);
+        assert_eq!(budget.free(), room);
+    }
 }

@@ -1,0 +1,219 @@
+//! [`Budget`]: an amount that many share, such as memory. Who finds too little left waits, in order of
+//! arrival.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::oneshot;
+
+/// An amount that many share; clones are the same one. Its unit is the caller's: bytes, places.
+#[derive(Clone)]
+pub struct Budget {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    total: usize,
+    free: usize,
+    waiting: VecDeque<(usize, oneshot::Sender<Share>)>,
+}
+
+/// A part of a [`Budget`] in use; dropping it gives it back.
+pub struct Share {
+    state: Arc<Mutex<State>>,
+    amount: usize,
+}
+
+impl Budget {
+    /// So much in all.
+    pub fn new(total: usize) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                total,
+                free: total,
+                waiting: VecDeque::new(),
+            })),
+        }
+    }
+
+    /// Takes so much, or all there is where more is asked for. Waits until it is free and everybody who
+    /// asked before has theirs; dropping the future gives up the place.
+    pub async fn take(&self, amount: usize) -> Share {
+        // Dropped behind the receiver, wherever this future ends: who waits behind it is looked after then.
+        let nothing = self.share(0);
+        let receiver = {
+            let mut state = lock(&self.state);
+            let amount = amount.min(state.total);
+            state.skip_those_who_left();
+            if state.waiting.is_empty() && state.free >= amount {
+                state.free -= amount;
+                return self.share(amount);
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting.push_back((amount, sender));
+            receiver
+        };
+        // The sender stays in the shared state until a share goes through it, so the wait can't end from the
+        // other side; a share of nothing is the harmless answer if it did.
+        receiver.await.unwrap_or(nothing)
+    }
+
+    /// Takes so much if it is free now and nobody waits.
+    pub fn try_take(&self, amount: usize) -> Option<Share> {
+        self.reserve(amount).then(|| self.share(amount))
+    }
+
+    /// Whether anybody waits now.
+    pub fn is_short(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.skip_those_who_left();
+        !state.waiting.is_empty()
+    }
+
+    fn share(&self, amount: usize) -> Share {
+        Share {
+            state: Arc::clone(&self.state),
+            amount,
+        }
+    }
+
+    fn reserve(&self, amount: usize) -> bool {
+        let mut state = lock(&self.state);
+        state.skip_those_who_left();
+        let fits = state.waiting.is_empty() && state.free >= amount;
+        if fits {
+            state.free -= amount;
+        }
+        fits
+    }
+
+    /// How much is free now.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        lock(&self.state).free
+    }
+}
+
+impl Share {
+    /// Makes it larger if so much is free now and nobody waits.
+    pub fn grow(&mut self, amount: usize) -> bool {
+        let budget = Budget {
+            state: Arc::clone(&self.state),
+        };
+        let grown = budget.reserve(amount);
+        if grown {
+            self.amount += amount;
+        }
+        grown
+    }
+}
+
+impl State {
+    fn skip_those_who_left(&mut self) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(_, sender)| sender.is_canceled())
+        {
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Takes what the first who waits gets, if so much is free.
+    fn next_served(&mut self) -> Option<(usize, oneshot::Sender<Share>)> {
+        self.skip_those_who_left();
+        let (amount, _) = self.waiting.front()?;
+        self.free = self.free.checked_sub(*amount)?;
+        self.waiting.pop_front()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        lock(&self.state).free += self.amount;
+        while let Some((amount, sender)) = lock(&self.state).next_served() {
+            let share = Share {
+                state: Arc::clone(&self.state),
+                amount,
+            };
+            // Whoever has left since gives it back by its drop.
+            let _ = sender.send(share);
+        }
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("Budget")
+            .field("total", &state.total)
+            .field("free", &state.free)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share")
+            .field("amount", &self.amount)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // Nothing panics while the lock is held, and the state is whole between statements.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use futures::executor::block_on;
+
+    #[test]
+    fn the_one_who_waits_longest_gets_what_is_given_back_and_a_waiter_that_left_is_skipped() {
+        let budget = Budget::new(1);
+        let held = block_on(budget.take(1));
+        let mut gone = Box::pin(budget.take(1));
+        assert!((&mut gone).now_or_never().is_none());
+        let mut waits = Box::pin(budget.take(1));
+        assert!((&mut waits).now_or_never().is_none());
+        assert!(budget.is_short());
+        drop(gone);
+        drop(held);
+        assert!(!budget.is_short());
+        let second = block_on(waits);
+        assert_eq!(budget.free(), 0);
+        drop(second);
+        assert_eq!(budget.free(), 1);
+    }
+
+    #[test]
+    fn who_asks_for_little_waits_behind_who_asks_for_much_but_not_behind_who_left() {
+        let budget = Budget::new(10);
+        let _held = block_on(budget.take(5));
+        let mut much = Box::pin(budget.take(8));
+        assert!((&mut much).now_or_never().is_none());
+        let mut little = Box::pin(budget.take(2));
+        assert!((&mut little).now_or_never().is_none());
+        assert!(budget.try_take(2).is_none());
+        drop(much);
+        assert!(little.now_or_never().is_some());
+        assert_eq!(budget.free(), 5);
+    }
+
+    #[test]
+    fn who_asks_for_more_than_there_is_gets_all_and_a_share_grows_while_there_is_room() {
+        let budget = Budget::new(10);
+        let all = block_on(budget.take(1_000));
+        assert_eq!(budget.free(), 0);
+        drop(all);
+        let mut share = budget.try_take(4).unwrap();
+        assert!(share.grow(6));
+        assert!(!share.grow(1));
+        drop(share);
+        assert_eq!(budget.free(), 10);
+    }
+}

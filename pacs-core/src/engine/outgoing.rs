@@ -1,0 +1,107 @@
+//! What leaves of an instance: its stored bytes, what is coerced, what is transcoded.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+use super::Pacs;
+use crate::archive::Archive;
+use crate::dataset::{FrameTable, coercion};
+use crate::error::Result;
+use crate::hooks::Source;
+use crate::index::InstanceRecord;
+#[cfg(feature = "pixel")]
+use crate::pixel::{self, Target};
+
+impl Pacs {
+    /// Whether `source` may have this instance.
+    ///
+    /// # Errors
+    /// What the decider says.
+    pub fn admit_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
+        self.inner.decider.before_retrieve(source, record)
+    }
+
+    /// The whole Part 10 stream of an instance, in pieces of bounded size.
+    pub fn read(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        self.inner.archive.read(&record.locator, 0..record.length)
+    }
+
+    /// The data set of an instance, byte for byte as it was received, in pieces of bounded size: also where it
+    /// was coerced. See [`outgoing_data_set`](Self::outgoing_data_set) for what a receiver is to get.
+    pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        data_set(&*self.inner.archive, record)
+    }
+
+    /// The data set of an instance as it leaves: where it was coerced, with what took the place of what came
+    /// and with the original values in Original Attributes Sequence (PS3.3 C.12.1.1.9). Else byte for byte as
+    /// it was received.
+    pub fn outgoing_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        Self::outgoing(record, self.read_data_set(record))
+    }
+
+    /// Makes what leaves of an instance's stored data set, for who has begun to read that already.
+    pub fn outgoing(
+        record: &InstanceRecord,
+        stored: BoxStream<'static, Result<Bytes>>,
+    ) -> BoxStream<'static, Result<Bytes>> {
+        let Some(coerced) = &record.coerced else {
+            return stored;
+        };
+        let length = record.length.saturating_sub(record.data_set_offset);
+        coercion::apply(coerced, &record.transfer_syntax, length, stored)
+            .unwrap_or_else(|error| futures::stream::iter([Err(error)]).boxed())
+    }
+
+    /// Where the frames of encapsulated pixel data lie, from the start of the data set: known of what was
+    /// received since the index was made, where memory sufficed.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub async fn frames(&self, record: &InstanceRecord) -> Result<Option<Arc<FrameTable>>> {
+        let index = &self.inner.index;
+        index.frames(&record.key.instance, &record.locator).await
+    }
+
+    /// What leaves of an instance in another transfer syntax, made of its stored data set, for who has begun to
+    /// read that already: see [`pixel::transcode`]. All that one engine transcodes at once shares
+    /// [`DECODING_LENGTH_MAX_BYTES`](crate::limits::DECODING_LENGTH_MAX_BYTES): this waits while that is used up.
+    ///
+    /// # Errors
+    /// Those of [`pixel::transcode`], before the first byte where that is possible; what the index says.
+    #[cfg(feature = "pixel")]
+    pub async fn transcode(
+        &self,
+        record: &InstanceRecord,
+        stored: BoxStream<'static, Result<Bytes>>,
+        target: Target,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let from = &record.transfer_syntax;
+        let frames = self.frames(record).await?;
+        let overrides = record
+            .coerced
+            .as_ref()
+            .map(coercion::overrides)
+            .unwrap_or_default();
+        pixel::transcode(from, stored, frames, target, overrides, &self.inner.decoding).await
+    }
+}
+
+/// The stored data set. The whole stream is read and its header passed over, because an archive can
+/// hold a checksum only against the whole: damaged bytes must not go out as good ones.
+pub(super) fn data_set(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+    let mut header = record.data_set_offset;
+    let pieces = archive
+        .read(&record.locator, 0..record.length)
+        .map_ok(move |mut piece| {
+            let passed = header.min(piece.len() as u64);
+            header -= passed;
+            piece.advance(passed as usize);
+            piece
+        });
+    pieces
+        .try_filter(|piece| futures::future::ready(!piece.is_empty()))
+        .boxed()
+}
