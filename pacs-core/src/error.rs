@@ -185,9 +185,11 @@ pub enum DimseService {
     Get,
 }
 
+/// For whoever runs the program: why, the attributes at fault, and the cause. `Debug` also has the kind and
+/// the operation.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.operation, self.context)?;
+        f.write_str(&self.context)?;
         for tag in &self.tags {
             write!(f, " {tag}")?;
         }
@@ -200,7 +202,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {self}", self.kind)
+        write!(f, "{:?} {}: {self}", self.kind, self.operation)
     }
 }
 

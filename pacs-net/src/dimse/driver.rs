@@ -1,6 +1,7 @@
 //! [`serve`]: drives an association. Reads messages, runs operations, hands on responses.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,16 @@ pub enum Ended {
     Aborted(Abort),
     /// Nothing happened for the idle time; it was aborted.
     Idle,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Released => f.write_str("released"),
+            Self::Aborted(abort) => abort.fmt(f),
+            Self::Idle => f.write_str("silent for too long"),
+        }
+    }
 }
 
 /// Serves an association until it ends: reads the peer's requests and answers them by `services`, as

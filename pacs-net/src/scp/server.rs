@@ -152,7 +152,7 @@ async fn serve_connection(
     let calling = negotiated.calling_ae_title.as_str();
     tracing::info!(%address, calling, contexts = negotiated.contexts.len(), "association accepted");
     match serve(association, services).await {
-        Ok(ended) => tracing::info!(%address, calling, ?ended, "association ended"),
+        Ok(ended) => tracing::info!(%address, calling, how = %ended, "association ended"),
         Err(error) => tracing::warn!(%address, calling, %error, "association broken off"),
     }
 }
