@@ -75,7 +75,11 @@ impl Settings {
     /// The settings in force. The error is fit to be shown.
     pub(crate) fn resolve(self) -> Result<Config, String> {
         let mut config = match &self.config {
-            Some(path) => Config::read(path)?,
+            Some(path) => {
+                let mut config = Config::read(path)?;
+                config.file = Some(path.clone());
+                config
+            }
             None => Config::default(),
         };
         if let Some(data) = self.data {

@@ -49,19 +49,24 @@ fn main() -> ExitCode {
 /// Answers whether nothing was found wrong or refused.
 fn run(command: Command, config: &Config) -> Result<bool, String> {
     match command {
-        Command::Serve => with_store(config, |store| serve::serve(config, store).map(|()| true)),
-        Command::Import { directory, workers } => with_store(config, |store| {
+        Command::Serve => with_store(Store::open_or_make(config)?, |store| {
+            serve::serve(config, store).map(|()| true)
+        }),
+        Command::Import { directory, workers } => with_store(Store::open_or_make(config)?, |store| {
             import::run(&store.pacs, &directory, workers.into(), &store.imports())
         }),
-        Command::Verify => with_store(config, |store| maintain::verify(&store.pacs)),
+        Command::Verify => with_store(Store::open(config)?, |store| {
+            maintain::verify(config, &store.pacs)
+        }),
         Command::RebuildIndex => maintain::rebuild_index(config),
-        Command::Stats => with_store(config, |store| maintain::stats(&store.pacs).map(|()| true)),
+        Command::Stats => with_store(Store::open(config)?, |store| {
+            maintain::stats(config, &store.pacs).map(|()| true)
+        }),
     }
 }
 
-/// Opens the data directory, works on it, and closes it whatever came of the work.
-fn with_store<T>(config: &Config, work: impl FnOnce(&Store) -> Result<T, String>) -> Result<T, String> {
-    let store = Store::open(config)?;
+/// Works on the data directory, and closes it whatever came of the work.
+fn with_store<T>(store: Store, work: impl FnOnce(&Store) -> Result<T, String>) -> Result<T, String> {
     let result = work(&store);
     let closed = store.pacs.close().map_err(|error| error.to_string());
     result.and_then(|value| closed.map(|()| value))

@@ -13,16 +13,18 @@ use crate::store;
 const NAMED_MAX: usize = 100;
 
 /// Compares every instance with its checksum; answers whether all are whole.
-pub(crate) fn verify(pacs: &Pacs) -> Result<bool, String> {
-    let totals = block_on(pacs.totals()).map_err(|error| error.to_string())?;
+pub(crate) fn verify(config: &Config, pacs: &Pacs) -> Result<bool, String> {
+    let explained = |error| store::explained(config, &error);
+    let totals = block_on(pacs.totals()).map_err(explained)?;
     let bar = ProgressBar::new(totals.instances);
     let style = "{bar:30} {pos} of {len} instances, {per_sec}, {eta} remaining";
     bar.set_style(ProgressStyle::with_template(style).map_err(|error| error.to_string())?);
-    let verified = block_on(pacs.verify(|done| bar.set_position(done))).map_err(|error| error.to_string())?;
+    let verified = block_on(pacs.verify(|done| bar.set_position(done))).map_err(explained)?;
     bar.finish_and_clear();
     let mut text = format!(
-        "{:>10} whole\n{:>10} damaged\n",
-        verified.whole,
+        "{:>10} instances whole\n{:>10} earlier versions whole\n{:>10} damaged\n",
+        verified.whole - verified.whole_earlier,
+        verified.whole_earlier,
         verified.damaged.len()
     );
     for (key, why) in verified.damaged.iter().take(NAMED_MAX) {
@@ -48,10 +50,11 @@ pub(crate) fn rebuild_index(config: &Config) -> Result<bool, String> {
 }
 
 /// Says how much is kept.
-pub(crate) fn stats(pacs: &Pacs) -> Result<(), String> {
-    let totals = block_on(pacs.totals()).map_err(|error| error.to_string())?;
+pub(crate) fn stats(config: &Config, pacs: &Pacs) -> Result<(), String> {
+    let totals = block_on(pacs.totals()).map_err(|error| store::explained(config, &error))?;
     say(&format!(
-        "{:>16} patients\n{:>16} studies\n{:>16} series\n{:>16} instances\n{:>16} bytes of instances\n",
+        "{:>16} patients\n{:>16} studies\n{:>16} series\n{:>16} instances\n{:>16} bytes of instances\n\
+         \nCounted without earlier versions, which `verify` counts besides.\n",
         totals.patients, totals.studies, totals.series, totals.instances, totals.bytes
     ))
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
-use pacs_core::{Archive, ErrorKind, Index, Options, Pacs};
+use pacs_core::{Archive, Error, ErrorKind, Index, Options, Pacs};
 use pacs_store::{RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
 
 use crate::config::Config;
@@ -33,19 +33,24 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the data directory, and makes it where there is none. The error is fit to be shown.
+    pub(crate) fn open_or_make(config: &Config) -> Result<Self, String> {
+        let directory = archive_directory(config);
+        fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        Self::open(config)
+    }
+
+    /// Opens the data directory. The error is fit to be shown.
     pub(crate) fn open(config: &Config) -> Result<Self, String> {
         let attributes = Arc::new(config.attribute_set());
         let (archive, index) = (archive(config)?, index(config)?);
-        let empty = block_on(index.totals())
-            .map_err(|error| error.to_string())?
-            .instances
-            == 0;
+        let explained = |error| explained(config, &error);
+        let empty = block_on(index.totals()).map_err(explained)?.instances == 0;
         let options = Options {
             duplicates: config.duplicates.policy(),
             attributes: Arc::clone(&attributes),
             ..Options::default()
         };
-        let pacs = block_on(Pacs::open(archive, index, options)).map_err(|error| error.to_string())?;
+        let pacs = block_on(Pacs::open(archive, index, options)).map_err(explained)?;
         let store = Self {
             pacs,
             attributes,
@@ -92,9 +97,19 @@ pub(crate) fn rebuild_index(config: &Config) -> Result<(u64, u64), String> {
     Ok((totals.instances, rebuilt.unreadable))
 }
 
+fn archive_directory(config: &Config) -> PathBuf {
+    config.data.join("archive")
+}
+
 fn archive(config: &Config) -> Result<Arc<dyn Archive>, String> {
-    let directory = config.data.join("archive");
-    fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let directory = archive_directory(config);
+    match fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("{}: {error}", directory.display()));
+        }
+        _ => return Err(format!("there is no store at {}", config.data.display())),
+    }
     match SegmentArchive::open(&directory, SegmentOptions::default()) {
         Ok(archive) => Ok(Arc::new(archive)),
         Err(error) if error.kind() == ErrorKind::Refused => {
@@ -112,12 +127,33 @@ fn index(config: &Config) -> Result<Arc<dyn Index>, String> {
         .saturating_mul(1024 * 1024);
     match RedbIndex::open(&path, options) {
         Ok(index) => Ok(Arc::new(index)),
-        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => Err(format!(
-            "{}: {error}\nnothing is lost: `pacs-server rebuild-index` makes it anew from the archive",
-            path.display()
-        )),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        // A file that can be opened and still is no index: some damage looks like a failing disk.
+        Err(error) if error.kind() == ErrorKind::Io && can_be_opened(&path) => {
+            Err(format!("{}: {error}\n{}", path.display(), remedy(config)))
+        }
+        Err(error) => Err(format!("{}: {}", path.display(), explained(config, &error))),
     }
+}
+
+fn can_be_opened(path: &Path) -> bool {
+    fs::OpenOptions::new().read(true).write(true).open(path).is_ok()
+}
+
+/// The error, with what to do where the index is damaged.
+pub(crate) fn explained(config: &Config, error: &Error) -> String {
+    let of_index = error.operation().starts_with("index.");
+    if of_index && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) {
+        format!("{error}\n{}", remedy(config))
+    } else {
+        error.to_string()
+    }
+}
+
+fn remedy(config: &Config) -> String {
+    format!(
+        "the index holds nothing of its own, this makes it anew from the archive:\n    {}",
+        config.command("rebuild-index")
+    )
 }
 
 fn fingerprint(attributes: &AttributeSet) -> String {

@@ -362,7 +362,7 @@ fn an_import_that_is_killed_and_called_again_takes_in_every_file_once() {
 
     let (_, verified) = run(data.path(), &["verify"]);
     assert_eq!(
-        (count(&verified, "whole"), count(&verified, "damaged")),
+        (count(&verified, "instances whole"), count(&verified, "damaged")),
         (FILES, 0),
         "{verified}"
     );

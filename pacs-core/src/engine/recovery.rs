@@ -34,10 +34,13 @@ pub struct Recovered {
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Instances whose bytes are what was stored.
+    /// Instances, and earlier versions of them, whose bytes are what was stored.
     pub whole: u64,
+    /// Those of them that are earlier versions: replaced since, and kept.
+    pub whole_earlier: u64,
     /// Instances that the index knows and the archive can't give back as stored, or that the archive
-    /// keeps and the index does not know, with why.
+    /// keeps and the index does not know, with why. An earlier version is named
+    /// by the key of its instance.
     pub damaged: Vec<(InstanceKey, String)>,
 }
 
@@ -247,7 +250,8 @@ impl Pacs {
 
     /// Compares every instance that the index knows with the checksum the archive made when it was
     /// stored, then everything the archive keeps with what the index knows. On an engine that receives
-    /// meanwhile, an instance on its way between the two may be reported. `progress` is told how many are done.
+    /// meanwhile, an instance on its way between the two may be reported. `progress` is told how many
+    /// instances are done.
     ///
     /// # Errors
     /// What the index says; damage is not an error but a finding.
@@ -255,15 +259,27 @@ impl Pacs {
         let Inner { archive, index, .. } = &*self.inner;
         let mut verified = Verified::default();
         let mut records = index.instances(Scope::All);
+        let mut done = 0;
         while let Some(record) = records.next().await {
             let record = record?;
-            for locator in std::iter::once(&record.locator).chain(&record.superseded) {
+            match archive.verify(&record.locator).await {
+                Ok(()) => verified.whole += 1,
+                Err(error) => verified.damaged.push((record.key, error.to_string())),
+            }
+            for locator in &record.superseded {
                 match archive.verify(locator).await {
-                    Ok(()) => verified.whole += 1,
-                    Err(error) => verified.damaged.push((record.key, error.to_string())),
+                    Ok(()) => {
+                        verified.whole += 1;
+                        verified.whole_earlier += 1;
+                    }
+                    Err(error) => {
+                        let why = format!("an earlier version: {error}");
+                        verified.damaged.push((record.key, why));
+                    }
                 }
             }
-            progress(verified.whole + verified.damaged.len() as u64);
+            done += 1;
+            progress(done);
         }
         // What the archive keeps and no query finds.
         let mut entries = archive.scan(Sequence(0));

@@ -1,5 +1,6 @@
 //! The settings: from their defaults, a TOML file and the command line, in this order.
 
+mod attributes;
 mod render;
 mod values;
 
@@ -17,6 +18,9 @@ use values::{ae_title, associations, at_least_one, filter, not_empty, path, port
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
+    /// The file they were read from.
+    #[serde(skip)]
+    pub(crate) file: Option<PathBuf>,
     /// Where instances and index are kept.
     pub(crate) data: PathBuf,
     /// What this server is called.
@@ -87,6 +91,25 @@ pub(crate) enum AttributeLevel {
 }
 
 impl AttributeLevel {
+    fn of(level: Level) -> Self {
+        match level {
+            Level::Patient => Self::Patient,
+            Level::Study => Self::Study,
+            Level::Series => Self::Series,
+            Level::Instance => Self::Instance,
+        }
+    }
+
+    /// As the file writes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Patient => "patient",
+            Self::Study => "study",
+            Self::Series => "series",
+            Self::Instance => "instance",
+        }
+    }
+
     fn level(self) -> Level {
         match self {
             Self::Patient => Level::Patient,
@@ -175,6 +198,7 @@ impl Peer {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            file: None,
             data: PathBuf::from("./pacs-data"),
             ae_title: "PACS".parse().expect("PACS is an AE title"),
             dicom_port: 11112,
@@ -215,6 +239,7 @@ impl Config {
                 ));
             }
         }
+        attributes::check(&config.attributes)?;
         Ok(config)
     }
 
@@ -223,6 +248,16 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("the configuration {} can't be read: {error}", path.display()))?;
         Self::parse(&text).map_err(|error| format!("the configuration {}: {error}", path.display()))
+    }
+
+    /// The command line that runs `command` with these settings on this data directory.
+    pub(crate) fn command(&self, command: &str) -> String {
+        let file = self
+            .file
+            .iter()
+            .flat_map(|file| ["--config".into(), quoted(file)]);
+        let words = file.chain(["--data".into(), quoted(&self.data), command.into()]);
+        format!("pacs-server {}", words.collect::<Vec<String>>().join(" "))
     }
 
     /// The attributes that are searched and returned.
@@ -244,6 +279,17 @@ impl Config {
     }
 }
 
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +301,7 @@ mod tests {
             Config::default()
         );
         let mut config = Config {
+            file: None,
             data: PathBuf::from("/srv/a \"quoted\" \\ place"),
             ae_title: "OTHER PACS".parse().unwrap(),
             dicom_port: 0,

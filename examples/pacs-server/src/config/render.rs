@@ -174,14 +174,8 @@ impl Rendering {
     }
 
     fn attribute(&mut self, attribute: &Attribute) {
-        let level = match attribute.level {
-            AttributeLevel::Patient => "patient",
-            AttributeLevel::Study => "study",
-            AttributeLevel::Series => "series",
-            AttributeLevel::Instance => "instance",
-        };
         self.line(format_args!("[[attribute]]"));
-        self.line(format_args!("level = {}", quoted(level)));
+        self.line(format_args!("level = {}", quoted(attribute.level.name())));
         self.line(format_args!("path = {}", quoted(&attribute.path)));
     }
 

@@ -21,7 +21,7 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     let text = String::deserialize(deserializer)?;
     match text.parse::<AttributePath>() {
         Ok(_) => Ok(text),
-        Err(error) => Err(de::Error::custom(error.context())),
+        Err(error) => Err(de::Error::custom(format_args!("{text:?}: {}", error.context()))),
     }
 }
 

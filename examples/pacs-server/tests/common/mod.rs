@@ -83,6 +83,12 @@ impl Drop for Server {
 
 /// Runs a subcommand to its end; answers its exit code and what it printed.
 pub(crate) fn run(data: &Path, arguments: &[&str]) -> (i32, String) {
+    let (code, printed, _) = run_all(data, arguments);
+    (code, printed)
+}
+
+/// Runs a subcommand to its end; answers its exit code, what it printed, and what it said on standard error.
+pub(crate) fn run_all(data: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
         .arg("--data")
         .arg(data)
@@ -90,8 +96,9 @@ pub(crate) fn run(data: &Path, arguments: &[&str]) -> (i32, String) {
         .stdin(Stdio::null())
         .output()
         .expect("pacs-server starts");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.code().expect("it ends by itself"), text)
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().expect("it ends by itself");
+    (code, text(&output.stdout), text(&output.stderr))
 }
 
 /// Starts a subcommand that nobody listens to.

@@ -1,0 +1,163 @@
+//! What an operator sees of the subcommands: what they say, and what they leave alone.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::{encode, part10};
+use pacs_core::{DataSet, Uid};
+
+use common::{count, directory, run, run_all};
+
+/// Writes a Part 10 file with an instance of one study; the patient's ID makes its bytes another's.
+fn write_instance(path: &Path, number: u32, patient_id: &str) {
+    let class = Uid::constant(uids::CT_IMAGE_STORAGE);
+    let instance = Uid::parse(&format!("2.25.99.1.1.{number}")).expect("digits and dots");
+    let mut set = DataSet::new();
+    set.put_uid(tags::SOP_CLASS_UID, &class);
+    set.put_uid(tags::SOP_INSTANCE_UID, &instance);
+    set.put_text(tags::PATIENT_ID, VR::LO, patient_id);
+    set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.99.1");
+    set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "2.25.99.1.1");
+    let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    let meta = part10::Meta {
+        sop_class: class,
+        sop_instance: instance,
+        transfer_syntax: explicit,
+        source: None,
+        sending: None,
+        receiving: None,
+    };
+    let data_set: Bytes = encode::encode(&set, &explicit, &CharacterSet::default())
+        .expect("it can be written")
+        .into();
+    let file = [part10::write_meta(&meta), data_set].concat();
+    fs::write(path, file).expect("is written");
+}
+
+/// A store with three instances, one of which replaced an earlier version.
+fn filled(data: &Path) {
+    let files = directory();
+    for number in 1..=3 {
+        write_instance(&files.path().join(number.to_string()), number, "A");
+    }
+    let again = directory();
+    write_instance(&again.path().join("1"), 1, "B");
+    for files in [files, again] {
+        let files = files.path().to_str().expect("a temporary path is plain");
+        assert_eq!(run(data, &["import", files]).0, 0);
+    }
+}
+
+#[test]
+fn a_mistyped_data_directory_is_named_and_nothing_is_made_there() {
+    let directory = directory();
+    fs::create_dir(directory.path().join("empty")).expect("can be made");
+    for (name, made) in [("missing", false), ("empty", true)] {
+        let data = directory.path().join(name);
+        for command in ["stats", "verify", "rebuild-index"] {
+            let (code, _, said) = run_all(&data, &[command]);
+            let expected = format!("there is no store at {}", data.display());
+            assert_eq!(code, 1, "{command}: {said}");
+            assert!(said.contains(&expected), "{command}: {said}");
+            assert_eq!(data.exists(), made, "{command}");
+            if made {
+                assert_eq!(fs::read_dir(&data).expect("is there").count(), 0, "{command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn stats_and_verify_say_what_they_count() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let (_, stats) = run(&data, &["stats"]);
+    assert_eq!(count(&stats, "instances"), 3, "{stats}");
+    assert!(stats.contains("earlier versions"), "{stats}");
+    let (code, verified) = run(&data, &["verify"]);
+    let counts = ["instances whole", "earlier versions whole", "damaged"].map(|what| count(&verified, what));
+    assert_eq!((code, counts), (0, [3, 1, 0]), "{verified}");
+}
+
+#[test]
+fn a_damaged_index_is_answered_with_the_command_that_makes_it_anew_and_that_command_does() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let index = data.join("index.redb");
+    let whole = fs::read(&index).expect("is there");
+    let (_, stats) = run(&data, &["stats"]);
+    let configuration = directory.path().join("a pacs.toml");
+    fs::write(&configuration, "ae-title = \"OTHER\"\n").expect("is written");
+    let configured = [
+        "--config",
+        configuration.to_str().expect("a temporary path is plain"),
+    ];
+    let mut overwritten = whole.clone();
+    for (at, byte) in overwritten.iter_mut().enumerate().skip(4096).take(16 * 4096) {
+        *byte = at as u8 ^ 0x5A;
+    }
+    let damages: [(&str, Vec<u8>); 4] = [
+        ("cut off", whole[..whole.len() / 2].to_vec()),
+        ("of a few bytes", whole[..100].to_vec()),
+        (
+            "something else",
+            b"not an index at all, but long enough to be read as one".to_vec(),
+        ),
+        ("overwritten inside", overwritten),
+    ];
+    for (what, bytes) in damages {
+        fs::write(&index, bytes).expect("is written");
+        for command in ["serve", "stats"] {
+            let (code, _, said) = run_all(&data, &[&configured[..], &[command]].concat());
+            let remedy = format!(
+                "pacs-server --config '{}' --data {} rebuild-index",
+                configuration.display(),
+                data.display()
+            );
+            assert_eq!(code, 1, "{what}: {said}");
+            assert!(said.contains(&remedy), "{what}: {said}");
+        }
+        let (code, rebuilt) = run(&data, &["rebuild-index"]);
+        assert_eq!(
+            (code, count(&rebuilt, "instances indexed")),
+            (0, 3),
+            "{what}: {rebuilt}"
+        );
+        assert_eq!(run(&data, &["stats"]), (0, stats.clone()), "{what}");
+    }
+}
+
+#[test]
+fn errors_are_said_without_the_names_of_operations() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    fs::write(data.join("index.redb"), vec![1; 5000]).expect("is written");
+    let (_, _, damaged) = run_all(&data, &["stats"]);
+    let (_, _, taken) = run_all(
+        &directory.path().join("other"),
+        &["--listen", "192.0.2.1", "serve"],
+    );
+    for said in [damaged, taken] {
+        let said = said.lines().filter(|line| line.starts_with("pacs-server:"));
+        let said: String = said.collect();
+        assert!(!said.is_empty());
+        for word in said.split_whitespace() {
+            let name = word.trim_end_matches(':');
+            let parts: Vec<&str> = name.split('.').collect();
+            let internal = parts.len() == 2
+                && parts
+                    .iter()
+                    .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase()));
+            assert!(!internal, "{word} in {said}");
+        }
+    }
+}
