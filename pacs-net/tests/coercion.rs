@@ -138,7 +138,10 @@ async fn one_that_is_cut_off_too_is_answered_b007_and_the_comment_names_both() {
     let answers = store(&server, vec![(announced, cut)]).await;
     assert_eq!(answers[0].status(), DATA_SET_ODD);
     let comment = answers[0].command.error_comment().unwrap();
-    assert!(comment.starts_with("coerced PatientID and 1 more; "), "{comment}");
+    assert_eq!(
+        comment,
+        "coerced PatientID and 1 more; truncated: ends inside an element"
+    );
     assert_eq!(
         answers[0].command.offending_elements(),
         [tags::PIXEL_DATA, tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID]

@@ -84,6 +84,30 @@ fn an_error_comment_is_cut_to_64_ascii_characters() {
     let comment = read.error_comment().unwrap();
     assert_eq!(comment.len(), 64);
     assert!(comment.starts_with("Gr??e??Gr"));
+    assert!(comment.ends_with("..."));
+}
+
+#[test]
+fn an_error_comment_that_is_too_long_ends_after_a_whole_word_with_an_ellipsis() {
+    let sent = |comment: &str| {
+        let command = CommandSet::request(CommandField::C_ECHO).with_error_comment(comment);
+        let read = CommandSet::decode(&command.encode()).unwrap();
+        read.error_comment().unwrap().to_owned()
+    };
+    let fits = format!("{} {}", "a".repeat(30), "b".repeat(33));
+    assert_eq!(sent(&fits), fits);
+    let long = "the receiver does not take this transfer syntax, and nobody can convert it";
+    assert_eq!(
+        sent(long),
+        "the receiver does not take this transfer syntax, and nobody..."
+    );
+    let punctuated = format!("{}, {}", "a".repeat(40), "b".repeat(40));
+    assert_eq!(sent(&punctuated), format!("{}...", "a".repeat(40)));
+    // A word that ends where the ellipsis has just room is whole.
+    let exact = format!("{} {} c", "a".repeat(30), "b".repeat(33));
+    assert_eq!(sent(&exact), format!("{}...", "a".repeat(30)));
+    let exact = format!("{} {} ccccc", "a".repeat(30), "b".repeat(30));
+    assert_eq!(sent(&exact), format!("{} {}...", "a".repeat(30), "b".repeat(30)));
 }
 
 #[test]

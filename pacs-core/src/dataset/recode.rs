@@ -140,7 +140,7 @@ impl Recoder {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "data_set.recode",
-                format!("transfer syntax {from} can't be recoded without its pixel data"),
+                format!("without its pixel data, this can't be recoded: {from}"),
             ));
         }
         Self::open(from, target, overrides, false)

@@ -241,7 +241,7 @@ fn invalid(context: &'static str) -> Error {
 }
 
 fn unknown(tag: Tag) -> Error {
-    let what = "an attribute that is coerced stands too far behind, or is too long to be kept as it came";
+    let what = "a coerced attribute is too long, or stands too far behind";
     Error::new(ErrorKind::Unsupported, "engine.coerce", what).with_tag(tag)
 }
 

@@ -237,7 +237,7 @@ impl Receipt {
                 if !asked {
                     let wanted = self.wanted(key, &scan.header)?;
                     if self.coerced(wanted, &scan.header, &knows)?.is_some() {
-                        let what = "what identifies the instance stands too far behind for it to be coerced";
+                        let what = "the identifying UIDs stand too far behind to be coerced";
                         return Err(Error::new(ErrorKind::Unsupported, "engine.coerce", what));
                     }
                 }

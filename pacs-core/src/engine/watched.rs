@@ -42,7 +42,7 @@ struct Health {
 
 /// What is answered meanwhile.
 pub(super) fn behind() -> Error {
-    let why = "the index is being brought up to the archive after a failure of its medium";
+    let why = "the index catches up after a failure of its medium";
     Error::new(ErrorKind::Io, "engine.index", why)
 }
 

@@ -42,6 +42,8 @@ const NO_DATA_SET: u16 = 0x0101;
 
 /// Error Comment (0000,0902) is of VR LO: 64 characters.
 const ERROR_COMMENT_LENGTH_MAX: usize = 64;
+/// What a comment that was too long ends with.
+const ELLIPSIS: &[u8] = b"...";
 
 /// A command set: elements in ascending order, values without regard to their VR.
 ///
@@ -292,18 +294,30 @@ impl CommandSet {
         self.text(element::ERROR_COMMENT).filter(|text| !text.is_empty())
     }
 
-    /// Sets Error Comment: its first 64 characters, with what is not printable ASCII replaced.
+    /// Sets Error Comment, with what is not printable ASCII replaced. One of more than 64 characters is cut
+    /// after a word, and ends with `...`.
     #[must_use]
     pub fn with_error_comment(mut self, comment: &str) -> Self {
-        let comment: Vec<u8> = comment
+        let mut comment: Vec<u8> = comment
             .chars()
-            .take(ERROR_COMMENT_LENGTH_MAX)
+            // One more than is sent, to know whether more follows.
+            .take(ERROR_COMMENT_LENGTH_MAX + 1)
             .map(|c| match c {
                 // A backslash would separate values.
                 ' '..='~' if c != '\\' => c as u8,
                 _ => b'?',
             })
             .collect();
+        if comment.len() > ERROR_COMMENT_LENGTH_MAX {
+            let room = ERROR_COMMENT_LENGTH_MAX - ELLIPSIS.len();
+            // The first character that is not sent may be the space that ends the last word.
+            let space = comment[..=room].iter().rposition(|c| *c == b' ');
+            comment.truncate(space.filter(|at| *at > 0).unwrap_or(room));
+            while comment.last().is_some_and(|c| b" ,;:(".contains(c)) {
+                comment.pop();
+            }
+            comment.extend_from_slice(ELLIPSIS);
+        }
         self.put(element::ERROR_COMMENT, comment.into());
         self
     }

@@ -13,7 +13,7 @@ use super::status::Status;
 pub struct Reply {
     /// The status.
     pub status: Status,
-    /// Why, for a status other than success; cut to 64 characters.
+    /// Why, for a status other than success; on the wire it is cut to 64 characters.
     pub error_comment: Option<String>,
     /// The attributes at fault.
     pub offending_elements: Vec<Tag>,

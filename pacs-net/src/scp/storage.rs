@@ -128,7 +128,12 @@ fn reply(received: &Received) -> Reply {
     let mut reply = if !received.complete {
         let mut reply = Reply::new(DATA_SET_ODD);
         if let Some(problem) = received.problems.first() {
-            comment = problem.to_string();
+            // Without its tag, which is told as Offending Element; where, as far as there is room.
+            comment = if coerced.is_empty() {
+                format!("{} at byte {}", problem.kind, problem.offset)
+            } else {
+                problem.kind.to_string()
+            };
             reply.offending_elements.extend(problem.tag);
         }
         reply

@@ -197,7 +197,7 @@ impl Walk {
                 return Err(Error::new(
                     ErrorKind::Mismatch,
                     "data_set.recode",
-                    "the pixel data is encapsulated though its transfer syntax is native",
+                    "encapsulated pixel data in a native transfer syntax",
                 )
                 .with_tag(tag));
             } else if !self.out.explicit() {
