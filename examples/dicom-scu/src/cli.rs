@@ -11,7 +11,7 @@ use crate::keys::Key;
 /// A DICOM client: echo, store, find, move and get.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, and the peer answered some of it with a
-/// failure or a warning.
+/// failure or a warning, or a file could not be sent.
 #[derive(Debug, Parser)]
 #[command(name = "dicom-scu", version)]
 pub(crate) struct Cli {

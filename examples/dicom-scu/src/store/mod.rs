@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::{Error, ErrorKind, Result};
-use pacs_net::dimse::{Category, Client, NoServices};
+use pacs_net::dimse::{Client, NoServices};
 
 use crate::cli::Peer;
 use crate::say;
 use plan::{Batch, Plan};
+use send::Outcome;
 
-/// How many are named for each reason.
+/// How many are named for each reason or comment.
 const NAMED_MAX: usize = 5;
 
 /// How to send.
@@ -26,17 +27,22 @@ pub(crate) struct Manner {
     pub(crate) async_window: u16,
 }
 
-/// Counts of the peer's answers.
+/// Files by what was said of them.
+type Named = BTreeMap<String, Vec<PathBuf>>;
+
+/// What the peer answered.
 #[derive(Default)]
 struct Tally {
     stored: u64,
-    warned: u64,
-    not_stored: BTreeMap<String, Vec<PathBuf>>,
+    /// By status and comment.
+    warned: Named,
+    /// By reason.
+    not_stored: Named,
 }
 
 /// Sends what lies at `paths`; answers whether the peer took all of it without a warning.
 pub(crate) async fn store(peer: Arc<Peer>, paths: &[PathBuf], manner: Manner) -> Result<bool> {
-    let plan = Plan::make(paths)?;
+    let plan = Plan::make(paths);
     let bar = ProgressBar::new(plan.bytes());
     let style = "{bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} remaining";
     let style = ProgressStyle::with_template(style);
@@ -156,13 +162,17 @@ impl Pass {
             self.bar.inc(file.length);
             let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
             match outcome {
-                Ok(status) if status.category() == Category::Warning => tally.warned += 1,
-                Ok(_) => tally.stored += 1,
-                Err(reason) => tally
-                    .not_stored
-                    .entry(reason)
-                    .or_default()
-                    .push(file.path.clone()),
+                Outcome::Stored => tally.stored += 1,
+                Outcome::Warned(words) => {
+                    tally.warned.entry(words).or_default().push(file.path.clone());
+                }
+                Outcome::NotStored(reason) => {
+                    tally
+                        .not_stored
+                        .entry(reason)
+                        .or_default()
+                        .push(file.path.clone());
+                }
             }
         }
         true
@@ -171,23 +181,26 @@ impl Pass {
 
 impl Tally {
     fn report(&self) -> Result<bool> {
-        let not_stored: usize = self.not_stored.values().map(Vec::len).sum();
+        let [warned, not_stored] =
+            [&self.warned, &self.not_stored].map(|named| named.values().map(Vec::len).sum::<usize>());
         let mut text = format!("{} stored", self.stored);
-        if self.warned > 0 {
-            text.push_str(&format!(", {} with a warning", self.warned));
+        if warned > 0 {
+            text.push_str(&format!(", {warned} with a warning"));
         }
         text.push_str(&format!(", {not_stored} not stored\n"));
-        for (reason, paths) in &self.not_stored {
-            text.push_str(&format!("\n{} not stored: {reason}\n", paths.len()));
-            for path in paths.iter().take(NAMED_MAX) {
-                text.push_str(&format!("    {}\n", path.display()));
-            }
-            if paths.len() > NAMED_MAX {
-                text.push_str(&format!("    and {} more\n", paths.len() - NAMED_MAX));
+        for (what, named) in [("with a warning", &self.warned), ("not stored", &self.not_stored)] {
+            for (words, paths) in named {
+                text.push_str(&format!("\n{} {what}: {words}\n", paths.len()));
+                for path in paths.iter().take(NAMED_MAX) {
+                    text.push_str(&format!("    {}\n", path.display()));
+                }
+                if paths.len() > NAMED_MAX {
+                    text.push_str(&format!("    and {} more\n", paths.len() - NAMED_MAX));
+                }
             }
         }
         say(&text)?;
-        Ok(not_stored == 0 && self.warned == 0)
+        Ok(not_stored == 0 && warned == 0)
     }
 }
 

@@ -47,24 +47,25 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Looks at the beginning of each file at or below `paths`.
-    pub(super) fn make(paths: &[PathBuf]) -> Result<Self> {
+    pub(super) fn make(paths: &[PathBuf]) -> Self {
         let mut plan = Self::default();
         for path in paths {
             for entry in WalkDir::new(path).sort_by_file_name() {
-                let entry = entry.map_err(|error| {
-                    Error::new(
-                        ErrorKind::Io,
-                        "store.plan",
-                        format!("{} can't be read", path.display()),
-                    )
-                    .with_source(error)
-                })?;
-                if entry.file_type().is_file() {
-                    plan.add(entry.into_path());
+                match entry {
+                    Ok(entry) if entry.file_type().is_file() => plan.add(entry.into_path()),
+                    Ok(_) => {}
+                    Err(error) => {
+                        let reason = match error.io_error().map(std::io::Error::kind) {
+                            Some(std::io::ErrorKind::NotFound) => "there is nothing at this path".to_owned(),
+                            Some(kind) => format!("can't be read: {kind}"),
+                            None => "can't be read".to_owned(),
+                        };
+                        plan.refuse(error.path().unwrap_or(path).to_owned(), reason);
+                    }
                 }
             }
         }
-        Ok(plan)
+        plan
     }
 
     /// Bytes of all data sets.
@@ -98,12 +99,13 @@ impl Plan {
             }
             Err(error) => {
                 let tags: String = error.tags().iter().map(|tag| format!(" {tag}")).collect();
-                self.refused
-                    .entry(format!("{}{tags}", error.context()))
-                    .or_default()
-                    .push(path);
+                self.refuse(path, format!("{}{tags}", error.context()));
             }
         }
+    }
+
+    fn refuse(&mut self, path: PathBuf, reason: String) {
+        self.refused.entry(reason).or_default().push(path);
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use pacs_core::{Error, Result};
-use pacs_net::dimse::{Client, Priority, Status, StoreRequest};
+use pacs_net::dimse::{Category, Client, Priority, StoreRequest};
 
 use super::plan::Sendable;
 use crate::peer::words;
@@ -14,15 +14,28 @@ use crate::peer::words;
 /// What is read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
+/// What became of a file.
+pub(super) enum Outcome {
+    Stored,
+    /// Stored, with this status and comment.
+    Warned(String),
+    /// Not stored, for this reason.
+    NotStored(String),
+}
+
 /// Sends a file. An error ends the association; a reason why this one was not stored does not.
-pub(super) async fn send(client: &Client, file: &Sendable) -> Result<Result<Status, String>> {
+pub(super) async fn send(client: &Client, file: &Sendable) -> Result<Outcome> {
+    let unreadable = |error: io::Error| {
+        let reason = format!("the file can't be read: {}", error.kind());
+        Ok(Outcome::NotStored(reason))
+    };
     let context = client
         .negotiated()
         .contexts_for(&file.sop_class)
         .find(|context| context.transfer_syntax == file.transfer_syntax);
     let Some(context) = context else {
-        return Ok(Err(
-            "the peer does not take its SOP class in its transfer syntax".to_owned()
+        return Ok(Outcome::NotStored(
+            "the peer does not take its SOP class in its transfer syntax".to_owned(),
         ));
     };
     let request = StoreRequest {
@@ -36,11 +49,11 @@ pub(super) async fn send(client: &Client, file: &Sendable) -> Result<Result<Stat
     // while another one is sent.
     let mut pieces = match Pieces::open(file) {
         Ok(pieces) => pieces,
-        Err(error) => return Ok(Err(format!("the file can't be read: {}", error.kind()))),
+        Err(error) => return unreadable(error),
     };
     let first = match pieces.next() {
         Ok(first) => first,
-        Err(error) => return Ok(Err(format!("the file can't be read: {}", error.kind()))),
+        Err(error) => return unreadable(error),
     };
     let rest = std::iter::from_fn(move || match pieces.next() {
         Ok(piece) => piece.map(Ok),
@@ -48,11 +61,11 @@ pub(super) async fn send(client: &Client, file: &Sendable) -> Result<Result<Stat
     });
     let data_set = stream::iter(first.map(Ok).into_iter().chain(rest));
     let response = client.store(request, data_set).await?;
-    let status = response.status();
-    if status.is_done() {
-        return Ok(Ok(status));
-    }
-    Ok(Err(words(&response)))
+    Ok(match response.status().category() {
+        Category::Success => Outcome::Stored,
+        Category::Warning => Outcome::Warned(words(&response)),
+        _ => Outcome::NotStored(words(&response)),
+    })
 }
 
 /// The pieces of a file's data set.
