@@ -52,6 +52,15 @@ impl Kind {
         }
     }
 
+    /// Whether its time is held against that at the smallest size. A part of a name is looked for in all names,
+    /// and the lower levels stand in tables that soon are larger than a cache.
+    pub(crate) fn may_not_grow(self) -> bool {
+        !matches!(
+            self,
+            Self::NamePart | Self::SeriesOfStudy | Self::InstancesOfSeries
+        )
+    }
+
     fn level(self) -> Level {
         match self {
             Self::SeriesOfStudy => Level::Series,
@@ -109,47 +118,79 @@ const RETURNED: [(Level, Tag, VR); 12] = [
     (Level::Instance, tags::INSTANCE_NUMBER, VR::IS),
 ];
 
-/// Queries are asked in so many turns, all kinds in each: a machine that is busy with something else for a
-/// while disturbs one turn of each kind and not all of one kind.
-const TURNS: u64 = 5;
+/// Queries are asked in so many turns, all kinds at all sizes in each: a machine that is busy with something
+/// else for a while disturbs one turn of each and not all of one.
+const TURNS: u64 = 10;
+
+/// Queries of each kind before those that count, as many times what is asked in a turn: a server that has run
+/// for a while holds in memory what its cache has room for.
+const BEFOREHAND: u64 = 10;
 
 /// What the queries of one kind took: of each turn's percentile the median.
+#[derive(Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    /// The same of the very first ones after a start.
+    pub(crate) cold_p99: Duration,
     /// Answers to a query, on average.
     pub(crate) answers: f64,
 }
 
-/// All kinds, `rounds` queries of each for random ones of so many studies.
-pub(crate) async fn all(remote: &Remote, studies: u64, rounds: u64) -> Result<BTreeMap<Kind, Times>> {
-    let client = associate(remote).await?;
-    let each = (rounds / TURNS).max(1);
-    let mut turns: BTreeMap<Kind, Vec<(Duration, Duration)>> = BTreeMap::new();
-    let mut answers: BTreeMap<Kind, u64> = BTreeMap::new();
-    // The first turn does not count: it reads for the first time what is in memory from then on.
-    for turn in 0..=TURNS {
-        for kind in Kind::ALL {
-            let (mut times, found) = some(&client, kind, studies, turn * each..(turn + 1) * each).await?;
-            if turn == 0 {
-                continue;
+/// What was measured of one kind at one size.
+#[derive(Default)]
+struct Asked {
+    cold_p99: Duration,
+    turns: Vec<(Duration, Duration)>,
+    answers: u64,
+}
+
+/// All kinds, `queries` of each to each of the servers, for random ones of so many studies.
+pub(crate) async fn all(servers: &[(Remote, u64)], queries: u64) -> Result<Vec<BTreeMap<Kind, Times>>> {
+    let mut clients = Vec::new();
+    for (remote, studies) in servers {
+        clients.push((associate(remote).await?, *studies, BTreeMap::<Kind, Asked>::new()));
+    }
+    let each = (queries / TURNS).max(1);
+    let percentile = |times: &[Duration], share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    for kind in Kind::ALL {
+        for (client, studies, asked) in &mut clients {
+            let (times, _) = some(client, kind, *studies, 0..each).await?;
+            asked.entry(kind).or_default().cold_p99 = percentile(&times, 0.99);
+            // Those of them would take minutes, and read everything each time.
+            if kind != Kind::NamePart {
+                some(client, kind, *studies, each..BEFOREHAND * each).await?;
             }
-            times.sort_unstable();
-            let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-            turns.entry(kind).or_default().push((at(0.5), at(0.99)));
-            *answers.entry(kind).or_default() += found;
         }
     }
-    client.release().await?;
-    let times = turns.into_iter().map(|(kind, turns)| {
-        let times = Times {
-            p50: median(turns.iter().map(|turn| turn.0)),
-            p99: median(turns.iter().map(|turn| turn.1)),
-            answers: answers[&kind] as f64 / (TURNS * each) as f64,
-        };
-        (kind, times)
-    });
-    Ok(times.collect())
+    for turn in BEFOREHAND..BEFOREHAND + TURNS {
+        for kind in Kind::ALL {
+            for (client, studies, asked) in &mut clients {
+                let rounds = turn * each..(turn + 1) * each;
+                let (times, found) = some(client, kind, *studies, rounds).await?;
+                let asked = asked.entry(kind).or_default();
+                asked
+                    .turns
+                    .push((percentile(&times, 0.5), percentile(&times, 0.99)));
+                asked.answers += found;
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for (client, _, asked) in clients {
+        client.release().await?;
+        let times = asked.into_iter().map(|(kind, asked)| {
+            let times = Times {
+                p50: median(asked.turns.iter().map(|turn| turn.0)),
+                p99: median(asked.turns.iter().map(|turn| turn.1)),
+                cold_p99: asked.cold_p99,
+                answers: asked.answers as f64 / (TURNS * each) as f64,
+            };
+            (kind, times)
+        });
+        all.push(times.collect());
+    }
+    Ok(all)
 }
 
 fn median(times: impl Iterator<Item = Duration>) -> Duration {
@@ -158,6 +199,7 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
     times[times.len() / 2]
 }
 
+/// What each query took, in ascending order, and the number of all answers.
 async fn some(
     client: &Client,
     kind: Kind,
@@ -188,6 +230,7 @@ async fn some(
         }
         answers += found.len() as u64;
     }
+    times.sort_unstable();
     Ok((times, answers))
 }
 
