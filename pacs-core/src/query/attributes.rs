@@ -142,7 +142,7 @@ impl AttributeSet {
     ///
     /// - Private attributes move into the blocks of this set.
     /// - A key that asks for what isn't kept, or for what belongs to a level below `level`, becomes a
-    ///   return key without a value (PS3.4 C.2.2.1.3); their tags are returned.
+    ///   return key without a value (PS3.4 C.2.2.1.3); their tags are returned, also of those that had none.
     pub(crate) fn supported(&self, keys: &DataSet, level: Level) -> (DataSet, Vec<Tag>) {
         let mut unsupported = Vec::new();
         let narrowed = narrow(&self.nodes, Some((self, level)), keys, &mut unsupported);
@@ -343,9 +343,7 @@ fn narrow(
             }
         }
         if !matched {
-            if !element.is_empty() {
-                unsupported.push(element.tag);
-            }
+            unsupported.push(element.tag);
             let sequence = matches!(element.value, Value::Items(_));
             element.value = if sequence {
                 Value::Items(Vec::new())

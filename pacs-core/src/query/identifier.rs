@@ -9,9 +9,9 @@ use super::key::standard_vr;
 use super::{AttributeSet, Model, Query, QueryOptions, unique_key};
 use crate::dataset::{DataSet, Element, Value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::Scope;
+use crate::index::{InstanceRecord, Scope};
 use crate::limits;
-use crate::uid::{InstanceKey, Level, Uid};
+use crate::uid::{Level, Uid};
 
 impl Model {
     /// The levels of the model, from the top (PS3.4 C.6.1, C.6.2).
@@ -63,13 +63,25 @@ pub struct Retrieval {
     studies: BTreeSet<Uid>,
     /// Of these series alone, where some are named.
     series: BTreeSet<Uid>,
+    /// Of the patient with one of these Patient IDs alone, where some are named.
+    patients: BTreeSet<String>,
 }
 
 impl Retrieval {
     /// Whether an instance of one of the scopes is also below the entities named above the level.
-    pub fn asks_for(&self, key: &InstanceKey) -> bool {
+    pub fn asks_for(&self, record: &InstanceRecord) -> bool {
         let among = |named: &BTreeSet<Uid>, uid: &Uid| named.is_empty() || named.contains(uid);
-        among(&self.studies, &key.study) && among(&self.series, &key.series)
+        // As C-FIND answers it: the index files a study under one patient, whatever its instances say.
+        let patient = || {
+            record
+                .attributes
+                .patient
+                .string(tags::PATIENT_ID)
+                .unwrap_or_default()
+        };
+        among(&self.studies, &record.key.study)
+            && among(&self.series, &record.key.series)
+            && (self.patients.is_empty() || self.patients.contains(patient().trim()))
     }
 }
 
@@ -77,8 +89,8 @@ impl Retrieval {
 /// entity that its unique key names, a single value or a list of UIDs.
 ///
 /// The unique keys of the levels above are not asked for: a UID names an entity wherever it stands, and
-/// many SCUs leave the others out. So an identifier of a relational retrieval is read the same way. A study
-/// or series that is named all the same must be the one that the instance is of
+/// many SCUs leave the others out. So an identifier of a relational retrieval is read the same way. A patient, a
+/// study or a series that is named all the same must be the one that the instance is of
 /// ([`Retrieval::asks_for`]): real series UIDs stand in two studies now and then.
 ///
 /// # Errors
@@ -94,6 +106,7 @@ pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
                 scopes: vec![Scope::Patient(patient.to_owned())],
                 studies: BTreeSet::new(),
                 series: BTreeSet::new(),
+                patients: BTreeSet::new(),
             }),
             _ => Err(invalid(
                 "retrieve.parse",
@@ -134,10 +147,21 @@ pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
         }
         Ok(named)
     };
+    // Below the patient the study's UID names it; the patient must be the study's all the same.
+    let patients = match model {
+        Model::PatientRoot => identifier
+            .strings(tags::PATIENT_ID)
+            .map(str::trim)
+            .filter(|text| !matches!(*text, "" | "*"))
+            .map(str::to_owned)
+            .collect(),
+        Model::StudyRoot => BTreeSet::new(),
+    };
     Ok(Retrieval {
         scopes,
         studies: named(Level::Study)?,
         series: named(Level::Series)?,
+        patients,
     })
 }
 

@@ -152,8 +152,8 @@ impl Query {
         Some(&key.wanted)
     }
 
-    /// Keys that had a value in the identifier and don't restrict, because they can't be matched here
-    /// (C-FIND status FF01, PS3.4 C.4.1.1.4).
+    /// Optional keys of the identifier that are not supported at this level: those with a value don't restrict,
+    /// and all are answered without one (C-FIND status FF01, PS3.4 C.4.1.1.4).
     pub fn unsupported(&self) -> &[Tag] {
         &self.asked.unsupported
     }

@@ -298,6 +298,8 @@ fn keys_that_cannot_be_matched_are_answered_empty_and_named() {
             (tags::PATIENT_NAME, VR::PN, "DOE*"),
             (tags::RETRIEVE_AE_TITLE, VR::AE, "ELSEWHERE"),
             (tags::KVP, VR::DS, "120"),
+            (tags::PATIENT_COMMENTS, VR::LT, ""),
+            (tags::OPERATORS_NAME, VR::PN, ""),
             (Tag(0x0029, 0x0010), VR::LO, "ACME"),
             (Tag(0x0029, 0x1001), VR::LO, "X"),
         ],
@@ -305,7 +307,12 @@ fn keys_that_cannot_be_matched_are_answered_empty_and_named() {
     let query = parse(Model::StudyRoot, &keys, QueryOptions::default()).unwrap();
     assert_eq!(
         query.unsupported(),
-        [tags::MODALITY, tags::KVP, Tag(0x0029, 0x1001)]
+        [
+            tags::MODALITY,
+            tags::OPERATORS_NAME,
+            tags::KVP,
+            Tag(0x0029, 0x1001)
+        ]
     );
     let record = set(&[(tags::PATIENT_NAME, VR::PN, "Doe^Jane")]);
     assert!(query.matches(&record));
@@ -350,17 +357,65 @@ fn a_retrieval_of_a_series_of_one_study_leaves_that_series_of_another_study_out(
             (tags::SERIES_INSTANCE_UID, VR::UI, "1.9"),
         ],
     );
-    let uid = |text| crate::Uid::parse(text).unwrap();
-    let of = |study| crate::InstanceKey {
-        study: uid(study),
-        series: uid("1.9"),
-        instance: uid("1.9.1"),
-    };
+    let of = |study| instance_of("P", study);
     let asked = retrieval(Model::StudyRoot, &keys).unwrap();
     assert!(asked.asks_for(&of("1.1")) && !asked.asks_for(&of("1.2")));
     let lenient = identifier("SERIES", &[(tags::SERIES_INSTANCE_UID, VR::UI, "1.9")]);
     let asked = retrieval(Model::StudyRoot, &lenient).unwrap();
     assert!(asked.asks_for(&of("1.1")) && asked.asks_for(&of("1.2")));
+}
+
+#[test]
+fn a_retrieval_of_one_patients_study_leaves_it_out_when_it_is_another_patients() {
+    let keys = |patient| {
+        identifier(
+            "STUDY",
+            &[
+                (tags::PATIENT_ID, VR::LO, patient),
+                (tags::STUDY_INSTANCE_UID, VR::UI, "1.1"),
+            ],
+        )
+    };
+    let asks = |model, patient| {
+        retrieval(model, &keys(patient))
+            .unwrap()
+            .asks_for(&instance_of(" P1", "1.1"))
+    };
+    for (patient, wanted) in [
+        ("P1", true),
+        (" P1 ", true),
+        ("", true),
+        ("*", true),
+        ("P2", false),
+    ] {
+        assert_eq!(asks(Model::PatientRoot, patient), wanted, "{patient:?}");
+        // There Patient ID is no unique key (PS3.4 C.6.2.1).
+        assert!(asks(Model::StudyRoot, patient), "{patient:?}");
+    }
+}
+
+/// An instance of series 1.9 of a study, and of a patient.
+fn instance_of(patient: &str, study: &str) -> crate::InstanceRecord {
+    let uid = |text| crate::Uid::parse(text).unwrap();
+    let mut attributes = LevelAttributes::default();
+    attributes.patient.put_text(tags::PATIENT_ID, VR::LO, patient);
+    crate::InstanceRecord {
+        key: crate::InstanceKey {
+            study: uid(study),
+            series: uid("1.9"),
+            instance: uid("1.9.1"),
+        },
+        sop_class: uid("1.2"),
+        transfer_syntax: uid("1.2.840.10008.1.2"),
+        locator: crate::Locator::new(&[]),
+        length: 0,
+        data_set_offset: 0,
+        sequence: crate::Sequence(0),
+        received: crate::Timestamp(0),
+        attributes,
+        coerced: None,
+        superseded: Vec::new(),
+    }
 }
 
 #[test]

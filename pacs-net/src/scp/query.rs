@@ -20,7 +20,7 @@ pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> R
     let (identifier, charset) = identifier(&mut operation).await?;
     let options = negotiated_options(operation.negotiated(), &operation.context().abstract_syntax);
     let query = Query::from_identifier(services.pacs.attributes(), model, &identifier, options)?;
-    // FF01: a key with a value could not be matched (PS3.4 C.4.1.1.4).
+    // FF01: a key is not supported for matching or for existence (PS3.4 C.4.1.1.4).
     let pending = if query.unsupported().is_empty() {
         Status::PENDING
     } else {

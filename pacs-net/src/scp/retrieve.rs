@@ -251,7 +251,7 @@ fn records(pacs: &Pacs, asked: &Arc<Retrieval>) -> BoxStream<'static, Result<Ins
     let (pacs, asked) = (pacs.clone(), Arc::clone(asked));
     stream::iter(asked.scopes.clone())
         .flat_map(move |scope| pacs.instances(scope))
-        .try_filter(move |record| std::future::ready(asked.asks_for(&record.key)))
+        .try_filter(move |record| std::future::ready(asked.asks_for(record)))
         .boxed()
 }
 

@@ -169,7 +169,7 @@ pub(crate) fn cases() -> Vec<Case> {
                         .filter(|(kind, _)| ![DERIVED, NUMBER].contains(kind));
                     out.extend(of_patient.map(plain));
                 }
-                out.push(unsupported(model, level, options));
+                out.extend(unsupported(model, level, options));
             }
             out.extend(negotiated(model, level));
             out.extend(refused(model, level));
@@ -213,17 +213,20 @@ fn negotiated(model: Model, level: Level) -> Vec<Case> {
     out
 }
 
-/// A key of a level below, or of what isn't kept, doesn't restrict (PS3.4 C.2.2.1.3).
-fn unsupported(model: Model, level: Level, options: QueryOptions) -> Case {
+/// A key of a level below, or of what isn't kept, doesn't restrict (PS3.4 C.2.2.1.3); without a value it is not
+/// supported all the same.
+fn unsupported(model: Model, level: Level, options: QueryOptions) -> [Case; 2] {
     let (tag, vr, text) = match level {
         Level::Patient => (tags::STUDY_DATE, VR::DA, "20230105"),
         Level::Study => (tags::MODALITY, VR::CS, "CT"),
         Level::Series => (tags::INSTANCE_NUMBER, VR::IS, "1"),
         Level::Instance => (tags::KVP, VR::DS, "120"),
     };
-    let mut case = case(UNSUPPORTED, model, level, options, &[T(tag, vr, text)]);
-    case.ignored.push(tag);
-    case
+    [(tag, vr, text), (tags::ACQUISITION_PROTOCOL_NAME, VR::LO, "")].map(|(tag, vr, text)| {
+        let mut case = case(UNSUPPORTED, model, level, options, &[T(tag, vr, text)]);
+        case.ignored.push(tag);
+        case
+    })
 }
 
 /// Hierarchical questions without a single value in a unique key above (PS3.4 C.4.1.2.1), and a level
