@@ -227,10 +227,11 @@ impl Element {
     pub fn is_empty(&self) -> bool {
         match &self.value {
             Value::Bytes(bytes) => match self.vr {
-                // Zero is a number.
+                // Zero is a number, and bytes of any value are data.
                 VR::AT | VR::FD | VR::FL | VR::SL | VR::SS | VR::SV | VR::UL | VR::US | VR::UV => {
                     bytes.is_empty()
                 }
+                VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::UN => bytes.is_empty(),
                 _ => bytes.iter().all(|&b| b == b' ' || b == 0),
             },
             Value::Items(items) => items.is_empty(),
@@ -299,6 +300,19 @@ pub struct FrameTable {
 mod tests {
     use super::*;
     use dicom_dictionary_std::tags;
+
+    #[test]
+    fn blanks_are_no_text_and_zero_is_a_number_and_data() {
+        let is_empty = |vr, bytes: &'static [u8]| {
+            let value = Value::Bytes(Bytes::from_static(bytes));
+            let tag = tags::PATIENT_NAME;
+            Element { tag, vr, value }.is_empty()
+        };
+        assert!(is_empty(VR::PN, b"  ") && is_empty(VR::UI, b"\0") && is_empty(VR::OB, b""));
+        for vr in [VR::US, VR::OB, VR::OW, VR::UN] {
+            assert!(!is_empty(vr, b"\0\0"), "{vr:?}");
+        }
+    }
 
     #[test]
     fn elements_stay_in_order_of_tag_and_a_second_put_replaces() {

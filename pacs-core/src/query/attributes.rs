@@ -129,7 +129,7 @@ impl AttributeSet {
     /// A number that stays the same for the same configuration, in this and later processes. When it is
     /// another one than that an index was filled under, the index must be made again to be complete.
     pub fn fingerprint(&self) -> u64 {
-        let mut text = String::from("2"); // To be changed when extraction changes.
+        let mut text = String::from("3"); // To be changed when extraction changes.
         describe(&self.nodes, &mut text);
         twox_hash::XxHash3_64::oneshot(text.as_bytes())
     }

@@ -85,11 +85,18 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 /// The start of a date of form yyyymmdd, in microseconds since 1970-01-01.
 pub(crate) fn date_start(date: u32) -> i64 {
     let date = i64::from(date);
-    days(
-        date / 10_000,
-        (date / 100 % 100).clamp(1, 12),
-        (date % 100).clamp(1, 31),
-    ) * MICROSECONDS_PER_DAY
+    let (year, month) = (date / 10_000, (date / 100 % 100).clamp(1, 12));
+    // Where a day stands for the end of its month, months of less than 31 days end sooner.
+    let day = days(year, month, (date % 100).clamp(1, 31));
+    day.min(month_end(year, month)) * MICROSECONDS_PER_DAY
+}
+
+/// The last day of a month.
+fn month_end(year: i64, month: i64) -> i64 {
+    match month {
+        12 => days(year + 1, 1, 1) - 1,
+        _ => days(year, month + 1, 1) - 1,
+    }
 }
 
 /// A date-time in microseconds since 1970-01-01 UTC: YYYY[MM[DD[HH[MM[SS[.F{1,6}]]]]]][&ZZXX]. Without an
@@ -108,12 +115,7 @@ pub(crate) fn date_time(text: &str) -> Option<Span<i64>> {
         4 => (days(year, 1, 1), days(year + 1, 1, 1)),
         6 => {
             let m = month(field(4)?)?;
-            let next = if m == 12 {
-                days(year + 1, 1, 1)
-            } else {
-                days(year, m + 1, 1)
-            };
-            (days(year, m, 1), next)
+            (days(year, m, 1), month_end(year, m) + 1)
         }
         8.. => {
             let day = field(6).filter(|d| (1..=31).contains(d))?;
@@ -230,6 +232,15 @@ mod tests {
         ] {
             assert_eq!(time(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_month_ends_with_its_last_day_where_date_and_time_are_combined() {
+        let (from, to) = date("202402").unwrap();
+        assert_eq!(date_start(from), instant("20240201"));
+        assert_eq!(date_start(to), instant("20240229"));
+        let (_, to) = date("2023").unwrap();
+        assert_eq!(date_start(to), instant("20231231"));
     }
 
     #[test]

@@ -36,8 +36,9 @@ const READ_AHEAD_BYTES: usize = 640 * 1024;
 /// some 64 MiB. A retrieval beyond that reads each instance when its turn comes.
 pub(super) const READ_AHEAD_MAX: usize = 64;
 
-/// Values in a Failed SOP Instance UID List, so that it fits a message whatever fails.
-const FAILED_LISTED_MAX: usize = 10_000;
+/// Length of a Failed SOP Instance UID List: that of a UI in an explicit VR (PS3.5 7.1.2), beyond which it
+/// would go out as UN. The counts say how many more there are.
+const FAILED_LIST_LENGTH_MAX_BYTES: usize = 65_534;
 
 /// Sends the instances to the destination that the request names.
 pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
@@ -262,6 +263,7 @@ struct Counts {
     failed: usize,
     warning: usize,
     failed_uids: Vec<Uid>,
+    failed_list_length: usize,
     first_reason: Option<String>,
 }
 
@@ -285,7 +287,9 @@ impl Counts {
         tracing::warn!(%instance, reason, "a sub-operation failed");
         self.failed += 1;
         self.first_reason.get_or_insert(reason);
-        if self.failed_uids.len() < FAILED_LISTED_MAX {
+        let length = self.failed_list_length + instance.as_str().len() + 1;
+        if length <= FAILED_LIST_LENGTH_MAX_BYTES {
+            self.failed_list_length = length;
             self.failed_uids.push(instance);
         }
     }
@@ -398,5 +402,47 @@ impl Supply<Item> for Kept {
             Ok((target.uid(), pieces))
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pacs_core::query::LevelAttributes;
+    use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Sequence, Timestamp};
+
+    #[test]
+    fn the_list_of_what_failed_stays_within_what_an_explicit_vr_holds_and_the_count_goes_on() {
+        let mut counts = Counts::default();
+        for number in 10_000..13_000 {
+            let instance = Uid::parse(&format!("1.2.826.0.1.3680043.10.1.{number}")).unwrap();
+            let key = InstanceKey {
+                study: Uid::constant("1.2"),
+                series: Uid::constant("1.3"),
+                instance,
+            };
+            let record = InstanceRecord {
+                key,
+                sop_class: Uid::constant("1.2"),
+                transfer_syntax: Uid::constant("1.2.840.10008.1.2"),
+                locator: Locator::new(&[]),
+                length: 0,
+                data_set_offset: 0,
+                sequence: Sequence::default(),
+                received: Timestamp::default(),
+                attributes: LevelAttributes::default(),
+                coerced: None,
+                superseded: Vec::new(),
+            };
+            counts.add(&record, Err(Error::new(ErrorKind::Io, "test", "as asked")));
+        }
+        assert_eq!(counts.failed, 3_000);
+        let mut data_set = DataSet::new();
+        let list: Vec<&str> = counts.failed_uids.iter().map(Uid::as_str).collect();
+        data_set.put_text(tags::FAILED_SOP_INSTANCE_UID_LIST, VR::UI, list.join("\\"));
+        let syntax = "1.2.840.10008.1.2.1";
+        let bytes = encode::encode(&data_set, syntax, &CharacterSet::utf8()).unwrap();
+        assert_eq!(&bytes[4..6], b"UI");
+        assert!(list.len() > 2_000);
     }
 }
