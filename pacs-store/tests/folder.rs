@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use futures::executor::block_on;
 use pacs_core::testkit::archive::{begin, key, part10};
 use pacs_core::testkit::random::Random;
-use pacs_core::{Archive, Entry, InstanceKey, Locator, Sequence};
+use pacs_core::{Archive, Entry, ErrorKind, InstanceKey, Locator, Sequence};
 use pacs_store::medium::{Faults, FaultyMedium, Loss};
 use pacs_store::{FolderArchive, FolderOptions};
 
@@ -106,4 +106,23 @@ fn nothing_acknowledged_is_lost_when_the_machine_dies() {
             assert_eq!(read(&archive, locator), *bytes, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn verifying_finds_a_file_that_is_gone_and_its_neighbours_whole() {
+    let folder = tempfile::TempDir::new().expect("a temporary directory");
+    let archive = FolderArchive::open(folder.path(), options()).expect("opens");
+    let kept: Vec<_> = (0..3)
+        .map(|n| {
+            let bytes = part10(&key(n), 5_000, n);
+            block_on(async { begin(&archive, &bytes, 1_000).await?.commit(key(n)).await }).expect("is kept")
+        })
+        .collect();
+    let path = std::str::from_utf8(kept[1].locator.as_bytes()).expect("a path");
+    std::fs::remove_file(folder.path().join(path)).expect("is removed");
+    let found = kept
+        .iter()
+        .map(|stored| block_on(archive.verify(&stored.locator)));
+    let kinds: Vec<_> = found.map(|found| found.err().map(|error| error.kind())).collect();
+    assert_eq!(kinds, [None, Some(ErrorKind::NotFound), None]);
 }

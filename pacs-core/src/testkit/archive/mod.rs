@@ -1,5 +1,6 @@
 //! The archive's promises, run on any archive.
 
+mod damage;
 mod reading;
 mod removing;
 mod reopening;
@@ -24,6 +25,7 @@ use crate::error::{ErrorKind, Result};
 use crate::limits::{LOCATOR_LENGTH_MAX_BYTES, READ_CHUNK_BYTES};
 use crate::uid::{InstanceKey, Uid};
 
+pub use damage::*;
 pub use reading::*;
 pub use removing::*;
 pub use reopening::*;
@@ -44,6 +46,14 @@ pub use writing::*;
 pub trait ArchivePlace {
     /// Opens the archive of this place.
     fn open(&self) -> Arc<dyn Archive>;
+
+    /// Changes one byte inside these bytes, which are part of an instance that is kept, where they lie.
+    ///
+    /// Answers whether it did. `false`, which is what places say by themselves, skips what is promised of
+    /// damage: the place can't, or the archive keeps no checksums.
+    fn damage(&self, _bytes: &Bytes) -> bool {
+        false
+    }
 }
 
 impl<A: Archive, F: Fn() -> A> ArchivePlace for F {
@@ -88,6 +98,7 @@ macro_rules! archive_conformance {
                 a_scan_can_begin_after_any_sequence_whatever_was_hinted,
                 a_whole_instance_verifies,
                 verifying_what_is_not_kept_is_not_found,
+                verifying_finds_a_changed_byte_and_its_neighbours_whole,
                 many_writers_and_readers_at_once_see_whole_instances,
                 a_writer_outlives_its_archive_without_harm,
                 what_was_committed_is_there_after_reopening,
