@@ -5,18 +5,16 @@
 //! ```text
 //! cargo run -p minimal -- some.dcm
 //! ```
+#![allow(clippy::print_stdout, reason = "it is what this program is for")]
 
 use std::sync::Arc;
 
-use dicom_core::VR;
-use dicom_dictionary_std::tags;
 use futures::executor::block_on;
 use futures::{TryStreamExt, stream};
 use pacs_core::query::{Model, Query, QueryOptions};
-use pacs_core::{DataSet, Level, Options, Pacs, Source};
+use pacs_core::{DataSet, Level, Options, Pacs, Source, VR, tags};
 use pacs_store::{RedbIndex, SegmentArchive};
 
-#[allow(clippy::print_stdout, reason = "it is what this program is for")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::fs::read(std::env::args().nth(1).ok_or("which file?")?)?;
     block_on(async {
@@ -49,18 +47,43 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    const README: &str = include_str!("../../../README.md");
+
+    /// The code of the README in this language that has `mark` in it.
+    fn shown(language: &str, mark: &str) -> &'static str {
+        README
+            .split("```")
+            .skip(1)
+            .step_by(2)
+            .filter_map(|code| code.strip_prefix(language))
+            .find(|code| code.contains(mark))
+            .expect("the README shows it")
+            .trim()
+    }
+
     #[test]
-    fn the_readme_shows_the_lines_of_this_program() {
-        let squeezed = |text: &str| text.split_whitespace().collect::<String>();
-        let readme = include_str!("../../../README.md");
-        let shown = readme
-            .split("```rust")
-            .nth(1)
-            .and_then(|rest| rest.split("```").next());
-        let shown = squeezed(shown.expect("the README shows some Rust"));
-        assert!(
-            squeezed(include_str!("main.rs")).contains(&shown),
-            "the README shows other lines"
-        );
+    fn the_readme_shows_the_whole_of_this_program() {
+        let program = include_str!("main.rs");
+        let (_, program) = program.split_once("\n\n").expect("the uses follow a blank line");
+        let (program, _) = program.split_once("#[cfg(test)]").expect("the tests come last");
+        assert_eq!(shown("rust\n", "fn main"), program.trim());
+    }
+
+    #[test]
+    fn the_readme_shows_the_dependencies_of_this_program() {
+        let names = |toml: &str| {
+            let (_, table) = toml.split_once("[dependencies]\n").expect("the table is there");
+            let lines = table.lines().take_while(|line| !line.starts_with('['));
+            let mut names: Vec<String> = lines
+                .filter_map(|line| line.split(['.', ' ']).next())
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect();
+            names.sort();
+            names
+        };
+        let shown = names(shown("toml\n", "[dependencies]"));
+        assert_eq!(shown, names(include_str!("../Cargo.toml")));
+        assert!(!shown.is_empty());
     }
 }
