@@ -193,10 +193,11 @@ impl fmt::Display for Error {
         for tag in &self.tags {
             write!(f, " {tag}")?;
         }
-        if let Some(source) = &self.source {
-            write!(f, ": {source}")?;
+        match self.source.as_ref().map(ToString::to_string) {
+            // Where the cause says it best, it is the context too.
+            Some(cause) if cause != self.context => write!(f, ": {cause}"),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -209,5 +210,24 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|s| &**s as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_displayed_is_for_people_and_says_nothing_twice() {
+        let error = Error::new(ErrorKind::Io, "medium.read", "the file can't be read");
+        assert_eq!(error.to_string(), "the file can't be read");
+        let error = error.with_tag(Tag(0x0010, 0x0020)).with_source("no disk");
+        assert_eq!(error.to_string(), "the file can't be read (0010,0020): no disk");
+        assert_eq!(
+            format!("{error:?}"),
+            "Io medium.read: the file can't be read (0010,0020): no disk"
+        );
+        let error = Error::new(ErrorKind::Closed, "peer.call", "aborted").with_source("aborted");
+        assert_eq!(error.to_string(), "aborted");
     }
 }

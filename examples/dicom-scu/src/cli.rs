@@ -88,8 +88,18 @@ pub(crate) struct Peer {
     #[arg(long, value_name = "TITLE", default_value = "PACS")]
     pub(crate) called: AeTitle,
     /// The peer
-    #[arg(value_name = "HOST:PORT")]
+    #[arg(value_name = "HOST:PORT", value_parser = address)]
     pub(crate) address: String,
+}
+
+/// Reads `host:port`; an IPv6 address stands in brackets.
+fn address(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match parts.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(1..)) => Ok(text.to_owned()),
+        Some(_) => Err("a port is a number from 1 to 65535".to_owned()),
+        None => Err("a host and a port are needed, such as 192.0.2.7:104".to_owned()),
+    }
 }
 
 /// What is asked for.
@@ -158,5 +168,21 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused_with_what_is_needed() {
+        for (text, reason) in [
+            ("nohost", "a host and a port"),
+            (":104", "a host and a port"),
+            ("host:", "from 1 to 65535"),
+            ("host:0", "from 1 to 65535"),
+            ("host:65536", "from 1 to 65535"),
+        ] {
+            assert!(address(text).unwrap_err().contains(reason), "{text}");
+        }
+        for text in ["host:104", "192.0.2.7:104", "[::1]:104"] {
+            assert_eq!(address(text), Ok(text.to_owned()));
+        }
     }
 }
