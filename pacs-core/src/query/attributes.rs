@@ -248,24 +248,14 @@ fn extract_node(node: &Node, from: &DataSet, out: &mut DataSet) {
     let Some(element) = resolve(&node.step, from).and_then(|tag| from.get(tag)) else {
         return;
     };
-    if element.is_empty() {
-        return;
-    }
     let value = match &element.value {
         Value::Bytes(bytes) if bytes.len() > limits::INDEXED_VALUE_LENGTH_MAX_BYTES => return,
         // A copy, so that a short value doesn't hold on to the buffer that it was read from.
         Value::Bytes(bytes) => Value::Bytes(bytes::Bytes::copy_from_slice(bytes)),
         Value::Items(items) => {
-            let items: Vec<DataSet> = items
-                .iter()
-                .take(limits::INDEXED_ITEMS_MAX)
-                .map(|item| extract_item(node, item))
-                .filter(|item| !item.is_empty())
-                .collect();
-            if items.is_empty() {
-                return;
-            }
-            Value::Items(items)
+            let items = items.iter().take(limits::INDEXED_ITEMS_MAX);
+            let kept = items.map(|item| extract_item(node, item));
+            Value::Items(kept.filter(|item| !item.is_empty()).collect())
         }
     };
     let vr = match &node.step {
@@ -273,16 +263,15 @@ fn extract_node(node: &Node, from: &DataSet, out: &mut DataSet) {
         AttributeStep::Standard(tag) if element.vr == VR::UN => standard_vr(*tag).unwrap_or(element.vr),
         AttributeStep::Standard(_) => element.vr,
     };
-    // A sequence in place of a value, or the other way round, is not what the attribute says it is.
-    if (vr == VR::SQ) != matches!(value, Value::Items(_)) {
+    let tag = node.tag;
+    let kept = Element { tag, vr, value };
+    // A sequence in place of a value, or the other way round, is not what the attribute says it is. Whether
+    // there is a value is for its own VR to say: blanks that came as UN are none of text.
+    if (vr == VR::SQ) != matches!(kept.value, Value::Items(_)) || kept.is_empty() {
         return;
     }
     put_creator(node, out);
-    out.put(Element {
-        tag: node.tag,
-        vr,
-        value,
-    });
+    out.put(kept);
 }
 
 fn extract_item(node: &Node, item: &DataSet) -> DataSet {

@@ -504,6 +504,26 @@ fn attributes_go_to_their_level_and_private_ones_to_a_block_of_their_creator() {
 }
 
 #[test]
+fn what_came_as_un_has_a_value_or_none_as_its_own_vr_says() {
+    let attributes = AttributeSet::default().keep(
+        Level::Series,
+        &"0029xx10[ACME 1.1]:US".parse::<AttributePath>().unwrap(),
+    );
+    let mut header = one(Tag(0x0029, 0x0010), VR::LO, "ACME 1.1");
+    for (tag, value) in [
+        (Tag(0x0029, 0x1010), "\0\0"),
+        (tags::STUDY_ID, "\0\0"),
+        (tags::STUDY_DESCRIPTION, "  "),
+        (tags::ACCESSION_NUMBER, "A1"),
+    ] {
+        header.put_text(tag, VR::UN, value);
+    }
+    let kept = attributes.extract(&header);
+    assert_eq!(kept.series.get(Tag(0x0029, 0x1010)).unwrap().bytes(), [0, 0]);
+    assert_eq!(kept.study, one(tags::ACCESSION_NUMBER, VR::SH, "A1"));
+}
+
+#[test]
 fn the_fingerprint_follows_the_configuration() {
     let path = |text: &str| text.parse::<AttributePath>().unwrap();
     let base = AttributeSet::default();
