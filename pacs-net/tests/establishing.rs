@@ -247,6 +247,37 @@ async fn a_rejected_peer_that_stays_is_closed_by_the_artim_timer() {
     assert_eq!(answer, [3, 0, 0, 0, 0, 4, 0, 1, 1, 2]);
 }
 
+#[tokio::test]
+async fn an_acceptance_repeats_the_titles_and_the_reserved_field_byte_for_byte() {
+    let (near, far) = tokio::io::duplex(4096);
+    let mut request = write_pdu(&Pdu::AssociateRq(Box::new(proposal().request().clone())))
+        .unwrap()
+        .to_vec();
+    // PS3.8 9.3.2, bytes 11 to 74: padded in front, with NULs, and reserved bytes that aren't zero.
+    let fields = [
+        &b"   SCP\0\0\0\0\0\0\0\0\0\0"[..],
+        b" SCU        \0   ",
+        &[0xA5; 32],
+    ]
+    .concat();
+    request[10..74].copy_from_slice(&fields);
+    let (mut raw, acceptor) = (near, acceptor());
+    raw.write_all(&request).await.unwrap();
+    let accepted = accept(Connection::new(far, None), &acceptor).await.unwrap();
+    let negotiated = accepted.negotiated();
+    assert_eq!(
+        (
+            negotiated.called_ae_title.as_str(),
+            negotiated.calling_ae_title.as_str()
+        ),
+        ("SCP", "SCU")
+    );
+    let mut answer = [0; 74];
+    raw.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[0], 2);
+    assert_eq!(answer[10..], fields);
+}
+
 /// A served association with short timeouts and its raw requestor's halves.
 async fn timed(services: Arc<dyn Services>) -> (Receiver, Sender, tokio::task::JoinHandle<Result<Ended>>) {
     let (near, far) = pipe();

@@ -38,6 +38,7 @@ impl Proposal {
                 protocol_version: 1,
                 called_ae_title: called.to_string(),
                 calling_ae_title: calling.to_string(),
+                echoed: None,
                 application_context: DICOM_APPLICATION_CONTEXT.to_owned(),
                 contexts: Vec::new(),
                 user: UserInformation {

@@ -8,7 +8,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::PRESENTATION_CONTEXTS_MAX;
 use super::pdu::{
-    Abort, AssociateAc, AssociateRq, ContextAnswer, ContextResult, Pdu, ProposedContext, Rejection, pdu_type,
+    Abort, AssociateAc, AssociateRq, ContextAnswer, ContextResult, EchoedFields, Pdu, ProposedContext,
+    Rejection, pdu_type,
 };
 use super::user::{
     AsynchronousWindow, CommonExtendedNegotiation, ExtendedNegotiation, RoleSelection, UserIdentity,
@@ -133,20 +134,17 @@ pub fn read_pdu(pdu_type: u8, body: &[u8]) -> Result<Pdu, Violation> {
 /// The fields that both A-ASSOCIATE PDUs begin with (PS3.8 9.3.2, bytes 7 to 74).
 struct Fixed {
     protocol_version: u16,
-    called: String,
-    calling: String,
+    echoed: EchoedFields,
 }
 
 fn read_fixed(reader: &mut Reader<'_>) -> Result<Fixed, Violation> {
     let protocol_version = reader.u16()?;
     reader.u16()?;
-    let called = text(reader.take(16)?);
-    let calling = text(reader.take(16)?);
-    reader.take(32)?;
+    let mut echoed = [0; 64];
+    echoed.copy_from_slice(reader.take(64)?);
     Ok(Fixed {
         protocol_version,
-        called,
-        calling,
+        echoed,
     })
 }
 
@@ -154,8 +152,9 @@ fn read_rq(mut reader: Reader<'_>) -> Result<AssociateRq, Violation> {
     let fixed = read_fixed(&mut reader)?;
     let mut rq = AssociateRq {
         protocol_version: fixed.protocol_version,
-        called_ae_title: fixed.called,
-        calling_ae_title: fixed.calling,
+        called_ae_title: text(&fixed.echoed[..16]),
+        calling_ae_title: text(&fixed.echoed[16..32]),
+        echoed: Some(fixed.echoed),
         application_context: String::new(),
         contexts: Vec::new(),
         user: UserInformation::default(),
@@ -198,8 +197,7 @@ fn read_ac(mut reader: Reader<'_>) -> Result<AssociateAc, Violation> {
     let fixed = read_fixed(&mut reader)?;
     let mut ac = AssociateAc {
         protocol_version: fixed.protocol_version,
-        called_ae_title: fixed.called,
-        calling_ae_title: fixed.calling,
+        echoed: fixed.echoed,
         application_context: String::new(),
         contexts: Vec::new(),
         user: UserInformation::default(),
@@ -296,12 +294,8 @@ pub fn write_pdu(pdu: &Pdu) -> Result<Bytes, Violation> {
     let mut out = BytesMut::new();
     match pdu {
         Pdu::AssociateRq(rq) => pdu_of(&mut out, pdu_type::ASSOCIATE_RQ, |out| {
-            write_fixed(
-                out,
-                rq.protocol_version,
-                &rq.called_ae_title,
-                &rq.calling_ae_title,
-            );
+            let titles = title_fields(&rq.called_ae_title, &rq.calling_ae_title);
+            write_fixed(out, rq.protocol_version, &titles);
             text_item(out, APPLICATION_CONTEXT_ITEM, &rq.application_context)?;
             for context in &rq.contexts {
                 item_of(out, PROPOSED_CONTEXT_ITEM, |out| {
@@ -316,12 +310,7 @@ pub fn write_pdu(pdu: &Pdu) -> Result<Bytes, Violation> {
             write_user(out, &rq.user)
         })?,
         Pdu::AssociateAc(ac) => pdu_of(&mut out, pdu_type::ASSOCIATE_AC, |out| {
-            write_fixed(
-                out,
-                ac.protocol_version,
-                &ac.called_ae_title,
-                &ac.calling_ae_title,
-            );
+            write_fixed(out, ac.protocol_version, &ac.echoed);
             text_item(out, APPLICATION_CONTEXT_ITEM, &ac.application_context)?;
             for context in &ac.contexts {
                 item_of(out, CONTEXT_ANSWER_ITEM, |out| {
@@ -393,17 +382,20 @@ fn text_item(out: &mut BytesMut, kind: u8, text: &str) -> Written {
     bytes_of(out, text.as_bytes())
 }
 
-fn write_fixed(out: &mut BytesMut, version: u16, called: &str, calling: &str) {
+/// The fields of a request with these AE titles.
+pub(super) fn title_fields(called: &str, calling: &str) -> EchoedFields {
+    let mut fields = [0; 64];
+    for (field, title) in fields.chunks_exact_mut(16).zip([called, calling]) {
+        let padded = title.bytes().chain(std::iter::repeat(b' '));
+        field.iter_mut().zip(padded).for_each(|(to, from)| *to = from);
+    }
+    fields
+}
+
+fn write_fixed(out: &mut BytesMut, version: u16, echoed: &EchoedFields) {
     out.put_u16(version);
     out.put_u16(0);
-    for title in [called, calling] {
-        let mut field = [b' '; 16];
-        for (to, from) in field.iter_mut().zip(title.bytes()) {
-            *to = from;
-        }
-        out.put_slice(&field);
-    }
-    out.put_bytes(0, 32);
+    out.put_slice(echoed);
 }
 
 fn write_user(out: &mut BytesMut, user: &UserInformation) -> Written {

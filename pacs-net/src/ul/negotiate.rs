@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use pacs_core::{AeTitle, Uid};
 
+use super::codec::title_fields;
 use super::pdu::{AssociateAc, AssociateRq, ContextAnswer, ContextResult, Rejection};
 use super::user::{AsynchronousWindow, ExtendedNegotiation, RoleSelection, UserInformation};
 use super::{DICOM_APPLICATION_CONTEXT, PEER_MAXIMUM_LENGTH_MIN_BYTES};
@@ -192,8 +193,9 @@ impl AcceptPolicy {
             .collect();
         AssociateAc {
             protocol_version: 1,
-            called_ae_title: rq.called_ae_title.clone(),
-            calling_ae_title: rq.calling_ae_title.clone(),
+            echoed: rq
+                .echoed
+                .unwrap_or_else(|| title_fields(&rq.called_ae_title, &rq.calling_ae_title)),
             application_context: DICOM_APPLICATION_CONTEXT.to_owned(),
             contexts,
             user: UserInformation {

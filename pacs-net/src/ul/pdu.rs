@@ -4,6 +4,10 @@ use std::fmt;
 
 use super::user::UserInformation;
 
+/// Bytes 11 to 74 of an A-ASSOCIATE PDU: the called and the calling AE title, and 32 reserved bytes. In
+/// the answer all are reserved, and identical to those received (PS3.8 table 9-17).
+pub type EchoedFields = [u8; 64];
+
 /// A-ASSOCIATE-RQ (PS3.8 9.3.2): what the requestor proposes.
 ///
 /// Texts are as they came, without padding; whether they are valid UIDs or AE titles is for the
@@ -16,6 +20,9 @@ pub struct AssociateRq {
     pub called_ae_title: String,
     /// AE title of the requestor.
     pub calling_ae_title: String,
+    /// The fields of both titles and the reserved one as they came, which the answer repeats; `None` in a
+    /// request that is made here.
+    pub echoed: Option<EchoedFields>,
     /// Application context name: [`DICOM_APPLICATION_CONTEXT`](super::DICOM_APPLICATION_CONTEXT).
     pub application_context: String,
     /// The proposed presentation contexts in their order.
@@ -40,10 +47,8 @@ pub struct ProposedContext {
 pub struct AssociateAc {
     /// Bit 0 stands for version 1.
     pub protocol_version: u16,
-    /// The called AE title of the request, sent back.
-    pub called_ae_title: String,
-    /// The calling AE title of the request, sent back.
-    pub calling_ae_title: String,
+    /// The request's own, sent back; what a peer sends back is not tested.
+    pub echoed: EchoedFields,
     /// Application context name.
     pub application_context: String,
     /// One result for each proposed context.
