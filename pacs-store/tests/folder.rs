@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use pacs_core::testkit::archive::{begin, key, part10};
+use pacs_core::testkit::engine::instance;
 use pacs_core::testkit::random::Random;
-use pacs_core::{Archive, Entry, ErrorKind, InstanceKey, Locator, Sequence};
+use pacs_core::{Archive, Entry, ErrorKind, InstanceKey, Locator, Options, Pacs, Sequence};
 use pacs_store::medium::{Faults, FaultyMedium, Loss};
-use pacs_store::{FolderArchive, FolderOptions};
+use pacs_store::{FolderArchive, FolderOptions, MemoryIndex};
 
 fn options() -> FolderOptions {
     FolderOptions {
@@ -125,4 +126,37 @@ fn verifying_finds_a_file_that_is_gone_and_its_neighbours_whole() {
         .map(|stored| block_on(archive.verify(&stored.locator)));
     let kinds: Vec<_> = found.map(|found| found.err().map(|error| error.kind())).collect();
     assert_eq!(kinds, [None, Some(ErrorKind::NotFound), None]);
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_never_handed_out_as_whole_and_verification_names_it() {
+    let folder = tempfile::TempDir::new().expect("a temporary directory");
+    let archive = FolderArchive::open(folder.path(), options()).expect("opens");
+    let index = Arc::new(MemoryIndex::new());
+    let pacs = block_on(Pacs::open(Arc::new(archive), index, Options::default())).expect("opens");
+    let records: Vec<_> = (1..=2)
+        .map(|number| {
+            let (announced, bytes) = instance(1, 1, number, 0);
+            let received = block_on(async {
+                let mut receipt = pacs.receive(announced).await?;
+                receipt.write(bytes).await?;
+                receipt.commit().await
+            });
+            received.expect("is kept").record
+        })
+        .collect();
+    let path = std::str::from_utf8(records[0].locator.as_bytes()).expect("a path");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(folder.path().join(path));
+    let file = file.expect("is opened");
+    for lost in [2, 100] {
+        file.set_len(records[0].length - lost).expect("is cut");
+        let read: Result<Vec<_>, _> = block_on(pacs.outgoing_data_set(&records[0]).try_collect());
+        assert_eq!(read.expect_err("is not whole").kind(), ErrorKind::Corrupt);
+        let verified = block_on(pacs.verify(|_| {})).expect("is verified");
+        assert_eq!(verified.whole, 1);
+        let damaged: Vec<_> = verified.damaged.iter().map(|(key, _)| *key).collect();
+        assert_eq!(damaged, [records[0].key]);
+    }
 }

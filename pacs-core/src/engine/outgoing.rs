@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use super::Pacs;
 use crate::archive::Archive;
 use crate::dataset::{FrameTable, coercion};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::InstanceRecord;
 #[cfg(feature = "pixel")]
@@ -26,7 +26,7 @@ impl Pacs {
 
     /// The whole Part 10 stream of an instance, in pieces of bounded size.
     pub fn read(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-        self.inner.archive.read(&record.locator, 0..record.length)
+        whole(&*self.inner.archive, record)
     }
 
     /// The data set of an instance, byte for byte as it was received, in pieces of bounded size: also where it
@@ -93,15 +93,46 @@ impl Pacs {
 /// hold a checksum only against the whole: damaged bytes must not go out as good ones.
 pub(super) fn data_set(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
     let mut header = record.data_set_offset;
-    let pieces = archive
-        .read(&record.locator, 0..record.length)
-        .map_ok(move |mut piece| {
-            let passed = header.min(piece.len() as u64);
-            header -= passed;
-            piece.advance(passed as usize);
-            piece
-        });
+    let pieces = whole(archive, record).map_ok(move |mut piece| {
+        let passed = header.min(piece.len() as u64);
+        header -= passed;
+        piece.advance(passed as usize);
+        piece
+    });
     pieces
         .try_filter(|piece| futures::future::ready(!piece.is_empty()))
         .boxed()
+}
+
+/// The stored Part 10 stream, to its last byte: where an archive without checksums has less than was stored,
+/// what is left must not pass for all.
+fn whole(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+    let pieces = archive.read(&record.locator, 0..record.length);
+    stream::unfold(Some((pieces, record.length)), |state| async {
+        let (mut pieces, left) = state?;
+        match pieces.next().await {
+            Some(Ok(piece)) => {
+                let left = left.saturating_sub(piece.len() as u64);
+                Some((Ok(piece), Some((pieces, left))))
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None if left > 0 => Some((Err(shorter()), None)),
+            None => None,
+        }
+    })
+    .boxed()
+}
+
+/// Whether the archive has the instance up to its last byte.
+pub(super) async fn has_last_byte(archive: &dyn Archive, record: &InstanceRecord) -> Result<()> {
+    let last = record.length.saturating_sub(1)..record.length;
+    match archive.read(&record.locator, last).next().await {
+        Some(piece) => piece.map(|_| ()),
+        None => Err(shorter()),
+    }
+}
+
+fn shorter() -> Error {
+    let why = "the archive has less of the instance than was stored";
+    Error::new(ErrorKind::Corrupt, "archive.read", why)
 }

@@ -4,6 +4,7 @@ use dicom_dictionary_std::tags;
 use futures::StreamExt;
 
 use super::committer::Request;
+use super::outgoing::has_last_byte;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Sequence, Stored};
 use crate::dataset::part10;
@@ -262,7 +263,11 @@ impl Pacs {
         let mut done = 0;
         while let Some(record) = records.next().await {
             let record = record?;
-            match archive.verify(&record.locator).await {
+            let whole = match archive.verify(&record.locator).await {
+                Ok(()) => has_last_byte(&**archive, &record).await,
+                damaged => damaged,
+            };
+            match whole {
                 Ok(()) => verified.whole += 1,
                 Err(error) => verified.damaged.push((record.key, error.to_string())),
             }
