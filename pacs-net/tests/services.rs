@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,10 +11,16 @@ use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::{tags, uids};
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::{encode, scan};
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
-use pacs_core::{AeTitle, Announced, DataSet, Level, Options, Pacs, Result, Uid};
+use pacs_core::{
+    AeTitle, Announced, Archive, ArchiveCapability, ArchiveWriter, DataSet, Entry, Level, Locator, Options,
+    Pacs, Result, Sequence, Uid,
+};
 use pacs_net::dimse::{
     Client, CommandField, CommandSet, Operation, Priority, Reply, Services, Status, StoreRequest,
 };
@@ -47,10 +55,16 @@ impl Running {
     }
 
     async fn start_as(options: ScpOptions, engine: Options, limits: Limits) -> Self {
-        let (archive, index) = (
-            Arc::new(MemoryArchive::default()),
-            Arc::new(MemoryIndex::default()),
-        );
+        Self::start_on(Arc::new(MemoryArchive::default()), options, engine, limits).await
+    }
+
+    async fn start_on(
+        archive: Arc<dyn Archive>,
+        options: ScpOptions,
+        engine: Options,
+        limits: Limits,
+    ) -> Self {
+        let index = Arc::new(MemoryIndex::default());
         let pacs = Pacs::open(archive, index, engine).await.unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::bind(any, pacs.clone(), options, limits).await.unwrap();
@@ -71,6 +85,46 @@ impl Running {
             title(called),
             title("TESTER"),
         )
+    }
+}
+
+/// An archive that counts which reads were begun.
+#[derive(Default)]
+struct Counting {
+    archive: MemoryArchive,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Archive for Counting {
+    fn capability(&self) -> ArchiveCapability {
+        self.archive.capability()
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
+        self.archive.begin()
+    }
+
+    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let reads = Arc::clone(&self.reads);
+        let began = stream::once(async move { reads.fetch_add(1, Ordering::Relaxed) });
+        let pieces = self.archive.read(locator, range);
+        began.flat_map(|_| stream::empty()).chain(pieces).boxed()
+    }
+
+    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
+        self.archive.remove(instance, locator)
+    }
+
+    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
+        self.archive.scan(after)
+    }
+
+    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
+        self.archive.verify(locator)
+    }
+
+    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
+        self.archive.indexed(sequence)
     }
 }
 
@@ -187,14 +241,13 @@ fn study_identifier(study: u32) -> DataSet {
 /// The final response to a C-GET, and what it brings.
 async fn get(
     remote: &Remote,
+    model: Model,
     proposal: &Proposal,
     identifier: &DataSet,
 ) -> (Progress, BTreeMap<Uid, Vec<u8>>) {
     let taking = Arc::new(Taking::default());
     let client = Client::start(remote.connect(proposal).await.unwrap(), taking.clone());
-    let progress = scu::retrieve(&client, Model::StudyRoot, identifier)
-        .await
-        .unwrap();
+    let progress = scu::retrieve(&client, model, identifier).await.unwrap();
     let mut progress: Vec<_> = progress.try_collect().await.unwrap();
     client.release().await.unwrap();
     let taken = std::mem::take(&mut *taking.0.lock().unwrap());
@@ -255,7 +308,13 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
     );
 
     let remote = server.remote("PACS");
-    let (last, taken) = get(&remote, &get_proposal(&remote), &study_identifier(2)).await;
+    let (last, taken) = get(
+        &remote,
+        Model::StudyRoot,
+        &get_proposal(&remote),
+        &study_identifier(2),
+    )
+    .await;
     assert_eq!(
         (last.status, last.counts.completed, last.counts.failed),
         (Status::SUCCESS, 10, 0)
@@ -319,7 +378,7 @@ async fn a_series_is_not_retrieved_as_one_of_another_study() {
         let mut keys = study_identifier(1);
         keys.put_text(tags::SERIES_INSTANCE_UID, VR::UI, series);
         let keys = scu::identifier(Level::Series, &keys);
-        let (last, taken) = get(&remote, &get_proposal(&remote), &keys).await;
+        let (last, taken) = get(&remote, Model::StudyRoot, &get_proposal(&remote), &keys).await;
         assert_eq!((last.status, taken.len()), (Status::SUCCESS, expected));
     }
 }
@@ -363,6 +422,74 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
     let nothing = moved("WORKSTATION", 77).await;
     assert_eq!((nothing.status, nothing.counts.completed), (Status::SUCCESS, 0));
     client.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_read_for_a_destination_that_is_not_there() {
+    let workstation = Running::start("WORKSTATION", Vec::new()).await;
+    let there = Destination {
+        ae_title: title("WORKSTATION"),
+        host: workstation.address.ip().to_string(),
+        port: workstation.address.port(),
+        associations: 2,
+    };
+    let nobody = Destination {
+        ae_title: title("NOBODY"),
+        port: 1,
+        ..there.clone()
+    };
+    let archive = Counting::default();
+    let reads = Arc::clone(&archive.reads);
+    let options = ScpOptions {
+        destinations: vec![there, nobody],
+        ..ScpOptions::new(title("PACS"))
+    };
+    let server = Running::start_on(Arc::new(archive), options, Options::default(), Limits::default()).await;
+    fill(&server).await;
+    let client = mover(&server).await;
+    let before = reads.load(Ordering::Relaxed);
+    let last = move_study(&client, "NOBODY", 1).await;
+    assert_eq!((last.status.0, last.counts.failed), (0xA702, 10));
+    assert_eq!(reads.load(Ordering::Relaxed), before);
+    let last = move_study(&client, "WORKSTATION", 1).await;
+    assert_eq!((last.status, last.counts.completed), (Status::SUCCESS, 10));
+    assert_eq!(reads.load(Ordering::Relaxed), before + 10);
+    client.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_study_whose_instances_name_two_patients_is_retrieved_under_the_one_that_a_query_answers() {
+    let server = Running::start("PACS", Vec::new()).await;
+    fill(&server).await;
+    let (announced, bytes) = instance(1, 0, 77, 0);
+    let mut set = scan::parse(&bytes, &announced.transfer_syntax).unwrap();
+    set.put_text(tags::PATIENT_ID, VR::LO, "ANOTHER");
+    let bytes = encode::encode(&set, &announced.transfer_syntax, &CharacterSet::utf8()).unwrap();
+    let answers = store(
+        Sending::to(server.remote("PACS")),
+        vec![(announced, bytes.into())],
+    )
+    .await;
+    assert_eq!(answers[0].1, Status::SUCCESS);
+
+    let mut keys = study_identifier(1);
+    let study = keys.string(tags::STUDY_INSTANCE_UID).unwrap().to_owned();
+    let asked = [
+        (tags::STUDY_INSTANCE_UID, VR::UI, study.as_str()),
+        (tags::PATIENT_ID, VR::LO, ""),
+    ];
+    let found = find(&server, Level::Study, &asked).await;
+    let patient = found[0].string(tags::PATIENT_ID).unwrap().to_owned();
+    let remote = server.remote("PACS");
+    let ct = Uid::constant(uids::CT_IMAGE_STORAGE);
+    let proposal = scu::query_proposal(&remote, Model::PatientRoot, CommandField::C_GET)
+        .with_context(ct, scu::NATIVE.iter())
+        .with_role(ct, false, true);
+    for (patient, expected) in [(format!(" {patient} "), 11), ("ANOTHER".to_owned(), 0)] {
+        keys.put_text(tags::PATIENT_ID, VR::LO, patient);
+        let (last, taken) = get(&remote, Model::PatientRoot, &proposal, &keys).await;
+        assert_eq!((last.status, taken.len()), (Status::SUCCESS, expected));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -543,7 +670,7 @@ async fn an_instance_is_recoded_for_a_receiver_that_does_not_take_it_as_it_is_ke
     let proposal = scu::query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
         .with_context(ct, [&implicit])
         .with_role(ct, false, true);
-    let (last, taken) = get(&remote, &proposal, &study_identifier(1)).await;
+    let (last, taken) = get(&remote, Model::StudyRoot, &proposal, &study_identifier(1)).await;
     assert_eq!(last.status, Status::SUCCESS);
     let received = scan::parse(taken.values().next().unwrap(), &implicit).unwrap();
     assert_eq!(received, set);

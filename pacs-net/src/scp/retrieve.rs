@@ -1,6 +1,7 @@
 //! Retrieve (PS3.4 C.4.2, C.4.3) as SCP: C-MOVE and C-GET.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
 #[cfg(feature = "pixel")]
 use pacs_core::{Error, ErrorKind};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Destination, PacsServices, query, source};
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
@@ -81,14 +82,9 @@ pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) ->
         priority: operation.command().priority(),
         originator,
     };
-    let supply = Arc::new(Kept {
-        pacs: services.pacs.clone(),
-        #[cfg(feature = "pixel")]
-        patience: services.options.timeouts.idle,
-        source,
-    });
-    let results = sending.send(&job.kinds, supply, job.items(services));
-    job.report(&operation, results, OnCancel::GiveUp).await
+    let kept = Arc::new(Kept::new(services, source));
+    let results = sending.send(&job.kinds, Arc::clone(&kept), job.items(&kept));
+    job.report(&operation, &kept, results, OnCancel::GiveUp).await
 }
 
 /// Sends the instances back on the same association.
@@ -100,17 +96,12 @@ pub(super) async fn c_get(services: &PacsServices, mut operation: Operation) -> 
         0 => services.options.operations_max,
         window => window.min(services.options.operations_max),
     };
-    let supply = Arc::new(Kept {
-        pacs: services.pacs.clone(),
-        #[cfg(feature = "pixel")]
-        patience: services.options.timeouts.idle,
-        source: source(&operation),
-    });
-    let items = job.items(services).take_until(operation.cancelled());
+    let kept = Arc::new(Kept::new(services, source(&operation)));
+    let items = job.items(&kept).take_until(operation.cancelled());
     let cancelled = || operation.is_cancelled();
     let priority = operation.command().priority();
-    let results = send_on(client, window, priority, supply, items, cancelled);
-    job.report(&operation, results, OnCancel::Finish).await
+    let results = send_on(client, window, priority, Arc::clone(&kept), items, cancelled);
+    job.report(&operation, &kept, results, OnCancel::Finish).await
 }
 
 /// What C-CANCEL does to sub-operations that are under way.
@@ -147,23 +138,22 @@ impl Job {
         Ok(job)
     }
 
-    /// The instances once more: they are not held while they wait for their turn. Each is begun to be
-    /// read when it is asked for, which is while the one before is sent.
-    fn items(&self, services: &PacsServices) -> BoxStream<'static, Item> {
-        let (pacs, permits) = (services.pacs.clone(), Arc::clone(&services.read_ahead));
-        records(&pacs, &self.asked)
+    /// The instances once more: they are not held while they wait for their turn. Once one is sent, the
+    /// next is begun to be read when it is asked for, which is meanwhile.
+    fn items(&self, kept: &Arc<Kept>) -> BoxStream<'static, Item> {
+        let kept = Arc::clone(kept);
+        records(&kept.pacs, &self.asked)
             .filter_map(|record| async move {
                 record
                     .inspect_err(|error| tracing::error!(%error, "the index failed within a retrieval"))
                     .ok()
             })
             .then(move |record| {
-                let permit = Arc::clone(&permits).try_acquire_owned().ok();
-                let read = permit.map(|permit| read_ahead(pacs.read_data_set(&record), permit));
+                let kept = Arc::clone(&kept);
                 async move {
-                    let data_set = match read {
-                        Some(read) => Some(read.await),
-                        None => None,
+                    let data_set = match kept.opening.load(Ordering::Relaxed) {
+                        true => Some(kept.begin(&record).await),
+                        false => None,
                     };
                     Item {
                         record,
@@ -178,6 +168,7 @@ impl Job {
     async fn report(
         &self,
         operation: &Operation,
+        kept: &Kept,
         mut results: BoxStream<'_, (Item, Sent)>,
         on_cancel: OnCancel,
     ) -> Result<Reply> {
@@ -202,6 +193,9 @@ impl Job {
             let Some((item, sent)) = result else {
                 break operation.is_cancelled() && counts.done() < self.total;
             };
+            if item.take().is_some() {
+                kept.opening.store(false, Ordering::Relaxed);
+            }
             counts.add(&item.record, sent);
             let due = told.is_none_or(|told| told.elapsed() >= PENDING_INTERVAL);
             if counts.done() < self.total && due && telling.is_empty() {
@@ -246,6 +240,17 @@ struct Item {
     record: InstanceRecord,
     /// As it is stored, where it is read ahead; taken when it is sent.
     data_set: Mutex<Option<Result<Pieces>>>,
+}
+
+impl Item {
+    /// What is begun of it, unless it was taken before.
+    fn take(&self) -> Option<Result<Pieces>> {
+        // Nothing panics while it holds this lock.
+        self.data_set
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
 }
 
 fn records(pacs: &Pacs, asked: &Arc<Retrieval>) -> BoxStream<'static, Result<InstanceRecord>> {
@@ -352,18 +357,41 @@ struct Kept {
     #[cfg(feature = "pixel")]
     patience: Duration,
     source: Source,
+    permits: Arc<Semaphore>,
+    /// Instances are opened, so that it pays to begin the next: not before an association stands, and not
+    /// while what was begun fails without being opened.
+    opening: AtomicBool,
 }
 
 impl Kept {
+    fn new(services: &PacsServices, source: Source) -> Self {
+        Self {
+            pacs: services.pacs.clone(),
+            #[cfg(feature = "pixel")]
+            patience: services.options.timeouts.idle,
+            source,
+            permits: Arc::clone(&services.read_ahead),
+            opening: AtomicBool::new(false),
+        }
+    }
+
+    /// The stored data set; its beginning is read while there are permits.
+    async fn begin(&self, record: &InstanceRecord) -> Result<Pieces> {
+        let pieces = self.pacs.read_data_set(record);
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => read_ahead(pieces, permit).await,
+            Err(_) => Ok(pieces),
+        }
+    }
+
     /// The stored data set, if `source` may have the instance.
-    fn stored(&self, item: &Item) -> Result<Pieces> {
+    async fn stored(&self, item: &Item) -> Result<Pieces> {
         self.pacs.admit_retrieve(&self.source, &item.record)?;
-        let read_ahead = item
-            .data_set
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        read_ahead.unwrap_or_else(|| Ok(self.pacs.read_data_set(&item.record)))
+        self.opening.store(true, Ordering::Relaxed);
+        match item.take() {
+            Some(begun) => begun,
+            None => self.begin(&item.record).await,
+        }
     }
 }
 
@@ -377,7 +405,7 @@ impl Supply<Item> for Kept {
     }
 
     fn open<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Pieces>> {
-        async move { Ok(Pacs::outgoing(&item.record, self.stored(item)?)) }.boxed()
+        async move { Ok(Pacs::outgoing(&item.record, self.stored(item).await?)) }.boxed()
     }
 
     #[cfg(feature = "pixel")]
@@ -390,7 +418,7 @@ impl Supply<Item> for Kept {
                     format!("the receiver does not take transfer syntax {stored}, and it can't be converted");
                 return Err(Error::new(ErrorKind::Unsupported, "retrieve.convert", why));
             };
-            let data_set = self.stored(item)?;
+            let data_set = self.stored(item).await?;
             // Others that decode may be slow to take it; this one gives up before its association does.
             let transcoded = self.pacs.transcode(&item.record, data_set, target);
             let pieces = tokio::time::timeout(self.patience, transcoded)
