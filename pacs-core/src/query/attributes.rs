@@ -328,7 +328,10 @@ fn narrow(
             match keys.get(block) {
                 Some(creator) if !out.contains(block) => out.put(creator.clone()),
                 Some(_) => {}
-                None => continue,
+                None => {
+                    unsupported.push(element.tag);
+                    continue;
+                }
             }
         }
         if !matched {

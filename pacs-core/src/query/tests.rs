@@ -302,6 +302,8 @@ fn keys_that_cannot_be_matched_are_answered_empty_and_named() {
             (tags::OPERATORS_NAME, VR::PN, ""),
             (Tag(0x0029, 0x0010), VR::LO, "ACME"),
             (Tag(0x0029, 0x1001), VR::LO, "X"),
+            // Nobody reserved that block.
+            (Tag(0x0029, 0x2001), VR::LO, ""),
         ],
     );
     let query = parse(Model::StudyRoot, &keys, QueryOptions::default()).unwrap();
@@ -311,7 +313,8 @@ fn keys_that_cannot_be_matched_are_answered_empty_and_named() {
             tags::MODALITY,
             tags::OPERATORS_NAME,
             tags::KVP,
-            Tag(0x0029, 0x1001)
+            Tag(0x0029, 0x1001),
+            Tag(0x0029, 0x2001)
         ]
     );
     let record = set(&[(tags::PATIENT_NAME, VR::PN, "Doe^Jane")]);
