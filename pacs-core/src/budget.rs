@@ -107,6 +107,15 @@ impl Share {
         }
         grown
     }
+
+    /// Gives all of it back, and stays as a share of nothing that may grow again.
+    pub fn give_back(&mut self) {
+        let nothing = Share {
+            state: Arc::clone(&self.state),
+            amount: 0,
+        };
+        drop(std::mem::replace(self, nothing));
+    }
 }
 
 impl State {
@@ -132,7 +141,12 @@ impl State {
 impl Drop for Share {
     fn drop(&mut self) {
         lock(&self.state).free += self.amount;
-        while let Some((amount, sender)) = lock(&self.state).next_served() {
+        loop {
+            // The lock is let go before anything is sent: whoever wakes, or has left, comes back for it.
+            let served = lock(&self.state).next_served();
+            let Some((amount, sender)) = served else {
+                return;
+            };
             let share = Share {
                 state: Arc::clone(&self.state),
                 amount,
@@ -202,6 +216,41 @@ mod tests {
         drop(much);
         assert!(little.now_or_never().is_some());
         assert_eq!(budget.free(), 5);
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_while_it_is_served_holds_nobody_up() {
+        use std::pin::Pin;
+        use std::task::{Context, Wake, Waker};
+
+        type Waiting = Pin<Box<dyn Future<Output = Share> + Send>>;
+        /// Drops the future that waits when it is woken.
+        struct Leaves(Mutex<Option<Waiting>>);
+        impl Wake for Leaves {
+            fn wake(self: Arc<Self>) {
+                let waiting = self.0.lock().unwrap().take();
+                drop(waiting);
+            }
+        }
+
+        let budget = Budget::new(1);
+        let held = block_on(budget.take(1));
+        let shared = budget.clone();
+        let waiting: Waiting = Box::pin(async move { shared.take(1).await });
+        let leaves = Arc::new(Leaves(Mutex::new(Some(waiting))));
+        let waker = Waker::from(Arc::clone(&leaves));
+        let polled = leaves
+            .0
+            .lock()
+            .unwrap()
+            .as_mut()
+            .map(|waiting| waiting.as_mut().poll(&mut Context::from_waker(&waker)));
+        assert!(polled.is_some_and(|polled| polled.is_pending()));
+        let mut next = Box::pin(budget.take(1));
+        assert!((&mut next).now_or_never().is_none());
+        drop(held);
+        assert!(next.now_or_never().is_some());
+        assert_eq!(budget.free(), 1);
     }
 
     #[test]

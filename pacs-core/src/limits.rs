@@ -37,7 +37,7 @@ pub const FRAME_TABLE_ENTRIES_MAX: usize = 1 << 20;
 
 /// Frame tables of all instances on their way in, with what they are made of. Where no room is left an
 /// instance goes without: its frames are then found by reading it.
-pub const FRAME_TABLES_LENGTH_MAX_BYTES: usize = 64 * 1024 * 1024;
+pub const FRAME_TABLES_LENGTH_MAX_BYTES: usize = 128 * 1024 * 1024;
 
 /// An archive's own encoding of a place, so that index records stay small.
 pub const LOCATOR_LENGTH_MAX_BYTES: usize = 255;

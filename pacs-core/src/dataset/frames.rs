@@ -52,6 +52,8 @@ pub(super) struct FrameTableBuilder {
     /// one pixel data element is held on while the next one comes.
     pub(super) room: Option<Share>,
     is_out_of_room: bool,
+    extended_claimed: bool,
+    lengths_claimed: bool,
     /// Bytes of the last fragment's magic still to come.
     peek: usize,
     basic: Vec<u32>,
@@ -66,8 +68,23 @@ impl FrameTableBuilder {
         if !fits {
             self.is_out_of_room = true;
             self.fragments = Vec::new();
+            self.extended = Vec::new();
+            self.extended_lengths = Vec::new();
+            if let Some(room) = &mut self.room {
+                room.give_back();
+            }
         }
         fits
+    }
+
+    /// As [`claims`](Self::claims), for an Extended Offset Table; a second one counts for nothing.
+    pub(super) fn claims_extended(&mut self, bytes: usize) -> bool {
+        !std::mem::replace(&mut self.extended_claimed, true) && self.claims(bytes)
+    }
+
+    /// As [`claims_extended`](Self::claims_extended), for its lengths.
+    pub(super) fn claims_lengths(&mut self, bytes: usize) -> bool {
+        !std::mem::replace(&mut self.lengths_claimed, true) && self.claims(bytes)
     }
 
     /// Whether there is no table because there was no room for it.

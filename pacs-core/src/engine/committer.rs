@@ -24,6 +24,7 @@ use super::recovery::replay;
 use super::watched::{Watched, behind};
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
+use crate::budget::Share;
 use crate::dataset::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
@@ -39,10 +40,16 @@ pub(super) struct CommitRequest {
     pub(super) unwritten: Vec<Bytes>,
     /// What is known before the archive says where and when; those fields are filled in here.
     pub(super) record: Box<InstanceRecord>,
-    pub(super) frames: Option<Arc<FrameTable>>,
+    pub(super) frames: Option<CountedFrames>,
     pub(super) digest: Digest,
     pub(super) source: Source,
     pub(super) reply: oneshot::Sender<Result<Committed>>,
+}
+
+/// A frame table, and what it counts for among those on their way.
+pub(super) struct CountedFrames {
+    pub(super) table: Arc<FrameTable>,
+    pub(super) _room: Option<Share>,
 }
 
 /// What became of a commit.
@@ -93,7 +100,7 @@ struct Finished {
 enum Step {
     Stored {
         record: Box<InstanceRecord>,
-        frames: Option<Arc<FrameTable>>,
+        frames: Option<CountedFrames>,
         outcome: StoreOutcome,
         source: Source,
         reply: oneshot::Sender<Result<Committed>>,
@@ -420,10 +427,10 @@ impl State {
                 Step::Stored { record, frames, .. } => {
                     greatest = greatest.max(record.sequence);
                     changes.push(Change::Store(record.clone()));
-                    changes.extend(frames.as_ref().map(|table| Change::Frames {
+                    changes.extend(frames.as_ref().map(|frames| Change::Frames {
                         instance: record.key.instance,
                         version: record.locator.clone(),
-                        table: Arc::clone(table),
+                        table: Arc::clone(&frames.table),
                     }));
                 }
                 Step::Removed { key, sequence, .. } => {

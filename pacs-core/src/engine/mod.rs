@@ -203,7 +203,7 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 coercer: options.coercer,
-                receipts: Budget::new(options.receipts_max),
+                receipts: Budget::new(options.receipts_max.max(1)),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 #[cfg(feature = "pixel")]
                 decoding: Budget::new(limits::DECODING_LENGTH_MAX_BYTES),

@@ -9,7 +9,7 @@ use futures::SinkExt;
 use futures::channel::oneshot;
 
 use super::coerce::{self, Original};
-use super::committer::{CommitRequest, Request};
+use super::committer::{CommitRequest, CountedFrames, Request};
 use super::digest::Digester;
 use super::{Inner, StoreOutcome};
 use crate::archive::{ArchiveWriter, Locator, Sequence, Timestamp};
@@ -212,8 +212,7 @@ impl Receipt {
     /// - What the coercer, the decider, the archive or the index says.
     pub async fn commit(mut self) -> Result<Received> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(&self.announced.transfer_syntax));
-        // The room of the frame table is given back when the answer has come.
-        let (scan, _room) = scanner.finish_counted()?;
+        let (scan, room) = scanner.finish_counted()?;
         let complete = scan.complete || only_too_long_to_inflate(&scan);
         let key = identify(&scan.header, &self.announced)?;
         let knows = |tag| scan.knows(tag);
@@ -274,7 +273,10 @@ impl Receipt {
             writer: self.writer,
             unwritten,
             record,
-            frames: scan.frames.map(Arc::new),
+            frames: scan.frames.map(|table| CountedFrames {
+                table: Arc::new(table),
+                _room: room,
+            }),
             digest: self.digester.finish(),
             source: self.announced.source,
             reply,

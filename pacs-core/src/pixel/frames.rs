@@ -97,7 +97,8 @@ impl Frames {
             return Ok(());
         }
         self.held += bytes.len() + size_of::<Bytes>();
-        if self.held > self.frame_length_max {
+        // A frame is held until the next one has begun.
+        if self.held > self.frame_length_max * 2 {
             return Err(unsupported(
                 "a compressed frame is far larger than what it describes",
             ));

@@ -88,7 +88,7 @@ struct Pixels {
     decoded: u64,
     ended: bool,
     /// What it counts for among all that is decoded.
-    _share: Share,
+    _share: Arc<Share>,
 }
 
 impl Transcoder {
@@ -123,10 +123,10 @@ impl Transcoder {
                 let image = Image::of(&header, codec)?;
                 // Before any thread and memory is taken.
                 image.length()?;
-                let share = decoding.take(image.decoding_length()?).await;
+                let share = Arc::new(decoding.take(image.decoding_length()?).await);
                 let frames = Frames::new(&image, table, codec.frame_is_fragment())?;
                 let described = image.clone();
-                let worker = Worker::start(move |frame| codec.decode(frame, &described))?;
+                let worker = Worker::start(Arc::clone(&share), move |frame| codec.decode(frame, &described))?;
                 Some(Pixels {
                     image,
                     frames,

@@ -2,13 +2,14 @@
 //! error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
 
 use super::codec::corrupt;
+use crate::budget::Share;
 use crate::error::{Error, ErrorKind, Result};
 
 type Job = (Bytes, oneshot::Sender<Result<Bytes>>);
@@ -20,11 +21,16 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(decode: impl Fn(&[u8]) -> Result<Vec<u8>> + Send + 'static) -> Result<Self> {
+    /// `share` is what the decoding counts for: the thread may outlive this, and holds it to its end.
+    pub(super) fn start(
+        share: Arc<Share>,
+        decode: impl Fn(&[u8]) -> Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Self> {
         let (jobs, todo) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("pacs-decode".to_owned())
             .spawn(move || {
+                let _share = share;
                 for (frame, answer) in todo {
                     let decoded = catch_unwind(AssertUnwindSafe(|| decode(&frame)));
                     let decoded = decoded.unwrap_or_else(|_| Err(corrupt("the decoder failed on a frame")));
@@ -55,10 +61,12 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
+    use crate::budget::Budget;
 
     #[test]
     fn a_panic_of_the_decoder_is_an_error_of_its_frame_alone() {
-        let worker = Worker::start(|frame| match frame {
+        let share = Arc::new(block_on(Budget::new(1).take(1)));
+        let worker = Worker::start(share, |frame| match frame {
             b"" => panic!("as asked"),
             frame => Ok(frame.to_vec()),
         })

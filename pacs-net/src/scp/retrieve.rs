@@ -424,7 +424,7 @@ impl Supply<Item> for Kept {
             let pieces = tokio::time::timeout(self.patience, transcoded)
                 .await
                 .map_err(|_| {
-                    let why = "too much is decoded for others at present";
+                    let why = "its decoding has not begun in time";
                     Error::new(ErrorKind::OutOfResources, "retrieve.convert", why)
                 })??;
             Ok((target.uid(), pieces))

@@ -271,7 +271,7 @@ fn who_finds_no_room_to_decode_waits_until_another_is_done() {
 fn a_compressed_frame_that_is_far_larger_than_its_pixels_is_refused_before_it_is_held() {
     let set = header("MONOCHROME2", 1, 8, None);
     let mut jpeg = lossless(&FIRST, 3, false, 0);
-    jpeg.resize(1024 * 1024 + 1024, 0);
+    jpeg.resize(2 * 1024 * 1024 + 1024, 0);
     let error = run(JPEG_LOSSLESS, &data_set(&set, &[&[], &jpeg]), None, 64 * 1024).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.context().contains("far larger"), "{error}");
