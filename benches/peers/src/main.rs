@@ -11,7 +11,7 @@
 //! Absolute figures move with the machine and the hour: the ratios within one run count. Every server
 //! is started fresh on an empty directory of the same file system, with `TCP_NODELAY=1` and the same
 //! maximum PDU length, and all dirty pages are written before each measured run. Orthanc has its
-//! default durability. The rounds alternate between the servers.
+//! default durability. In each case of a round the servers take turns.
 
 mod clients;
 mod disk;
@@ -281,12 +281,7 @@ fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         profile: String::new(),
     };
     for round in 1..=rounds {
-        if chosen(&arguments.only, DISK_1) {
-            bench.disk(&slices)?;
-        }
-        for kind in &kinds {
-            bench.round(*kind, &arguments.only, &slices, &small, &destination)?;
-        }
+        bench.round(&kinds, &arguments.only, &slices, &small, &destination)?;
         say(&format!("round {round} of {rounds} is done"))?;
     }
 
@@ -336,67 +331,80 @@ impl Bench {
         Ok(())
     }
 
-    /// All cases of one server, once.
+    /// All cases of all servers, once: in each case one server after the other, so that a machine that is
+    /// slower for a while is so for all of them.
     fn round(
         &mut self,
-        kind: Kind,
+        kinds: &[Kind],
         only: &[String],
         slices: &Set,
         small: &Set,
         destination: &Destination,
     ) -> Result<(), Box<dyn Error>> {
-        if kind == Kind::Pacs {
-            // Only the last round's profile is shown.
-            self.profile.clear();
-        }
-        // A server that holds the slices, for what hands them out.
-        let mut filled: Option<Server> = None;
+        // Only the last round's profile is shown.
+        self.profile.clear();
+        // Servers that hold the slices, for what hands them out.
+        let mut filled: Vec<Option<Server>> = kinds.iter().map(|_| None).collect();
         for (case, what) in CASES.iter().enumerate() {
-            if !what.servers.contains(&kind) || !chosen(only, what.what) {
+            // Beside the case whose rate is held against it.
+            if what.what == STORE_WINDOW && chosen(only, DISK_1) {
+                self.disk(slices)?;
+            }
+            if !chosen(only, what.what) {
                 continue;
             }
             let set = if what.small { small } else { slices };
-            let server = match (what.ask, filled.take()) {
-                (Ask::Get { .. } | Ask::Move, Some(server)) => server,
-                (Ask::Get { .. } | Ask::Move, None) => {
-                    let server = Server::start(kind, &self.room, destination.port)?;
-                    clients::run(Client::Dcmtk, Ask::Store(1), &server, set, &self.room)?;
-                    server
+            for (kind, filled) in kinds.iter().zip(&mut filled) {
+                if !what.servers.contains(kind) {
+                    continue;
                 }
-                (Ask::Store(_), _) => Server::start(kind, &self.room, destination.port)?,
-            };
-            disk::settle(&self.room)?;
-            let before = profile::threads(server.process.id())?;
-            let took = clients::run(what.client, what.ask, &server, set, &self.room).map_err(|error| {
-                format!(
-                    "{} of {}: {error}\nits log:\n{}",
-                    what.what,
-                    kind.name(),
-                    server.log()
-                )
-            })?;
-            if kind == Kind::Pacs {
-                let after = profile::threads(server.process.id())?;
-                self.profile
-                    .push_str(&profile::render(what.what, took, &before, &after));
-            }
-            let sample = Sample {
-                objects: set.instances,
-                bytes: set.bytes,
-                took,
-            };
-            self.table.add(
-                Row {
-                    case: case + 2,
-                    what: what.what,
-                    who: kind.name(),
-                },
-                sample,
-            );
-            if matches!(what.ask, Ask::Get { .. } | Ask::Move) {
-                filled = Some(server);
+                let server = match (what.ask, filled.take()) {
+                    (Ask::Get { .. } | Ask::Move, Some(server)) => server,
+                    (Ask::Get { .. } | Ask::Move, None) => {
+                        let server = Server::start(*kind, &self.room, destination.port)?;
+                        clients::run(Client::Dcmtk, Ask::Store(1), &server, set, &self.room)?;
+                        server
+                    }
+                    (Ask::Store(_), _) => Server::start(*kind, &self.room, destination.port)?,
+                };
+                self.case(case, *kind, &server, set)?;
+                if matches!(what.ask, Ask::Get { .. } | Ask::Move) {
+                    *filled = Some(server);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// One case of one server.
+    fn case(&mut self, case: usize, kind: Kind, server: &Server, set: &Set) -> Result<(), Box<dyn Error>> {
+        let what = &CASES[case];
+        disk::settle(&self.room)?;
+        let before = profile::threads(server.process.id())?;
+        let took = clients::run(what.client, what.ask, server, set, &self.room).map_err(|error| {
+            format!(
+                "{} of {}: {error}\nits log:\n{}",
+                what.what,
+                kind.name(),
+                server.log()
+            )
+        })?;
+        if kind == Kind::Pacs {
+            let after = profile::threads(server.process.id())?;
+            self.profile
+                .push_str(&profile::render(what.what, took, &before, &after));
+        }
+        let sample = Sample {
+            objects: set.instances,
+            bytes: set.bytes,
+            took,
+        };
+        let row = Row {
+            case: case + 2,
+            what: what.what,
+            who: kind.name(),
+        };
+        self.table.add(row, sample);
         Ok(())
     }
 }
