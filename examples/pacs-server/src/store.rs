@@ -41,7 +41,7 @@ impl Store {
 
     /// Opens the data directory. The error is fit to be shown.
     pub(crate) fn open(config: &Config) -> Result<Self, String> {
-        let attributes = Arc::new(config.attribute_set());
+        let attributes = Arc::new(config.attribute_set()?);
         let (archive, index) = (archive(config)?, index(config)?);
         let explained = |error| explained(config, &error);
         let empty = block_on(index.totals()).map_err(explained)?.instances == 0;
@@ -82,7 +82,7 @@ impl Store {
 /// Makes the index anew from the archive alone; answers how many instances it knows and how many can't
 /// be read. The error is fit to be shown.
 pub(crate) fn rebuild_index(config: &Config) -> Result<(u64, u64), String> {
-    let attributes = config.attribute_set();
+    let attributes = config.attribute_set()?;
     // The archive's lock comes first: nobody else works on the index then.
     let archive = archive(config)?;
     match fs::remove_file(config.data.join(INDEX)) {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use dicom_core::{Tag, VR};
 
-use super::key::{is_private_creator, standard_vr};
+use super::key::{is_never_matched, is_private_creator, standard_vr};
 use super::path::{AttributePath, AttributeStep};
 use super::standard;
 use crate::dataset::{DataSet, Element, Value};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::uid::Level;
 
@@ -75,7 +76,7 @@ impl Default for AttributeSet {
         let mut set = Self { nodes: Vec::new() };
         let plain = standard::PLAIN
             .iter()
-            .flat_map(|(level, tags)| tags.iter().map(|tag| (*level, vec![*tag])));
+            .flat_map(|(level, keys, more)| keys.iter().chain(*more).map(|tag| (*level, vec![*tag])));
         let nested = standard::NESTED
             .iter()
             .flat_map(|(level, path, tags)| tags.iter().map(|tag| (*level, [path, &[*tag][..]].concat())));
@@ -90,17 +91,15 @@ impl Default for AttributeSet {
 impl AttributeSet {
     /// Also keeps the attribute at `path`, as one of `level`. One that is kept already moves to `level`.
     ///
-    /// The SOP Class and the unique keys stay at their own level.
-    #[must_use]
-    pub fn keep(mut self, level: Level, path: &AttributePath) -> Self {
-        if let [AttributeStep::Standard(tag), ..] = path.0.as_slice()
-            && (Level::ALL.iter().any(|l| unique_key(*l) == *tag)
-                || *tag == dicom_dictionary_std::tags::SOP_CLASS_UID)
-        {
-            return self;
+    /// # Errors
+    /// `Invalid`, with its tag, for what can't mean anything: an attribute that an index derives itself, one
+    /// that is never matched, and a key of the query models at a level that is not its own (PS3.4 C.6).
+    pub fn keep(mut self, level: Level, path: &AttributePath) -> Result<Self> {
+        if let [AttributeStep::Standard(tag), ..] = path.steps() {
+            may_be_kept(*tag, level)?;
         }
-        insert(&mut self.nodes, level, &path.0);
-        self
+        insert(&mut self.nodes, level, path.steps());
+        Ok(self)
     }
 
     /// The level an attribute belongs to, also of those that an index derives. `None` for one that is
@@ -164,6 +163,21 @@ pub fn unique_key(level: Level) -> Tag {
 fn find(nodes: &[Node], tag: Tag) -> Option<&Node> {
     let at = nodes.binary_search_by_key(&tag, |node| node.tag).ok()?;
     Some(&nodes[at])
+}
+
+/// See [`AttributeSet::keep`].
+fn may_be_kept(tag: Tag, level: Level) -> Result<()> {
+    let why = match standard::fixed_level(tag) {
+        _ if standard::DERIVED.iter().any(|(_, derived)| *derived == tag) => {
+            "this is counted, no instance brings it".to_owned()
+        }
+        _ if is_never_matched(tag) => "this is never searched".to_owned(),
+        Some(own) if own != level => {
+            format!("it is of level {} by the Standard (PS3.4 C.6)", own.as_str())
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Invalid, "attribute_set.keep", why).with_tag(tag))
 }
 
 fn insert(nodes: &mut Vec<Node>, level: Level, steps: &[AttributeStep]) {
@@ -299,7 +313,7 @@ fn narrow(
         .filter_map(|node| Some((resolve(&node.step, keys)?, node)))
         .collect();
     for element in keys.iter() {
-        if super::key::is_never_matched(element.tag) {
+        if is_never_matched(element.tag) {
             if !is_private_creator(element.tag) {
                 out.put(element.clone());
             }

@@ -34,7 +34,7 @@ pub enum AttributeStep {
 /// As text, steps are joined by `.`; a step is a keyword (`ProtocolName`), a tag (`00181030`), or a
 /// private attribute as `ggggxxee[CREATOR]:VR` (`0029xx10[ACME 1.1]:LO`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AttributePath(pub(super) Vec<AttributeStep>);
+pub struct AttributePath(Vec<AttributeStep>);
 
 impl AttributePath {
     /// Joins the steps.
@@ -79,6 +79,11 @@ impl AttributePath {
             return invalid("bulk data can't be kept in an index");
         }
         Ok(Self(steps))
+    }
+
+    /// The sequences from the outermost on, and the attribute.
+    pub fn steps(&self) -> &[AttributeStep] {
+        &self.0
     }
 
     /// Of an attribute of the Standard that stands in no sequence.

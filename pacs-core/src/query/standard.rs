@@ -18,16 +18,15 @@ pub(crate) const CODE: &[Tag] = &[
 /// Referenced instances (PS3.3 10.8).
 pub(crate) const REFERENCE: &[Tag] = &[REFERENCED_SOP_CLASS_UID, REFERENCED_SOP_INSTANCE_UID];
 
-/// Plain attributes: the keys of PS3.4 tables C.6-1 to C.6-5, and what QIDO-RS answers by default
-/// (PS3.18 tables 10.6.3-3 to 10.6.3-5) or viewers ask for.
-pub(crate) const PLAIN: &[(Level, &[Tag])] = &[
+/// Plain attributes. First of each level the keys of PS3.4 tables C.6-1 to C.6-5, which are of no other level;
+/// then what QIDO-RS answers by default (PS3.18 tables 10.6.3-3 to 10.6.3-5) or viewers ask for.
+pub(crate) const PLAIN: &[(Level, &[Tag], &[Tag])] = &[
     (
         Level::Patient,
         &[
             PATIENT_NAME,
             PATIENT_ID,
             ISSUER_OF_PATIENT_ID,
-            TYPE_OF_PATIENT_ID,
             PATIENT_BIRTH_DATE,
             PATIENT_BIRTH_TIME,
             PATIENT_SEX,
@@ -36,6 +35,9 @@ pub(crate) const PLAIN: &[(Level, &[Tag])] = &[
             OTHER_PATIENT_NAMES,
             Tag(0x0010, 0x2160),
             PATIENT_COMMENTS,
+        ],
+        &[
+            TYPE_OF_PATIENT_ID,
             PATIENT_SPECIES_DESCRIPTION,
             PATIENT_BREED_DESCRIPTION,
             RESPONSIBLE_PERSON,
@@ -60,6 +62,8 @@ pub(crate) const PLAIN: &[(Level, &[Tag])] = &[
             PATIENT_WEIGHT,
             OCCUPATION,
             ADDITIONAL_PATIENT_HISTORY,
+        ],
+        &[
             INSTITUTION_NAME,
             INSTITUTIONAL_DEPARTMENT_NAME,
             ADMISSION_ID,
@@ -68,10 +72,8 @@ pub(crate) const PLAIN: &[(Level, &[Tag])] = &[
     ),
     (
         Level::Series,
+        &[SERIES_INSTANCE_UID, MODALITY, SERIES_NUMBER],
         &[
-            SERIES_INSTANCE_UID,
-            MODALITY,
-            SERIES_NUMBER,
             SERIES_DATE,
             SERIES_TIME,
             SERIES_DESCRIPTION,
@@ -96,10 +98,8 @@ pub(crate) const PLAIN: &[(Level, &[Tag])] = &[
     ),
     (
         Level::Instance,
+        &[SOP_INSTANCE_UID, SOP_CLASS_UID, INSTANCE_NUMBER],
         &[
-            SOP_INSTANCE_UID,
-            SOP_CLASS_UID,
-            INSTANCE_NUMBER,
             IMAGE_TYPE,
             INSTANCE_CREATION_DATE,
             INSTANCE_CREATION_TIME,
@@ -219,3 +219,13 @@ pub(crate) const DERIVED: &[(Level, Tag)] = &[
     (Level::Study, SOP_CLASSES_IN_STUDY),
     (Level::Series, NUMBER_OF_SERIES_RELATED_INSTANCES),
 ];
+
+/// The level that PS3.4 C.6 gives a key, so that it can be of no other: of patient and study also the sequences.
+pub(crate) fn fixed_level(tag: Tag) -> Option<Level> {
+    let plain = PLAIN
+        .iter()
+        .flat_map(|(level, keys, _)| keys.iter().map(|key| (*level, *key)));
+    let sequences = NESTED.iter().map(|(level, path, _)| (*level, path[0]));
+    let mut keys = plain.chain(sequences.filter(|(level, _)| *level <= Level::Study));
+    keys.find(|(_, key)| *key == tag).map(|(level, _)| level)
+}

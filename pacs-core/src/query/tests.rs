@@ -445,14 +445,17 @@ fn a_sequence_key_of_several_items_is_refused() {
 #[test]
 fn attributes_go_to_their_level_and_private_ones_to_a_block_of_their_creator() {
     let path = |text: &str| text.parse::<AttributePath>().unwrap();
-    let attributes = AttributeSet::default()
-        .keep(Level::Series, &path("0029xx10[ACME 1.1]:LO"))
-        .keep(Level::Series, &path("0029xx20[OTHER]:LO"))
-        .keep(
-            Level::Instance,
-            &path("ReferencedSeriesSequence.0029xx10[ACME 1.1]:SH"),
-        )
-        .keep(Level::Study, &path("KVP"));
+    let attributes = [
+        (Level::Series, "0029xx10[ACME 1.1]:LO"),
+        (Level::Series, "0029xx20[OTHER]:LO"),
+        (Level::Instance, "ReferencedSeriesSequence.0029xx10[ACME 1.1]:SH"),
+        (Level::Study, "KVP"),
+    ]
+    .iter()
+    .try_fold(AttributeSet::default(), |set, (level, text)| {
+        set.keep(*level, &path(text))
+    })
+    .unwrap();
     let mut header = set(&[
         (tags::PATIENT_ID, VR::LO, "A1"),
         (tags::MODALITY, VR::CS, "CT"),
@@ -508,10 +511,8 @@ fn attributes_go_to_their_level_and_private_ones_to_a_block_of_their_creator() {
 
 #[test]
 fn what_came_as_un_has_a_value_or_none_as_its_own_vr_says() {
-    let attributes = AttributeSet::default().keep(
-        Level::Series,
-        &"0029xx10[ACME 1.1]:US".parse::<AttributePath>().unwrap(),
-    );
+    let path = "0029xx10[ACME 1.1]:US".parse::<AttributePath>().unwrap();
+    let attributes = AttributeSet::default().keep(Level::Series, &path).unwrap();
     let mut header = one(Tag(0x0029, 0x0010), VR::LO, "ACME 1.1");
     for (tag, value) in [
         (Tag(0x0029, 0x1010), "\0\0"),
@@ -531,8 +532,8 @@ fn the_fingerprint_follows_the_configuration() {
     let path = |text: &str| text.parse::<AttributePath>().unwrap();
     let base = AttributeSet::default();
     assert_eq!(base.fingerprint(), AttributeSet::default().fingerprint());
-    let more = base.clone().keep(Level::Series, &path("KVP"));
-    let moved = base.clone().keep(Level::Instance, &path("KVP"));
+    let more = base.clone().keep(Level::Series, &path("KVP")).unwrap();
+    let moved = base.clone().keep(Level::Instance, &path("KVP")).unwrap();
     assert_ne!(base.fingerprint(), more.fingerprint());
     assert_ne!(moved.fingerprint(), more.fingerprint());
     assert_eq!(base.level_of(tags::STUDY_DATE), Some(Level::Study));
@@ -541,8 +542,36 @@ fn the_fingerprint_follows_the_configuration() {
         Some(Level::Patient)
     );
     assert_eq!(base.level_of(tags::KVP), None);
-    let unmoved = base.clone().keep(Level::Study, &path("SOPInstanceUID"));
-    assert_eq!(unmoved, base);
+}
+
+#[test]
+fn an_attribute_that_can_mean_nothing_is_not_kept_and_the_error_says_why() {
+    let keep = |level, text: &str| AttributeSet::default().keep(level, &text.parse().unwrap());
+    for (level, text, reason) in [
+        (Level::Study, "PatientName", "of level PATIENT"),
+        (Level::Series, "StudyDate", "of level STUDY"),
+        (Level::Study, "SOPInstanceUID", "of level IMAGE"),
+        (Level::Study, "SOPClassUID", "of level IMAGE"),
+        (
+            Level::Series,
+            "ProcedureCodeSequence.CodeMeaning",
+            "of level STUDY",
+        ),
+        (Level::Study, "NumberOfStudyRelatedInstances", "counted"),
+        (Level::Study, "SpecificCharacterSet", "never searched"),
+        (Level::Study, "00180000", "never searched"),
+    ] {
+        let error = keep(level, text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
+        assert!(error.context().contains(reason), "{text}: {error}");
+    }
+    for (level, text) in [
+        (Level::Patient, "PatientName"),
+        (Level::Series, "InstitutionName"),
+        (Level::Study, "RequestAttributesSequence.RequestedProcedureID"),
+    ] {
+        assert!(keep(level, text).is_ok(), "{text}");
+    }
 }
 
 #[test]

@@ -91,15 +91,6 @@ pub(crate) enum AttributeLevel {
 }
 
 impl AttributeLevel {
-    fn of(level: Level) -> Self {
-        match level {
-            Level::Patient => Self::Patient,
-            Level::Study => Self::Study,
-            Level::Series => Self::Series,
-            Level::Instance => Self::Instance,
-        }
-    }
-
     /// As the file writes it.
     fn name(self) -> &'static str {
         match self {
@@ -239,7 +230,7 @@ impl Config {
                 ));
             }
         }
-        attributes::check(&config.attributes)?;
+        config.attribute_set()?;
         Ok(config)
     }
 
@@ -260,17 +251,9 @@ impl Config {
         format!("pacs-server {}", words.collect::<Vec<String>>().join(" "))
     }
 
-    /// The attributes that are searched and returned.
-    pub(crate) fn attribute_set(&self) -> AttributeSet {
-        self.attributes
-            .iter()
-            .fold(AttributeSet::default(), |set, attribute| {
-                // The path was read once already, when it came in.
-                match attribute.path.parse() {
-                    Ok(path) => set.keep(attribute.level.level(), &path),
-                    Err(_) => set,
-                }
-            })
+    /// The attributes that are searched and returned. Settings that were read have some.
+    pub(crate) fn attribute_set(&self) -> Result<AttributeSet, String> {
+        attributes::set(&self.attributes)
     }
 
     /// How long running associations may take to end after a signal to stop.
@@ -347,7 +330,7 @@ mod tests {
         });
         let config = Config::parse(&examples.collect::<String>()).unwrap();
         assert_eq!((config.attributes.len(), config.peers.len()), (2, 1));
-        assert_ne!(config.attribute_set(), AttributeSet::default());
+        assert_ne!(config.attribute_set().unwrap(), AttributeSet::default());
     }
 
     #[test]
