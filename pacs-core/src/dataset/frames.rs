@@ -48,12 +48,12 @@ impl Fragment {
 pub(super) struct FrameTableBuilder {
     fragments: Vec<Fragment>,
     overflow: bool,
-    /// What the memory for all this is counted against, where it is counted. It grows alone: what is made of
-    /// one pixel data element is held on while the next one comes.
+    /// What the memory for all this is counted against, where it is counted. It holds on to what was made of one
+    /// pixel data element while the next one comes.
     pub(super) room: Option<Share>,
     is_out_of_room: bool,
-    extended_claimed: bool,
-    lengths_claimed: bool,
+    /// Extended Offset Table and its lengths.
+    claimed: [bool; 2],
     /// Bytes of the last fragment's magic still to come.
     peek: usize,
     basic: Vec<u32>,
@@ -67,9 +67,7 @@ impl FrameTableBuilder {
         let fits = self.room.as_mut().is_none_or(|room| room.grow(bytes));
         if !fits {
             self.is_out_of_room = true;
-            self.fragments = Vec::new();
-            self.extended = Vec::new();
-            self.extended_lengths = Vec::new();
+            self.forget();
             if let Some(room) = &mut self.room {
                 room.give_back();
             }
@@ -77,14 +75,18 @@ impl FrameTableBuilder {
         fits
     }
 
-    /// As [`claims`](Self::claims), for an Extended Offset Table; a second one counts for nothing.
-    pub(super) fn claims_extended(&mut self, bytes: usize) -> bool {
-        !std::mem::replace(&mut self.extended_claimed, true) && self.claims(bytes)
+    /// As [`claims`](Self::claims), for the Extended Offset Table or its lengths; a second one counts for
+    /// nothing.
+    pub(super) fn claims_extended(&mut self, lengths: bool, bytes: usize) -> bool {
+        !std::mem::replace(&mut self.claimed[usize::from(lengths)], true) && self.claims(bytes)
     }
 
-    /// As [`claims_extended`](Self::claims_extended), for its lengths.
-    pub(super) fn claims_lengths(&mut self, bytes: usize) -> bool {
-        !std::mem::replace(&mut self.lengths_claimed, true) && self.claims(bytes)
+    fn forget(&mut self) {
+        self.overflow = false;
+        self.fragments = Vec::new();
+        self.basic = Vec::new();
+        self.extended = Vec::new();
+        self.extended_lengths = Vec::new();
     }
 
     /// Whether there is no table because there was no room for it.
@@ -156,8 +158,14 @@ impl FrameTableBuilder {
         }
     }
 
-    /// The table of `frames` frames. `None` when frames can't be told apart.
-    pub(super) fn build(&self, frames: u64, video: bool) -> Option<FrameTable> {
+    /// The table of `frames` frames, made of what came so far. `None` when frames can't be told apart.
+    pub(super) fn build(&mut self, frames: u64, video: bool) -> Option<FrameTable> {
+        let table = self.table(frames, video);
+        self.forget();
+        table
+    }
+
+    fn table(&self, frames: u64, video: bool) -> Option<FrameTable> {
         if self.overflow || self.is_out_of_room {
             return None;
         }

@@ -228,10 +228,22 @@ impl Element {
         match &self.value {
             Value::Bytes(bytes) => match self.vr {
                 // Zero is a number, and bytes of any value are data.
-                VR::AT | VR::FD | VR::FL | VR::SL | VR::SS | VR::SV | VR::UL | VR::US | VR::UV => {
-                    bytes.is_empty()
-                }
-                VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::UN => bytes.is_empty(),
+                VR::AT
+                | VR::FD
+                | VR::FL
+                | VR::SL
+                | VR::SS
+                | VR::SV
+                | VR::UL
+                | VR::US
+                | VR::UV
+                | VR::OB
+                | VR::OD
+                | VR::OF
+                | VR::OL
+                | VR::OV
+                | VR::OW
+                | VR::UN => bytes.is_empty(),
                 _ => bytes.iter().all(|&b| b == b' ' || b == 0),
             },
             Value::Items(items) => items.is_empty(),

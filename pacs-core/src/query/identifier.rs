@@ -55,7 +55,7 @@ impl Query {
 }
 
 /// What a C-MOVE or C-GET request asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retrieval {
     /// Everything below each of these.
     pub scopes: Vec<Scope>,
@@ -104,9 +104,7 @@ pub fn retrieval(model: Model, identifier: &DataSet) -> Result<Retrieval> {
         return match (values.next(), values.next()) {
             (Some(patient), None) => Ok(Retrieval {
                 scopes: vec![Scope::Patient(patient.to_owned())],
-                studies: BTreeSet::new(),
-                series: BTreeSet::new(),
-                patients: BTreeSet::new(),
+                ..Retrieval::default()
             }),
             _ => Err(invalid(
                 "retrieve.parse",

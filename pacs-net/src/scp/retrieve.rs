@@ -196,7 +196,7 @@ impl Job {
             if item.take().is_some() {
                 kept.opening.store(false, Ordering::Relaxed);
             }
-            counts.add(&item.record, sent);
+            counts.add(item.record.key.instance, sent);
             let due = told.is_none_or(|told| told.elapsed() >= PENDING_INTERVAL);
             if counts.done() < self.total && due && telling.is_empty() {
                 told = Some(Instant::now());
@@ -273,8 +273,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, record: &InstanceRecord, sent: Sent) {
-        let instance = record.key.instance;
+    fn add(&mut self, instance: Uid, sent: Sent) {
         let reason = match sent {
             Ok((status, comment)) => match status.category() {
                 Category::Success => {
@@ -436,33 +435,14 @@ impl Supply<Item> for Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pacs_core::query::LevelAttributes;
-    use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Sequence, Timestamp};
+    use pacs_core::{Error, ErrorKind};
 
     #[test]
     fn the_list_of_what_failed_stays_within_what_an_explicit_vr_holds_and_the_count_goes_on() {
         let mut counts = Counts::default();
         for number in 10_000..13_000 {
             let instance = Uid::parse(&format!("1.2.826.0.1.3680043.10.1.{number}")).unwrap();
-            let key = InstanceKey {
-                study: Uid::constant("1.2"),
-                series: Uid::constant("1.3"),
-                instance,
-            };
-            let record = InstanceRecord {
-                key,
-                sop_class: Uid::constant("1.2"),
-                transfer_syntax: Uid::constant("1.2.840.10008.1.2"),
-                locator: Locator::new(&[]),
-                length: 0,
-                data_set_offset: 0,
-                sequence: Sequence::default(),
-                received: Timestamp::default(),
-                attributes: LevelAttributes::default(),
-                coerced: None,
-                superseded: Vec::new(),
-            };
-            counts.add(&record, Err(Error::new(ErrorKind::Io, "test", "as asked")));
+            counts.add(instance, Err(Error::new(ErrorKind::Io, "test", "as asked")));
         }
         assert_eq!(counts.failed, 3_000);
         let mut data_set = DataSet::new();

@@ -375,10 +375,11 @@ pub(super) fn frames_are_of(bytes: &[u8], locator: &Locator) -> Result<bool> {
 
 /// What [`encode_frames`] wrote, if it is of the version at `locator`.
 pub(super) fn decode_frames(bytes: &[u8], locator: &Locator) -> Result<Option<FrameTable>> {
-    let mut reader = Reader::new(bytes);
-    if reader.bytes()? != locator.as_bytes() {
+    if !frames_are_of(bytes, locator)? {
         return Ok(None);
     }
+    let mut reader = Reader::new(bytes);
+    reader.bytes()?;
     let mut frames = Vec::new();
     let mut end = 0u64;
     // Two bytes a frame at least.

@@ -122,8 +122,10 @@ impl Walker {
             _ if self.boundaries.is_some() => false,
             _ if !whole || bytes > (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 8 => false,
             // The bytes, and the numbers made of them.
-            Purpose::ExtendedOffsetTableLengths => self.builder.claims_lengths(bytes as usize * 2),
-            _ => self.builder.claims_extended(bytes as usize * 2),
+            table => {
+                let lengths = table == Purpose::ExtendedOffsetTableLengths;
+                self.builder.claims_extended(lengths, bytes as usize * 2)
+            }
         };
         if !whole {
             self.leave_out(tag);

@@ -210,11 +210,8 @@ impl Walker {
                 let frames = frames
                     .and_then(|element| element.strings().next()?.parse::<u64>().ok())
                     .unwrap_or(1);
-                let room = self.builder.room.take();
-                let builder = std::mem::take(&mut self.builder);
-                self.builder.room = room;
-                self.frames = builder.build(frames, self.video);
-                if self.frames.is_none() && !builder.is_out_of_room() {
+                self.frames = self.builder.build(frames, self.video);
+                if self.frames.is_none() && !self.builder.is_out_of_room() {
                     self.problem(ProblemKind::FrameTable, Some(level.tag));
                 }
             }
