@@ -132,14 +132,11 @@ fn check(python: &Path, folder: &Path, paths: &[(String, Option<String>)]) {
                     *counts.entry(meta.transfer_syntax.to_string()).or_default() += 1;
                     let out = folder.join(format!("{at}-{target:?}-{name}"));
                     let uid = |uid: Option<Uid>| uid.unwrap_or(Uid::constant("1.2.3"));
-                    let head = write_meta(&Meta {
-                        sop_class: uid(meta.sop_class),
-                        sop_instance: uid(meta.sop_instance),
-                        transfer_syntax: target.uid(),
-                        source: None,
-                        sending: None,
-                        receiving: None,
-                    });
+                    let head = write_meta(&Meta::new(
+                        uid(meta.sop_class),
+                        uid(meta.sop_instance),
+                        target.uid(),
+                    ));
                     std::fs::write(&out, [&head[..], &bytes].concat()).unwrap();
                     let reference = reference.as_ref().unwrap_or(path);
                     pairs.push_str(&format!("{reference}\t{}\n", out.display()));

@@ -90,13 +90,7 @@ async fn p_data(total: usize, pdu_bytes: u32) -> (f64, String) {
             let client = Client::start(connect_tcp(address, &proposal).await?, Arc::new(NoServices));
             let piece = Bytes::from(vec![1; PIECE_BYTES]);
             let pieces = (0..total / PIECE_BYTES).map(move |_| Ok(piece.clone()));
-            let request = StoreRequest {
-                context_id: client.context_for(&CT)?.id,
-                sop_class: CT,
-                sop_instance: Uid::parse("1.2.3")?,
-                priority: Priority::Medium,
-                move_originator: None,
-            };
+            let request = StoreRequest::new(client.context_for(&CT)?.id, CT, Uid::parse("1.2.3")?);
             let start = Instant::now();
             let response = client.store(request, futures::stream::iter(pieces)).await?;
             let seconds = start.elapsed().as_secs_f64();

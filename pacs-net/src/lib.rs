@@ -21,7 +21,7 @@
 //!
 //! use futures::future::BoxFuture;
 //! use pacs_core::{AeTitle, Result, Uid};
-//! use pacs_net::dimse::{self, Client, NoServices, Operation, Priority, Reply, Services, StoreRequest};
+//! use pacs_net::dimse::{self, Client, NoServices, Operation, Reply, Services, StoreRequest};
 //! use pacs_net::transport::{self, Acceptor, Connection, Proposal};
 //! use pacs_net::ul::negotiate::{AcceptPolicy, ContextRule};
 //!
@@ -73,13 +73,8 @@
 //! let association = transport::connect_tcp(address, &proposal).await?;
 //! let client = Client::start(association, Arc::new(NoServices));
 //! client.echo().await?;
-//! let request = StoreRequest {
-//!     context_id: client.context_for(&CT_IMAGE_STORAGE)?.id,
-//!     sop_class: CT_IMAGE_STORAGE,
-//!     sop_instance: Uid::parse("1.2.3")?,
-//!     priority: Priority::Medium,
-//!     move_originator: None,
-//! };
+//! let context = client.context_for(&CT_IMAGE_STORAGE)?.id;
+//! let request = StoreRequest::new(context, CT_IMAGE_STORAGE, Uid::parse("1.2.3")?);
 //! let data_set = futures::stream::iter([Ok(vec![0; 600].into()), Ok(vec![0; 400].into())]);
 //! let response = client.store(request, data_set).await?;
 //! assert!(response.status().is_done());

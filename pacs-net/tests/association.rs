@@ -27,13 +27,7 @@ async fn a_stored_data_set_arrives_byte_for_byte() {
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
     let context = client.context_for(&CT).unwrap().clone();
-    let request = StoreRequest {
-        context_id: context.id,
-        sop_class: CT,
-        sop_instance: uid("1.2.3.4"),
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(context.id, CT, uid("1.2.3.4"));
     let response = client
         .store(request, futures::stream::iter(pieces))
         .await

@@ -82,13 +82,7 @@ async fn store(server: &Running, instances: Vec<(Announced, Bytes)>) -> Vec<Resp
     );
     let mut answers = Vec::new();
     for (announced, bytes) in instances {
-        let request = StoreRequest {
-            context_id: client.context_for(&CT).unwrap().id,
-            sop_class: CT,
-            sop_instance: announced.sop_instance,
-            priority: Priority::Medium,
-            move_originator: None,
-        };
+        let request = StoreRequest::new(client.context_for(&CT).unwrap().id, CT, announced.sop_instance);
         answers.push(client.store(request, stream::iter([Ok(bytes)])).await.unwrap());
     }
     client.release().await.unwrap();

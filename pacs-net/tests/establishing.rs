@@ -34,13 +34,7 @@ async fn all_128_contexts_are_negotiated_and_usable() {
         let sop_class = uid(&format!("1.2.{number}"));
         let context_id = client.context_for(&sop_class).unwrap().id;
         assert_eq!(context_id, number * 2 + 1);
-        let request = StoreRequest {
-            context_id,
-            sop_class,
-            sop_instance: uid("1.2.3"),
-            priority: Priority::Medium,
-            move_originator: None,
-        };
+        let request = StoreRequest::new(context_id, sop_class, uid("1.2.3"));
         let data_set = futures::stream::iter([Ok(Bytes::from_static(b"data"))]);
         assert_eq!(
             client.store(request, data_set).await.unwrap().status(),
@@ -57,13 +51,7 @@ async fn messages_go_through_however_small_the_maximum_length() {
         let proposal = proposal().with_maximum_length(maximum_length);
         let keeper = Arc::new(Keeper::default());
         let (client, _server) = pair(policy, proposal, keeper.clone()).await;
-        let request = StoreRequest {
-            context_id: client.context_for(&CT).unwrap().id,
-            sop_class: CT,
-            sop_instance: uid("1.2.3"),
-            priority: Priority::Medium,
-            move_originator: None,
-        };
+        let request = StoreRequest::new(client.context_for(&CT).unwrap().id, CT, uid("1.2.3"));
         let data_set =
             futures::stream::iter([Ok(Bytes::from_static(b"odd")), Ok(Bytes::from_static(b"pieces!"))]);
         let response = client.store(request, data_set).await.unwrap();
@@ -347,13 +335,7 @@ async fn an_instance_that_takes_longer_than_the_idle_time_to_send_is_no_idleness
         ..Timeouts::default()
     };
     let (client, _server) = pair(policy(), proposal().with_timeouts(timeouts), Arc::new(Sipping)).await;
-    let request = StoreRequest {
-        context_id: client.context_for(&CT).unwrap().id,
-        sop_class: CT,
-        sop_instance: uid("1.2.3"),
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(client.context_for(&CT).unwrap().id, CT, uid("1.2.3"));
     let pieces = (0..128).map(|_| Ok(Bytes::from(vec![0; 64 * 1024])));
     let start = Instant::now();
     let response = client

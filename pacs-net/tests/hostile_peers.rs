@@ -311,13 +311,7 @@ async fn responses_to_requests_that_were_never_made_are_passed_over() {
 #[tokio::test]
 async fn a_data_set_that_fails_half_way_aborts_the_association() {
     let (client, server) = pair(policy(), proposal(), Arc::new(Keeper::default())).await;
-    let request = StoreRequest {
-        context_id: client.context_for(&CT).unwrap().id,
-        sop_class: CT,
-        sop_instance: uid("1.2.3"),
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(client.context_for(&CT).unwrap().id, CT, uid("1.2.3"));
     let broken = [
         Ok(Bytes::from(vec![0; 300_000])),
         Err(Error::new(ErrorKind::Corrupt, "archive.read", "broken")),

@@ -16,13 +16,7 @@ use support::*;
 use tokio::sync::{Notify, Semaphore};
 
 fn store_request(client: &Client, instance: &str) -> StoreRequest {
-    StoreRequest {
-        context_id: client.context_for(&CT).unwrap().id,
-        sop_class: CT,
-        sop_instance: uid(instance),
-        priority: Priority::Medium,
-        move_originator: None,
-    }
+    StoreRequest::new(client.context_for(&CT).unwrap().id, CT, uid(instance))
 }
 
 fn data_set(bytes: &'static [u8]) -> impl futures::Stream<Item = Result<Bytes>> + Send + Unpin {

@@ -178,13 +178,7 @@ async fn storescp_takes_what_we_send_byte_for_byte() {
         1,
         "DCMTK doesn't negotiate a window"
     );
-    let request = StoreRequest {
-        context_id: client.context_for(&CT).unwrap().id,
-        sop_class: CT,
-        sop_instance: uid("1.2.3.4"),
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(client.context_for(&CT).unwrap().id, CT, uid("1.2.3.4"));
     let pieces: Vec<_> = ct()
         .chunks(33_333)
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))

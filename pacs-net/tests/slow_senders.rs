@@ -144,13 +144,11 @@ async fn slow(
 }
 
 async fn store(client: &Client, (announced, bytes): (Announced, Bytes)) -> Status {
-    let request = StoreRequest {
-        context_id: client.context_for(&announced.sop_class).unwrap().id,
-        sop_class: announced.sop_class,
-        sop_instance: announced.sop_instance,
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(
+        client.context_for(&announced.sop_class).unwrap().id,
+        announced.sop_class,
+        announced.sop_instance,
+    );
     let data_set = futures::stream::iter([Ok(bytes)]);
     client.store(request, data_set).await.unwrap().status()
 }

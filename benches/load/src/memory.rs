@@ -186,13 +186,7 @@ async fn send(remote: Remote, instances: Vec<Large>) -> Result<()> {
     let client = remote.client(&proposal).await?;
     let context_id = client.context_for(&SOP_CLASS)?.id;
     for large in instances {
-        let request = StoreRequest {
-            context_id,
-            sop_class: SOP_CLASS,
-            sop_instance: large.instance()?,
-            priority: Priority::Medium,
-            move_originator: None,
-        };
+        let request = StoreRequest::new(context_id, SOP_CLASS, large.instance()?);
         let response = client.store(request, large.data_set()?).await?;
         if response.status() != Status::SUCCESS {
             return Err(failed(format!("a C-STORE is answered {}", response.status())));

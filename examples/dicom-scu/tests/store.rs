@@ -52,14 +52,11 @@ fn server() -> Running {
 /// A Part 10 file with the `number`th instance, without its last `missing` bytes.
 fn write_file(directory: &Path, number: u32, missing: usize) -> PathBuf {
     let (announced, data_set) = instance(1, 1, number, 0);
-    let meta = write_meta(&Meta {
-        sop_class: announced.sop_class,
-        sop_instance: announced.sop_instance,
-        transfer_syntax: announced.transfer_syntax,
-        source: None,
-        sending: None,
-        receiving: None,
-    });
+    let meta = write_meta(&Meta::new(
+        announced.sop_class,
+        announced.sop_instance,
+        announced.transfer_syntax,
+    ));
     let path = directory.join(format!("{number}.dcm"));
     let file = [meta, data_set.slice(..data_set.len() - missing)].concat();
     fs::write(&path, file).expect("is written");

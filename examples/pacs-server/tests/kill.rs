@@ -24,9 +24,7 @@ use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::{Element, Value};
 use pacs_core::query::Model;
 use pacs_core::{AeTitle, DataSet, Level, Result, Uid};
-use pacs_net::dimse::{
-    Client, CommandField, NoServices, Operation, Priority, Reply, Services, Status, StoreRequest,
-};
+use pacs_net::dimse::{Client, CommandField, NoServices, Operation, Reply, Services, Status, StoreRequest};
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
 use tokio::sync::Notify;
 
@@ -143,13 +141,7 @@ async fn send(port: u16, seed: u64, round: u64, sender: u64, trigger: Arc<Trigge
                 trigger.count();
                 Ok(piece)
             });
-            let request = StoreRequest {
-                context_id,
-                sop_class: CT,
-                sop_instance: instance(round, sender, number),
-                priority: Priority::Medium,
-                move_originator: None,
-            };
+            let request = StoreRequest::new(context_id, CT, instance(round, sender, number));
             let response = client.store(request, pieces).await.ok()?;
             (response.status() == Status::SUCCESS).then_some(number)
         }
@@ -394,13 +386,11 @@ fn a_signal_to_stop_lets_a_running_association_end() {
         let client = Client::start(association, Arc::new(NoServices));
         let stopping = tokio::task::spawn_blocking(move || server.stop());
         let bytes = data_set(1, 0, 0, 0);
-        let request = StoreRequest {
-            context_id: client.context_for(&CT).expect("CT images are taken").id,
-            sop_class: CT,
-            sop_instance: instance(0, 0, 0),
-            priority: Priority::Medium,
-            move_originator: None,
-        };
+        let request = StoreRequest::new(
+            client.context_for(&CT).expect("CT images are taken").id,
+            CT,
+            instance(0, 0, 0),
+        );
         let response = client
             .store(request, stream::iter([Ok(bytes)]))
             .await

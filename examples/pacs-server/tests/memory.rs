@@ -16,7 +16,7 @@ use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::query::Model;
 use pacs_core::{AeTitle, DataSet, Level, Result, Uid};
-use pacs_net::dimse::{Client, CommandField, Operation, Priority, Reply, Services, Status, StoreRequest};
+use pacs_net::dimse::{Client, CommandField, Operation, Reply, Services, Status, StoreRequest};
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
 use twox_hash::XxHash3_128;
 
@@ -101,13 +101,7 @@ async fn send(remote: &Remote, number: u8) -> Result<u128> {
     let client = remote
         .client(&remote.proposal().with_context(SOP_CLASS, [&SYNTAX]))
         .await?;
-    let request = StoreRequest {
-        context_id: client.context_for(&SOP_CLASS)?.id,
-        sop_class: SOP_CLASS,
-        sop_instance: uid(number, ".1.1"),
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(client.context_for(&SOP_CLASS)?.id, SOP_CLASS, uid(number, ".1.1"));
     let digest = Arc::new(Mutex::new(XxHash3_128::new()));
     let summed = Arc::clone(&digest);
     let pieces = data_set(number).inspect(move |piece| {

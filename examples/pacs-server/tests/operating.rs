@@ -25,14 +25,7 @@ fn write_instance(path: &Path, number: u32, patient_id: &str) {
     set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.99.1");
     set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "2.25.99.1.1");
     let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-    let meta = part10::Meta {
-        sop_class: class,
-        sop_instance: instance,
-        transfer_syntax: explicit,
-        source: None,
-        sending: None,
-        receiving: None,
-    };
+    let meta = part10::Meta::new(class, instance, explicit);
     let data_set: Bytes = encode::encode(&set, &explicit, &CharacterSet::default())
         .expect("it can be written")
         .into();

@@ -64,14 +64,7 @@ fn nothing_new(rows: &[Value], kept: &Path) {
     for row in rows.iter().filter(|row| row["kept"].is_string()) {
         let text = |key: &str| row[key].as_str().expect("is in the row");
         let uid = |key: &str| Uid::parse(text(key)).expect("is a UID");
-        let meta = Meta {
-            sop_class: uid("sop_class"),
-            sop_instance: uid("sop_instance"),
-            transfer_syntax: uid("transfer_syntax"),
-            source: None,
-            sending: None,
-            receiving: None,
-        };
+        let meta = Meta::new(uid("sop_class"), uid("sop_instance"), uid("transfer_syntax"));
         let mut part10 = write_meta(&meta).to_vec();
         part10.extend(fs::read(text("kept")).expect("was kept"));
         let returned = kept.join("part10.dcm");

@@ -221,6 +221,20 @@ pub struct Meta {
     pub receiving: Option<AeTitle>,
 }
 
+impl Meta {
+    /// Without the application entities that had it.
+    pub fn new(sop_class: Uid, sop_instance: Uid, transfer_syntax: Uid) -> Self {
+        Self {
+            sop_class,
+            sop_instance,
+            transfer_syntax,
+            source: None,
+            sending: None,
+            receiving: None,
+        }
+    }
+}
+
 /// Writes preamble, "DICM" and File Meta Information (PS3.10 7.1); the data set follows at once.
 pub fn write_meta(meta: &Meta) -> Bytes {
     write(meta, None)

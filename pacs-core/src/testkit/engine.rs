@@ -512,14 +512,11 @@ pub fn a_file_with_a_header_and_one_without_are_imported_alike(place: &dyn Place
     let bare = block_on(pacs.import(Source::default(), stream)).expect("is imported");
     assert_eq!(bare.outcome, StoreOutcome::New);
     assert_eq!(read(&pacs, &bare), bytes);
-    let file = part10::write_meta(&Meta {
-        sop_class: announced.sop_class,
-        sop_instance: announced.sop_instance,
-        transfer_syntax: announced.transfer_syntax,
-        source: None,
-        sending: None,
-        receiving: None,
-    });
+    let file = part10::write_meta(&Meta::new(
+        announced.sop_class,
+        announced.sop_instance,
+        announced.transfer_syntax,
+    ));
     let again = block_on(pacs.import(Source::default(), pieces(vec![file, bytes]))).expect("is imported");
     assert_eq!(again.outcome, StoreOutcome::AlreadyKept);
 }

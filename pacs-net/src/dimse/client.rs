@@ -79,6 +79,19 @@ pub struct StoreRequest {
     pub move_originator: Option<MoveOriginator>,
 }
 
+impl StoreRequest {
+    /// Of medium priority, and no part of a C-MOVE.
+    pub fn new(context_id: u8, sop_class: Uid, sop_instance: Uid) -> Self {
+        Self {
+            context_id,
+            sop_class,
+            sop_instance,
+            priority: Priority::Medium,
+            move_originator: None,
+        }
+    }
+}
+
 impl Client {
     /// Takes the association: a task of its own reads it from now on. `services` answers what the peer
     /// requests, such as the C-STORE sub-operations of a C-GET;

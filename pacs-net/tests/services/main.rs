@@ -314,13 +314,7 @@ async fn stored(proposal: impl Fn(Proposal) -> Proposal, sop_class: &str) -> (St
     let remote = server.remote("PACS");
     let client = remote.client(&proposal(remote.proposal())).await.unwrap();
     let (announced, bytes) = instance(0, 0, 0, 0);
-    let request = StoreRequest {
-        context_id: 1,
-        sop_class: Uid::parse(sop_class).unwrap(),
-        sop_instance: announced.sop_instance,
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(1, Uid::parse(sop_class).unwrap(), announced.sop_instance);
     let response = client.store(request, stream::iter([Ok(bytes)])).await.unwrap();
     client.release().await.unwrap();
     (

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use pacs_core::{Error, Result};
-use pacs_net::dimse::{Category, Client, Priority, StoreRequest};
+use pacs_net::dimse::{Category, Client, StoreRequest};
 
 use super::plan::Sendable;
 use crate::peer::words;
@@ -38,13 +38,7 @@ pub(super) async fn send(client: &Client, file: &Sendable) -> Result<Outcome> {
             "the peer does not take its SOP class in its transfer syntax".to_owned(),
         ));
     };
-    let request = StoreRequest {
-        context_id: context.id,
-        sop_class: file.sop_class,
-        sop_instance: file.sop_instance,
-        priority: Priority::Medium,
-        move_originator: None,
-    };
+    let request = StoreRequest::new(context.id, file.sop_class, file.sop_instance);
     // The first piece is read before the association is asked for, so that operations in flight read
     // while another one is sent.
     let mut pieces = match Pieces::open(file) {

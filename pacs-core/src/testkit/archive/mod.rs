@@ -150,14 +150,11 @@ pub fn part10(key: &InstanceKey, filling: usize, seed: u64) -> Bytes {
         vr: VR::OW,
         value: Value::Bytes(bytes.into()),
     });
-    let meta = part10::Meta {
-        sop_class: Uid::constant(uids::SECONDARY_CAPTURE_IMAGE_STORAGE),
-        sop_instance: key.instance,
-        transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
-        source: None,
-        sending: None,
-        receiving: None,
-    };
+    let meta = part10::Meta::new(
+        Uid::constant(uids::SECONDARY_CAPTURE_IMAGE_STORAGE),
+        key.instance,
+        Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+    );
     let mut stream = part10::write_meta(&meta).to_vec();
     let data_set = encode::encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
     stream.extend_from_slice(&data_set.expect("UIDs and bytes are encoded"));
