@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 use dicom_dictionary_std::tags;
 use futures::{Stream, StreamExt};
 
-use super::{Announced, Pacs, Received};
+use super::{Announced, Pacs, Receipt, Received};
 use crate::dataset::part10::{self, FileMeta};
 use crate::dataset::scan::Scanner;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,14 +17,26 @@ impl Pacs {
     /// preamble and File Meta Information are written anew.
     ///
     /// # Errors
+    /// As for [`receive_file`](Self::receive_file) and [`Receipt::commit`].
+    pub async fn import(
+        &self,
+        source: Source,
+        pieces: impl Stream<Item = Result<Bytes>> + Unpin,
+    ) -> Result<Received> {
+        self.receive_file(source, pieces).await?.commit().await
+    }
+
+    /// Takes in the instance in a file to its last byte, so that only its commit is left.
+    ///
+    /// # Errors
     /// - `Invalid` when it is no DICOM file, or the UIDs that say what it is are missing or bad.
     /// - `Unsupported` when it is a DICOMDIR (PS3.3 annex F), which describes other files.
-    /// - What `pieces` says, and as for [`Receipt::commit`](super::Receipt::commit).
-    pub async fn import(
+    /// - What `pieces` says, and as for [`receive`](Self::receive) and [`Receipt::write`].
+    pub async fn receive_file(
         &self,
         mut source: Source,
         mut pieces: impl Stream<Item = Result<Bytes>> + Unpin,
-    ) -> Result<Received> {
+    ) -> Result<Receipt> {
         let (meta, mut data_set) = read_meta(&mut pieces).await?;
         if meta.is_directory() {
             let what = "a DICOMDIR is not an instance: it describes other files";
@@ -78,7 +90,7 @@ impl Pacs {
         while let Some(piece) = pieces.next().await {
             receipt.write(piece?).await?;
         }
-        receipt.commit().await
+        Ok(receipt)
     }
 }
 

@@ -8,12 +8,14 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::Pacs;
 use crate::archive::Archive;
+use crate::dataset::part10::{self, Meta};
 use crate::dataset::{FrameTable, coercion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::InstanceRecord;
 #[cfg(feature = "pixel")]
 use crate::pixel::{self, Target};
+use crate::uid::Uid;
 
 impl Pacs {
     /// Whether `source` may have this instance.
@@ -55,6 +57,29 @@ impl Pacs {
             .unwrap_or_else(|error| futures::stream::iter([Err(error)]).boxed())
     }
 
+    /// The whole Part 10 stream of an instance as it leaves: see
+    /// [`outgoing_data_set`](Self::outgoing_data_set). Where nothing was coerced these are the stored bytes.
+    pub fn outgoing_file(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
+        if record.coerced.is_none() {
+            return self.read(record);
+        }
+        file(record, record.transfer_syntax, self.outgoing_data_set(record))
+    }
+
+    /// The same in another transfer syntax.
+    ///
+    /// # Errors
+    /// As for [`transcode`](Self::transcode).
+    #[cfg(feature = "pixel")]
+    pub async fn transcoded_file(
+        &self,
+        record: &InstanceRecord,
+        target: Target,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let data_set = self.transcode(record, self.read_data_set(record), target).await?;
+        Ok(file(record, target.uid(), data_set))
+    }
+
     /// Where the frames of encapsulated pixel data lie, from the start of the data set: known of what was
     /// received since the index was made, where memory sufficed.
     ///
@@ -87,6 +112,16 @@ impl Pacs {
             .unwrap_or_default();
         pixel::transcode(from, stored, frames, target, overrides, &self.inner.decoding).await
     }
+}
+
+/// Puts a File Meta Information in front of a data set.
+fn file(
+    record: &InstanceRecord,
+    transfer_syntax: Uid,
+    data_set: BoxStream<'static, Result<Bytes>>,
+) -> BoxStream<'static, Result<Bytes>> {
+    let meta = part10::write_meta(&Meta::new(record.sop_class, record.key.instance, transfer_syntax));
+    futures::stream::iter([Ok(meta)]).chain(data_set).boxed()
 }
 
 /// The stored data set. The whole stream is read and its header passed over, because an archive can

@@ -53,6 +53,8 @@ pub struct Received {
 pub struct Receipt {
     pacs: Arc<Inner>,
     announced: Announced,
+    /// The study that it must be of.
+    study: Option<Uid>,
     writer: Box<dyn ArchiveWriter>,
     scanner: Scanner,
     digester: Digester,
@@ -127,6 +129,7 @@ impl Receipt {
             digester: Digester::new(),
             pacs,
             announced,
+            study: None,
             writer,
             stage: Stage::Held(Held::default()),
             data_set_length: 0,
@@ -142,6 +145,16 @@ impl Receipt {
             receipt.writer.write(meta).await?;
         }
         Ok(receipt)
+    }
+
+    /// What was said of the instance before its data set came.
+    pub fn announced(&self) -> &Announced {
+        &self.announced
+    }
+
+    /// Demands that the instance is of this study: one of another study is not kept.
+    pub fn require_study(&mut self, study: Uid) {
+        self.study = Some(study);
     }
 
     /// Takes the next bytes of the data set. Waits while the archive has too much unwritten.
@@ -207,7 +220,8 @@ impl Receipt {
     ///
     /// # Errors
     /// - `Invalid` when nothing of the data set can be read, and with the attribute when the UIDs that say where it belongs are missing or bad.
-    /// - `Mismatch` when the data set is not the instance that was announced.
+    /// - `Mismatch` when the data set is not the instance that was announced, or not of the study that is
+    ///   required.
     /// - `AlreadyExists` when the policy for duplicates is to refuse.
     /// - What the coercer, the decider, the archive or the index says.
     pub async fn commit(mut self) -> Result<Received> {
@@ -215,6 +229,11 @@ impl Receipt {
         let (scan, room) = scanner.finish_counted()?;
         let complete = scan.complete || only_too_long_to_inflate(&scan);
         let key = identify(&scan.header, &self.announced)?;
+        if self.study.is_some_and(|study| study != key.study) {
+            let what = "the instance is of another study than is asked for";
+            let error = Error::new(ErrorKind::Mismatch, "engine.receive", what);
+            return Err(error.with_tag(tags::STUDY_INSTANCE_UID));
+        }
         let knows = |tag| scan.knows(tag);
         let stage = std::mem::replace(&mut self.stage, Stage::Held(Held::default()));
         let (meta_length, coerced, unwritten) = match stage {

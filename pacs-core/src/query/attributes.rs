@@ -112,6 +112,14 @@ impl AttributeSet {
         })
     }
 
+    /// The attributes of the Standard that belong to `level`, also those that an index derives.
+    pub fn at(&self, level: Level) -> impl Iterator<Item = Tag> {
+        let kept = self.nodes.iter().filter(move |node| node.level == level);
+        let standard = kept.filter(|node| matches!(node.step, AttributeStep::Standard(_)));
+        let derived = standard::DERIVED.iter().filter(move |(of, _)| *of == level);
+        standard.map(|node| node.tag).chain(derived.map(|(_, tag)| *tag))
+    }
+
     /// Takes out of an instance what is kept of it.
     ///
     /// Elements without a value are left out, and so is a value longer than
