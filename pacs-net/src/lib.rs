@@ -103,6 +103,7 @@
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
 pub mod dimse;
+mod pace;
 pub mod scp;
 pub mod scu;
 pub mod transport;

@@ -18,7 +18,7 @@ use pacs_core::hooks::Arriving;
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{Announced, Coercer, DataSet, Level, Options, Pacs, Result, Uid};
-use pacs_net::dimse::{Client, CommandField, NoServices, Priority, Response, Status, StoreRequest};
+use pacs_net::dimse::{Client, CommandField, NoServices, Response, Status, StoreRequest};
 use pacs_net::scp::{Limits, ScpOptions, Server};
 use pacs_net::scu::{self, Remote};
 use pacs_store::{MemoryArchive, MemoryIndex};

@@ -49,6 +49,23 @@ pub struct Received {
     pub problems: Vec<Problem>,
 }
 
+impl Received {
+    /// The warning that its sender is answered with (PS3.4 B.2.3, PS3.18 I.2.1), if there is one. What is wrong
+    /// with what came counts more than what became of it here: the sender may still have better.
+    pub fn warning(&self) -> Option<u16> {
+        if self.outcome == StoreOutcome::FirstKept {
+            // Elements discarded.
+            Some(0xB006)
+        } else if !self.complete {
+            // Data set does not match SOP class.
+            Some(0xB007)
+        } else {
+            // Coercion of data elements.
+            self.record.coerced.is_some().then_some(0xB000)
+        }
+    }
+}
+
 /// One instance on its way in. Dropped without [`commit`](Self::commit), nothing of it is kept.
 pub struct Receipt {
     pacs: Arc<Inner>,

@@ -1,26 +1,15 @@
 //! The Storage service class (PS3.4 annex B) as SCP.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 use pacs_core::dataset::coercion;
-use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
-use pacs_core::{Announced, Error, ErrorKind, Pacs, Received, Result, StoreOutcome};
-use tokio::time::Instant;
+use pacs_core::{Announced, Error, ErrorKind, Received, Result, StoreOutcome};
 
 use super::policy::is_stored;
 use super::{PacsServices, source};
-use crate::dimse::{CommandField, DataSetStream, Operation, Reply, Status};
-
-/// Warning: coercion of data elements (PS3.4 B.2.3).
-const COERCED: Status = Status(0xB000);
-/// Warning: elements discarded (PS3.4 B.2.3).
-const ELEMENTS_DISCARDED: Status = Status(0xB006);
-/// Warning: data set does not match SOP class (PS3.4 B.2.3).
-const DATA_SET_ODD: Status = Status(0xB007);
+use crate::dimse::{CommandField, Operation, Reply, Status};
+use crate::pace::Pace;
 
 /// Takes in one instance, piece by piece as it comes off the wire; the answer is success only when it
 /// is kept.
@@ -57,7 +46,7 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
     })??;
     let mut pace = Pace::default();
     loop {
-        match pace.next_piece(&mut data_set, &services.pacs).await {
+        match pace.next(data_set.next_piece(), &services.pacs).await {
             Ok(Some(piece)) => receipt.write(piece).await?,
             Ok(None) => break,
             Err(error) if error.kind() == ErrorKind::OutOfResources => {
@@ -74,49 +63,13 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
     Ok(reply(&receipt.commit().await?))
 }
 
-const WINDOW: Duration = Duration::from_secs(RECEIPT_RATE_WINDOW_SECONDS);
-const WINDOW_MIN_BYTES: u64 = RECEIPT_RATE_MIN_BYTES_PER_SECOND * RECEIPT_RATE_WINDOW_SECONDS;
-
-/// How fast a sender delivers: the time that we wait for it counts, what our archive takes doesn't.
-#[derive(Default)]
-struct Pace {
-    waited: Duration,
-    bytes: u64,
-}
-
-impl Pace {
-    /// The next piece of a data set.
-    ///
-    /// # Errors
-    /// `OutOfResources` when the sender is too slow while others wait for their turn; and as
-    /// [`DataSetStream::next_piece`].
-    async fn next_piece(&mut self, data_set: &mut DataSetStream, pacs: &Pacs) -> Result<Option<Bytes>> {
-        loop {
-            let since = Instant::now();
-            let left = WINDOW.saturating_sub(self.waited);
-            let piece = tokio::time::timeout(left, data_set.next_piece()).await;
-            self.waited += since.elapsed();
-            if let Ok(piece) = piece {
-                let piece = piece?;
-                self.bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-                return Ok(piece);
-            }
-            if self.bytes < WINDOW_MIN_BYTES && pacs.receipts_are_short() {
-                let why = format!(
-                    "below {RECEIPT_RATE_MIN_BYTES_PER_SECOND} bytes a second while others wait to send"
-                );
-                return Err(Error::new(ErrorKind::OutOfResources, "storage.store", why));
-            }
-            *self = Self::default();
-        }
-    }
-}
-
-/// What is wrong with what came counts more than what became of it here: the sender may still have better.
 fn reply(received: &Received) -> Reply {
+    let Some(warning) = received.warning() else {
+        return Reply::success();
+    };
+    let mut reply = Reply::new(Status(warning));
     if received.outcome == StoreOutcome::FirstKept {
-        return Reply::new(ELEMENTS_DISCARDED)
-            .with_error_comment("another instance is kept under this SOP Instance UID");
+        return reply.with_error_comment("another instance is kept under this SOP Instance UID");
     }
     let coerced: Vec<Tag> = received
         .record
@@ -125,23 +78,17 @@ fn reply(received: &Received) -> Reply {
         .flat_map(coercion::attributes)
         .collect();
     let mut comment = String::new();
-    let mut reply = if !received.complete {
-        let mut reply = Reply::new(DATA_SET_ODD);
-        if let Some(problem) = received.problems.first() {
-            // Without its tag, which is told as Offending Element; where, as far as there is room.
-            comment = if coerced.is_empty() {
-                format!("{} at byte {}", problem.kind, problem.offset)
-            } else {
-                problem.kind.to_string()
-            };
-            reply.offending_elements.extend(problem.tag);
-        }
-        reply
-    } else if coerced.is_empty() {
-        return Reply::success();
-    } else {
-        Reply::new(COERCED)
-    };
+    if !received.complete
+        && let Some(problem) = received.problems.first()
+    {
+        // Without its tag, which is told as Offending Element; where, as far as there is room.
+        comment = if coerced.is_empty() {
+            format!("{} at byte {}", problem.kind, problem.offset)
+        } else {
+            problem.kind.to_string()
+        };
+        reply.offending_elements.extend(problem.tag);
+    }
     if !coerced.is_empty() {
         // In front, for a comment has an end (PS3.7 C.4.1).
         let rest = if comment.is_empty() { "" } else { "; " };

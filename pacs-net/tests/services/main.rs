@@ -15,9 +15,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use pacs_core::query::Model;
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{AeTitle, Announced, Archive, DataSet, Level, Options, Pacs, Result, Uid};
-use pacs_net::dimse::{
-    Client, CommandField, CommandSet, Operation, Priority, Reply, Services, Status, StoreRequest,
-};
+use pacs_net::dimse::{Client, CommandField, CommandSet, Operation, Reply, Services, Status, StoreRequest};
 use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
 use pacs_net::scu::{self, Outgoing, Pieces, Progress, Remote, Sending, Supply};
 use pacs_net::transport::Proposal;

@@ -1,0 +1,50 @@
+//! How fast a sender delivers an instance, whatever it sends it by.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
+use pacs_core::{Error, ErrorKind, Pacs, Result};
+use tokio::time::Instant;
+
+const WINDOW: Duration = Duration::from_secs(RECEIPT_RATE_WINDOW_SECONDS);
+const WINDOW_MIN_BYTES: u64 = RECEIPT_RATE_MIN_BYTES_PER_SECOND * RECEIPT_RATE_WINDOW_SECONDS;
+
+/// The time that we wait for a sender counts, what our archive takes doesn't.
+#[derive(Default)]
+pub(crate) struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// The next piece of a data set, which `next` yields.
+    ///
+    /// # Errors
+    /// `OutOfResources` when the sender is too slow while others wait for their turn; and what `next` says.
+    pub(crate) async fn next(
+        &mut self,
+        next: impl Future<Output = Result<Option<Bytes>>>,
+        pacs: &Pacs,
+    ) -> Result<Option<Bytes>> {
+        tokio::pin!(next);
+        loop {
+            let since = Instant::now();
+            let left = WINDOW.saturating_sub(self.waited);
+            let piece = tokio::time::timeout(left, &mut next).await;
+            self.waited += since.elapsed();
+            if let Ok(piece) = piece {
+                let piece = piece?;
+                self.bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                return Ok(piece);
+            }
+            if self.bytes < WINDOW_MIN_BYTES && pacs.receipts_are_short() {
+                let why = format!(
+                    "below {RECEIPT_RATE_MIN_BYTES_PER_SECOND} bytes a second while others wait to send"
+                );
+                return Err(Error::new(ErrorKind::OutOfResources, "storage.store", why));
+            }
+            *self = Self::default();
+        }
+    }
+}
