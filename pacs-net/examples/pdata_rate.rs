@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Result, Uid};
-use pacs_net::dimse::{Client, NoServices, Operation, Priority, Reply, Services, StoreRequest, serve};
+use pacs_net::dimse::{Client, NoServices, Operation, Reply, Services, StoreRequest, serve};
 use pacs_net::transport::{Acceptor, Connection, Proposal, accept, connect_tcp};
 use pacs_net::ul::negotiate::{AcceptPolicy, ContextRule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use pacs_net::dimse::{Client, Ended, NoServices, Priority, Status, StoreRequest};
+use pacs_net::dimse::{Client, Ended, NoServices, Status, StoreRequest};
 use support::*;
 
 #[tokio::test]

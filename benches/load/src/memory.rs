@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, try_join_all};
 use futures::{FutureExt as _, StreamExt as _};
 use pacs_core::query::Model;
 use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
-use pacs_net::dimse::{Client, CommandField, Operation, Priority, Reply, Services, Status, StoreRequest};
+use pacs_net::dimse::{Client, CommandField, Operation, Reply, Services, Status, StoreRequest};
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
 use twox_hash::XxHash3_128;
 
