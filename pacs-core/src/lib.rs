@@ -115,7 +115,7 @@ pub mod uid;
 
 pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence, Stored, Timestamp};
 pub use dataset::DataSet;
-pub use engine::{Announced, DuplicatePolicy, Options, Pacs, Receipt, Received, StoreOutcome};
+pub use engine::{Announced, DuplicatePolicy, FrameReader, Options, Pacs, Receipt, Received, StoreOutcome};
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};
 pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};

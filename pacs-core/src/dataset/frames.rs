@@ -34,11 +34,15 @@ impl Fragment {
     }
 
     /// Whether a compressed image begins in it: JPEG or JPEG-LS (SOI), JPEG 2000 (codestream or
-    /// box), JPEG XL (codestream).
+    /// box), JPEG XL (codestream), RLE (number of segments, PS3.5 G.5).
     fn starts_image(&self) -> bool {
         matches!(
             self.magic,
-            [0xFF, 0xD8, ..] | [0xFF, 0x4F, 0xFF, 0x51] | [0, 0, 0, 0x0C] | [0xFF, 0x0A, ..]
+            [0xFF, 0xD8, ..]
+                | [0xFF, 0x4F, 0xFF, 0x51]
+                | [0, 0, 0, 0x0C]
+                | [0xFF, 0x0A, ..]
+                | [1..=15, 0, 0, 0]
         )
     }
 }
@@ -159,13 +163,16 @@ impl FrameTableBuilder {
     }
 
     /// The table of `frames` frames, made of what came so far. `None` when frames can't be told apart.
-    pub(super) fn build(&mut self, frames: u64, video: bool) -> Option<FrameTable> {
-        let table = self.table(frames, video);
+    ///
+    /// It has fewer where fewer came. `cut` is whether the data set ends before the fragments do: then offset
+    /// tables may point behind its end.
+    pub(super) fn build(&mut self, frames: u64, video: bool, cut: bool) -> Option<FrameTable> {
+        let table = self.table(frames, video, cut);
         self.forget();
         table
     }
 
-    fn table(&self, frames: u64, video: bool) -> Option<FrameTable> {
+    fn table(&self, frames: u64, video: bool, cut: bool) -> Option<FrameTable> {
         if self.overflow || self.is_out_of_room {
             return None;
         }
@@ -181,16 +188,19 @@ impl FrameTableBuilder {
             });
         }
         if !self.extended.is_empty()
-            && let Some(table) = self.by_extended(first.item())
+            && let Some(table) = self.by_extended(first.item(), cut)
         {
             return Some(table);
         }
         if !self.basic.is_empty()
-            && let Some(table) = self.by_starts(self.basic.iter().map(|&o| u64::from(o)), first.item())
+            && let Some(table) = self.by_starts(self.basic.iter().map(|&o| u64::from(o)), first.item(), cut)
         {
             return Some(table);
         }
-        if frames == self.fragments.len() as u64 {
+        let count = self.fragments.len() as u64;
+        // Of the last one too little may have come to tell.
+        let mut told = self.fragments.iter().rev().skip(usize::from(cut));
+        if frames == count || frames > count && told.all(Fragment::starts_image) {
             let frames = self.fragments.iter().map(|fragment| FrameExtent {
                 offset: fragment.offset,
                 length: u64::from(fragment.length),
@@ -210,19 +220,23 @@ impl FrameTableBuilder {
         let starts = self.fragments.iter().filter(|fragment| fragment.starts_image());
         if starts.clone().count() as u64 == frames && first.starts_image() {
             let base = first.item();
-            return self.by_starts(starts.map(|fragment| fragment.item() - base), base);
+            return self.by_starts(starts.map(|fragment| fragment.item() - base), base, false);
         }
         None
     }
 
     /// Extended Offset Table (7FE0,0001) and its lengths (PS3.3 C.7.6.3.1.8): each frame is one fragment.
-    fn by_extended(&self, base: u64) -> Option<FrameTable> {
+    fn by_extended(&self, base: u64, cut: bool) -> Option<FrameTable> {
         if self.extended.len() != self.extended_lengths.len() {
-            return self.by_starts(self.extended.iter().copied(), base);
+            return self.by_starts(self.extended.iter().copied(), base, cut);
         }
         let mut frames = Vec::with_capacity(self.extended.len());
         for (&offset, &length) in self.extended.iter().zip(&self.extended_lengths) {
-            let fragment = self.fragments[self.at(base.checked_add(offset)?)?];
+            let item = base.checked_add(offset)?;
+            if cut && self.ends_before(item) {
+                break;
+            }
+            let fragment = self.fragments[self.at(item)?];
             // The length is without the byte that makes the fragment even.
             if length > u64::from(fragment.length) {
                 return None;
@@ -236,10 +250,16 @@ impl FrameTableBuilder {
     }
 
     /// Frames that begin at the items at `starts`, counted from `base`, and reach to the next one.
-    fn by_starts(&self, starts: impl Iterator<Item = u64>, base: u64) -> Option<FrameTable> {
+    fn by_starts(&self, starts: impl Iterator<Item = u64>, base: u64, cut: bool) -> Option<FrameTable> {
         let mut firsts = Vec::new();
+        let mut next = None;
         for start in starts {
-            let at = self.at(base.checked_add(start)?)?;
+            let item = base.checked_add(start)?;
+            if cut && self.ends_before(item) {
+                next = Some(item);
+                break;
+            }
+            let at = self.at(item)?;
             if firsts.last().is_some_and(|&before| before >= at) {
                 return None;
             }
@@ -257,9 +277,17 @@ impl FrameTableBuilder {
                 length: last.end() - first.offset,
             }
         });
-        Some(FrameTable {
-            frames: frames.collect(),
-        })
+        let mut frames: Vec<_> = frames.collect();
+        // Of a frame of several fragments the last ones may be missing.
+        if next.is_some() && next != self.fragments.last().map(Fragment::end) {
+            frames.pop();
+        }
+        Some(FrameTable { frames })
+    }
+
+    /// Whether the last fragment's item begins before `item`.
+    fn ends_before(&self, item: u64) -> bool {
+        self.fragments.last().is_none_or(|last| last.item() < item)
     }
 
     /// The fragment whose item begins at `item`.

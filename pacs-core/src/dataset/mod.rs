@@ -15,6 +15,7 @@ pub mod coercion;
 pub mod compact;
 pub mod encode;
 mod frames;
+pub(crate) mod inflate;
 mod layout;
 mod model;
 mod normal;

@@ -64,13 +64,15 @@ pub(super) enum Request {
     Remove(Uid, oneshot::Sender<Result<bool>>),
     /// Replaces the records of instances that are unchanged in the archive, as a re-index does.
     Reindex(Box<InstanceRecord>, oneshot::Sender<Result<bool>>),
+    /// Has the index know where the frames of this version of an instance lie. Nobody waits for it.
+    Frames(Uid, Locator, CountedFrames),
 }
 
 impl Request {
     fn instance(&self) -> Uid {
         match self {
             Request::Commit(commit) => commit.record.key.instance,
-            Request::Remove(instance, _) => *instance,
+            Request::Remove(instance, _) | Request::Frames(instance, ..) => *instance,
             Request::Reindex(record, _) => record.key.instance,
         }
     }
@@ -122,6 +124,11 @@ enum Step {
     Reindexed {
         record: Box<InstanceRecord>,
         reply: oneshot::Sender<Result<bool>>,
+    },
+    Framed {
+        instance: Uid,
+        version: Locator,
+        frames: CountedFrames,
     },
 }
 
@@ -378,6 +385,12 @@ impl State {
                 Request::Commit(commit) => committer.commit(commit).await,
                 Request::Remove(instance, reply) => committer.remove(instance, reply).await,
                 Request::Reindex(record, reply) => committer.reindex(record, reply).await,
+                // An index that knows another version by now takes no notice.
+                Request::Frames(instance, version, frames) => Step::Framed {
+                    instance,
+                    version,
+                    frames,
+                },
             }
         };
         // A backend that panics fails this operation, not the engine: the dropped reply tells who asked.
@@ -442,6 +455,15 @@ impl State {
                     changes.push(Change::Store(record.clone()));
                 }
                 Step::Reindexed { record, .. } => changes.push(Change::Store(record.clone())),
+                Step::Framed {
+                    instance,
+                    version,
+                    frames,
+                } => changes.push(Change::Frames {
+                    instance: *instance,
+                    version: version.clone(),
+                    table: Arc::clone(&frames.table),
+                }),
                 Step::Unchanged(_) => {}
             }
         }
@@ -568,6 +590,8 @@ impl State {
             Step::Reindexed { reply, .. } => {
                 let _ = reply.send(error().map_or(Ok(true), Err));
             }
+            // What the index did not take is made again when it is asked for.
+            Step::Framed { .. } => {}
         }
         true
     }

@@ -5,6 +5,7 @@ mod coerce;
 mod committer;
 mod compare;
 mod digest;
+mod frames;
 mod import;
 mod outgoing;
 mod receipt;
@@ -33,6 +34,9 @@ use crate::route::Router;
 use crate::uid::Uid;
 use block_on::block_on;
 use committer::{Committer, Request};
+#[cfg(feature = "pixel")]
+pub use frames::DecodedFrame;
+pub use frames::{FrameReader, frame_transfer_syntaxes};
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
 use watched::Watched;
@@ -131,8 +135,10 @@ struct Inner {
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
     receipts: Budget,
-    /// Memory for the frame tables of instances on their way in.
+    /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
+    /// Frame tables that are in use or being made.
+    tables: frames::Tables,
     #[cfg(feature = "pixel")]
     decoding: Budget,
     /// The archive has what the index does not.
@@ -205,6 +211,7 @@ impl Pacs {
                 coercer: options.coercer,
                 receipts: Budget::new(options.receipts_max.max(1)),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
+                tables: frames::Tables::default(),
                 #[cfg(feature = "pixel")]
                 decoding: Budget::new(limits::DECODING_LENGTH_MAX_BYTES),
                 behind,

@@ -1,5 +1,6 @@
 //! What leaves of an instance: its stored bytes, what is coerced, what is transcoded.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -139,11 +140,32 @@ pub(super) fn data_set(archive: &dyn Archive, record: &InstanceRecord) -> BoxStr
         .boxed()
 }
 
-/// The stored Part 10 stream, to its last byte: where an archive without checksums has less than was stored,
-/// what is left must not pass for all.
+/// The stored Part 10 stream, to its last byte.
 fn whole(archive: &dyn Archive, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {
-    let pieces = archive.read(&record.locator, 0..record.length);
-    stream::unfold(Some((pieces, record.length)), |state| async {
+    range(archive, record, 0..record.length)
+}
+
+/// A range of the stored data set, counted from its start, to the last byte of the range. An archive holds no
+/// checksum against a part of an instance, as a rule.
+pub(super) fn data_set_range(
+    archive: &dyn Archive,
+    record: &InstanceRecord,
+    part: Range<u64>,
+) -> BoxStream<'static, Result<Bytes>> {
+    let at = |offset: u64| record.data_set_offset.saturating_add(offset).min(record.length);
+    range(archive, record, at(part.start)..at(part.end))
+}
+
+/// A range of the stored Part 10 stream, which reaches to its end at most: where an archive without checksums
+/// has less than was stored, what is left must not pass for all.
+fn range(
+    archive: &dyn Archive,
+    record: &InstanceRecord,
+    range: Range<u64>,
+) -> BoxStream<'static, Result<Bytes>> {
+    let length = range.end.saturating_sub(range.start);
+    let pieces = archive.read(&record.locator, range);
+    stream::unfold(Some((pieces, length)), |state| async {
         let (mut pieces, left) = state?;
         match pieces.next().await {
             Some(Ok(piece)) => {

@@ -20,6 +20,7 @@
 
 mod codec;
 mod codestream;
+mod decoder;
 mod frames;
 mod image;
 mod jpeg;
@@ -32,5 +33,6 @@ mod transcode;
 mod worker;
 
 pub use self::codec::can_transcode;
+pub(crate) use self::decoder::FrameDecoder;
 pub use self::transcode::transcode;
 pub use crate::dataset::recode::{Overrides, Target};

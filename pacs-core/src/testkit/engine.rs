@@ -1,6 +1,7 @@
 //! The engine's promises, run on any pair of archive and index.
 
 mod coercion;
+mod frames;
 
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +13,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 pub use self::coercion::*;
+pub use self::frames::*;
 use crate::archive::{Archive, Entry, Sequence};
 use crate::dataset::charset::CharacterSet;
 use crate::dataset::part10::{self, Meta};
@@ -71,6 +73,13 @@ macro_rules! engine_conformance {
                 what_has_its_value_already_is_not_coerced,
                 what_may_not_be_coerced_is_invalid_and_nothing_is_kept,
                 an_instance_that_is_known_too_late_is_not_kept_without_its_coercion,
+                a_frame_is_read_without_the_rest_of_its_instance,
+                frames_split_into_any_fragments_are_read_back_as_they_were,
+                native_frames_are_handed_out_as_explicit_little_endian_has_them,
+                a_frame_that_is_not_there_is_not_found_and_a_missing_one_costs_no_other,
+                where_the_index_knows_no_frames_the_instance_is_read_once_for_all_who_ask,
+                a_video_is_handed_out_whole_as_its_one_frame,
+                a_frame_is_decoded_with_a_header_that_describes_it_and_a_damaged_one_costs_no_other,
             );
         }
     };

@@ -210,7 +210,11 @@ impl Walker {
                 let frames = frames
                     .and_then(|element| element.strings().next()?.parse::<u64>().ok())
                     .unwrap_or(1);
-                self.frames = self.builder.build(frames, self.video);
+                let cut = self
+                    .problems
+                    .iter()
+                    .any(|known| matches!(known.kind, ProblemKind::Truncated | ProblemKind::Unterminated));
+                self.frames = self.builder.build(frames, self.video, cut);
                 if self.frames.is_none() && !self.builder.is_out_of_room() {
                     self.problem(ProblemKind::FrameTable, Some(level.tag));
                 }

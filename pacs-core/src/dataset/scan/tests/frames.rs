@@ -168,6 +168,36 @@ fn a_stream_that_ends_among_fragments_has_a_table_of_what_came() {
 }
 
 #[test]
+fn a_stream_that_ends_inside_a_frame_has_a_table_of_the_frames_before() {
+    let pieces = || (1..=3).flat_map(|byte| [start(byte), vec![byte; 4]]).collect();
+    // Frames of two fragments, and of one.
+    let mut of_two = Image::new("3 ", pieces());
+    of_two.basic = vec![0, 30, 60];
+    let mut of_one = Image::new("6 ", (1..=6).map(start).collect());
+    let without_table = Image::new("6 ", (1..=6).map(start).collect());
+    of_one.extended = Some(((0..6).map(|n| n * 18).collect(), vec![10; 6]));
+    for (image, length, whole) in [
+        (&of_two, 30 + 18, 1),      // between the fragments of the second
+        (&of_two, 30 + 18 + 10, 2), // in the last fragment of the second: it reaches beyond the end
+        (&of_two, 60 + 9, 3),
+        (&of_one, 3 * 18, 3),
+        (&of_one, 3 * 18 + 9, 4),
+        (&without_table, 3 * 18 + 9, 4),
+    ] {
+        let (bytes, first) = image.bytes();
+        let found = scan(&bytes[..first as usize + length], JPEG);
+        assert!(!found.complete);
+        let frames = found.frames.expect("has a table").frames;
+        assert_eq!(frames.len(), whole, "{length}");
+        assert_eq!(frames[0].offset, first + 8);
+    }
+    // Fewer fragments than frames, though nothing is cut.
+    let fewer = Image::new("4 ", (1..=3).map(start).collect());
+    assert_eq!(fewer.frames_in(JPEG), Some((1..=3).map(start).collect()));
+    assert_eq!(Image::new("4 ", vec![vec![7; 4]; 3]).frames_in(JPEG), None);
+}
+
+#[test]
 fn without_room_for_it_there_is_no_frame_table_and_nothing_is_wrong_with_the_data_set() {
     let image = Image::new("5000", vec![b"\xFF\xD8ab".to_vec(); 5_000]);
     let (bytes, _) = image.bytes();
