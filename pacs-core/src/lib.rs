@@ -80,7 +80,7 @@
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | send instances on by rules | [`route`] |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
-//! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode; `pixel` decodes |
+//! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode; `pixel` decodes, `pixel::render` makes pictures |
 //! | know why something failed, and what a peer is answered | [`error`] |
 //! | know how much of anything is allowed | [`limits`] |
 //!
@@ -90,7 +90,9 @@
 //! # Features
 //!
 //! - `testkit`: the conformance suites that every backend must pass, and the reference model.
-//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `jpeg2000` adds JPEG 2000.
+//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `jpeg2000` adds JPEG 2000,
+//!   `jpegxl` JPEG XL.
+//! - `render`: pictures of frames, as a browser shows them.
 
 /// Attribute tags, value representations, and the dictionary's names for tags and UIDs: from the versions of
 /// dicom-rs that this crate is built with.

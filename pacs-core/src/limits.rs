@@ -87,3 +87,20 @@ pub const KEY_TEXT_LENGTH_MAX_BYTES: usize = 1024;
 
 /// Values of one matching key that is not a list of UIDs. Each may be compared with every record.
 pub const KEY_VALUES_MAX: usize = 256;
+
+/// Pixels of a rendered picture, which is all in memory with up to 3 bytes each. The largest radiographs and
+/// mammograms are below 30 million.
+pub const PICTURE_PIXELS_MAX: u64 = 32 * 1024 * 1024;
+
+/// Pixels of all pictures of an animation, which are in memory at once: 256 of 512 by 512 pixels.
+pub const ANIMATION_PIXELS_MAX: u64 = 64 * 1024 * 1024;
+
+/// Points of all graphics of one presentation state. What people draw has some hundred.
+pub const GRAPHIC_POINTS_MAX: usize = 64 * 1024;
+
+/// Pixels that graphics and text may draw into one picture, over each other: bounds what a presentation state
+/// full of lines costs.
+pub const DRAWN_PIXELS_MAX: u64 = 256 * 1024 * 1024;
+
+/// Vertices of a polygonal shutter, which are looked at for each row of an image. Collimators have fewer than 10.
+pub const SHUTTER_VERTICES_MAX: usize = 1024;

@@ -27,6 +27,8 @@ mod jpeg;
 #[cfg(feature = "jpeg2000")]
 mod jpeg2000;
 mod jpeg_ls;
+#[cfg(feature = "render")]
+pub mod render;
 mod rle;
 mod samples;
 mod transcode;
