@@ -168,6 +168,28 @@ impl Error {
             _ => 0xC000,
         }
     }
+
+    /// The status that answers an HTTP request which failed this way (PS3.18 8.5, and the tables of status codes of
+    /// the transactions, such as 10.5.3-1; RFC 9110 15).
+    ///
+    /// What a request asks of its own representation is not an error of the engine: 406, 412, 415 and 416 are the
+    /// web's. So is 410: nothing here remembers what was deleted.
+    pub fn http_status(&self) -> u16 {
+        use ErrorKind as K;
+        match self.kind {
+            K::Invalid => 400,
+            K::Refused => 403,
+            K::NotFound => 404,
+            // A conflict with what is kept, or of a data set with what was said of it (PS3.18 table 10.5.3-1).
+            K::AlreadyExists | K::Mismatch => 409,
+            // A limit that the same request will always meet, such as a size.
+            K::OutOfResources if self.retry == Retry::Never => 413,
+            K::Corrupt | K::Internal => 500,
+            K::Unsupported => 501,
+            // A request that was cancelled by whoever made it reads no answer; an engine may cancel too.
+            K::OutOfResources | K::TimedOut | K::Closed | K::Io | K::Cancelled => 503,
+        }
+    }
 }
 
 /// The DIMSE services whose failure has statuses of its own.
@@ -229,5 +251,19 @@ mod tests {
         );
         let error = Error::new(ErrorKind::Closed, "peer.call", "aborted").with_source("aborted");
         assert_eq!(error.to_string(), "aborted");
+    }
+
+    #[test]
+    fn what_a_client_did_is_a_4xx_and_what_happened_to_us_a_5xx() {
+        use ErrorKind as K;
+        let status = |kind| Error::new(kind, "test.status", "why").http_status();
+        let theirs = [K::Invalid, K::Refused, K::NotFound, K::AlreadyExists, K::Mismatch];
+        assert_eq!(theirs.map(status), [400, 403, 404, 409, 409]);
+        let ours = [K::Corrupt, K::Internal, K::Unsupported];
+        assert_eq!(ours.map(status), [500, 500, 501]);
+        let passing = [K::OutOfResources, K::TimedOut, K::Closed, K::Io, K::Cancelled];
+        assert_eq!(passing.map(status), [503; 5]);
+        let too_large = Error::new(K::OutOfResources, "test.status", "why").with_retry(Retry::Never);
+        assert_eq!(too_large.http_status(), 413);
     }
 }

@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Five rooms, each on top of those before:
+//! Six rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -9,6 +9,7 @@
 //! | [`dimse`] | messages: answers a peer's requests, makes requests (PS3.7) | [`dimse::serve`], [`dimse::Client`] |
 //! | [`scu`] | what we ask of peers: store, find, move, get | [`scu::Remote`], [`scu::Sending`] |
 //! | [`scp`] | what peers ask of an engine: a whole DICOM server | [`scp::Server`], [`scp::PacsServices`] |
+//! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
 //!
 //! # A server and a client
 //!
@@ -109,6 +110,8 @@ pub mod scu;
 pub mod transport;
 pub mod ul;
 mod util;
+#[cfg(feature = "web")]
+pub mod web;
 
 /// Our implementation class UID and version name (PS3.7 D.3.3.2), the same as in stored headers.
 pub use pacs_core::dataset::part10::{

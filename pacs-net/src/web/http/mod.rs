@@ -1,0 +1,14 @@
+//! HTTP for DICOMweb, without knowledge of DICOM's resources: what PS3.18 clause 8 says of every service.
+//!
+//! - [`media_type`], [`accept`]: media types and their negotiation (PS3.18 8.7, RFC 9110 12).
+//! - [`multipart`]: multipart bodies as streams, written and read (RFC 2046, RFC 2387).
+//! - [`problem`]: errors as problem details (RFC 9457).
+//! - [`range`], [`conditional`]: range and conditional requests (RFC 9110 13, 14).
+
+pub mod accept;
+pub mod body;
+pub mod conditional;
+pub mod media_type;
+pub mod multipart;
+pub mod problem;
+pub mod range;
