@@ -104,3 +104,7 @@ pub const DRAWN_PIXELS_MAX: u64 = 256 * 1024 * 1024;
 
 /// Vertices of a polygonal shutter, which are looked at for each row of an image. Collimators have fewer than 10.
 pub const SHUTTER_VERTICES_MAX: usize = 1024;
+
+/// Lookup tables, overlays and the like that are held to draw one instance. An overlay of a large radiograph is
+/// about 2 MiB, and each frame may have one.
+pub const RENDERED_VALUES_LENGTH_MAX_BYTES: u64 = 64 * 1024 * 1024;

@@ -58,6 +58,10 @@ pub(crate) struct Settings {
     #[arg(long, global = true, value_name = "PORT")]
     dicom_port: Option<u16>,
 
+    /// TCP port for DICOMweb and the pages; 0 lets the system choose one [default: 8080]
+    #[arg(long, global = true, value_name = "PORT")]
+    http_port: Option<u16>,
+
     /// Address to listen on [default: 127.0.0.1]
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<IpAddr>,
@@ -91,6 +95,9 @@ impl Settings {
         if let Some(dicom_port) = self.dicom_port {
             config.dicom_port = dicom_port;
         }
+        if let Some(http_port) = self.http_port {
+            config.http_port = http_port;
+        }
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
@@ -119,6 +126,7 @@ mod tests {
             config.data.display().to_string(),
             config.ae_title.to_string(),
             config.dicom_port.to_string(),
+            config.http_port.to_string(),
             config.listen.to_string(),
         ] {
             assert!(help.contains(&format!("[default: {value}]")), "{value}");

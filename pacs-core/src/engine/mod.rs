@@ -10,6 +10,8 @@ mod import;
 mod outgoing;
 mod receipt;
 mod recovery;
+#[cfg(feature = "render")]
+mod render;
 mod watched;
 
 use std::fmt;

@@ -37,4 +37,6 @@ mod worker;
 pub use self::codec::can_transcode;
 pub(crate) use self::decoder::FrameDecoder;
 pub use self::transcode::transcode;
+#[cfg(feature = "render")]
+pub(crate) use self::worker::contained;
 pub use crate::dataset::recode::{Overrides, Target};

@@ -56,6 +56,26 @@ impl Worker {
     }
 }
 
+/// Does some work on a thread of its own, which holds `share` to its end; a panic in it becomes an error.
+#[cfg(feature = "render")]
+pub(crate) async fn contained<T: Send + 'static>(
+    share: Share,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, done) = oneshot::channel();
+    let failed = |what: &'static str| Error::new(ErrorKind::Internal, "picture.render", what);
+    thread::Builder::new()
+        .name("pacs-render".to_owned())
+        .spawn(move || {
+            let _share = share;
+            let worked = catch_unwind(AssertUnwindSafe(work));
+            // Whoever asked may be gone.
+            let _ = answer.send(worked.unwrap_or_else(|_| Err(failed("a picture could not be made"))));
+        })
+        .map_err(|error| Error::io("picture.render", "no thread to draw on", error))?;
+    done.await.map_err(|_| failed("the drawing thread has ended"))?
+}
+
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
+pub(crate) use policy::is_stored;
 pub use policy::{accept_policy, is_storage_class};
 pub use server::{Limits, Server};
 

@@ -56,7 +56,7 @@ const STANDARD_STORAGE_ROOT: &str = "1.2.840.10008.5.1.4.1.1.";
 /// Whether instances of this SOP class are taken in: of the Storage service class, and with
 /// `any_sop_class` those that the dictionary of the Standard doesn't know, private or newer than it.
 /// What the Standard has for another service we don't serve.
-pub(super) fn is_stored(sop_class: &Uid, any_sop_class: bool) -> bool {
+pub(crate) fn is_stored(sop_class: &Uid, any_sop_class: bool) -> bool {
     is_storage_class(sop_class) || (any_sop_class && is_unknown(sop_class))
 }
 

@@ -6,7 +6,7 @@ use dicom_dictionary_std::StandardDataDictionary;
 use pacs_core::dataset::coercion;
 use pacs_core::{Announced, Error, ErrorKind, Received, Result, StoreOutcome};
 
-use super::policy::is_stored;
+use super::is_stored;
 use super::{PacsServices, source};
 use crate::dimse::{CommandField, Operation, Reply, Status};
 use crate::pace::Pace;

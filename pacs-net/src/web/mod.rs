@@ -1,3 +1,228 @@
-//! DICOMweb (PS3.18): what HTTP peers ask of an engine.
+//! DICOMweb (PS3.18) on an engine: [`router`] answers the Studies Service, [`wado_uri`] the URI Service.
+//!
+//! | room | what it does |
+//! | --- | --- |
+//! | [`http`] | what clause 8 says of every service: media types, negotiation, multipart, ranges, the server loop |
+//! | `query` | Search, QIDO-RS (10.6) |
+//! | `retrieve` | Retrieve, WADO-RS (10.4): instances, metadata, bulk data, frames, rendered |
+//! | `store` | Store, STOW-RS (10.5) |
+//! | `uri` | the URI Service, WADO-URI (9) |
+//! | `capabilities` | Retrieve Capabilities (8.9) |
+//!
+//! What a URL names is a `Resource`; every handler answers from [`Pacs`] alone.
+//!
+//! # What is supported, and the test that shows it
+//!
+//! Below [`WebOptions::path`]; `S` is `/studies/{study}`, `E` is `S/series/{series}`, `I` is
+//! `E/instances/{instance}`. Tests are in `tests/web/`, but where a module is named.
+//!
+//! | resource | transaction | test |
+//! | --- | --- | --- |
+//! | `/studies` `/series` `/instances` `S/series` `S/instances` `E/instances` | Search | `each_level_is_searched_by_each_of_its_paths` |
+//! | `/studies` `S` | Store | `what_is_stored_is_told_kept_and_handed_out_with_the_same_bytes` |
+//! | `S` `E` `I` | Retrieve | `a_study_a_series_or_an_instance_comes_in_parts_each_with_the_bytes_that_were_stored` |
+//! | `S/metadata` `E/metadata` `I/metadata` | Retrieve | `metadata_has_every_attribute_and_says_where_the_bulk_data_is` |
+//! | `I/bulkdata/{element}` | Retrieve | `bulk_data_is_what_was_stored_and_may_be_had_by_ranges` |
+//! | `S/bulkdata` `E/bulkdata` `I/bulkdata`, and `pixeldata` of each | Retrieve | `all_bulk_data_of_a_study_comes_in_parts` |
+//! | `I/frames/{frames}` | Retrieve | `frames_come_uncompressed_or_as_they_are_kept_in_the_order_asked_for` |
+//! | `S/rendered` `E/rendered` `I/rendered` `I/frames/{frames}/rendered` | Retrieve | `a_picture_is_jpeg_png_or_gif_as_the_client_accepts` |
+//! | `S/thumbnail` `E/thumbnail` `I/thumbnail` `I/frames/{frame}/thumbnail` | Retrieve | `the_viewport_decides_the_size_and_thumbnails_are_small` |
+//! | `S` `E` `I` | delete, by a switch (not of PS3.18) | `studies_series_and_instances_go_where_that_is_switched_on` |
+//! | `/` | Retrieve Capabilities | `everything_that_is_described_is_there` (capabilities) |
+//! | `/wado` | URI Service | `an_instance_comes_as_a_picture_or_as_itself` |
+//!
+//! | parameter or field | of | test |
+//! | --- | --- | --- |
+//! | `{attribute}`: keyword, tag, dotted path | Search | `attributes_match_by_keyword_tag_and_path_as_in_dimse` |
+//! | `includefield`, also `all` | Search | `a_study_is_answered_with_what_the_standard_lists_and_with_what_is_asked_for` |
+//! | `limit`, `offset` | Search | `a_part_of_the_answers_is_had_by_limit_and_offset_with_a_word_about_the_rest` |
+//! | `fuzzymatching`, `emptyvaluematching`, `multiplevaluematching` | Search | `the_part_that_is_asked_for_and_the_ways_of_matching_are_parameters` (query) |
+//! | `accept`, Accept with q, `*` | all | `answers_are_json_or_xml_as_the_client_accepts` |
+//! | `charset` | all | `text_is_in_utf_8_and_other_character_sets_are_refused` |
+//! | `transfer-syntax` of a media type | instances | `an_instance_leaves_in_explicit_little_endian_unless_another_transfer_syntax_is_taken` |
+//! | `transfer-syntax` of a media type | frames | `frames_of_every_native_transfer_syntax_are_little_endian` |
+//! | single part, `application/zip` | instances | `one_instance_may_come_by_itself_and_all_in_a_zip` |
+//! | Range, If-Range | bulk data | `bulk_data_is_what_was_stored_and_may_be_had_by_ranges` |
+//! | ETag, If-None-Match and the like | Retrieve | `what_a_client_has_already_is_not_sent_again` |
+//! | `window` | rendered | `the_window_decides_what_is_black_and_what_is_white` |
+//! | `viewport` | rendered, thumbnail | `the_viewport_decides_the_size_and_thumbnails_are_small` |
+//! | `quality`, `annotation`, `iccprofile` (warned of) | rendered | `quality_and_annotation_change_the_picture_and_colour_management_is_warned_of` |
+//! | JSON and XML metadata with bulk data | Store | `instances_come_as_metadata_with_their_bulk_data_beside_it` |
+//! | status of each instance (annex I) | Store | `each_instance_that_can_not_be_stored_is_told_with_its_reason` |
+//! | warnings (I.2.1) | Store | `what_is_kept_with_a_warning_is_told_so` |
+//! | `contentType`, `transferSyntax` | URI Service | `an_instance_comes_as_a_picture_or_as_itself` |
+//! | `rows`, `columns`, `region`, `windowCenter`, `windowWidth`, `frameNumber` | URI Service | `a_picture_is_drawn_as_its_parameters_say` |
+//! | `presentationUID`, `presentationSeriesUID` | URI Service | `a_presentation_state_says_how_a_picture_is_drawn` |
+//! | problem details | all | `what_is_not_kept_is_not_found` |
+//!
+//! Not supported: rendered MPR and 3D volumes (10.4.1.1.7, 10.4.1.1.8); video and text as rendered media types; ICC
+//! profiles; `anonymize` of the URI Service (answered 501); bulk data within sequences in a Store of metadata
+//! (such an instance fails); Worklist, Non-Patient Instance and Storage Commitment Services. Parameters that are
+//! neither of the Standard nor attributes are refused in a search, so that a mistyped one does not find everybody.
 
+mod capabilities;
 pub mod http;
+mod query;
+mod remove;
+mod resource;
+mod retrieve;
+mod store;
+mod uri;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::uri::Authority;
+use ::http::{Extensions, HeaderMap, Method, Uri, header};
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::routing::{MethodRouter, delete, get, post};
+use pacs_core::{Pacs, Source};
+
+use self::http::problem::WebResult;
+
+/// How requests are answered.
+#[derive(Clone, Debug)]
+pub struct WebOptions {
+    /// The path under which the Studies Service is reached, without a slash at its end: `/dicom-web`.
+    pub path: String,
+    /// Scheme, host and port by which clients reach this server, where that is not what they say in their Host
+    /// field: `https://pacs.example`. URLs in answers begin with it.
+    pub origin: Option<String>,
+    /// Studies, series and instances may be deleted.
+    pub delete: bool,
+    /// Take instances of SOP classes that the dictionary of the Standard doesn't know.
+    pub any_sop_class: bool,
+}
+
+impl Default for WebOptions {
+    fn default() -> Self {
+        Self {
+            path: "/dicom-web".to_owned(),
+            origin: None,
+            delete: false,
+            any_sop_class: false,
+        }
+    }
+}
+
+/// What handlers answer from.
+#[derive(Debug)]
+struct Web {
+    pacs: Pacs,
+    options: WebOptions,
+}
+
+impl Web {
+    /// Who asks.
+    fn source(&self, extensions: &Extensions) -> Source {
+        let address = extensions.get::<ConnectInfo<SocketAddr>>();
+        Source {
+            address: address.map(|ConnectInfo(address)| *address),
+            ..Source::default()
+        }
+    }
+
+    /// The URL that those in an answer begin with.
+    fn base(&self, headers: &HeaderMap, uri: &Uri) -> String {
+        let origin = self.options.origin.clone().unwrap_or_else(|| {
+            // HTTP/2 has the host in the target; else only what is a host and a port is taken.
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            let host = host.and_then(|host| host.parse::<Authority>().ok());
+            match uri.authority().cloned().or(host) {
+                Some(host) => format!("http://{host}"),
+                None => String::new(),
+            }
+        });
+        format!("{origin}{}", self.options.path)
+    }
+}
+
+/// The parts of a request that a handler without a body needs.
+struct Asking {
+    method: Method,
+    source: Source,
+    base: String,
+    headers: HeaderMap,
+    query: String,
+    accept: http::accept::Accept,
+}
+
+impl Asking {
+    fn of(web: &Web, request: &Request) -> WebResult<Self> {
+        let query = request.uri().query().unwrap_or_default();
+        http::accept::check_charset(Some(query))?;
+        Ok(Self {
+            method: request.method().clone(),
+            source: web.source(request.extensions()),
+            base: web.base(request.headers(), request.uri()),
+            headers: request.headers().clone(),
+            query: query.to_owned(),
+            accept: http::accept::Accept::of_request(request.headers(), Some(query))?,
+        })
+    }
+}
+
+/// The Studies Service (PS3.18 10), under [`WebOptions::path`].
+pub fn router(pacs: Pacs, options: WebOptions) -> Router {
+    let path = options.path.clone();
+    let web = Arc::new(Web { pacs, options });
+    let mut router = Router::new()
+        .route("/", MethodRouter::new().options(capabilities::options))
+        .route("/studies", get(query::studies).post(store::store))
+        .route("/series", get(query::all_series))
+        .route("/instances", get(query::all_instances))
+        .route("/studies/{study}/series", get(query::series_of_study))
+        .route("/studies/{study}/instances", get(query::instances_of_study))
+        .route(
+            "/studies/{study}/series/{series}/instances",
+            get(query::instances_of_series),
+        );
+    for path in [STUDY, SERIES, INSTANCE] {
+        let mut instances = get(retrieve::instances::retrieve);
+        if web.options.delete {
+            instances = instances.merge(delete(remove::remove));
+        }
+        if path == STUDY {
+            instances = instances.merge(post(store::store_in_study));
+        }
+        router = router
+            .route(path, instances)
+            .route(&format!("{path}/metadata"), get(retrieve::metadata::retrieve))
+            .route(&format!("{path}/bulkdata"), get(retrieve::bulk::all))
+            .route(&format!("{path}/pixeldata"), get(retrieve::bulk::pixel_data))
+            .route(&format!("{path}/rendered"), get(retrieve::rendered::retrieve))
+            .route(&format!("{path}/thumbnail"), get(retrieve::rendered::thumbnail));
+    }
+    let router = router
+        .route(
+            &format!("{INSTANCE}/bulkdata/{{*element}}"),
+            get(retrieve::bulk::one),
+        )
+        .route(&format!("{INSTANCE}/frames/{{frames}}"), get(retrieve::frames::retrieve))
+        .route(
+            &format!("{INSTANCE}/frames/{{frames}}/rendered"),
+            get(retrieve::rendered::frames),
+        )
+        .route(
+            &format!("{INSTANCE}/frames/{{frames}}/thumbnail"),
+            get(retrieve::rendered::thumbnail_of_frame),
+        )
+        // No limit but the disk: bodies are streamed.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(web);
+    match path.as_str() {
+        "" => router,
+        path => Router::new().nest(path, router),
+    }
+}
+
+const STUDY: &str = "/studies/{study}";
+const SERIES: &str = "/studies/{study}/series/{series}";
+const INSTANCE: &str = "/studies/{study}/series/{series}/instances/{instance}";
+
+/// The URI Service (PS3.18 9) at `path`; its answers name no URL.
+pub fn wado_uri(pacs: Pacs, options: WebOptions, path: &str) -> Router {
+    let web = Arc::new(Web { pacs, options });
+    Router::new().route(path, get(uri::retrieve)).with_state(web)
+}

@@ -12,7 +12,7 @@ use pacs_core::query::AttributeSet;
 use pacs_core::{AeTitle, DuplicatePolicy, Level};
 use serde::Deserialize;
 
-use values::{ae_title, associations, at_least_one, filter, not_empty, path, port};
+use values::{ae_title, associations, at_least_one, filter, not_empty, origin, origins, path, port};
 
 /// All settings. The file's keys are the names of the command line's flags.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) ae_title: AeTitle,
     /// Where it listens for DICOM; 0 lets the system choose.
     pub(crate) dicom_port: u16,
+    /// Where it listens for HTTP; 0 lets the system choose.
+    pub(crate) http_port: u16,
     /// The address it listens on.
     pub(crate) listen: IpAddr,
     /// How long running associations may take to end after a signal to stop.
@@ -40,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) index_cache_mebibytes: u32,
     /// How much is served at once, and how long is waited.
     pub(crate) limits: LimitsConfig,
+    /// What is offered over HTTP.
+    pub(crate) web: WebConfig,
     /// How it logs.
     pub(crate) log: LogConfig,
     /// What is searched beyond the attributes of the Standard's query models.
@@ -140,6 +144,24 @@ impl Default for LimitsConfig {
     }
 }
 
+/// What is offered over HTTP, and to whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct WebConfig {
+    /// Nothing is offered over HTTP.
+    pub(crate) off: bool,
+    /// Studies, series and instances may be deleted.
+    pub(crate) delete: bool,
+    /// How clients reach this server, where that is not what their Host field says.
+    #[serde(deserialize_with = "origin")]
+    pub(crate) origin: String,
+    /// Pages of these origins may use DICOMweb.
+    #[serde(deserialize_with = "origins")]
+    pub(crate) cors_origins: Vec<String>,
+    /// Where OHIF's files are, where it is not looked for beside the server.
+    pub(crate) ohif_directory: Option<PathBuf>,
+}
+
 /// How the server logs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -193,12 +215,14 @@ impl Default for Config {
             data: PathBuf::from("./pacs-data"),
             ae_title: "PACS".parse().expect("PACS is an AE title"),
             dicom_port: 11112,
+            http_port: 8080,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             stop_grace_seconds: 30,
             duplicates: Duplicates::Replace,
             any_sop_class: false,
             index_cache_mebibytes: 128,
             limits: LimitsConfig::default(),
+            web: WebConfig::default(),
             log: LogConfig::default(),
             attributes: Vec::new(),
             peers: Vec::new(),
@@ -288,6 +312,7 @@ mod tests {
             data: PathBuf::from("/srv/a \"quoted\" \\ place"),
             ae_title: "OTHER PACS".parse().unwrap(),
             dicom_port: 0,
+            http_port: 1,
             listen: "::1".parse().unwrap(),
             stop_grace_seconds: 5,
             duplicates: Duplicates::KeepFirst,
@@ -298,6 +323,13 @@ mod tests {
                 operations: 3,
                 idle_seconds: 4,
                 patience_seconds: 5,
+            },
+            web: WebConfig {
+                off: true,
+                delete: true,
+                origin: "https://pacs.example:8443".to_owned(),
+                cors_origins: vec!["https://viewer.example".to_owned(), "*".to_owned()],
+                ohif_directory: Some(PathBuf::from("/srv/ohif \"new\"")),
             },
             attributes: vec![Attribute {
                 level: AttributeLevel::Series,
@@ -366,6 +398,8 @@ mod tests {
                 "missing field `host`",
             ),
             ("[limits]\noperations = 0", "line 2", "at least 1"),
+            ("[web]\norigin = \"pacs.example\"", "line 2", "https://"),
+            ("[web]\ncors-origins = [\"https://a.example/path\"]", "line 2", "https://"),
             ("[log]\nfilter = \"pacs=loud\"", "line 2", "filter"),
             (
                 "[[attribute]]\nlevel = \"study\"\npath = \"NoSuchKeyword\"",

@@ -26,6 +26,11 @@ impl Config {
             "TCP port for DICOM associations; 0 lets the system choose one.",
         );
         out.setting(
+            "http-port",
+            self.http_port,
+            "TCP port for DICOMweb and the pages; 0 lets the system choose one.",
+        );
+        out.setting(
             "listen",
             quoted(&self.listen.to_string()),
             "Address to listen on: 127.0.0.1 serves this machine alone, 0.0.0.0 every network.",
@@ -80,6 +85,7 @@ impl Config {
             self.limits.patience_seconds,
             "How long an instance waits for its turn before its sender is answered A700 (out of resources).",
         );
+        self.render_web(&mut out);
         out.table(
             "[log]",
             "How the server logs, on standard error. No line holds patient data.",
@@ -123,6 +129,42 @@ impl Config {
             }]
         });
         out.0
+    }
+}
+
+impl Config {
+    fn render_web(&self, out: &mut Rendering) {
+        out.table(
+            "[web]",
+            "DICOMweb below /dicom-web, WADO-URI at /wado, and pages for people.",
+        );
+        out.setting("off", self.web.off, "Offer nothing over HTTP.");
+        out.setting(
+            "delete",
+            self.web.delete,
+            "Let clients delete studies, series and instances, by DELETE on their URLs.",
+        );
+        out.setting(
+            "origin",
+            quoted(&self.web.origin),
+            "How clients reach this server, where that is not what their Host field says: behind a proxy,\n\
+             # \"https://pacs.example\". URLs in answers begin with it.",
+        );
+        let origins = self.web.cors_origins.iter().map(|origin| quoted(origin)).collect();
+        out.setting(
+            "cors-origins",
+            toml::Value::Array(origins),
+            "Pages of these origins may use DICOMweb from a browser: [\"https://viewer.example\"], or [\"*\"] for all.",
+        );
+        const OHIF: &str = "Where OHIF's files are; without it they are looked for where\n\
+             # `npm ci --prefix examples/viewer` puts them.";
+        match &self.web.ohif_directory {
+            Some(directory) => out.setting("ohif-directory", quoted(&directory.to_string_lossy()), OHIF),
+            None => {
+                out.text(OHIF);
+                out.text("ohif-directory = \"/srv/ohif\"");
+            }
+        }
     }
 }
 

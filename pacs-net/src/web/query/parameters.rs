@@ -1,0 +1,288 @@
+//! The query component of a search: what is matched, what is returned, and which part of it
+//! (PS3.18 8.3.4).
+
+use bytes::Bytes;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::{StandardDataDictionary, tags};
+use pacs_core::dataset::{Element, Value};
+use pacs_core::limits::SEQUENCE_DEPTH_MAX;
+use pacs_core::query::QueryOptions;
+use pacs_core::{DataSet, Error, ErrorKind, Level, Result};
+
+/// Matching keys and return keys of one search. What matching costs grows with each, and nobody asks for
+/// more.
+const PARAMETERS_MAX: usize = 512;
+
+/// What a search asks for.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    /// The identifier of a C-FIND that asks the same.
+    pub(super) identifier: DataSet,
+    pub(super) options: QueryOptions,
+    /// includefield=all.
+    pub(super) everything: bool,
+    pub(super) limit: Option<u64>,
+    pub(super) offset: u64,
+}
+
+impl Parameters {
+    /// Reads the query component of a search at `level`.
+    pub(super) fn parse(query: &str, level: Level) -> Result<Self> {
+        let mut parameters = Self {
+            identifier: DataSet::new(),
+            options: QueryOptions {
+                // Any level may be searched without those above it (PS3.18 10.6.1.1), and each of the others
+                // is asked for by a parameter or harms nobody.
+                relational: true,
+                combined_date_time: true,
+                fuzzy_person_names: false,
+                multiple_values: false,
+            },
+            everything: false,
+            limit: None,
+            offset: 0,
+        };
+        for (count, (name, value)) in form_urlencoded::parse(query.as_bytes()).enumerate() {
+            if count == PARAMETERS_MAX {
+                return Err(invalid("a search has too many parameters"));
+            }
+            parameters.take(&name, &value)?;
+        }
+        let level = level.as_str();
+        parameters
+            .identifier
+            .put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
+        Ok(parameters)
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            // 8.3.4.2, 8.3.4.6
+            "fuzzymatching" => self.options.fuzzy_person_names = switch(name, value)?,
+            "multiplevaluematching" => self.options.multiple_values = switch(name, value)?,
+            // 8.3.4.5: two quotation marks match what has no value, asked for or not.
+            "emptyvaluematching" => _ = switch(name, value)?,
+            // 8.3.4.3
+            "includefield" => {
+                for field in value.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+                    match field {
+                        "all" => self.everything = true,
+                        field => put(&mut self.identifier, &path(field)?, None)?,
+                    }
+                }
+            }
+            // 8.3.4.4
+            "limit" => self.limit = Some(number(name, value)?),
+            "offset" => self.offset = number(name, value)?,
+            // 8.3.3: what the answer is to be is negotiated elsewhere.
+            "accept" | "charset" => {}
+            // 8.3.4.1
+            attribute => put(&mut self.identifier, &path(attribute)?, Some(value))?,
+        }
+        Ok(())
+    }
+}
+
+fn invalid(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Invalid, "web.search", why)
+}
+
+fn switch(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(invalid(format!("{name} is \"true\" or \"false\""))),
+    }
+}
+
+fn number(name: &str, value: &str) -> Result<u64> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| value.parse().ok()).flatten();
+    number.ok_or_else(|| invalid(format!("{name} is a number from 0 on")))
+}
+
+/// An attribute, with the sequences that it is in: keywords and tags with `.` between them (8.3.4.1).
+fn path(name: &str) -> Result<Vec<Tag>> {
+    let tags: Option<Vec<Tag>> = name.split('.').map(tag).collect();
+    // The name may be anything that somebody typed: it is not repeated.
+    let tags = tags.ok_or_else(|| invalid("a parameter is neither of a search nor an attribute"))?;
+    if tags.len() > SEQUENCE_DEPTH_MAX {
+        return Err(invalid("an attribute is in too many sequences"));
+    }
+    let is_sequence = |tag: &Tag| vr(*tag).is_none_or(|vr| vr == VR::SQ);
+    match tags.iter().rev().skip(1).find(|tag| !is_sequence(tag)) {
+        Some(tag) => Err(invalid("what stands before a . is no sequence").with_tag(*tag)),
+        None => Ok(tags),
+    }
+}
+
+fn tag(text: &str) -> Option<Tag> {
+    if text.len() == 8
+        && let Ok(number) = u32::from_str_radix(text, 16)
+    {
+        // Groups below 0008 are of messages and files, not of instances.
+        let tag = Tag((number >> 16) as u16, number as u16);
+        return (tag.0 >= 8).then_some(tag);
+    }
+    let entry = StandardDataDictionary.by_name(text)?;
+    Some(entry.tag.inner()).filter(|tag| tag.0 >= 8)
+}
+
+/// The VR that the Standard gives an attribute; none for one that it doesn't know.
+fn vr(tag: Tag) -> Option<VR> {
+    if is_private_creator(tag) {
+        return Some(VR::LO);
+    }
+    StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed())
+}
+
+fn is_private_creator(tag: Tag) -> bool {
+    tag.group() % 2 == 1 && (0x10..=0xFF).contains(&tag.element())
+}
+
+/// Puts a matching key, or without a value a return key, at the end of a path.
+fn put(set: &mut DataSet, path: &[Tag], value: Option<&str>) -> Result<()> {
+    let Some((&first, rest)) = path.split_first() else {
+        return Ok(());
+    };
+    if !rest.is_empty() {
+        let mut item = match set.remove(first).map(|element| element.value) {
+            Some(Value::Items(items)) => items.into_iter().next().unwrap_or_default(),
+            _ => DataSet::new(),
+        };
+        put(&mut item, rest, value)?;
+        set.put_items(first, vec![item]);
+        return Ok(());
+    }
+    let vr = vr(first).unwrap_or(VR::UN);
+    match value {
+        // What is matched is returned as well.
+        None if set.contains(first) => {}
+        Some(text) if !text.is_empty() && vr != VR::SQ => {
+            if set.get(first).is_some_and(|element| !element.is_empty()) {
+                return Err(invalid("an attribute is matched twice").with_tag(first));
+            }
+            let value = Value::Bytes(bytes(first, vr, text)?);
+            set.put(Element {
+                tag: first,
+                vr,
+                value,
+            });
+        }
+        Some(text) if !text.is_empty() => {
+            return Err(invalid("a sequence is matched by what is in it").with_tag(first));
+        }
+        None | Some(_) if vr == VR::SQ => set.put_items(first, Vec::new()),
+        None | Some(_) => set.put_text(first, vr, ""),
+    }
+    Ok(())
+}
+
+/// Asks for an attribute to be returned.
+pub(super) fn put_return_key(set: &mut DataSet, tag: Tag) {
+    // One that is in no sequence is always put.
+    let _ = put(set, &[tag], None);
+}
+
+/// The value of a key as text says it: several values with `\` between them, UIDs also with `,` (8.3.4.1).
+fn bytes(tag: Tag, vr: VR, text: &str) -> Result<Bytes> {
+    let numbers = |read: &dyn Fn(&str) -> Option<Vec<u8>>| -> Result<Bytes> {
+        let values: Option<Vec<Vec<u8>>> = text.split('\\').map(|value| read(value.trim())).collect();
+        let values = values.ok_or_else(|| invalid("a number that the attribute can't have").with_tag(tag))?;
+        Ok(Bytes::from(values.concat()))
+    };
+    macro_rules! number {
+        ($kind:ty) => {
+            numbers(&|text| Some(text.parse::<$kind>().ok()?.to_le_bytes().to_vec()))
+        };
+    }
+    match vr {
+        VR::US => number!(u16),
+        VR::SS => number!(i16),
+        VR::UL => number!(u32),
+        VR::SL => number!(i32),
+        VR::UV => number!(u64),
+        VR::SV => number!(i64),
+        VR::FL => number!(f32),
+        VR::FD => number!(f64),
+        VR::AT => numbers(&|text| {
+            let number = u32::from_str_radix(text, 16)
+                .ok()
+                .filter(|_| text.len() == 8)?;
+            let [group, element] = [(number >> 16) as u16, number as u16];
+            Some([group.to_le_bytes(), element.to_le_bytes()].concat())
+        }),
+        VR::UI => Ok(Bytes::from(text.replace(',', "\\"))),
+        _ => Ok(Bytes::copy_from_slice(text.as_bytes())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Parameters {
+        Parameters::parse(query, Level::Study).unwrap()
+    }
+
+    #[test]
+    fn attributes_are_named_by_keyword_or_tag_and_in_sequences_by_path() {
+        let asked = parse(
+            "PatientName=M%C3%BCller%2A&00100020=1&RequestAttributesSequence.00400009=S1\
+             &RequestAttributesSequence.RequestedProcedureID=&Rows=512&includefield=StudyDescription,00081030\
+             &StudyInstanceUID=1.2,1.3",
+        );
+        let set = &asked.identifier;
+        assert_eq!(set.string(tags::PATIENT_NAME), Some("Müller*"));
+        assert_eq!(set.string(tags::PATIENT_ID), Some("1"));
+        let item = &set.items(tags::REQUEST_ATTRIBUTES_SEQUENCE)[0];
+        assert_eq!(item.string(tags::SCHEDULED_PROCEDURE_STEP_ID), Some("S1"));
+        assert!(item.contains(tags::REQUESTED_PROCEDURE_ID));
+        assert_eq!(set.u16(tags::ROWS), Some(512));
+        assert!(set.get(tags::STUDY_DESCRIPTION).unwrap().is_empty());
+        let uids: Vec<_> = set.strings(tags::STUDY_INSTANCE_UID).collect();
+        assert_eq!(uids, ["1.2", "1.3"]);
+        assert_eq!(set.string(tags::QUERY_RETRIEVE_LEVEL), Some("STUDY"));
+    }
+
+    #[test]
+    fn the_part_that_is_asked_for_and_the_ways_of_matching_are_parameters() {
+        let asked = parse("limit=10&offset=20&fuzzymatching=true&multiplevaluematching=true&includefield=all");
+        assert_eq!((asked.limit, asked.offset, asked.everything), (Some(10), 20, true));
+        assert!(asked.options.fuzzy_person_names && asked.options.multiple_values);
+        let asked = parse("");
+        assert_eq!((asked.limit, asked.offset, asked.everything), (None, 0, false));
+        assert!(!asked.options.fuzzy_person_names);
+    }
+
+    #[test]
+    fn what_can_not_be_meant_is_refused() {
+        for query in [
+            "NoSuchKeyword=1",
+            "limit=-1",
+            "limit=",
+            "offset=1.5",
+            "limit=99999999999999999999999",
+            "fuzzymatching=yes",
+            "PatientName.PatientID=1",
+            "RequestAttributesSequence=1",
+            "Rows=many",
+            "00020010=1",
+            "PatientID=1&00100020=2",
+            "includefield=Nothing",
+            ".=1",
+            "=",
+        ] {
+            let refused = Parameters::parse(query, Level::Study);
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_return_key_does_not_take_a_matching_keys_value() {
+        let asked = parse("PatientID=7&includefield=PatientID&includefield=RequestAttributesSequence");
+        assert_eq!(asked.identifier.string(tags::PATIENT_ID), Some("7"));
+        assert!(asked.identifier.items(tags::REQUEST_ATTRIBUTES_SEQUENCE).is_empty());
+    }
+}

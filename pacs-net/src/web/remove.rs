@@ -1,0 +1,34 @@
+//! Deleting studies, series and instances: not of the Standard, offered by a switch
+//! ([`WebOptions::delete`](super::WebOptions)) as other servers do.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::IntoResponse;
+use futures::TryStreamExt;
+use http::StatusCode;
+
+use super::http::problem::WebResult;
+use super::resource::{Resource, not_found};
+use super::{Asking, Web};
+
+/// `DELETE` of a study, a series or an instance: 204 when all of it is gone.
+pub(super) async fn remove(
+    State(web): State<Arc<Web>>,
+    Path(uids): Path<Vec<String>>,
+    request: Request,
+) -> WebResult {
+    let asking = Asking::of(&web, &request)?;
+    let resource = Resource::parse(&uids)?;
+    // What may not be fetched is not shown to be there.
+    let mut instances = resource.instances(&web.pacs, &asking.source);
+    let mut removed = 0_u64;
+    while let Some(record) = instances.try_next().await? {
+        removed += u64::from(web.pacs.remove(&record.key.instance).await?);
+    }
+    if removed == 0 {
+        return Err(not_found().into());
+    }
+    tracing::info!(removed, resource = resource.level().as_str(), "instances were deleted over HTTP");
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
