@@ -81,6 +81,22 @@ pub const DECODING_LENGTH_MAX_BYTES: usize = 512 * 1024 * 1024;
 /// its labels are known. The functional groups of 20,000 frames are about 10 MiB.
 pub const TRANSCODED_HEADER_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;
 
+/// All that is held of the metadata of an instance, as it is in memory. The functional groups of 20,000 frames
+/// take about 60 MiB there.
+pub const METADATA_LENGTH_MAX_BYTES: usize = 128 * 1024 * 1024;
+
+/// A value of OB, OD, OF, OL, OV, OW or UN that stands in metadata. A longer one is bulk data.
+pub const INLINE_BINARY_LENGTH_MAX_BYTES: u64 = 1024;
+
+/// Any other value that stands in metadata, where its VR lets it be bulk data.
+pub const INLINE_VALUE_LENGTH_MAX_BYTES: u64 = 64 * 1024;
+
+/// A value of any VR that stands in metadata. No value that conforms is longer and may not be bulk data.
+pub const INLINE_LENGTH_MAX_BYTES: u64 = 1024 * 1024;
+
+/// What is read at once as JSON or XML: the metadata of several thousand instances.
+pub const DESCRIPTION_LENGTH_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// One value of a matching key. Longer than any that people search for; bounds what a wild card costs on
 /// each of many records.
 pub const KEY_TEXT_LENGTH_MAX_BYTES: usize = 1024;

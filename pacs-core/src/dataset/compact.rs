@@ -32,15 +32,15 @@ fn write(set: &DataSet, out: &mut Vec<u8>) {
         out.extend_from_slice(&vr.to_bytes());
         match &element.value {
             Value::Bytes(bytes) => {
-                write_number(bytes.len(), out);
+                write_number(bytes.len() as u64, out);
                 out.extend_from_slice(bytes);
             }
             Value::Items(items) => {
-                write_number(items.len(), out);
+                write_number(items.len() as u64, out);
                 for item in items {
                     let mut inside = Vec::new();
                     write(item, &mut inside);
-                    write_number(inside.len(), out);
+                    write_number(inside.len() as u64, out);
                     out.extend_from_slice(&inside);
                 }
             }
@@ -48,7 +48,7 @@ fn write(set: &DataSet, out: &mut Vec<u8>) {
     }
 }
 
-fn write_number(mut number: usize, out: &mut Vec<u8>) {
+pub(super) fn write_number(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -81,12 +81,12 @@ fn read(bytes: &Bytes, depth: usize) -> Option<DataSet> {
         rest = tail;
         let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
         let vr = syntax::vr([v0, v1])?;
-        let number = read_number(&mut rest)?;
+        let number = read_length(&mut rest)?;
         let value = if vr == VR::SQ {
             // No room is made for `number` items before they are seen.
             let mut items = Vec::new();
             for _ in 0..number {
-                let length = read_number(&mut rest)?;
+                let length = read_length(&mut rest)?;
                 let item = rest.split_off(..length)?;
                 items.push(read(&bytes.slice_ref(item), depth + 1)?);
             }
@@ -99,16 +99,20 @@ fn read(bytes: &Bytes, depth: usize) -> Option<DataSet> {
     rest.is_empty().then(|| DataSet::from(elements))
 }
 
-fn read_number(rest: &mut &[u8]) -> Option<usize> {
-    let mut number = 0_usize;
-    for shift in (0..usize::BITS).step_by(7) {
+pub(super) fn read_number(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..u64::BITS).step_by(7) {
         let byte = *rest.split_off_first()?;
-        number |= usize::from(byte & 0x7F).checked_shl(shift)?;
+        number |= u64::from(byte & 0x7F).checked_shl(shift)?;
         if byte & 0x80 == 0 {
             return Some(number);
         }
     }
     None
+}
+
+fn read_length(rest: &mut &[u8]) -> Option<usize> {
+    usize::try_from(read_number(rest)?).ok()
 }
 
 #[cfg(test)]

@@ -8,15 +8,20 @@
 //! - [`encode`]: writes a [`DataSet`] in a transfer syntax.
 //! - [`recode`]: writes a data set of any size in another transfer syntax as it passes by.
 //! - [`coercion`]: what takes the place of attributes of a stored instance on its way out.
+//! - [`metadata`]: all of an instance but its bulk data, and where that lies.
+//! - [`json`], [`xml`]: the DICOM JSON Model and the Native DICOM Model, to and from a [`DataSet`].
 //! - [`compact`]: writes a [`DataSet`] for ourselves, fast to read back.
 
 pub mod charset;
 pub mod coercion;
 pub mod compact;
+mod described;
 pub mod encode;
 mod frames;
 pub(crate) mod inflate;
+pub mod json;
 mod layout;
+pub mod metadata;
 mod model;
 mod normal;
 pub mod part10;
@@ -24,5 +29,6 @@ pub mod recode;
 pub mod scan;
 mod splice;
 pub(crate) mod syntax;
+pub mod xml;
 
 pub use model::{DataSet, Element, FrameExtent, FrameTable, Value};

@@ -109,16 +109,17 @@ impl Walker {
         }
         if top && is_pixel_data(tag) {
             self.note_pixel_data(tag, vr, Some(bytes));
+            self.note(tag, vr, Some(bytes));
             self.skip(tag, bytes);
             return Ok(());
         }
         let purpose = match tag {
-            Tag(0x7FE0, 0x0001) if top => Purpose::ExtendedOffsetTable,
-            Tag(0x7FE0, 0x0002) if top => Purpose::ExtendedOffsetTableLengths,
+            Tag(0x7FE0, 0x0001) if top && self.noted.is_none() => Purpose::ExtendedOffsetTable,
+            Tag(0x7FE0, 0x0002) if top && self.noted.is_none() => Purpose::ExtendedOffsetTableLengths,
             _ => Purpose::Element,
         };
         let wanted = match purpose {
-            Purpose::Element => whole && self.wants(tag, bytes),
+            Purpose::Element => whole && self.wants(tag, vr, bytes),
             _ if self.boundaries.is_some() => false,
             _ if !whole || bytes > (limits::FRAME_TABLE_ENTRIES_MAX as u64) * 8 => false,
             // The bytes, and the numbers made of them.

@@ -1,7 +1,8 @@
 //! How much of a data set is held in memory.
 
-use dicom_core::Tag;
+use dicom_core::{Tag, VR};
 
+use super::bulk;
 use super::walk::Walker;
 use crate::limits;
 
@@ -41,6 +42,13 @@ impl Holding {
         nested_bytes: 0,
         reserve_bytes: 0,
     };
+    /// For the metadata of an instance: values that are not held are noted.
+    pub(super) const METADATA: Holding = Holding {
+        value_bytes: limits::METADATA_LENGTH_MAX_BYTES,
+        total_bytes: limits::METADATA_LENGTH_MAX_BYTES,
+        nested_bytes: limits::METADATA_LENGTH_MAX_BYTES,
+        reserve_bytes: 0,
+    };
     /// For a data set that is held whole.
     pub(super) const WHOLE: Holding = Holding {
         value_bytes: limits::PARSED_LENGTH_MAX_BYTES,
@@ -52,9 +60,13 @@ impl Holding {
 
 impl Walker {
     /// Decides whether a value is held, and takes its cost from the budget if so.
-    pub(super) fn wants(&mut self, tag: Tag, length: u64) -> bool {
+    pub(super) fn wants(&mut self, tag: Tag, vr: VR, length: u64) -> bool {
         // Group Length says nothing once values are in normal form (PS3.5 7.2); padding never does.
         if tag.1 == 0 || tag == Tag(0xFFFC, 0xFFFC) {
+            return false;
+        }
+        if self.noted.is_some() && bulk::is_bulk(tag, vr, length) {
+            self.note(tag, vr, Some(length));
             return false;
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -66,6 +78,14 @@ impl Walker {
     }
 
     pub(super) fn charge(&mut self, length: usize) -> bool {
+        let fits = self.fits(length);
+        if !fits && let Some(noted) = &mut self.noted {
+            noted.is_beyond_limit = true;
+        }
+        fits
+    }
+
+    fn fits(&mut self, length: usize) -> bool {
         let cost = length.saturating_add(OVERHEAD_BYTES);
         let Holding {
             total_bytes,

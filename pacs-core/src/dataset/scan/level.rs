@@ -92,8 +92,10 @@ impl Walker {
         } else {
             self.leave_out(tag);
         }
+        self.note(tag, vr, None);
         let encoding = self.current_encoding();
-        self.open(Content::Fragments(own), tag, None, encoding, false);
+        let frames = own && self.noted.is_none();
+        self.open(Content::Fragments(frames), tag, None, encoding, false);
         Ok(())
     }
 

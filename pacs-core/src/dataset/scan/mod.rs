@@ -15,6 +15,7 @@
 //! ```
 
 pub(super) mod boundaries;
+mod bulk;
 mod element;
 mod holding;
 mod inflate;
@@ -34,6 +35,7 @@ use self::holding::Holding;
 use self::inflate::Inflater;
 use self::walk::Walker;
 use super::charset::CharacterSet;
+use super::metadata::BulkValue;
 use super::model::{DataSet, FrameTable};
 use super::{normal, syntax};
 use crate::budget::{Budget, Share};
@@ -142,6 +144,54 @@ impl Scanner {
     pub(crate) fn with_frame_tables_from(mut self, room: &Budget) -> Self {
         self.walker.builder.room = room.try_take(0);
         self
+    }
+
+    /// One that holds all but bulk data, and tells where that lies.
+    pub(super) fn noting(transfer_syntax: &Uid) -> Self {
+        let mut scanner = Self::holding(transfer_syntax, Holding::METADATA);
+        scanner.walker.noted = Some(bulk::Noted::default());
+        scanner
+    }
+
+    /// Whether there is more than is held. Of one that notes.
+    pub(super) fn is_beyond_limit(&self) -> bool {
+        self.walker
+            .noted
+            .as_ref()
+            .is_some_and(|noted| noted.is_beyond_limit)
+    }
+
+    /// How many of the bytes that come next need not be pushed.
+    pub(super) fn skippable(&self) -> u64 {
+        match self.inflater {
+            None => self.walker.skippable(),
+            Some(_) => 0,
+        }
+    }
+
+    /// Passes over so many bytes, at most [`skippable`](Self::skippable).
+    pub(super) fn jump(&mut self, bytes: u64) {
+        self.length += bytes;
+        self.walker.jump(bytes);
+    }
+
+    /// Whether the next bytes belong to the fragments of encapsulated pixel data.
+    pub(super) fn is_in_fragments(&self) -> bool {
+        self.inflater.is_none() && self.walker.is_in_fragments()
+    }
+
+    /// Passes over fragments, up to the item or delimiter that begins `offset` bytes behind the start of the
+    /// data set.
+    pub(super) fn jump_fragments(&mut self, offset: u64) {
+        self.length = self.length.max(offset);
+        self.walker.jump_fragments(offset);
+    }
+
+    /// As [`finish`](Self::finish), of one that notes: with what it noted.
+    pub(super) fn finish_noting(mut self) -> Result<(Scan, Vec<BulkValue>)> {
+        let noted = self.walker.noted.as_mut();
+        let values = noted.map(|noted| std::mem::take(&mut noted.values));
+        Ok((self.finish()?, values.unwrap_or_default()))
     }
 
     fn holding(transfer_syntax: &str, holding: Holding) -> Self {

@@ -8,6 +8,7 @@ use dicom_core::{Tag, VR};
 
 use super::PixelData;
 use super::boundaries::{self, Boundary};
+use super::bulk::Noted;
 use super::holding::Holding;
 use super::level::{Content, Level};
 use super::problem::{Problem, ProblemKind};
@@ -67,6 +68,8 @@ pub(super) struct Walker {
     pub(super) element_start: u64,
     /// Where elements of the top level begin, when that is asked for; then no frame table is made.
     pub(super) boundaries: Option<Vec<Boundary>>,
+    /// Values that are not held, when that is asked for; then no frame table is made.
+    pub(super) noted: Option<Noted>,
     pub(super) builder: FrameTableBuilder,
     pub(super) pixel_data: Option<PixelData>,
     pub(super) frames: Option<FrameTable>,
@@ -94,6 +97,7 @@ impl Walker {
             held_nested: 0,
             element_start: 0,
             boundaries: None,
+            noted: None,
             builder: FrameTableBuilder::default(),
             pixel_data: None,
             frames: None,
