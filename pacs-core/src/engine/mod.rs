@@ -7,6 +7,7 @@ mod compare;
 mod digest;
 mod frames;
 mod import;
+mod metadata;
 mod outgoing;
 mod receipt;
 mod recovery;

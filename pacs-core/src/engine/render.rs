@@ -113,7 +113,9 @@ pub struct Renderer {
 
 impl std::fmt::Debug for Renderer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Renderer").field("reader", &self.reader).finish_non_exhaustive()
+        f.debug_struct("Renderer")
+            .field("reader", &self.reader)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,8 +127,14 @@ impl Renderer {
 
     /// The frame that stands for all, from 1: Representative Frame Number (0028,6010), else the first.
     pub fn representative_frame(&self) -> u32 {
-        let number = self.reader.header().u16(tags::REPRESENTATIVE_FRAME_NUMBER).map(u32::from);
-        number.filter(|number| (1..=self.count()).contains(number)).unwrap_or(1)
+        let number = self
+            .reader
+            .header()
+            .u16(tags::REPRESENTATIVE_FRAME_NUMBER)
+            .map(u32::from);
+        number
+            .filter(|number| (1..=self.count()).contains(number))
+            .unwrap_or(1)
     }
 
     /// How long each frame of an animation is shown: as the instance says, else a tenth of a second.
@@ -158,9 +166,16 @@ impl Renderer {
         }));
         // The picture, and as much on the way to it.
         let length = (width as usize).saturating_mul(height as usize).saturating_mul(6);
-        let share = self.pacs.decoding.take(length.saturating_add(frame.pixels.len())).await;
+        let share = self
+            .pacs
+            .decoding
+            .take(length.saturating_add(frame.pixels.len()))
+            .await;
         let options = options.clone();
-        contained(share, move || render::render(&header, &frame.pixels, number, &options)).await
+        contained(share, move || {
+            render::render(&header, &frame.pixels, number, &options)
+        })
+        .await
     }
 
     /// Draws these frames as one picture: several as an animation.

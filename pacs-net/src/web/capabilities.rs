@@ -92,9 +92,24 @@ fn transactions(delete: bool) -> Vec<Transaction> {
         get("/studies", "SearchForStudies", SEARCHING, DESCRIPTIONS),
         get("/series", "SearchForSeries", SEARCHING, DESCRIPTIONS),
         get("/instances", "SearchForInstances", SEARCHING, DESCRIPTIONS),
-        get(&format!("{STUDY}/series"), "SearchForStudySeries", SEARCHING, DESCRIPTIONS),
-        get(&format!("{STUDY}/instances"), "SearchForStudyInstances", SEARCHING, DESCRIPTIONS),
-        get(&format!("{SERIES}/instances"), "SearchForSeriesInstances", SEARCHING, DESCRIPTIONS),
+        get(
+            &format!("{STUDY}/series"),
+            "SearchForStudySeries",
+            SEARCHING,
+            DESCRIPTIONS,
+        ),
+        get(
+            &format!("{STUDY}/instances"),
+            "SearchForStudyInstances",
+            SEARCHING,
+            DESCRIPTIONS,
+        ),
+        get(
+            &format!("{SERIES}/instances"),
+            "SearchForSeriesInstances",
+            SEARCHING,
+            DESCRIPTIONS,
+        ),
         transaction("POST", "/studies", "StoreInstances", ANY, STORED, REPORTS),
         transaction("POST", STUDY, "StoreStudyInstances", ANY, STORED, REPORTS),
     ];
@@ -143,10 +158,25 @@ fn transactions(delete: bool) -> Vec<Transaction> {
     }
     let frames = format!("{INSTANCE}/frames/{{frames}}");
     all.extend([
-        get(&format!("{INSTANCE}/bulkdata/{{element}}"), "RetrieveBulkdata", ANY, OCTETS),
+        get(
+            &format!("{INSTANCE}/bulkdata/{{element}}"),
+            "RetrieveBulkdata",
+            ANY,
+            OCTETS,
+        ),
         get(&frames, "RetrieveFrames", ANY, FRAMES),
-        get(&format!("{frames}/rendered"), "RetrieveRenderedFrames", RENDERING, PICTURES),
-        get(&format!("{frames}/thumbnail"), "RetrieveFrameThumbnail", RENDERING, SMALL_PICTURES),
+        get(
+            &format!("{frames}/rendered"),
+            "RetrieveRenderedFrames",
+            RENDERING,
+            PICTURES,
+        ),
+        get(
+            &format!("{frames}/thumbnail"),
+            "RetrieveFrameThumbnail",
+            RENDERING,
+            SMALL_PICTURES,
+        ),
     ]);
     all
 }
@@ -176,9 +206,21 @@ fn wadl(base: &str, transactions: &[Transaction]) -> String {
     // Writing to a String can't fail.
     let _ = writeln!(out, "  <resources base=\"{}\">", escaped(base));
     for transaction in transactions {
-        let _ = writeln!(out, "    <resource path=\"{}\">", transaction.path.trim_start_matches('/'));
-        for name in transaction.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
-            let _ = writeln!(out, "      <param name=\"{name}\" style=\"template\" required=\"true\"/>");
+        let _ = writeln!(
+            out,
+            "    <resource path=\"{}\">",
+            transaction.path.trim_start_matches('/')
+        );
+        for name in transaction
+            .path
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split('}').next())
+        {
+            let _ = writeln!(
+                out,
+                "      <param name=\"{name}\" style=\"template\" required=\"true\"/>"
+            );
         }
         let _ = writeln!(
             out,
@@ -189,11 +231,19 @@ fn wadl(base: &str, transactions: &[Transaction]) -> String {
             let _ = writeln!(out, "          <param name=\"{parameter}\" style=\"query\"/>");
         }
         for taken in transaction.takes {
-            let _ = writeln!(out, "          <representation mediaType=\"{}\"/>", escaped(taken));
+            let _ = writeln!(
+                out,
+                "          <representation mediaType=\"{}\"/>",
+                escaped(taken)
+            );
         }
         let _ = writeln!(out, "        </request>\n        <response>");
         for given in transaction.gives {
-            let _ = writeln!(out, "          <representation mediaType=\"{}\"/>", escaped(given));
+            let _ = writeln!(
+                out,
+                "          <representation mediaType=\"{}\"/>",
+                escaped(given)
+            );
         }
         let _ = writeln!(out, "        </response>\n      </method>\n    </resource>");
     }
@@ -202,7 +252,9 @@ fn wadl(base: &str, transactions: &[Transaction]) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
 }
 
 fn described(base: &str, transactions: &[Transaction]) -> Value {
@@ -271,7 +323,10 @@ mod tests {
             };
             assert_eq!(response.status(), expected, "{} {path}", transaction.method);
             let problem = response.headers().get(header::CONTENT_TYPE);
-            assert!(expected == StatusCode::NO_CONTENT || problem.is_some(), "{path}: no route");
+            assert!(
+                expected == StatusCode::NO_CONTENT || problem.is_some(),
+                "{path}: no route"
+            );
         }
     }
 }

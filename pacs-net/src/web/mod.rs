@@ -199,7 +199,10 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
             &format!("{INSTANCE}/bulkdata/{{*element}}"),
             get(retrieve::bulk::one),
         )
-        .route(&format!("{INSTANCE}/frames/{{frames}}"), get(retrieve::frames::retrieve))
+        .route(
+            &format!("{INSTANCE}/frames/{{frames}}"),
+            get(retrieve::frames::retrieve),
+        )
         .route(
             &format!("{INSTANCE}/frames/{{frames}}/rendered"),
             get(retrieve::rendered::frames),

@@ -29,6 +29,10 @@ pub(super) async fn remove(
     if removed == 0 {
         return Err(not_found().into());
     }
-    tracing::info!(removed, resource = resource.level().as_str(), "instances were deleted over HTTP");
+    tracing::info!(
+        removed,
+        resource = resource.level().as_str(),
+        "instances were deleted over HTTP"
+    );
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -106,7 +106,11 @@ impl Resource {
 
 /// Nothing is kept that the URL names.
 pub(super) fn not_found() -> Error {
-    Error::new(ErrorKind::NotFound, "web.path", "nothing is kept under these UIDs")
+    Error::new(
+        ErrorKind::NotFound,
+        "web.path",
+        "nothing is kept under these UIDs",
+    )
 }
 
 #[cfg(test)]
@@ -116,7 +120,10 @@ mod tests {
     #[test]
     fn a_path_names_a_study_a_series_or_an_instance() {
         let study = Resource::parse(&["1.2"]).unwrap();
-        assert_eq!((study.level(), study.path()), (Level::Study, "/studies/1.2".to_owned()));
+        assert_eq!(
+            (study.level(), study.path()),
+            (Level::Study, "/studies/1.2".to_owned())
+        );
         let instance = Resource::parse(&["1.2", "3.4", "5.6"]).unwrap();
         assert_eq!(instance.path(), "/studies/1.2/series/3.4/instances/5.6");
         assert_eq!(instance.scope(), Scope::Instance(Uid::constant("5.6")));

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use http::StatusCode;
-use pacs_core::{InstanceRecord, Uid, tags};
 use pacs_core::pixel::render::{RenderOptions, Viewport, VoiFunction, Window};
+use pacs_core::{InstanceRecord, Uid, tags};
 
 use super::http::accept::{Accept, Offer, Wanted};
 use super::http::media_type::MediaType;
 use super::http::problem::{Problem, WebResult};
 use super::resource::Resource;
 use super::retrieve::instances::Outgoing;
-use super::retrieve::rendered::{self, Rendering, quality, single_offers};
+use super::retrieve::rendered::{self, Rendering, quality, single_offers, within_limits};
 use super::{Asking, Web};
 
 /// `GET /wado?requestType=WADO&...`
@@ -60,7 +60,10 @@ pub(super) async fn retrieve(State(web): State<Arc<Web>>, request: Request) -> W
     if let Some(state) = parameters.get("presentationUID") {
         let state = Resource {
             instance: Some(Uid::parse(state)?),
-            series: parameters.get("presentationSeriesUID").map(Uid::parse).transpose()?,
+            series: parameters
+                .get("presentationSeriesUID")
+                .map(Uid::parse)
+                .transpose()?,
             ..resource
         };
         let record = state.instance(&web.pacs, &asking.source).await?;
@@ -103,7 +106,10 @@ impl Parameters {
     }
 
     fn number<T: std::str::FromStr>(&self, name: &'static str) -> WebResult<Option<T>> {
-        let number = |text: &str| text.parse().map_err(|_| Problem::bad_request(format!("{name} is a number")));
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| Problem::bad_request(format!("{name} is a number")))
+        };
         self.get(name).map(number).transpose()
     }
 
@@ -132,7 +138,7 @@ impl Parameters {
             (Some(0), _) | (_, Some(0)) => {
                 return Err(Problem::bad_request("rows and columns are above 0"));
             }
-            (Some(columns), Some(rows)) => Some(Viewport::new(columns, rows)),
+            (Some(columns), Some(rows)) => Some(within_limits(Viewport::new(columns, rows))?),
             _ => None,
         };
         if let Some(region) = self.get("region") {
@@ -143,7 +149,9 @@ impl Parameters {
             let (width, height) = ((right - left) * columns, (bottom - top) * rows);
             // Without rows and columns the picture has the pixels of the region.
             let size = |side: f64| side.round().max(1.0) as u32;
-            let viewport = options.viewport.unwrap_or(Viewport::new(size(width), size(height)));
+            let viewport = options
+                .viewport
+                .unwrap_or(Viewport::new(size(width), size(height)));
             options.viewport = Some(Viewport {
                 source_x: left * columns,
                 source_y: top * rows,
@@ -166,6 +174,8 @@ fn region_of(text: &str) -> WebResult<[f64; 4]> {
     let edges: Option<Vec<f64>> = text.split(',').map(edge).collect();
     match edges.as_deref() {
         Some(&[left, top, right, bottom]) if left < right && top < bottom => Ok([left, top, right, bottom]),
-        _ => Err(Problem::bad_request("region is xmin,ymin,xmax,ymax, each from 0 to 1")),
+        _ => Err(Problem::bad_request(
+            "region is xmin,ymin,xmax,ymax, each from 0 to 1",
+        )),
     }
 }

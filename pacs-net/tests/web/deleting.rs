@@ -3,7 +3,9 @@
 use super::*;
 
 async fn delete(served: &Served, path: &str) -> Answer {
-    let request = Request::builder().method(Method::DELETE).uri(format!("/dicom-web{path}"));
+    let request = Request::builder()
+        .method(Method::DELETE)
+        .uri(format!("/dicom-web{path}"));
     served.ask(request.body(Body::empty()).unwrap()).await
 }
 
@@ -14,7 +16,12 @@ async fn studies_series_and_instances_go_where_that_is_switched_on() {
         ..WebOptions::default()
     };
     let served = Served::with(options, Options::default()).await;
-    for image in [Image::new(1, 1, 1), Image::new(1, 1, 2), Image::new(1, 2, 3), Image::new(2, 1, 4)] {
+    for image in [
+        Image::new(1, 1, 1),
+        Image::new(1, 1, 2),
+        Image::new(1, 2, 3),
+        Image::new(2, 1, 4),
+    ] {
         served.keep(image.file()).await;
     }
     for (path, left) in [
@@ -22,7 +29,11 @@ async fn studies_series_and_instances_go_where_that_is_switched_on() {
         ("/studies/1.2.1/series/1.2.1.2".to_owned(), 2),
         ("/studies/1.2.1".to_owned(), 1),
     ] {
-        assert_eq!(delete(&served, &path).await.status, StatusCode::NO_CONTENT, "{path}");
+        assert_eq!(
+            delete(&served, &path).await.status,
+            StatusCode::NO_CONTENT,
+            "{path}"
+        );
         assert_eq!(served.get("/instances").await.items().len(), left, "{path}");
         delete(&served, &path).await.problem(StatusCode::NOT_FOUND);
     }

@@ -36,11 +36,17 @@ async fn frames_come_uncompressed_or_as_they_are_kept_in_the_order_asked_for() {
         let parts = served.get_as(&path, accept).await.parts().await;
         let frames: Vec<_> = parts.iter().map(|part| part.body.to_vec()).collect();
         assert_eq!(frames, [rle(&image.frame(3)), rle(&image.frame(1))], "{accept}");
-        let syntax = parts[0].media_type.transfer_syntax().map(|syntax| syntax.into_owned());
+        let syntax = parts[0]
+            .media_type
+            .transfer_syntax()
+            .map(|syntax| syntax.into_owned());
         assert_eq!(syntax.as_deref(), Some(uids::RLE_LOSSLESS));
     }
     let refused = "multipart/related; type=\"image/jp2\"";
-    served.get_as(&path, refused).await.problem(StatusCode::NOT_ACCEPTABLE);
+    served
+        .get_as(&path, refused)
+        .await
+        .problem(StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
@@ -71,8 +77,15 @@ async fn frames_of_every_native_transfer_syntax_are_little_endian() {
             ..Image::new(1, 1, 1)
         };
         let served = Served::keeping([image.file()]).await;
-        for accept in ["", "multipart/related; type=\"application/octet-stream\"; transfer-syntax=*"] {
-            let parts = served.get_as(&format!("{}/frames/2", image.path()), accept).await.parts().await;
+        for accept in [
+            "",
+            "multipart/related; type=\"application/octet-stream\"; transfer-syntax=*",
+        ] {
+            let parts = served
+                .get_as(&format!("{}/frames/2", image.path()), accept)
+                .await
+                .parts()
+                .await;
             assert_eq!(parts[0].body, image.frame(2), "{syntax} {accept}");
         }
     }

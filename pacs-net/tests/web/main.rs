@@ -58,11 +58,8 @@ impl Served {
     async fn with(options: WebOptions, engine: Options) -> Self {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
         let pacs = Pacs::open(archive, index, engine).await.unwrap();
-        let router = web::router(pacs.clone(), options.clone()).merge(web::wado_uri(
-            pacs.clone(),
-            options,
-            "/wado",
-        ));
+        let router =
+            web::router(pacs.clone(), options.clone()).merge(web::wado_uri(pacs.clone(), options, "/wado"));
         Self { pacs, router }
     }
 
@@ -76,7 +73,10 @@ impl Served {
     }
 
     async fn keep(&self, file: Bytes) {
-        let received = self.pacs.import(Source::default(), stream::iter([Ok(file)])).await;
+        let received = self
+            .pacs
+            .import(Source::default(), stream::iter([Ok(file)]))
+            .await;
         received.unwrap();
     }
 
@@ -123,12 +123,23 @@ impl Answer {
 
     fn json(&self) -> serde_json::Value {
         let json = serde_json::from_slice(&self.body);
-        json.unwrap_or_else(|error| panic!("{}: {error}: {}", self.status, String::from_utf8_lossy(&self.body)))
+        json.unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}: {}",
+                self.status,
+                String::from_utf8_lossy(&self.body)
+            )
+        })
     }
 
     /// The items of an array.
     fn items(&self) -> Vec<serde_json::Value> {
-        assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            StatusCode::OK,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         self.json().as_array().expect("an array").clone()
     }
 
@@ -232,16 +243,28 @@ impl Image {
         set.put_text(tags::ACCESSION_NUMBER, VR::SH, format!("A{}", self.study));
         set.put_text(tags::MODALITY, VR::CS, if self.series == 1 { "CT" } else { "MR" });
         set.put_text(tags::STUDY_DESCRIPTION, VR::LO, format!("Study {}", self.study));
-        set.put_text(tags::SERIES_DESCRIPTION, VR::LO, format!("Series {}", self.series));
+        set.put_text(
+            tags::SERIES_DESCRIPTION,
+            VR::LO,
+            format!("Series {}", self.series),
+        );
         set.put_text(tags::REFERRING_PHYSICIAN_NAME, VR::PN, "Ref^Doctor");
-        set.put_text(tags::PATIENT_NAME, VR::PN, format!("Müller^Patient{}", self.study));
+        set.put_text(
+            tags::PATIENT_NAME,
+            VR::PN,
+            format!("Müller^Patient{}", self.study),
+        );
         set.put_text(tags::PATIENT_ID, VR::LO, format!("P{}", self.study));
         set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, self.study_uid());
         set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, self.series_uid());
         set.put_text(tags::SERIES_NUMBER, VR::IS, self.series.to_string());
         set.put_text(tags::INSTANCE_NUMBER, VR::IS, self.instance.to_string());
         let mut item = DataSet::new();
-        item.put_text(tags::SCHEDULED_PROCEDURE_STEP_ID, VR::SH, format!("S{}", self.series));
+        item.put_text(
+            tags::SCHEDULED_PROCEDURE_STEP_ID,
+            VR::SH,
+            format!("S{}", self.series),
+        );
         item.put_text(tags::REQUESTED_PROCEDURE_ID, VR::SH, "R1");
         set.put_items(tags::REQUEST_ATTRIBUTES_SEQUENCE, vec![item]);
         set.put_u16(tags::SAMPLES_PER_PIXEL, 1);
@@ -337,5 +360,8 @@ fn multipart(root: &str, parts: &[(&str, Option<&str>, Bytes)]) -> (String, Vec<
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"--the-boundary--\r\n");
-    (format!("multipart/related; type=\"{root}\"; boundary=the-boundary"), body)
+    (
+        format!("multipart/related; type=\"{root}\"; boundary=the-boundary"),
+        body,
+    )
 }

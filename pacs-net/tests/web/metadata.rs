@@ -6,7 +6,11 @@ use super::*;
 fn document(length: usize) -> (Vec<u8>, Bytes) {
     let mut set = Image::new(1, 1, 1).header();
     let document: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-    set.put_text(tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT, VR::LO, "application/pdf");
+    set.put_text(
+        tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT,
+        VR::LO,
+        "application/pdf",
+    );
     put_binary(&mut set, tags::ENCAPSULATED_DOCUMENT, VR::OB, document.clone());
     let bytes = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
     (document, bytes.into())
@@ -27,9 +31,15 @@ async fn metadata_has_every_attribute_and_says_where_the_bulk_data_is() {
         assert_eq!(items.len(), *count, "{path}");
         for item in &items {
             let instance = value(item, tags::SOP_INSTANCE_UID).as_str().unwrap();
-            let image = images.iter().find(|image| image.instance_uid() == instance).unwrap();
+            let image = images
+                .iter()
+                .find(|image| image.instance_uid() == instance)
+                .unwrap();
             assert_eq!(value(item, tags::ROWS), 4);
-            assert_eq!(value(item, tags::AVAILABLE_TRANSFER_SYNTAX_UID), uids::EXPLICIT_VR_LITTLE_ENDIAN);
+            assert_eq!(
+                value(item, tags::AVAILABLE_TRANSFER_SYNTAX_UID),
+                uids::EXPLICIT_VR_LITTLE_ENDIAN
+            );
             let step = &value(item, tags::REQUEST_ATTRIBUTES_SEQUENCE);
             assert_eq!(value(step, tags::REQUESTED_PROCEDURE_ID), "R1");
             assert_eq!(
@@ -44,10 +54,17 @@ async fn metadata_has_every_attribute_and_says_where_the_bulk_data_is() {
 async fn metadata_comes_as_xml_too() {
     let served = Served::keeping([Image::new(1, 1, 1).file(), Image::new(1, 1, 2).file()]).await;
     let accept = "multipart/related; type=\"application/dicom+xml\"";
-    let parts = served.get_as("/studies/1.2.1/metadata", accept).await.parts().await;
+    let parts = served
+        .get_as("/studies/1.2.1/metadata", accept)
+        .await
+        .parts()
+        .await;
     assert_eq!(parts.len(), 2);
     let text = String::from_utf8(parts[0].body.to_vec()).unwrap();
-    assert!(text.contains("<BulkData uri=\"http://pacs.example/dicom-web/studies/1.2.1/"), "{text}");
+    assert!(
+        text.contains("<BulkData uri=\"http://pacs.example/dicom-web/studies/1.2.1/"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -62,20 +79,44 @@ async fn bulk_data_is_what_was_stored_and_may_be_had_by_ranges() {
     assert_eq!(whole.body, document);
     assert_eq!(whole.header(header::ACCEPT_RANGES), "bytes");
     let pdf = served.get_as(path, "application/pdf").await;
-    assert_eq!((pdf.header(header::CONTENT_TYPE), pdf.body), ("application/pdf", whole.body));
-    for (range, expected) in [("bytes=10-19", 10..20), ("bytes=-5", 99_995..100_000), ("bytes=99990-", 99_990..100_000)] {
-        let request = get(path).header(header::RANGE, range).body(Body::empty()).unwrap();
+    assert_eq!(pdf.header(header::CONTENT_TYPE), "application/pdf");
+    assert_eq!(pdf.body, whole.body);
+    for (range, expected) in [
+        ("bytes=10-19", 10..20),
+        ("bytes=-5", 99_995..100_000),
+        ("bytes=99990-", 99_990..100_000),
+    ] {
+        let request = get(path)
+            .header(header::RANGE, range)
+            .body(Body::empty())
+            .unwrap();
         let part = served.ask(request).await;
         assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
         let content = format!("bytes {}-{}/100000", expected.start, expected.end - 1);
         assert_eq!(part.header(header::CONTENT_RANGE), content);
         assert_eq!(part.body, document[expected]);
     }
-    let request = get(path).header(header::RANGE, "bytes=100000-").body(Body::empty()).unwrap();
-    served.ask(request).await.problem(StatusCode::RANGE_NOT_SATISFIABLE);
-    let parts = served.get_as(path, "multipart/related; type=\"application/octet-stream\"").await.parts().await;
+    let request = get(path)
+        .header(header::RANGE, "bytes=100000-")
+        .body(Body::empty())
+        .unwrap();
+    served
+        .ask(request)
+        .await
+        .problem(StatusCode::RANGE_NOT_SATISFIABLE);
+    let parts = served
+        .get_as(path, "multipart/related; type=\"application/octet-stream\"")
+        .await
+        .parts()
+        .await;
     assert_eq!(parts[0].body, document);
-    assert!(parts[0].location.as_deref().unwrap().ends_with("/bulkdata/00420011"));
+    assert!(
+        parts[0]
+            .location
+            .as_deref()
+            .unwrap()
+            .ends_with("/bulkdata/00420011")
+    );
 }
 
 #[tokio::test]
@@ -88,7 +129,12 @@ async fn all_bulk_data_of_a_study_comes_in_parts() {
         ..Image::new(1, 2, 3)
     };
     let served = Served::keeping([file, native.file(), rle.file()]).await;
-    let bodies = |parts: Vec<Part>| parts.into_iter().map(|part| part.body.to_vec()).collect::<Vec<_>>();
+    let bodies = |parts: Vec<Part>| {
+        parts
+            .into_iter()
+            .map(|part| part.body.to_vec())
+            .collect::<Vec<_>>()
+    };
     let expected = [document, native.pixels(), rle.frame(1), rle.frame(2)];
     let mut found = bodies(served.get("/studies/1.2.1/bulkdata").await.parts().await);
     found.sort_by_key(|body| expected.iter().position(|known| known == body));
@@ -113,11 +159,19 @@ async fn pixel_data_as_bulk_data_is_all_frames() {
     for image in [&native, &rle] {
         let path = format!("{}/bulkdata/7FE00010", image.path());
         assert_eq!(served.get(&path).await.body, image.pixels());
-        let parts = served.get_as(&path, "multipart/related; type=\"application/octet-stream\"").await.parts().await;
+        let parts = served
+            .get_as(&path, "multipart/related; type=\"application/octet-stream\"")
+            .await
+            .parts()
+            .await;
         assert_eq!(parts[0].body, image.pixels());
     }
     let path = format!("{}/bulkdata/7FE00010", rle.path());
-    let parts = served.get_as(&path, "multipart/related; type=\"image/dicom-rle\"").await.parts().await;
+    let parts = served
+        .get_as(&path, "multipart/related; type=\"image/dicom-rle\"")
+        .await
+        .parts()
+        .await;
     let frames: Vec<_> = parts.iter().map(|part| part.body.to_vec()).collect();
     assert_eq!(frames, [super::rle(&rle.frame(1)), super::rle(&rle.frame(2))]);
 }

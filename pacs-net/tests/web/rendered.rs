@@ -5,7 +5,12 @@ use image::GenericImageView;
 use super::*;
 
 fn picture(answer: &Answer) -> image::DynamicImage {
-    assert_eq!(answer.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
     image::load_from_memory(&answer.body).expect("a picture")
 }
 
@@ -13,7 +18,12 @@ fn picture(answer: &Answer) -> image::DynamicImage {
 async fn a_picture_is_jpeg_png_or_gif_as_the_client_accepts() {
     let image = Image::new(1, 1, 1);
     let served = Served::keeping([image.file()]).await;
-    for resource in ["/studies/1.2.1", "/studies/1.2.1/series/1.2.1.1", &image.path(), &format!("{}/frames/1", image.path())] {
+    for resource in [
+        "/studies/1.2.1",
+        "/studies/1.2.1/series/1.2.1.1",
+        &image.path(),
+        &format!("{}/frames/1", image.path()),
+    ] {
         let path = format!("{resource}/rendered");
         for (accept, expected) in [
             ("", "image/jpeg"),
@@ -23,9 +33,17 @@ async fn a_picture_is_jpeg_png_or_gif_as_the_client_accepts() {
         ] {
             let answer = served.get_as(&path, accept).await;
             assert_eq!(answer.header(header::CONTENT_TYPE), expected, "{path} {accept}");
-            assert_eq!(picture(&answer).dimensions(), (6, 4));
+            if expected == "image/gif" {
+                let decoder = gif::DecodeOptions::new().read_info(&answer.body[..]).unwrap();
+                assert_eq!((decoder.width(), decoder.height()), (6, 4));
+            } else {
+                assert_eq!(picture(&answer).dimensions(), (6, 4));
+            }
         }
-        served.get_as(&path, "image/webp").await.problem(StatusCode::NOT_ACCEPTABLE);
+        served
+            .get_as(&path, "image/webp")
+            .await
+            .problem(StatusCode::NOT_ACCEPTABLE);
     }
 }
 
@@ -35,7 +53,9 @@ async fn the_window_decides_what_is_black_and_what_is_white() {
     let served = Served::keeping([image.file()]).await;
     // Samples are 1000 to 1023: half of them are below the center, where all is black.
     let path = format!("{}/rendered?window=1012,1,linear", image.path());
-    let pixels = picture(&served.get_as(&path, "image/png").await).to_luma8().into_raw();
+    let pixels = picture(&served.get_as(&path, "image/png").await)
+        .to_luma8()
+        .into_raw();
     let expected: Vec<u8> = (0..24).map(|at| if at < 12 { 0 } else { 255 }).collect();
     assert_eq!(pixels, expected);
 }
@@ -51,9 +71,21 @@ async fn the_viewport_decides_the_size_and_thumbnails_are_small() {
     let path = image.path();
     let size = async |path: String| picture(&served.get_as(&path, "image/png").await).dimensions();
     assert_eq!(size(format!("{path}/rendered?viewport=100,100")).await, (50, 100));
-    assert_eq!(size(format!("{path}/frames/1/rendered?viewport=64,64,0,0,128,128")).await, (64, 64));
-    for resource in ["/studies/1.2.1", "/studies/1.2.1/series/1.2.1.1", &path, &format!("{path}/frames/1")] {
-        assert_eq!(size(format!("{resource}/thumbnail")).await, (64, 128), "{resource}");
+    assert_eq!(
+        size(format!("{path}/frames/1/rendered?viewport=64,64,0,0,128,128")).await,
+        (64, 64)
+    );
+    for resource in [
+        "/studies/1.2.1",
+        "/studies/1.2.1/series/1.2.1.1",
+        &path,
+        &format!("{path}/frames/1"),
+    ] {
+        assert_eq!(
+            size(format!("{resource}/thumbnail")).await,
+            (64, 128),
+            "{resource}"
+        );
     }
     assert_eq!(size(format!("{path}/thumbnail?viewport=20,20")).await, (10, 20));
 }
@@ -70,16 +102,27 @@ async fn frames_are_pictures_in_parts_or_one_that_moves() {
         let accept = "multipart/related; type=\"image/png\"";
         served.get_as(path, accept).await.parts().await
     };
-    assert_eq!(parts(&format!("{}/frames/3,1/rendered", image.path())).await.len(), 2);
+    assert_eq!(
+        parts(&format!("{}/frames/3,1/rendered", image.path()))
+            .await
+            .len(),
+        2
+    );
     assert_eq!(parts(&format!("{}/rendered", image.path())).await.len(), 3);
     assert_eq!(parts("/studies/1.2.1/rendered").await.len(), 4);
-    for path in [format!("{}/rendered", image.path()), format!("{}/frames/1,2,3/rendered", image.path())] {
+    for path in [
+        format!("{}/rendered", image.path()),
+        format!("{}/frames/1,2,3/rendered", image.path()),
+    ] {
         let answer = served.get_as(&path, "image/gif").await;
-        let decoder = image::codecs::gif::GifDecoder::new(std::io::Cursor::new(&answer.body)).unwrap();
-        assert_eq!(image::AnimationDecoder::into_frames(decoder).count(), 3, "{path}");
+        let decoder = gif::DecodeOptions::new().read_info(&answer.body[..]).unwrap();
+        assert_eq!(decoder.into_iter().filter_map(Result::ok).count(), 3, "{path}");
     }
     let several = format!("{}/frames/1,2/rendered", image.path());
-    served.get_as(&several, "image/jpeg").await.problem(StatusCode::NOT_ACCEPTABLE);
+    served
+        .get_as(&several, "image/jpeg")
+        .await
+        .problem(StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
@@ -119,7 +162,9 @@ async fn quality_and_annotation_change_the_picture_and_colour_management_is_warn
     let length = async |query: &str| served.get(&format!("{path}?{query}")).await.body.len();
     assert!(length("quality=10").await < length("quality=100").await);
     let plain = served.get_as(&path, "image/png").await;
-    let annotated = served.get_as(&format!("{path}?annotation=patient,technique"), "image/png").await;
+    let annotated = served
+        .get_as(&format!("{path}?annotation=patient,technique"), "image/png")
+        .await;
     assert_ne!(picture(&plain).to_luma8(), picture(&annotated).to_luma8());
     let managed = served.get(&format!("{path}?iccprofile=srgb")).await;
     assert!(managed.header(header::WARNING).contains("ICC"));

@@ -13,7 +13,11 @@ async fn found(served: &Served, path: &str, tag: Tag) -> Vec<String> {
     if answer.status == StatusCode::NO_CONTENT {
         return Vec::new();
     }
-    let values = answer.items().iter().map(|item| value(item, tag).as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let values = answer
+        .items()
+        .iter()
+        .map(|item| value(item, tag).as_str().unwrap().to_owned())
+        .collect::<Vec<_>>();
     let mut values = values;
     values.sort();
     values
@@ -28,10 +32,18 @@ async fn each_level_is_searched_by_each_of_its_paths() {
         ("/instances", tags::SOP_INSTANCE_UID, 5),
         ("/studies/1.2.1/series", tags::SERIES_INSTANCE_UID, 2),
         ("/studies/1.2.1/instances", tags::SOP_INSTANCE_UID, 3),
-        ("/studies/1.2.1/series/1.2.1.1/instances", tags::SOP_INSTANCE_UID, 2),
+        (
+            "/studies/1.2.1/series/1.2.1.1/instances",
+            tags::SOP_INSTANCE_UID,
+            2,
+        ),
         ("/studies/1.2.9/series", tags::SERIES_INSTANCE_UID, 0),
         // The series is of another study.
-        ("/studies/1.2.2/series/1.2.1.1/instances", tags::SOP_INSTANCE_UID, 0),
+        (
+            "/studies/1.2.2/series/1.2.1.1/instances",
+            tags::SOP_INSTANCE_UID,
+            0,
+        ),
     ];
     for (path, tag, count) in cases {
         assert_eq!(found(&served, path, tag).await.len(), count, "{path}");
@@ -53,16 +65,28 @@ async fn attributes_match_by_keyword_tag_and_path_as_in_dimse() {
         ("AccessionNumber=nothing", vec![]),
         ("AccessionNumber=%22%22", vec![]),
         ("PatientID=", vec!["1.2.1", "1.2.2", "1.2.3"]),
-        ("fuzzymatching=true&PatientName=muller", vec!["1.2.1", "1.2.2", "1.2.3"]),
+        (
+            "fuzzymatching=true&PatientName=muller",
+            vec!["1.2.1", "1.2.2", "1.2.3"],
+        ),
     ];
     for (query, expected) in cases {
         let path = format!("/studies?{query}");
-        assert_eq!(found(&served, &path, tags::STUDY_INSTANCE_UID).await, expected, "{query}");
+        assert_eq!(
+            found(&served, &path, tags::STUDY_INSTANCE_UID).await,
+            expected,
+            "{query}"
+        );
     }
     let path = "/series?RequestAttributesSequence.ScheduledProcedureStepID=S2";
     let series = found(&served, path, tags::SERIES_INSTANCE_UID).await;
     assert_eq!(series, ["1.2.1.2", "1.2.3.2"]);
-    let instances = found(&served, "/instances?Rows=4&InstanceNumber=3", tags::SOP_INSTANCE_UID).await;
+    let instances = found(
+        &served,
+        "/instances?Rows=4&InstanceNumber=3",
+        tags::SOP_INSTANCE_UID,
+    )
+    .await;
     assert_eq!(instances, ["1.2.1.2.3"]);
 }
 
@@ -74,14 +98,24 @@ async fn a_study_is_answered_with_what_the_standard_lists_and_with_what_is_asked
     assert_eq!(item["00080061"]["Value"], serde_json::json!(["CT", "MR"]));
     assert_eq!(value(item, tags::NUMBER_OF_STUDY_RELATED_SERIES), 2);
     assert_eq!(value(item, tags::NUMBER_OF_STUDY_RELATED_INSTANCES), 3);
-    assert_eq!(value(item, tags::RETRIEVE_URL), "http://pacs.example/dicom-web/studies/1.2.1");
+    assert_eq!(
+        value(item, tags::RETRIEVE_URL),
+        "http://pacs.example/dicom-web/studies/1.2.1"
+    );
     assert_eq!(value(item, tags::INSTANCE_AVAILABILITY), "ONLINE");
     assert_eq!(value(item, tags::SPECIFIC_CHARACTER_SET), "ISO_IR 192");
     // Without a value, and always there.
     assert_eq!(item["00200010"], serde_json::json!({ "vr": "SH" }));
     assert!(item.get("00081030").is_none() && item.get("0020000E").is_none());
-    for query in ["includefield=StudyDescription", "includefield=00081030,PatientSize", "includefield=all"] {
-        let item = &served.get(&format!("/studies?PatientID=P1&{query}")).await.items()[0];
+    for query in [
+        "includefield=StudyDescription",
+        "includefield=00081030,PatientSize",
+        "includefield=all",
+    ] {
+        let item = &served
+            .get(&format!("/studies?PatientID=P1&{query}"))
+            .await
+            .items()[0];
         assert_eq!(value(item, tags::STUDY_DESCRIPTION), "Study 1", "{query}");
         assert!(item.get("0020000E").is_none(), "{query}: of a level below");
     }
@@ -93,14 +127,20 @@ async fn a_series_and_an_instance_come_with_the_levels_above_that_are_not_named(
     let free = &served.get("/series?SeriesInstanceUID=1.2.1.2").await.items()[0];
     assert_eq!(value(free, tags::PATIENT_ID), "P1");
     assert_eq!(value(free, tags::MODALITY), "MR");
-    let within = &served.get("/studies/1.2.1/series?SeriesInstanceUID=1.2.1.2").await.items()[0];
+    let within = &served
+        .get("/studies/1.2.1/series?SeriesInstanceUID=1.2.1.2")
+        .await
+        .items()[0];
     assert!(within.get("00100020").is_none());
     assert_eq!(value(within, tags::SERIES_DESCRIPTION), "Series 2");
     assert_eq!(
         value(within, tags::RETRIEVE_URL),
         "http://pacs.example/dicom-web/studies/1.2.1/series/1.2.1.2"
     );
-    let instance = &served.get("/studies/1.2.1/instances?InstanceNumber=3").await.items()[0];
+    let instance = &served
+        .get("/studies/1.2.1/instances?InstanceNumber=3")
+        .await
+        .items()[0];
     assert_eq!(value(instance, tags::ROWS), 4);
     assert_eq!(value(instance, tags::MODALITY), "MR");
     assert!(instance.get("00100020").is_none());
@@ -117,12 +157,25 @@ async fn a_part_of_the_answers_is_had_by_limit_and_offset_with_a_word_about_the_
     );
     let last = served.get("/instances?limit=2&offset=4").await;
     assert_eq!((last.items().len(), last.header(header::WARNING)), (1, ""));
-    assert_eq!(served.get("/instances?offset=5").await.status, StatusCode::NO_CONTENT);
-    assert_eq!(served.get("/instances?limit=0").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        served.get("/instances?offset=5").await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        served.get("/instances?limit=0").await.status,
+        StatusCode::NO_CONTENT
+    );
     // The pages together are all, each once.
     let mut paged = Vec::new();
     for offset in 0..5 {
-        paged.extend(found(&served, &format!("/instances?limit=1&offset={offset}"), tags::SOP_INSTANCE_UID).await);
+        paged.extend(
+            found(
+                &served,
+                &format!("/instances?limit=1&offset={offset}"),
+                tags::SOP_INSTANCE_UID,
+            )
+            .await,
+        );
     }
     paged.sort();
     assert_eq!(paged, found(&served, "/instances", tags::SOP_INSTANCE_UID).await);
@@ -135,23 +188,44 @@ async fn answers_are_json_or_xml_as_the_client_accepts() {
     assert_eq!(json.header(header::CONTENT_TYPE), "application/json");
     let json = served.get_as("/studies", "*/*").await;
     assert_eq!(json.header(header::CONTENT_TYPE), "application/dicom+json");
-    let xml = served.get_as("/studies", "multipart/related; type=\"application/dicom+xml\"").await;
+    let xml = served
+        .get_as("/studies", "multipart/related; type=\"application/dicom+xml\"")
+        .await;
     let parts = xml.parts().await;
     assert_eq!(parts.len(), 3);
     let text = String::from_utf8(parts[0].body.to_vec()).unwrap();
-    assert!(text.contains("NativeDicomModel") && text.contains("keyword=\"PatientName\""), "{text}");
-    let xml = served.get("/studies?accept=multipart/related;type=%22application/dicom%2Bxml%22").await;
+    assert!(
+        text.contains("NativeDicomModel") && text.contains("keyword=\"PatientName\""),
+        "{text}"
+    );
+    let xml = served
+        .get("/studies?accept=multipart/related;type=%22application/dicom%2Bxml%22")
+        .await;
     assert_eq!(xml.parts().await.len(), 3);
-    served.get_as("/studies", "text/html").await.problem(StatusCode::NOT_ACCEPTABLE);
+    served
+        .get_as("/studies", "text/html")
+        .await
+        .problem(StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
 async fn what_can_not_be_asked_is_answered_400_and_what_is_not_matched_is_warned_of() {
     let served = world().await;
-    for query in ["NoSuchAttribute=1", "limit=x", "fuzzymatching=perhaps", "Rows=many"] {
-        served.get(&format!("/studies?{query}")).await.problem(StatusCode::BAD_REQUEST);
+    for query in [
+        "NoSuchAttribute=1",
+        "limit=x",
+        "fuzzymatching=perhaps",
+        "Rows=many",
+    ] {
+        served
+            .get(&format!("/studies?{query}"))
+            .await
+            .problem(StatusCode::BAD_REQUEST);
     }
-    served.get("/studies/not-a-uid/series").await.problem(StatusCode::BAD_REQUEST);
+    served
+        .get("/studies/not-a-uid/series")
+        .await
+        .problem(StatusCode::BAD_REQUEST);
     let answer = served.get("/studies?SliceLocation=1").await;
     assert_eq!(answer.items().len(), 3);
     assert!(answer.header(header::WARNING).contains("not supported"));
@@ -171,5 +245,8 @@ async fn modalities_in_study_always_has_a_value() {
 async fn text_is_in_utf_8_and_other_character_sets_are_refused() {
     let served = world().await;
     assert_eq!(served.get("/studies?charset=utf-8").await.items().len(), 3);
-    served.get("/studies?charset=iso-8859-1").await.problem(StatusCode::BAD_REQUEST);
+    served
+        .get("/studies?charset=iso-8859-1")
+        .await
+        .problem(StatusCode::BAD_REQUEST);
 }

@@ -16,7 +16,10 @@ async fn post(served: &Served, path: &str, content_type: &str, body: impl Into<B
 }
 
 async fn store(served: &Served, path: &str, files: &[Bytes]) -> Answer {
-    let parts: Vec<_> = files.iter().map(|file| ("application/dicom", None, file.clone())).collect();
+    let parts: Vec<_> = files
+        .iter()
+        .map(|file| ("application/dicom", None, file.clone()))
+        .collect();
     let (content_type, body) = multipart("application/dicom", &parts);
     post(served, path, &content_type, body).await
 }
@@ -39,7 +42,10 @@ async fn what_is_stored_is_told_kept_and_handed_out_with_the_same_bytes() {
     let answer = store(&served, "/studies", &files).await;
     assert_eq!(answer.status, StatusCode::OK);
     let report = answer.json();
-    assert_eq!(value(&report, tags::RETRIEVE_URL), "http://pacs.example/dicom-web/studies/1.2.1");
+    assert_eq!(
+        value(&report, tags::RETRIEVE_URL),
+        "http://pacs.example/dicom-web/studies/1.2.1"
+    );
     let stored = report["00081199"]["Value"].as_array().unwrap();
     assert_eq!(stored.len(), 3);
     for image in &images {
@@ -47,14 +53,22 @@ async fn what_is_stored_is_told_kept_and_handed_out_with_the_same_bytes() {
             .iter()
             .find(|item| *value(item, tags::REFERENCED_SOP_INSTANCE_UID) == image.instance_uid())
             .unwrap();
-        assert_eq!(value(item, tags::REFERENCED_SOP_CLASS_UID), uids::CT_IMAGE_STORAGE);
+        assert_eq!(
+            value(item, tags::REFERENCED_SOP_CLASS_UID),
+            uids::CT_IMAGE_STORAGE
+        );
         let url = format!("http://pacs.example/dicom-web{}", image.path());
         assert_eq!(*value(item, tags::RETRIEVE_URL), url);
-        let kept = served.get_as(&image.path(), "application/dicom; transfer-syntax=*").await;
+        let kept = served
+            .get_as(&image.path(), "application/dicom; transfer-syntax=*")
+            .await;
         assert!(kept.body.ends_with(&image.data_set()));
     }
     // The same again is a success too.
-    assert_eq!(store(&served, "/studies/1.2.1", &files).await.status, StatusCode::OK);
+    assert_eq!(
+        store(&served, "/studies/1.2.1", &files).await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -63,15 +77,27 @@ async fn each_instance_that_can_not_be_stored_is_told_with_its_reason() {
     let (good, of_another_study) = (Image::new(1, 1, 1), Image::new(2, 1, 2));
     let mut without_study = Image::new(1, 1, 3).header();
     without_study.remove(tags::STUDY_INSTANCE_UID);
-    let without_study = encode(&without_study, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
-    let files = [good.file(), of_another_study.file(), without_study.into(), Bytes::from_static(b"no DICOM file")];
+    let without_study = encode(
+        &without_study,
+        uids::EXPLICIT_VR_LITTLE_ENDIAN,
+        &CharacterSet::utf8(),
+    )
+    .unwrap();
+    let files = [
+        good.file(),
+        of_another_study.file(),
+        without_study.into(),
+        Bytes::from_static(b"no DICOM file"),
+    ];
     let answer = store(&served, "/studies/1.2.1", &files).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     let report = answer.json();
     assert_eq!(report["00081199"]["Value"].as_array().unwrap().len(), 1);
     let failed = report["00081198"]["Value"].as_array().unwrap();
     let reason = |instance: &str| {
-        let item = failed.iter().find(|item| *value(item, tags::REFERENCED_SOP_INSTANCE_UID) == instance);
+        let item = failed
+            .iter()
+            .find(|item| *value(item, tags::REFERENCED_SOP_INSTANCE_UID) == instance);
         value(item.unwrap(), tags::FAILURE_REASON).as_u64().unwrap()
     };
     assert_eq!(reason("1.2.2.1.2"), 0xA900);
@@ -95,7 +121,10 @@ async fn what_is_kept_with_a_warning_is_told_so() {
     };
     let served = Served::with(WebOptions::default(), engine).await;
     let image = Image::new(1, 1, 1);
-    assert_eq!(store(&served, "/studies", &[image.file()]).await.status, StatusCode::OK);
+    assert_eq!(
+        store(&served, "/studies", &[image.file()]).await.status,
+        StatusCode::OK
+    );
     let mut other = image.header();
     other.put_text(tags::STUDY_DESCRIPTION, VR::LO, "Another");
     let other = encode(&other, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
@@ -131,12 +160,25 @@ async fn instances_come_as_metadata_with_their_bulk_data_beside_it() {
     let (first, second) = (uri(&native), uri(&rle));
     let parts = [
         ("application/dicom+json", None, json),
-        ("image/dicom-rle", Some(second.as_str()), super::rle(&rle.frame(1)).into()),
-        ("application/octet-stream", Some(first.as_str()), native.pixels().into()),
+        (
+            "image/dicom-rle",
+            Some(second.as_str()),
+            super::rle(&rle.frame(1)).into(),
+        ),
+        (
+            "application/octet-stream",
+            Some(first.as_str()),
+            native.pixels().into(),
+        ),
     ];
     let (content_type, body) = multipart("application/dicom+json", &parts);
     let answer = post(&served, "/studies", &content_type, body).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
     for image in [&native, &rle] {
         for number in 1..=image.frames {
             let path = format!("{}/frames/{number}", image.path());
@@ -148,16 +190,31 @@ async fn instances_come_as_metadata_with_their_bulk_data_beside_it() {
         assert_eq!(value(item, tags::AVAILABLE_TRANSFER_SYNTAX_UID), image.syntax);
     }
     let accept = "multipart/related; type=\"application/dicom+xml\"";
-    let xml = source.get_as(&format!("{}/metadata", native.path()), accept).await.parts().await;
+    let xml = source
+        .get_as(&format!("{}/metadata", native.path()), accept)
+        .await
+        .parts()
+        .await;
     let parts = [
         ("application/dicom+xml", None, xml[0].body.clone()),
-        ("application/octet-stream", Some(first.as_str()), native.pixels().into()),
+        (
+            "application/octet-stream",
+            Some(first.as_str()),
+            native.pixels().into(),
+        ),
     ];
     let (content_type, body) = multipart("application/dicom+xml", &parts);
     let served = Served::empty().await;
     let answer = post(&served, "/studies/1.2.1", &content_type, body).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer.body));
-    let answer = served.get_as(&format!("{}/frames/2", native.path()), "application/octet-stream").await;
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    let answer = served
+        .get_as(&format!("{}/frames/2", native.path()), "application/octet-stream")
+        .await;
     assert_eq!(answer.body, native.frame(2));
 }
 
@@ -165,31 +222,57 @@ async fn instances_come_as_metadata_with_their_bulk_data_beside_it() {
 async fn a_body_of_another_kind_is_refused_and_a_broken_one_keeps_what_was_whole() {
     let served = Served::empty().await;
     let file = Image::new(1, 1, 1).file();
-    for content_type in ["application/json", "multipart/form-data; boundary=a", "multipart/related; type=\"text/html\"; boundary=a", "nonsense"] {
-        post(&served, "/studies", content_type, file.clone()).await.problem(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    for content_type in [
+        "application/json",
+        "multipart/form-data; boundary=a",
+        "multipart/related; type=\"text/html\"; boundary=a",
+        "nonsense",
+    ] {
+        post(&served, "/studies", content_type, file.clone())
+            .await
+            .problem(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
-    post(&served, "/studies", "multipart/related; type=\"application/dicom\"", file.clone())
+    post(
+        &served,
+        "/studies",
+        "multipart/related; type=\"application/dicom\"",
+        file.clone(),
+    )
+    .await
+    .problem(StatusCode::BAD_REQUEST);
+    let (content_type, body) = multipart("application/dicom", &[]);
+    post(&served, "/studies", &content_type, body)
         .await
         .problem(StatusCode::BAD_REQUEST);
-    let (content_type, body) = multipart("application/dicom", &[]);
-    post(&served, "/studies", &content_type, body).await.problem(StatusCode::BAD_REQUEST);
     let single = post(&served, "/studies", "application/dicom", file).await;
     assert_eq!(single.status, StatusCode::OK);
     let parts = [2, 3].map(|number| ("application/dicom", None, Image::new(1, 1, number).file()));
     let (content_type, body) = multipart("application/dicom", &parts);
-    let answer = post(&served, "/studies", &content_type, body[..body.len() - 100].to_vec()).await;
+    let answer = post(
+        &served,
+        "/studies",
+        &content_type,
+        body[..body.len() - 100].to_vec(),
+    )
+    .await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     let report = answer.json();
     let stored = report["00081199"]["Value"].as_array().unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!(*value(&stored[0], tags::REFERENCED_SOP_INSTANCE_UID), "1.2.1.1.2");
-    assert_eq!(served.get(&Image::new(1, 1, 3).path()).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        served.get(&Image::new(1, 1, 3).path()).await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
 async fn the_report_is_xml_for_who_asks_for_it() {
     let served = Served::empty().await;
-    let (content_type, body) = multipart("application/dicom", &[("application/dicom", None, Image::new(1, 1, 1).file())]);
+    let (content_type, body) = multipart(
+        "application/dicom",
+        &[("application/dicom", None, Image::new(1, 1, 1).file())],
+    );
     let request = Request::builder()
         .method(Method::POST)
         .uri("/dicom-web/studies")
@@ -198,6 +281,13 @@ async fn the_report_is_xml_for_who_asks_for_it() {
         .body(Body::from(body))
         .unwrap();
     let answer = served.ask(request).await;
-    assert_eq!((answer.status, answer.header(header::CONTENT_TYPE)), (StatusCode::OK, "application/dicom+xml"));
-    assert!(String::from_utf8(answer.body.to_vec()).unwrap().contains("1.2.1.1.1"));
+    assert_eq!(
+        (answer.status, answer.header(header::CONTENT_TYPE)),
+        (StatusCode::OK, "application/dicom+xml")
+    );
+    assert!(
+        String::from_utf8(answer.body.to_vec())
+            .unwrap()
+            .contains("1.2.1.1.1")
+    );
 }

@@ -32,7 +32,10 @@ async fn an_instance_comes_as_a_picture_or_as_itself() {
         assert!(answer.body.ends_with(&image.data_set()), "{syntax}");
     }
     let query = format!("&contentType=application/dicom&transferSyntax={}", uids::JPEG2000);
-    served.get(&wado(&image, &query)).await.problem(StatusCode::NOT_ACCEPTABLE);
+    served
+        .get(&wado(&image, &query))
+        .await
+        .problem(StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
@@ -45,8 +48,15 @@ async fn a_picture_is_drawn_as_its_parameters_say() {
     };
     let served = Served::keeping([image.file()]).await;
     let picture = async |query: &str| {
-        let answer = served.get(&wado(&image, &format!("&contentType=image/png{query}"))).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer.body));
+        let answer = served
+            .get(&wado(&image, &format!("&contentType=image/png{query}")))
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::OK,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
         image::load_from_memory(&answer.body).unwrap()
     };
     assert_eq!(picture("").await.dimensions(), (60, 40));
@@ -58,7 +68,10 @@ async fn a_picture_is_drawn_as_its_parameters_say() {
         picture(&format!("{window}&frameNumber=1")).await.to_luma8(),
         picture(&format!("{window}&frameNumber=2")).await.to_luma8()
     );
-    served.get(&wado(&image, "&frameNumber=3")).await.problem(StatusCode::NOT_FOUND);
+    served
+        .get(&wado(&image, "&frameNumber=3"))
+        .await
+        .problem(StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -75,11 +88,21 @@ async fn what_is_missing_wrong_or_not_done_here_is_told() {
         wado(&image, "&imageQuality=0"),
         wado(&image, "&studyUID=1.2.1"),
     ] {
-        served.get(&path).await.problem(StatusCode::BAD_REQUEST);
+        let answer = served.get(&path).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
     }
-    served.get(&wado(&Image::new(1, 1, 2), "")).await.problem(StatusCode::NOT_FOUND);
-    served.get(&wado(&image, "&anonymize=yes")).await.problem(StatusCode::NOT_IMPLEMENTED);
-    served.get(&wado(&image, "&contentType=text/html")).await.problem(StatusCode::NOT_ACCEPTABLE);
+    served
+        .get(&wado(&Image::new(1, 1, 2), ""))
+        .await
+        .problem(StatusCode::NOT_FOUND);
+    served
+        .get(&wado(&image, "&anonymize=yes"))
+        .await
+        .problem(StatusCode::NOT_IMPLEMENTED);
+    served
+        .get_as(&wado(&image, "&contentType=text/html"), "text/html")
+        .await
+        .problem(StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
@@ -107,10 +130,21 @@ async fn a_presentation_state_says_how_a_picture_is_drawn() {
     let served = Served::keeping([image.file(), state.into()]).await;
     let more = "&contentType=image/png&presentationSeriesUID=1.2.1.9&presentationUID=1.2.1.9.1";
     let answer = served.get(&wado(&image, more)).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer.body));
-    let pixels = image::load_from_memory(&answer.body).unwrap().to_luma8().into_raw();
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    let pixels = image::load_from_memory(&answer.body)
+        .unwrap()
+        .to_luma8()
+        .into_raw();
     let expected: Vec<u8> = (0..24).map(|at| if at < 12 { 255 } else { 0 }).collect();
     assert_eq!(pixels, expected);
     let missing = more.replace("presentationUID=1.2.1.9.1", "presentationUID=1.2.1.9.2");
-    served.get(&wado(&image, &missing)).await.problem(StatusCode::NOT_FOUND);
+    served
+        .get(&wado(&image, &missing))
+        .await
+        .problem(StatusCode::NOT_FOUND);
 }

@@ -399,7 +399,11 @@ mod tests {
             ),
             ("[limits]\noperations = 0", "line 2", "at least 1"),
             ("[web]\norigin = \"pacs.example\"", "line 2", "https://"),
-            ("[web]\ncors-origins = [\"https://a.example/path\"]", "line 2", "https://"),
+            (
+                "[web]\ncors-origins = [\"https://a.example/path\"]",
+                "line 2",
+                "https://",
+            ),
             ("[log]\nfilter = \"pacs=loud\"", "line 2", "filter"),
             (
                 "[[attribute]]\nlevel = \"study\"\npath = \"NoSuchKeyword\"",

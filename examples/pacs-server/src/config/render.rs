@@ -150,7 +150,12 @@ impl Config {
             "How clients reach this server, where that is not what their Host field says: behind a proxy,\n\
              # \"https://pacs.example\". URLs in answers begin with it.",
         );
-        let origins = self.web.cors_origins.iter().map(|origin| quoted(origin)).collect();
+        let origins = self
+            .web
+            .cors_origins
+            .iter()
+            .map(|origin| quoted(origin))
+            .collect();
         out.setting(
             "cors-origins",
             toml::Value::Array(origins),

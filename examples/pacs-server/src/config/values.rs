@@ -86,11 +86,15 @@ pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 
 /// Whether it is an origin as RFC 6454 writes it.
 fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
     host.is_some_and(|host| !host.is_empty() && host.chars().all(allowed))
 }
 
 fn not_an_origin<E: de::Error>(text: &str) -> E {
-    E::custom(format_args!("{text:?} is not like https://pacs.example or http://host:8080"))
+    E::custom(format_args!(
+        "{text:?} is not like https://pacs.example or http://host:8080"
+    ))
 }

@@ -71,7 +71,7 @@ impl Offer {
 }
 
 /// The transfer syntax that a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wanted {
     /// It names none: the media type's default ([`MediaType::default_transfer_syntax`]; PS3.18 8.7.3.5.2).
     Default,

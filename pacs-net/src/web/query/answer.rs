@@ -6,8 +6,8 @@ use pacs_core::dataset::{Element, json};
 use pacs_core::query::AttributeSet;
 use pacs_core::{DataSet, Level, Uid};
 
-use super::super::{Asking, Web};
 use super::super::resource::Resource;
+use super::super::{Asking, Web};
 use super::Target;
 use super::parameters::Parameters;
 
@@ -58,7 +58,10 @@ const WHERE_KNOWN: &[(Level, &[Tag])] = &[
             REQUEST_ATTRIBUTES_SEQUENCE,
         ],
     ),
-    (Level::Instance, &[ROWS, COLUMNS, BITS_ALLOCATED, NUMBER_OF_FRAMES]),
+    (
+        Level::Instance,
+        &[ROWS, COLUMNS, BITS_ALLOCATED, NUMBER_OF_FRAMES],
+    ),
 ];
 
 /// How a match becomes an answer.

@@ -41,17 +41,17 @@ struct Target {
 
 /// `GET /studies`
 pub(super) async fn studies(State(web): State<Arc<Web>>, request: Request) -> WebResult {
-    search(&web, &request, Level::Study, &[]).await
+    search(&web, Asking::of(&web, &request)?, Level::Study, &[]).await
 }
 
 /// `GET /series`
 pub(super) async fn all_series(State(web): State<Arc<Web>>, request: Request) -> WebResult {
-    search(&web, &request, Level::Series, &[]).await
+    search(&web, Asking::of(&web, &request)?, Level::Series, &[]).await
 }
 
 /// `GET /instances`
 pub(super) async fn all_instances(State(web): State<Arc<Web>>, request: Request) -> WebResult {
-    search(&web, &request, Level::Instance, &[]).await
+    search(&web, Asking::of(&web, &request)?, Level::Instance, &[]).await
 }
 
 /// `GET /studies/{study}/series`
@@ -60,7 +60,7 @@ pub(super) async fn series_of_study(
     Path(study): Path<String>,
     request: Request,
 ) -> WebResult {
-    search(&web, &request, Level::Series, &[study]).await
+    search(&web, Asking::of(&web, &request)?, Level::Series, &[study]).await
 }
 
 /// `GET /studies/{study}/instances`
@@ -69,7 +69,7 @@ pub(super) async fn instances_of_study(
     Path(study): Path<String>,
     request: Request,
 ) -> WebResult {
-    search(&web, &request, Level::Instance, &[study]).await
+    search(&web, Asking::of(&web, &request)?, Level::Instance, &[study]).await
 }
 
 /// `GET /studies/{study}/series/{series}/instances`
@@ -78,11 +78,16 @@ pub(super) async fn instances_of_series(
     Path((study, series)): Path<(String, String)>,
     request: Request,
 ) -> WebResult {
-    search(&web, &request, Level::Instance, &[study, series]).await
+    search(
+        &web,
+        Asking::of(&web, &request)?,
+        Level::Instance,
+        &[study, series],
+    )
+    .await
 }
 
-async fn search(web: &Web, request: &Request, level: Level, within: &[String]) -> WebResult {
-    let asking = Asking::of(web, request)?;
+async fn search(web: &Web, asking: Asking, level: Level, within: &[String]) -> WebResult {
     let uid = |at: usize| within.get(at).map(|text| Uid::parse(text)).transpose();
     let target = Target {
         level,
@@ -152,7 +157,8 @@ impl Search {
     fn matches(&self, web: &Web, asking: &Asking) -> Result<BoxStream<'static, Result<DataSet>>> {
         let found = web.pacs.find(&asking.source, self.query.clone())?;
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);
-        Ok(found.skip(offset).boxed())
+        // Who counts what is left may ask again behind the end.
+        Ok(found.skip(offset).fuse().boxed())
     }
 
     /// A JSON array: as soon as it is known whether there are more than what was asked for, it goes out.

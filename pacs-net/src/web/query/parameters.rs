@@ -134,7 +134,9 @@ fn vr(tag: Tag) -> Option<VR> {
     if is_private_creator(tag) {
         return Some(VR::LO);
     }
-    StandardDataDictionary.by_tag(tag).map(|entry| entry.vr().relaxed())
+    StandardDataDictionary
+        .by_tag(tag)
+        .map(|entry| entry.vr().relaxed())
 }
 
 fn is_private_creator(tag: Tag) -> bool {
@@ -207,9 +209,7 @@ fn bytes(tag: Tag, vr: VR, text: &str) -> Result<Bytes> {
         VR::FL => number!(f32),
         VR::FD => number!(f64),
         VR::AT => numbers(&|text| {
-            let number = u32::from_str_radix(text, 16)
-                .ok()
-                .filter(|_| text.len() == 8)?;
+            let number = u32::from_str_radix(text, 16).ok().filter(|_| text.len() == 8)?;
             let [group, element] = [(number >> 16) as u16, number as u16];
             Some([group.to_le_bytes(), element.to_le_bytes()].concat())
         }),
@@ -248,8 +248,12 @@ mod tests {
 
     #[test]
     fn the_part_that_is_asked_for_and_the_ways_of_matching_are_parameters() {
-        let asked = parse("limit=10&offset=20&fuzzymatching=true&multiplevaluematching=true&includefield=all");
-        assert_eq!((asked.limit, asked.offset, asked.everything), (Some(10), 20, true));
+        let asked =
+            parse("limit=10&offset=20&fuzzymatching=true&multiplevaluematching=true&includefield=all");
+        assert_eq!(
+            (asked.limit, asked.offset, asked.everything),
+            (Some(10), 20, true)
+        );
         assert!(asked.options.fuzzy_person_names && asked.options.multiple_values);
         let asked = parse("");
         assert_eq!((asked.limit, asked.offset, asked.everything), (None, 0, false));
@@ -283,6 +287,11 @@ mod tests {
     fn a_return_key_does_not_take_a_matching_keys_value() {
         let asked = parse("PatientID=7&includefield=PatientID&includefield=RequestAttributesSequence");
         assert_eq!(asked.identifier.string(tags::PATIENT_ID), Some("7"));
-        assert!(asked.identifier.items(tags::REQUEST_ATTRIBUTES_SEQUENCE).is_empty());
+        assert!(
+            asked
+                .identifier
+                .items(tags::REQUEST_ATTRIBUTES_SEQUENCE)
+                .is_empty()
+        );
     }
 }

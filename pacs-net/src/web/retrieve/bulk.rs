@@ -70,7 +70,11 @@ pub(crate) async fn one(
                 let part = Part::new(&MediaType::OCTET_STREAM, pieces).with_location(&location);
                 related(&MediaType::OCTET_STREAM, stream::iter([Ok(part)])).into_response()
             } else {
-                ([(header::CONTENT_TYPE, media_type.header_value())], body::from_stream(pieces)).into_response()
+                (
+                    [(header::CONTENT_TYPE, media_type.header_value())],
+                    body::from_stream(pieces),
+                )
+                    .into_response()
             }
         }
     };
@@ -80,13 +84,13 @@ pub(crate) async fn one(
 
 /// Whether a value is pixel data in fragments.
 fn is_encapsulated(record: &InstanceRecord, metadata: &Metadata, value: &BulkValue) -> bool {
-    let is_pixel_data = metadata.pixel_data.is_some_and(|pixels| value.path.is_at_top(pixels.tag));
-    is_pixel_data && !is_native(&record.transfer_syntax)
+    let pixels = metadata.pixel_data.map(|pixels| ElementPath::new(pixels.tag));
+    pixels.is_some_and(|pixels| value.path == pixels) && !is_native(&record.transfer_syntax)
 }
 
 /// What an encapsulated document says that it is (PS3.3 C.24.2).
 fn document(metadata: &Metadata, value: &BulkValue) -> Option<MediaType> {
-    if !value.path.is_at_top(tags::ENCAPSULATED_DOCUMENT) {
+    if value.path != ElementPath::new(tags::ENCAPSULATED_DOCUMENT) {
         return None;
     }
     let text = metadata.header.string(tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT)?;
@@ -107,7 +111,13 @@ async fn frames(web: &Web, asking: &Asking, resource: &Resource, record: &Instan
         return Ok(frames_in_parts(reader, numbers, form, &media_type.root(), &base));
     }
     if form != Form::Decoded {
-        return Ok(frames_in_parts(reader, numbers, form, &MediaType::OCTET_STREAM, &base));
+        return Ok(frames_in_parts(
+            reader,
+            numbers,
+            form,
+            &MediaType::OCTET_STREAM,
+            &base,
+        ));
     }
     let pieces = stream::iter(numbers).then(move |number| {
         let reader = Arc::clone(&reader);
@@ -119,7 +129,11 @@ async fn frames(web: &Web, asking: &Asking, resource: &Resource, record: &Instan
         let part = Part::new(&octets, pieces).with_location(&location);
         return Ok(related(&octets, stream::iter([Ok(part)])).into_response());
     }
-    Ok(([(header::CONTENT_TYPE, octets.header_value())], body::from_stream(pieces.boxed())).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, octets.header_value())],
+        body::from_stream(pieces.boxed()),
+    )
+        .into_response())
 }
 
 /// `GET .../bulkdata` of a study, a series or an instance: all of it.
@@ -128,7 +142,7 @@ pub(crate) async fn all(
     Path(uids): Path<Vec<String>>,
     request: Request,
 ) -> WebResult {
-    every(&web, &uids, &request, |_| true).await
+    every(&web, Asking::of(&web, &request)?, &uids, |_| true).await
 }
 
 /// `GET .../pixeldata` of a study, a series or an instance.
@@ -137,16 +151,24 @@ pub(crate) async fn pixel_data(
     Path(uids): Path<Vec<String>>,
     request: Request,
 ) -> WebResult {
-    every(&web, &uids, &request, BulkValue::is_pixel_data).await
+    every(&web, Asking::of(&web, &request)?, &uids, is_pixel_data).await
+}
+
+fn is_pixel_data(value: &BulkValue) -> bool {
+    let pixels = [
+        tags::PIXEL_DATA,
+        tags::FLOAT_PIXEL_DATA,
+        tags::DOUBLE_FLOAT_PIXEL_DATA,
+    ];
+    pixels.iter().any(|tag| value.path == ElementPath::new(*tag))
 }
 
 async fn every(
     web: &Web,
+    asking: Asking,
     uids: &[String],
-    request: &Request,
     is_asked_for: fn(&BulkValue) -> bool,
 ) -> WebResult {
-    let asking = Asking::of(web, request)?;
     let resource = Resource::parse(uids)?;
     let offers = [Offer::of_any(MediaType::related(&MediaType::OCTET_STREAM))];
     ways(&asking, &offers)?;
@@ -172,7 +194,12 @@ async fn of_instance(
 ) -> Result<BoxStream<'static, Result<Part>>> {
     let metadata = pacs.metadata(&record).await?;
     let base = format!("{base}{}", Resource::of(&record).path());
-    let values: Vec<BulkValue> = metadata.bulk.iter().filter(|value| is_asked_for(value)).cloned().collect();
+    let values: Vec<BulkValue> = metadata
+        .bulk
+        .iter()
+        .filter(|value| is_asked_for(value))
+        .cloned()
+        .collect();
     let parts = stream::iter(values).then(move |value| {
         let (pacs, base, record, metadata) =
             (pacs.clone(), base.clone(), record.clone(), Arc::clone(&metadata));

@@ -130,7 +130,11 @@ impl Form {
         }
     }
 
-    pub(super) async fn read(&self, reader: &FrameReader, number: u32) -> Result<BoxStream<'static, Result<Bytes>>> {
+    pub(super) async fn read(
+        &self,
+        reader: &FrameReader,
+        number: u32,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
         match self {
             Form::AsKept(_) => reader.encoded(number).await,
             Form::Decoded => {
@@ -164,7 +168,11 @@ impl Forms {
         let octets = MediaType::OCTET_STREAM;
         let mut offers = vec![Offer::of_any(MediaType::related(&octets))];
         let picture = |media_type: MediaType| Offer::of(media_type, self.kept.to_string());
-        offers.extend(self.picture.as_ref().map(|media_type| picture(MediaType::related(media_type))));
+        offers.extend(
+            self.picture
+                .as_ref()
+                .map(|media_type| picture(MediaType::related(media_type))),
+        );
         if single {
             offers.push(Offer::of_any(octets));
             offers.extend(self.picture.clone().map(picture));
@@ -179,19 +187,29 @@ impl Forms {
                 return Ok((media_type, form));
             }
         }
-        Err(Problem::not_acceptable(offers.iter().map(|offer| &offer.media_type)))
+        Err(Problem::not_acceptable(
+            offers.iter().map(|offer| &offer.media_type),
+        ))
     }
 
     /// Uncompressed where that can be had.
     pub(super) fn best(&self) -> Form {
-        if self.can_be_decoded { Form::Decoded } else { Form::AsKept(self.kept) }
+        if self.can_be_decoded {
+            Form::Decoded
+        } else {
+            Form::AsKept(self.kept)
+        }
     }
 
     fn form(&self, wanted: &Wanted) -> Option<Form> {
         // Native frames leave in one way, whatever order their bytes are kept in.
         let is_native = pacs_core::dataset::recode::is_native(&self.kept);
         let decoded = self.can_be_decoded.then_some(Form::Decoded);
-        let kept = if is_native { decoded.clone() } else { Some(Form::AsKept(self.kept)) };
+        let kept = if is_native {
+            decoded.clone()
+        } else {
+            Some(Form::AsKept(self.kept))
+        };
         match wanted {
             Wanted::Any => kept,
             Wanted::Default => decoded,

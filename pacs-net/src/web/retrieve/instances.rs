@@ -55,7 +55,9 @@ pub(crate) async fn retrieve(
         };
         let mut response = match resource.instance {
             Some(_) if media_type.is(&MediaType::DICOM) => {
-                outgoing.single(resource.instance(&web.pacs, &asking.source).await?).await?
+                outgoing
+                    .single(resource.instance(&web.pacs, &asking.source).await?)
+                    .await?
             }
             _ if media_type.is(&MediaType::ZIP) => {
                 outgoing.zip(&resource, resource.instances(&web.pacs, &asking.source))
@@ -69,7 +71,9 @@ pub(crate) async fn retrieve(
         validators.put(response.headers_mut());
         return Ok(response);
     }
-    Err(Problem::not_acceptable(offers.iter().map(|offer| &offer.media_type)))
+    Err(Problem::not_acceptable(
+        offers.iter().map(|offer| &offer.media_type),
+    ))
 }
 
 /// The media types that the client accepts, best first, each with the transfer syntaxes that it takes in it.
@@ -82,10 +86,14 @@ pub(super) fn ways(asking: &Asking, offers: &[Offer]) -> WebResult<Vec<(MediaTyp
         }
     }
     if ways.is_empty() {
-        return Err(Problem::not_acceptable(offers.iter().map(|offer| &offer.media_type)));
+        return Err(Problem::not_acceptable(
+            offers.iter().map(|offer| &offer.media_type),
+        ));
     }
     let media_type = |index: usize| offers.get(index).map(|offer| offer.media_type.clone());
-    let ways = ways.into_iter().filter_map(|(index, wanted)| Some((media_type(index)?, wanted)));
+    let ways = ways
+        .into_iter()
+        .filter_map(|(index, wanted)| Some((media_type(index)?, wanted)));
     Ok(ways.collect())
 }
 
@@ -131,7 +139,9 @@ impl Outgoing {
         let content_type = [(header::CONTENT_TYPE, media_type.header_value())];
         let mut response = (content_type, body::from_stream(pieces)).into_response();
         if let Some(length) = length {
-            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length.into());
         }
         Ok(response)
     }

@@ -46,10 +46,13 @@ pub(crate) async fn retrieve(
         return Ok(response);
     }
     let (pacs, source, base) = (web.pacs.clone(), asking.source.clone(), asking.base.clone());
-    let described = web.pacs.metadata_in(resource.scope()).try_filter(move |(record, _)| {
-        let admitted = resource.holds(record) && pacs.admit_retrieve(&source, record).is_ok();
-        std::future::ready(admitted)
-    });
+    let described = web
+        .pacs
+        .metadata_in(resource.scope())
+        .try_filter(move |(record, _)| {
+            let admitted = resource.holds(record) && pacs.admit_retrieve(&source, record).is_ok();
+            std::future::ready(admitted)
+        });
     let mut response = if media_type.is_multipart() {
         let parts = described.map_ok(move |(record, metadata)| {
             let location = format!("{base}{}/metadata", Resource::of(&record).path());
@@ -79,7 +82,11 @@ fn write(base: &str, record: &InstanceRecord, metadata: &Metadata, write: Write,
     let mut header = metadata.header.clone();
     // What a client may ask frames in without their being changed (PS3.18 10.4.3.3.2, C.12.1.1.? Available Transfer
     // Syntax UID).
-    header.put_text(tags::AVAILABLE_TRANSFER_SYNTAX_UID, VR::UI, record.transfer_syntax.as_str());
+    header.put_text(
+        tags::AVAILABLE_TRANSFER_SYNTAX_UID,
+        VR::UI,
+        record.transfer_syntax.as_str(),
+    );
     write(&header, &metadata.bulk, &uri, out);
 }
 

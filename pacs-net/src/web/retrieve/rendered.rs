@@ -9,6 +9,7 @@ use dicom_dictionary_std::tags;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderValue, header};
+use pacs_core::limits::PICTURE_PIXELS_MAX;
 use pacs_core::pixel::render::{PictureFormat, RenderOptions, Viewport};
 use pacs_core::{InstanceRecord, Pacs, Result, Source};
 
@@ -45,7 +46,7 @@ impl Rendering {
             match &*name {
                 "annotation" => options.annotation = value.parse()?,
                 "quality" => rendering.quality = Some(quality(&value)?),
-                "viewport" => options.viewport = Some(value.parse()?),
+                "viewport" => options.viewport = Some(within_limits(value.parse()?)?),
                 "window" => options.window = Some(value.parse()?),
                 "iccprofile" if value != "no" => {
                     rendering.warning = Some("colours are not managed: no ICC profile is in the picture");
@@ -70,6 +71,16 @@ impl Rendering {
     }
 }
 
+/// A viewport that a picture can be made for.
+pub(crate) fn within_limits(viewport: Viewport) -> WebResult<Viewport> {
+    let pixels = u64::from(viewport.width) * u64::from(viewport.height);
+    if pixels > PICTURE_PIXELS_MAX {
+        let what = format!("a picture of more than {PICTURE_PIXELS_MAX} pixels is not made");
+        return Err(Problem::bad_request(what));
+    }
+    Ok(viewport)
+}
+
 /// From 1 to 100 (PS3.18 8.3.5.1.2).
 pub(crate) fn quality(text: &str) -> WebResult<u8> {
     let quality = text.parse().ok().filter(|quality| matches!(quality, 1..=100));
@@ -83,7 +94,9 @@ pub(crate) fn single_offers() -> [Offer; 3] {
 
 fn offers() -> Vec<Offer> {
     let pictures = [MediaType::JPEG, MediaType::PNG, MediaType::GIF];
-    let parts = pictures.iter().map(|picture| Offer::new(MediaType::related(picture)));
+    let parts = pictures
+        .iter()
+        .map(|picture| Offer::new(MediaType::related(picture)));
     single_offers().into_iter().chain(parts).collect()
 }
 
@@ -113,7 +126,11 @@ pub(crate) async fn retrieve(
         all(&web.pacs, &asking.base, instances, &rendering, &picture).await?
     } else {
         let record = representative(&web.pacs, &asking.source, &resource).await?;
-        let wanted = if is_animated { Wanted::All } else { Wanted::Representative };
+        let wanted = if is_animated {
+            Wanted::All
+        } else {
+            Wanted::Representative
+        };
         one(&web.pacs, &record, wanted, &rendering, &picture).await?
     };
     validators.put(response.headers_mut());
@@ -148,7 +165,14 @@ pub(crate) async fn frames(
     let picture = media_type.root();
     let mut response = if media_type.is_multipart() {
         let base = format!("{}{}", asking.base, resource.path());
-        let parts = parts(web.pacs.clone(), base, record, numbers, rendering.clone(), picture.into_owned());
+        let parts = parts(
+            web.pacs.clone(),
+            base,
+            record,
+            numbers,
+            rendering.clone(),
+            picture.into_owned(),
+        );
         // The first tells whether there is anything to be had.
         in_parts(&media_type.root(), parts).await?
     } else {
@@ -183,7 +207,13 @@ pub(crate) async fn thumbnail_of_frame(
     };
     let record = Resource::parse(uids)?.instance(&web.pacs, &asking.source).await?;
     let numbers = numbers(frames)?;
-    small(&web, &asking, &record, Wanted::These(numbers.into_iter().take(1).collect())).await
+    small(
+        &web,
+        &asking,
+        &record,
+        Wanted::These(numbers.into_iter().take(1).collect()),
+    )
+    .await
 }
 
 async fn small(web: &Web, asking: &Asking, record: &InstanceRecord, wanted: Wanted) -> WebResult {
@@ -194,7 +224,10 @@ async fn small(web: &Web, asking: &Asking, record: &InstanceRecord, wanted: Want
         return Ok(response);
     }
     let side = THUMBNAIL_SIDE_PIXELS;
-    rendering.options.viewport.get_or_insert(Viewport::new(side, side));
+    rendering
+        .options
+        .viewport
+        .get_or_insert(Viewport::new(side, side));
     let mut response = one(&web.pacs, record, wanted, &rendering, &media_type).await?;
     validators.put(response.headers_mut());
     Ok(response)
@@ -291,7 +324,14 @@ async fn all(
                     return Ok(stream::iter([Ok(part)]).boxed());
                 }
                 let count = pacs.renderer(&record).await?.count();
-                Ok(parts(pacs, base, record, (1..=count).collect(), rendering, picture))
+                Ok(parts(
+                    pacs,
+                    base,
+                    record,
+                    (1..=count).collect(),
+                    rendering,
+                    picture,
+                ))
             }
         })
         .try_flatten();
@@ -306,7 +346,11 @@ async fn in_parts(root: &MediaType, mut parts: BoxStream<'static, Result<Part>>)
 
 /// Whether an instance has a picture, by what is known of it.
 fn is_picture(record: &InstanceRecord) -> bool {
-    record.attributes.instance.u16(tags::ROWS).is_some_and(|rows| rows > 0)
+    record
+        .attributes
+        .instance
+        .u16(tags::ROWS)
+        .is_some_and(|rows| rows > 0)
 }
 
 /// The instance that stands for a resource: the middle one with a picture, of the series with the lowest number.
@@ -314,7 +358,10 @@ async fn representative(pacs: &Pacs, source: &Source, resource: &Resource) -> We
     if resource.instance.is_some() {
         return Ok(resource.instance(pacs, source).await?);
     }
-    let number = |text: Option<&str>| text.and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(i64::MAX);
+    let number = |text: Option<&str>| {
+        text.and_then(|text| text.trim().parse::<i64>().ok())
+            .unwrap_or(i64::MAX)
+    };
     let mut known = false;
     let mut best = None;
     let mut of_best: Vec<(i64, pacs_core::Uid)> = Vec::new();
@@ -324,7 +371,10 @@ async fn representative(pacs: &Pacs, source: &Source, resource: &Resource) -> We
         if !is_picture(&record) {
             continue;
         }
-        let series = (number(record.attributes.series.string(tags::SERIES_NUMBER)), record.key.series);
+        let series = (
+            number(record.attributes.series.string(tags::SERIES_NUMBER)),
+            record.key.series,
+        );
         if best.is_none_or(|best| series < best) {
             best = Some(series);
             of_best.clear();

@@ -1,8 +1,8 @@
 //! In which transfer syntax an instance or a frame is handed out (PS3.18 8.7.3).
 
 use dicom_dictionary_std::uids;
-use pacs_core::pixel::{Target, can_transcode};
 use pacs_core::Uid;
+use pacs_core::pixel::{Target, can_transcode};
 
 use super::super::http::accept::Wanted;
 
@@ -11,7 +11,9 @@ use super::super::http::accept::Wanted;
 pub(crate) enum HandedOut {
     AsKept,
     /// Where it can't be had after all, what is kept may go out instead.
-    Explicit { else_as_kept: bool },
+    Explicit {
+        else_as_kept: bool,
+    },
 }
 
 /// Transfer syntaxes whose pixels have lost something: the Standard lets them leave as they are kept
@@ -40,9 +42,9 @@ pub(crate) fn choose(kept: &Uid, wanted: &[Wanted]) -> Option<HandedOut> {
     wanted.iter().find_map(|wanted| match wanted {
         Wanted::Any => Some(HandedOut::AsKept),
         Wanted::One(uid) if *uid == kept.as_str() => Some(HandedOut::AsKept),
-        Wanted::One(uid) if *uid == explicit.as_str() && can_be_explicit => Some(HandedOut::Explicit {
-            else_as_kept: false,
-        }),
+        Wanted::One(uid) if *uid == explicit.as_str() && can_be_explicit => {
+            Some(HandedOut::Explicit { else_as_kept: false })
+        }
         Wanted::One(_) => None,
         // "unless the origin server has only access to the pixel data in lossy compressed form" or can't say it
         // in Explicit VR Little Endian.
@@ -62,13 +64,14 @@ mod tests {
         use HandedOut::{AsKept, Explicit};
         let one = |uid: &str| Wanted::One(uid.to_owned());
         let explicit = uids::EXPLICIT_VR_LITTLE_ENDIAN;
-        let (otherwise, strictly) = (
-            Explicit { else_as_kept: true },
-            Explicit { else_as_kept: false },
-        );
+        let (otherwise, strictly) = (Explicit { else_as_kept: true }, Explicit { else_as_kept: false });
         let cases = [
             (explicit, vec![Wanted::Default], Some(AsKept)),
-            (uids::IMPLICIT_VR_LITTLE_ENDIAN, vec![Wanted::Default], Some(otherwise)),
+            (
+                uids::IMPLICIT_VR_LITTLE_ENDIAN,
+                vec![Wanted::Default],
+                Some(otherwise),
+            ),
             (uids::IMPLICIT_VR_LITTLE_ENDIAN, vec![Wanted::Any], Some(AsKept)),
             (uids::JPEG2000_LOSSLESS, vec![Wanted::Default], Some(otherwise)),
             (uids::JPEG2000_LOSSLESS, vec![one(explicit)], Some(strictly)),
@@ -85,7 +88,11 @@ mod tests {
             (uids::MPEG4HP41, vec![one(explicit)], None),
         ];
         for (kept, wanted, expected) in cases {
-            assert_eq!(choose(&Uid::constant(kept), &wanted), expected, "{kept} {wanted:?}");
+            assert_eq!(
+                choose(&Uid::constant(kept), &wanted),
+                expected,
+                "{kept} {wanted:?}"
+            );
         }
     }
 }

@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn what_is_written_piece_by_piece_is_an_archive_with_every_file_whole() {
         let file = |name: &str, pieces: &[&'static str]| {
-            let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+            let pieces: Vec<_> = pieces
+                .iter()
+                .map(|piece| Ok(Bytes::from_static(piece.as_bytes())))
+                .collect();
             Ok(File {
                 name: name.to_owned(),
                 pieces: stream::iter(pieces).boxed(),
@@ -136,7 +139,11 @@ mod tests {
         let mut archive = zip::ZipArchive::new(io::Cursor::new(pieces.concat())).unwrap();
         assert_eq!(archive.len(), 2);
         let mut text = String::new();
-        archive.by_name("1/2.dcm").unwrap().read_to_string(&mut text).unwrap();
+        archive
+            .by_name("1/2.dcm")
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "one two");
         assert_eq!(archive.by_name("1/3.dcm").unwrap().size(), 0);
     }

@@ -89,8 +89,10 @@ impl Descriptions {
                 }
                 text.extend_from_slice(&piece);
             }
-            self.described
-                .extend(if is_json { json::read(&text)? } else { xml::read(&text)? });
+            match is_json {
+                true => self.described.extend(json::read(&text)?),
+                false => self.described.push(xml::read(&text)?),
+            }
             return Ok(());
         }
         let names = [part.location(), part.id()].map(|name| name.map(str::to_owned));
@@ -117,7 +119,10 @@ impl Descriptions {
 
     /// The instances, each with its bulk data; an error in place of one that can't be put together.
     pub(super) fn assemble(self) -> impl Iterator<Item = Result<Assembled>> {
-        let file = self.spool.file.map(|file| Arc::new(tokio::sync::Mutex::new(file)));
+        let file = self
+            .spool
+            .file
+            .map(|file| Arc::new(tokio::sync::Mutex::new(file)));
         let bulk = self.bulk;
         self.described
             .into_iter()
@@ -145,7 +150,10 @@ impl Assembled {
         bulk: &HashMap<String, Bulk>,
         file: Option<Arc<tokio::sync::Mutex<File>>>,
     ) -> Result<Self> {
-        let Described { header: mut set, bulk: references } = described;
+        let Described {
+            header: mut set,
+            bulk: references,
+        } = described;
         set.retain(|element: &Element| element.tag.group() > 2);
         set.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
         let (sop_class, sop_instance) = (set.uid(tags::SOP_CLASS_UID)?, set.uid(tags::SOP_INSTANCE_UID)?);
@@ -174,7 +182,13 @@ impl Assembled {
             let before: DataSet = std::iter::from_fn(|| rest.next_if(|element| element.tag < tag)).collect();
             pieces.push(Piece::Bytes(encoded(&before)?));
             let is_pixel_data = tag == tags::PIXEL_DATA;
-            put_bulk(tag, reference.vr, bulk, is_pixel_data && compressed.is_some(), &mut pieces)?;
+            put_bulk(
+                tag,
+                reference.vr,
+                bulk,
+                is_pixel_data && compressed.is_some(),
+                &mut pieces,
+            )?;
         }
         pieces.push(Piece::Bytes(encoded(&rest.collect())?));
         Ok(Self {
@@ -217,7 +231,9 @@ fn encoded(set: &DataSet) -> Result<Bytes> {
 /// (PS3.5 A.4).
 fn put_bulk(tag: Tag, vr: VR, bulk: &Bulk, is_fragment: bool, pieces: &mut Vec<Piece>) -> Result<()> {
     let padding = bulk.length % 2;
-    let length = u32::try_from(bulk.length + padding).ok().filter(|length| *length != u32::MAX);
+    let length = u32::try_from(bulk.length + padding)
+        .ok()
+        .filter(|length| *length != u32::MAX);
     let length = length.ok_or_else(|| {
         let what = "bulk data of 4 GiB and more can't be said in an element";
         Error::new(ErrorKind::Unsupported, "web.store", what).with_tag(tag)
@@ -235,7 +251,7 @@ fn put_bulk(tag: Tag, vr: VR, bulk: &Bulk, is_fragment: bool, pieces: &mut Vec<P
         }
         false => {
             // Whatever it was, only these have lengths of 32 bits, and bulk data is long.
-            let vr = if encode::has_long_length(vr) { vr } else { VR::UN };
+            let vr = if has_long_length(vr) { vr } else { VR::UN };
             head.put_slice(&vr.to_bytes());
             head.put_u16_le(0);
         }
@@ -257,8 +273,18 @@ fn put_bulk(tag: Tag, vr: VR, bulk: &Bulk, is_fragment: bool, pieces: &mut Vec<P
     Ok(())
 }
 
+/// Whether an element of this VR has a length of 32 bits (PS3.5 7.1.2).
+fn has_long_length(vr: VR) -> bool {
+    use VR::{OB, OD, OF, OL, OV, OW, SV, UC, UN, UR, UT, UV};
+    matches!(vr, OB | OD | OF | OL | OV | OW | SV | UC | UN | UR | UT | UV)
+}
+
 /// Reads a range of the spool.
-fn spooled(file: Arc<tokio::sync::Mutex<File>>, offset: u64, length: u64) -> BoxStream<'static, Result<Bytes>> {
+fn spooled(
+    file: Arc<tokio::sync::Mutex<File>>,
+    offset: u64,
+    length: u64,
+) -> BoxStream<'static, Result<Bytes>> {
     let pieces = stream::try_unfold((file, offset, length), |(file, offset, left)| async move {
         if left == 0 {
             return Ok(None);
@@ -271,7 +297,10 @@ fn spooled(file: Arc<tokio::sync::Mutex<File>>, offset: u64, length: u64) -> Box
             file.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
             file.read_exact(&mut bytes).await.map_err(failed)?;
         }
-        Ok(Some((Bytes::from(bytes), (file, offset + take as u64, left - take as u64))))
+        Ok(Some((
+            Bytes::from(bytes),
+            (file, offset + take as u64, left - take as u64),
+        )))
     });
     pieces.boxed()
 }

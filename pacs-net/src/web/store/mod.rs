@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, TryStreamExt};
 use http::header;
 use pacs_core::{Announced, Error, ErrorKind, Pacs, Receipt, Received, Result, Source, Uid};
 use tokio::task::JoinSet;
@@ -78,7 +78,9 @@ async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
     } else {
         return Err(unsupported());
     };
-    while storing.commits.join_next().await.is_some_and(|ended| storing.note(ended)) {}
+    while let Some(ended) = storing.commits.join_next().await {
+        storing.note(ended);
+    }
     match failed {
         // What was kept before the body broke off stays kept, and the client is told of it.
         Err(error) if storing.report.is_empty() => Err(error.into()),
@@ -120,6 +122,10 @@ impl Storing {
         S: Stream<Item = Result<Bytes>> + Send + Unpin,
     {
         while let Some(part) = parts.next_part().await? {
+            if self.report.is_full() {
+                let what = "too many parts are no instances: what follows was not read";
+                return Err(Error::new(ErrorKind::Invalid, "web.store", what));
+            }
             match part.media_type() {
                 Some(other) if !other.is(&MediaType::DICOM) => {
                     let what = "a part is of another media type than the request says";
@@ -135,8 +141,8 @@ impl Storing {
 
     /// One Part 10 stream.
     async fn instance(&mut self, pieces: impl Stream<Item = Result<Bytes>> + Send + Unpin) {
-        let paced = paced(pieces, self.pacs.clone());
-        match self.pacs.receive_file(self.source.clone(), paced.boxed_local()).await {
+        let paced = std::pin::pin!(paced(pieces, self.pacs.clone()));
+        match self.pacs.receive_file(self.source.clone(), paced).await {
             Ok(receipt) => self.commit(receipt).await,
             Err(error) => self.report.failed(None, &error),
         }
@@ -153,15 +159,17 @@ impl Storing {
         if let Some(study) = self.study {
             receipt.require_study(study);
         }
-        while self.commits.len() >= COMMITS_MAX {
-            let ended = self.commits.join_next().await;
-            ended.is_some_and(|ended| self.note(ended));
+        while self.commits.len() >= COMMITS_MAX
+            && let Some(ended) = self.commits.join_next().await
+        {
+            self.note(ended);
         }
-        self.commits.spawn(async move { (announced, receipt.commit().await) });
+        self.commits
+            .spawn(async move { (announced, receipt.commit().await) });
     }
 
-    /// Notes what became of an instance; always true.
-    fn note(&mut self, ended: std::result::Result<Committed, tokio::task::JoinError>) -> bool {
+    /// Notes what became of an instance.
+    fn note(&mut self, ended: std::result::Result<Committed, tokio::task::JoinError>) {
         match ended {
             Ok((_, Ok(received))) => self.report.stored(&received),
             Ok((announced, Err(error))) => self.report.failed(Some(&announced), &error),
@@ -170,7 +178,6 @@ impl Storing {
                 self.report.failed(None, &error);
             }
         }
-        true
     }
 
     /// Instances as metadata, with their bulk data in parts of its own (10.5.2).

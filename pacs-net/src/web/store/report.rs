@@ -11,6 +11,9 @@ use super::super::http::media_type::MediaType;
 use super::super::http::problem::Problem;
 use super::super::resource::Resource;
 
+/// Failures that one response tells of. Each costs some 300 bytes, and a part that is nonsense need have none.
+const FAILURES_MAX: usize = 10_000;
+
 /// What became of each instance.
 pub(super) struct Report {
     base: String,
@@ -44,6 +47,11 @@ impl Report {
 
     pub(super) fn is_empty(&self) -> bool {
         self.stored.is_empty() && self.failed.is_empty() && self.others.is_empty()
+    }
+
+    /// Whether so much failed that nobody could want to know of more.
+    pub(super) fn is_full(&self) -> bool {
+        self.failed.len() + self.others.len() >= FAILURES_MAX
     }
 
     pub(super) fn stored(&mut self, received: &Received) {
@@ -99,7 +107,11 @@ impl Report {
         let mut module = DataSet::new();
         module.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
         if let Some(study) = self.study.filter(|_| !self.several_studies) {
-            module.put_text(tags::RETRIEVE_URL, VR::UR, format!("{}/studies/{study}", self.base));
+            module.put_text(
+                tags::RETRIEVE_URL,
+                VR::UR,
+                format!("{}/studies/{study}", self.base),
+            );
         }
         let sequences = [
             (tags::REFERENCED_SOP_SEQUENCE, self.stored),
