@@ -13,6 +13,8 @@ mod logging;
 mod maintain;
 mod serve;
 mod store;
+#[cfg(feature = "web")]
+mod web;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,0 +1,138 @@
+//! What a browser gets beside DICOMweb: how the server is, the built-in page, and OHIF where it is installed.
+//!
+//! ```text
+//! /status          how the server is, as JSON
+//! /quick/          the built-in page
+//! /                OHIF where it is installed, else the built-in page too
+//! /app-config.js   OHIF's configuration, made from the running server
+//! ```
+
+#![cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "`serve` uses this as soon as it listens for HTTP"
+    )
+)]
+
+mod ohif;
+mod page;
+mod status;
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+use tower_http::compression::CompressionLayer;
+
+pub(crate) use ohif::Ohif;
+pub(crate) use status::{Rates, Status};
+
+/// Answers for all of the above. Paths of others (`/dicom-web`, `/wado`, `/metrics`) are merged with it; the
+/// fallback is OHIF's where there is one.
+pub(crate) fn routes(status: Status, ohif: Option<Ohif>) -> Router {
+    // Both addresses work: a link to the built-in page stays good when OHIF is installed later.
+    let router = Router::new()
+        .merge(status::routes(status, ohif.is_some()))
+        .route("/quick", get(|| async { Redirect::permanent("quick/") }))
+        .nest("/quick/", page::routes("../"));
+    let router = match ohif {
+        Some(ohif) => router.merge(ohif.routes()),
+        None => router.merge(page::routes("./")),
+    };
+    // OHIF's largest file has 17 MB that way.
+    router.layer(CompressionLayer::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode, header};
+    use pacs_core::{AeTitle, Options, Pacs};
+    use pacs_store::{MemoryArchive, MemoryIndex};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn server(ohif: Option<Ohif>) -> Router {
+        let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
+        let status = Status {
+            pacs: Pacs::open(archive, index, Options::default()).await.unwrap(),
+            data: ".".into(),
+            ae_title: title(),
+            dicom: ([127, 0, 0, 1], 104).into(),
+            http: ([127, 0, 0, 1], 80).into(),
+            rates: Rates::new(),
+            associations: Box::new(|| 0),
+            associations_max: 1,
+        };
+        routes(status, ohif)
+    }
+
+    fn title() -> AeTitle {
+        "HERE".parse().unwrap()
+    }
+
+    async fn ask(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path)
+            .header(header::ACCEPT, "text/html")
+            .body(Body::empty())
+            .unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let (status, body) = (
+            answer.status(),
+            to_bytes(answer.into_body(), usize::MAX).await.unwrap(),
+        );
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn without_ohif_the_built_in_page_is_the_first_page() {
+        let router = server(None).await;
+        assert!(ask(&router, "/").await.1.contains(r#"name="root" content="./""#));
+        assert!(
+            ask(&router, "/quick/")
+                .await
+                .1
+                .contains(r#"name="root" content="../""#)
+        );
+        for path in ["/app.js", "/quick/app.js", "/style.css", "/status"] {
+            assert_eq!(ask(&router, path).await.0, StatusCode::OK, "{path}");
+        }
+        assert_eq!(ask(&router, "/quick").await.0, StatusCode::PERMANENT_REDIRECT);
+        assert_eq!(ask(&router, "/viewer").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn with_ohif_the_built_in_page_is_below_quick() {
+        let dist = tempfile::tempdir().unwrap();
+        fs::write(dist.path().join("index.html"), "<title>OHIF</title>").unwrap();
+        let ohif = Ohif::find(Some(dist.path()), title()).unwrap();
+        let router = server(ohif).await;
+        for path in ["/", "/viewer"] {
+            assert_eq!(ask(&router, path).await.1, "<title>OHIF</title>");
+        }
+        assert!(
+            ask(&router, "/quick/")
+                .await
+                .1
+                .contains(r#"name="root" content="../""#)
+        );
+        let (_, status) = ask(&router, "/status").await;
+        assert!(status.contains(r#""installed":true"#), "{status}");
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_compressed_where_the_browser_takes_it() {
+        let router = server(None).await;
+        let request = Request::get("/app.js")
+            .header(header::ACCEPT_ENCODING, "gzip")
+            .body(Body::empty())
+            .unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
+    }
+}
