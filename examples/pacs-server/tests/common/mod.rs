@@ -13,15 +13,17 @@ use tempfile::TempDir;
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
+    /// Where it listens for HTTP, with the slash at the end.
+    pub(crate) http: String,
 }
 
 impl Server {
-    /// Starts it and waits for the line that says where it listens.
+    /// Starts it and waits for the two lines that say where it listens.
     pub(crate) fn start(data: &Path, extra: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
             .arg("--data")
             .arg(data)
-            .args(["--dicom-port", "0"])
+            .args(["--dicom-port", "0", "--http-port", "0"])
             .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -29,11 +31,13 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("pacs-server starts");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("its standard output is a pipe");
-        BufReader::new(out)
-            .read_line(&mut line)
-            .expect("its standard output can be read");
+        let mut out = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
+        let mut next = || {
+            let mut line = String::new();
+            out.read_line(&mut line).expect("its standard output can be read");
+            line
+        };
+        let line = next();
         let address = line
             .split_once("listens for DICOM on ")
             .and_then(|(_, rest)| rest.split_once(" as "))
@@ -44,7 +48,25 @@ impl Server {
             .next()
             .and_then(|port| port.parse().ok())
             .expect("a port");
-        Self { child, port }
+        let line = next();
+        let http = line
+            .split_once("listens for HTTP on ")
+            .map(|(_, address)| address.trim().to_owned())
+            .unwrap_or_else(|| panic!("the server says {line:?}"));
+        Self { child, port, http }
+    }
+
+    /// The base of its DICOMweb services (PS3.18 8.2), without a slash at the end.
+    pub(crate) fn dicomweb(&self) -> String {
+        format!("{}dicom-web", self.http)
+    }
+
+    /// Whether it runs still.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be asked after")
+            .is_none()
     }
 
     /// The peak of its resident memory so far, in bytes.

@@ -16,12 +16,9 @@ import time
 from io import BytesIO
 from pathlib import Path
 
-import data_store
 import dcmtk
-import pydicom
+from files import groups, items
 from pydicom.dataset import Dataset
-from pydicom.filereader import dcmread, read_preamble
-from pydicom.filereader import _read_file_meta_info
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt, _config
 from pynetdicom.dimse_primitives import C_STORE
@@ -39,64 +36,6 @@ SERVER = "PACS"
 DESTINATION = "DESTINATION"
 
 
-class Item:
-    """A file: what it says of itself, and the bytes of its data set."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.sop_class = self.sop_instance = self.study = self.series = None
-        raw = path.read_bytes()
-        with path.open("rb") as file:
-            # Leaves the file where the meta information begins, or at its start.
-            has_preamble = read_preamble(file, force=True) is not None
-            if not has_preamble:
-                file.seek(0)
-            meta = _read_file_meta_info(file)
-            offset = file.tell()
-        self.data_set = raw[offset:]
-        header = dcmread(
-            path,
-            force=True,
-            specific_tags=["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"],
-        )
-        self.transfer_syntax = meta.get("TransferSyntaxUID")
-        if self.transfer_syntax is None:
-            implicit, little = header.original_encoding
-            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            self.transfer_syntax = ImplicitVRLittleEndian if implicit else explicit
-        self.sop_class = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
-        self.sop_instance = str(header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or "")
-        self.study = str(header.get("StudyInstanceUID") or "")
-        self.series = str(header.get("SeriesInstanceUID") or "")
-        # What was sent, and how: of a sender that encodes anew, known from what the destination received.
-        self.sent = self.data_set
-
-    @property
-    def kind(self):
-        return (self.sop_class, str(self.transfer_syntax))
-
-
-def items(roots):
-    """Each file: its path, its name in the table, and the item or why there is none."""
-    roots = roots or [Path(pydicom.__file__).parent / "data", Path(data_store.__file__).parent / "data"]
-    for root in roots:
-        for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            if path.suffix in (".py", ".pyc", ".json", ".txt", ".md", ".icc", ".sha256"):
-                continue
-            name = str(path.relative_to(root))
-            try:
-                item = Item(path)
-            except Exception as error:
-                yield path, name, None, f"pydicom can't read it: {type(error).__name__}"
-                continue
-            if not item.sop_class or not item.sop_instance:
-                yield path, name, None, "it has no SOP class or SOP instance UID to announce"
-            elif item.sop_class == "1.2.840.10008.1.3.10":
-                yield path, name, None, "a DICOMDIR has no storage service"
-            else:
-                yield path, name, item, None
-
-
 def associate(port, kinds, extra=(), handlers=(), scp=False):
     ae = AE("ROUNDTRIP")
     ae.maximum_pdu_size = 128 * 1024
@@ -108,11 +47,6 @@ def associate(port, kinds, extra=(), handlers=(), scp=False):
     )
     assert association.is_established, "the server takes no association"
     return association
-
-
-def groups(some, size):
-    some = list(some)
-    return [some[at : at + size] for at in range(0, len(some), size)]
 
 
 def ready(association):

@@ -1,0 +1,67 @@
+"""How stored values become grey levels or colours, by PS3.3 C.11.1 and C.11.2, with numpy alone."""
+
+import numpy as np
+from pydicom.pixels import apply_color_lut
+
+
+def reference(ds, frame, window):
+    """Eight bits a sample; None where no reference is written here."""
+    kind = str(ds.PhotometricInterpretation)
+    if kind in ("MONOCHROME1", "MONOCHROME2"):
+        if ds.get("ModalityLUTSequence") or ds.get("VOILUTSequence") or not integers(frame):
+            return None
+        center, width, function = window.split(",")
+        grey = FUNCTIONS[function](modality(ds, frame), float(center), float(width))
+        grey = np.clip(grey, 0, 1)
+        return np.rint((1 - grey if kind == "MONOCHROME1" else grey) * 255).astype(int)
+    if kind == "PALETTE COLOR":
+        try:
+            colours = apply_color_lut(frame, ds)
+        except Exception:  # noqa: BLE001 the table is damaged
+            return None
+        bits = 16 if colours.dtype.itemsize == 2 else 8
+        return eight_bits(colours, bits)
+    if frame.ndim == 3 and frame.shape[-1] == 3:
+        return eight_bits(frame, int(ds.BitsStored))
+    return None
+
+
+def integers(frame):
+    return frame.ndim == 2 and np.issubdtype(frame.dtype, np.integer)
+
+
+def modality(ds, frame):
+    slope, intercept = ds.get("RescaleSlope"), ds.get("RescaleIntercept")
+    if slope is None:
+        shared = (ds.get("SharedFunctionalGroupsSequence") or [{}])[0]
+        several = shared.get("PixelValueTransformationSequence") if shared else None
+        if several:
+            slope, intercept = several[0].RescaleSlope, several[0].RescaleIntercept
+    values = frame.astype(np.float64)
+    return values if slope is None else values * float(slope) + float(intercept or 0)
+
+
+def linear(x, center, width):
+    """C.11.2.1.2.1."""
+    low, high = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+    if width <= 1:
+        return np.where(x <= low, 0.0, 1.0)
+    return np.where(x <= low, 0.0, np.where(x > high, 1.0, (x - (center - 0.5)) / (width - 1) + 0.5))
+
+
+def linear_exact(x, center, width):
+    """C.11.2.1.3.2."""
+    low, high = center - width / 2, center + width / 2
+    return np.where(x <= low, 0.0, np.where(x > high, 1.0, (x - center) / width + 0.5))
+
+
+def sigmoid(x, center, width):
+    """C.11.2.1.3.1."""
+    return 1 / (1 + np.exp(np.clip(-4 * (x - center) / width, -700, 700)))
+
+
+FUNCTIONS = {"linear": linear, "linear-exact": linear_exact, "sigmoid": sigmoid}
+
+
+def eight_bits(samples, bits):
+    return np.rint(samples.astype(np.float64) / (2**bits - 1) * 255).astype(int)
