@@ -9,6 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// A configuration that allows clients to delete over DICOMweb.
+pub(crate) const DELETE_ALLOWED: &str = "[web]\ndelete = true\n";
+
 /// A running pacs-server on a data directory.
 pub(crate) struct Server {
     child: Child,
@@ -188,13 +191,17 @@ impl Drop for Peer {
     }
 }
 
-/// The interpreter of the environment with pynetdicom, pydicom and their files.
-pub(crate) fn python() -> Option<Command> {
-    let environment = match std::env::var_os("PACS_PEERS_VENV") {
+/// Where `.ci/peers` puts what is not of Debian's packages.
+pub(crate) fn environment() -> PathBuf {
+    match std::env::var_os("PACS_PEERS_VENV") {
         Some(path) => PathBuf::from(path),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers-venv"),
-    };
-    let python = environment.join("bin/python");
+    }
+}
+
+/// The interpreter of the environment with pynetdicom, pydicom and their files.
+pub(crate) fn python() -> Option<Command> {
+    let python = environment().join("bin/python");
     found_or_skipped(
         python.is_file().then_some(python),
         "the Python environment of .ci/peers",
@@ -251,7 +258,8 @@ pub(crate) fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn found_or_skipped(found: Option<PathBuf>, what: &str) -> Option<PathBuf> {
+/// `None`, with a word about it, when a peer isn't installed; a failure instead where `PACS_REQUIRE_PEERS` is set.
+pub(crate) fn found_or_skipped(found: Option<PathBuf>, what: &str) -> Option<PathBuf> {
     if found.is_none() {
         assert!(
             std::env::var_os("PACS_REQUIRE_PEERS").is_none(),
