@@ -9,11 +9,13 @@
 //!
 //! Linux only: memory is read from /proc, and `setpriv` of util-linux ends the server with this program.
 
+mod frames;
 mod large;
 mod made;
 mod memory;
 mod scale;
 mod server;
+mod web;
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -36,7 +38,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Peak memory: large instances received at once and fetched at once, idle and active associations
+    /// Peak memory: large instances received at once and fetched at once, a larger one over DICOMweb, idle and
+    /// active associations
     Memory(memory::Arguments),
     /// Queries at the wire, size and opening of an index as it grows
     Scale(scale::Arguments),

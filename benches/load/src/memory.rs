@@ -1,11 +1,12 @@
-//! Peak memory of the server: large instances received at once and fetched at once, idle associations,
-//! active ones beside them.
+//! Peak memory of the server: large instances received at once and fetched at once, one of 5 GB over DICOMweb,
+//! idle associations, active ones beside them.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::future::{BoxFuture, try_join_all};
 use futures::{FutureExt as _, StreamExt as _};
 use pacs_core::query::Model;
@@ -14,10 +15,13 @@ use pacs_net::dimse::{Client, CommandField, Operation, Reply, Services, Status, 
 use pacs_net::scu::{Remote, identifier, query_proposal, retrieve};
 use twox_hash::XxHash3_128;
 
+use crate::frames::{self, Frames};
 use crate::large::{Large, Noise, SOP_CLASS, SYNTAX};
 use crate::server::Server;
-use crate::{Common, say};
+use crate::{Common, say, web};
 
+/// Frames that are asked for, from the first to the last.
+const FRAMES_ASKED: u64 = 50;
 /// Peak while large instances come or go.
 const PEAK_MAX_MEBIBYTES: u64 = 256;
 
@@ -31,6 +35,9 @@ pub(crate) struct Arguments {
     /// Length of each
     #[arg(long, default_value_t = 1024)]
     mebibytes: u64,
+    /// Length of the instance that goes over DICOMweb
+    #[arg(long, default_value_t = 4800)]
+    web_mebibytes: u64,
     /// Idle associations
     #[arg(long, default_value_t = 500)]
     idle: u64,
@@ -94,6 +101,11 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         begin,
         bytes,
     )?;
+    let web_mebibytes = match quick {
+        true => 8,
+        false => arguments.web_mebibytes,
+    };
+    over_the_web(&mut table, web_mebibytes).await?;
     let peak_large = table.peak;
 
     let begin = Instant::now();
@@ -150,6 +162,49 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         ))?;
     }
     Ok(quick || held)
+}
+
+/// One instance through STOW-RS, frames of it, and the whole of it.
+async fn over_the_web(table: &mut Table<'_>, mebibytes: u64) -> std::result::Result<(), Box<dyn StdError>> {
+    let web = table.server.web();
+    let frames = Frames::new(mebibytes << 20);
+    let begin = Instant::now();
+    let bytes = web.store(&frames).await?;
+    table.row(
+        &format!("{} frames, {} MB, by STOW-RS", frames.count(), bytes / 1_000_000),
+        begin,
+        bytes,
+    )?;
+    let some: Vec<u64> = (0..FRAMES_ASKED)
+        .map(|at| at * (frames.count() - 1) / (FRAMES_ASKED - 1) + 1)
+        .collect();
+    let stored = format!("image/dicom-rle; transfer-syntax={}", frames::SYNTAX);
+    for (what, accept, wanted) in [
+        (
+            "as stored",
+            stored.as_str(),
+            Frames::stored as fn(&Frames, u64) -> Bytes,
+        ),
+        ("decoded", "application/octet-stream", Frames::pixels),
+    ] {
+        let begin = Instant::now();
+        let mut bytes = 0;
+        for number in &some {
+            let frame = web.frame(*number, accept).await?;
+            if frame != wanted(&frames, *number) {
+                return Err(format!("frame {number}, {what}, is not what was sent").into());
+            }
+            bytes += frame.len() as u64;
+        }
+        table.row(&format!("{FRAMES_ASKED} frames of it, {what}"), begin, bytes)?;
+    }
+    let begin = Instant::now();
+    let (length, checksum) = web.fetch().await?;
+    if (length, checksum) != web::sent(&frames)? {
+        return Err("what came over the web is not what was sent".into());
+    }
+    table.row("the whole by WADO-RS, bytes compared", begin, length)?;
+    Ok(())
 }
 
 struct Table<'s> {

@@ -10,10 +10,14 @@ use pacs_core::AeTitle;
 use pacs_net::dimse::Status;
 use pacs_net::scu::Remote;
 
+use crate::web::Web;
+
 /// A running pacs-server; killed when this is dropped, or when this process dies by whatever cause.
 pub(crate) struct Server {
     child: Child,
     port: u16,
+    /// Where it listens for HTTP: `127.0.0.1:8080`.
+    http: String,
 }
 
 impl Server {
@@ -35,20 +39,31 @@ impl Server {
             .arg(data)
             .arg("--config")
             .arg(configuration)
-            .args(["--dicom-port", "0"])
+            .args(["--dicom-port", "0", "--http-port", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut line = String::new();
+        let (mut line, mut of_web) = (String::new(), String::new());
         if let Some(out) = child.stdout.take() {
-            BufReader::new(out).read_line(&mut line)?;
+            let mut out = BufReader::new(out);
+            out.read_line(&mut line)?;
+            out.read_line(&mut of_web)?;
         }
+        let http = of_web
+            .split_once("listens for HTTP on http://")
+            .map(|(_, address)| address.trim().trim_end_matches('/').to_owned());
         let port = line
             .split_once("listens for DICOM on ")
             .and_then(|(_, rest)| rest.split_once(" as "))
             .and_then(|(address, _)| address.rsplit(':').next()?.parse().ok());
-        let mut server = Self { child, port: 0 };
-        server.port = port.ok_or_else(|| io::Error::other(format!("the server says {line:?}")))?;
+        let mut server = Self {
+            child,
+            port: 0,
+            http: String::new(),
+        };
+        let says = || io::Error::other(format!("the server says {line:?} and {of_web:?}"));
+        server.port = port.ok_or_else(says)?;
+        server.http = http.ok_or_else(says)?;
         match server.remote().echo().await {
             Ok(Status::SUCCESS) => Ok((server, begin.elapsed())),
             Ok(status) => Err(io::Error::other(format!("C-ECHO is answered {status}"))),
@@ -63,6 +78,13 @@ impl Server {
         // Some hundred may come at once.
         remote.timeouts.associate = Duration::from_secs(60);
         remote
+    }
+
+    /// Where its DICOMweb is.
+    pub(crate) fn web(&self) -> Web {
+        Web {
+            address: self.http.clone(),
+        }
     }
 
     /// The peak of its resident memory since the start or the last call, in bytes.

@@ -1,4 +1,4 @@
-//! Runs this server, DCMTK's and Orthanc side by side on one generated set, measures the disk's limit
+//! Runs this server, DCMTK's and Orthanc side by side on generated sets, over DIMSE and over DICOMweb, measures the disk's limit
 //! in the same run, and prints medians, ratios and whether the targets hold.
 //!
 //! Run with
@@ -20,6 +20,7 @@ mod profile;
 mod servers;
 mod set;
 mod table;
+mod web;
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -232,6 +233,7 @@ fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         let shape = Shape {
             studies: 4,
             instances_per_study: 3,
+            instances_per_series: 125,
             rows: 64,
             columns: 64,
         };
@@ -241,12 +243,14 @@ fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
             Shape {
                 studies: 4,
                 instances_per_study: 250,
+                instances_per_series: 125,
                 rows: 512,
                 columns: 512,
             },
             Shape {
                 studies: 4,
                 instances_per_study: 1000,
+                instances_per_series: 125,
                 rows: 72,
                 columns: 64,
             },
@@ -254,6 +258,10 @@ fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     };
     let slices = set::generate(&room.join("slices"), slices, 2026)?;
     let small = set::generate(&room.join("small"), small, 4052)?;
+    let web = match web::Sets::wanted(&arguments.only) {
+        true => Some(web::Sets::generate(&room.join("web"), arguments.quick)?),
+        false => None,
+    };
     let rounds = if arguments.quick { 1 } else { arguments.rounds };
     say(&format!(
         "{} slices of {:.0} MB together, {} small instances of {:.0} MB together, {rounds} round(s)",
@@ -279,9 +287,15 @@ fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         room: room.to_owned(),
         table: Table::default(),
         profile: String::new(),
+        memory: web::Memory::default(),
     };
     for round in 1..=rounds {
         bench.round(&kinds, &arguments.only, &slices, &small, &destination)?;
+        if let Some(sets) = &web {
+            let room = bench.room.clone();
+            let into = (&mut bench.table, &mut bench.memory, &mut bench.profile);
+            web::round(&kinds, &arguments.only, sets, &room, into)?;
+        }
         say(&format!("round {round} of {rounds} is done"))?;
     }
 
@@ -295,15 +309,18 @@ fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     if arguments.quick {
         return Ok(true);
     }
-    let (verdicts, all) = bench.table.judge(TARGETS, RATES);
-    say(&verdicts)?;
-    Ok(all)
+    let (verdicts, dimse) = bench.table.judge(TARGETS, RATES);
+    let (of_web, web) = bench.table.judge(web::TARGETS, &[]);
+    let (peaks, memory) = bench.memory.judge();
+    say(&format!("{verdicts}{of_web}{peaks}"))?;
+    Ok(dimse && web && memory)
 }
 
 struct Bench {
     room: PathBuf,
     table: Table,
     profile: String,
+    memory: web::Memory,
 }
 
 impl Bench {

@@ -63,6 +63,24 @@ impl Process {
         Ok(())
     }
 
+    /// The peak of its resident memory so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> io::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kibibytes: Option<u64> = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|text| text.trim().split(' ').next()?.parse().ok());
+        kibibytes
+            .map(|kibibytes| kibibytes * 1024)
+            .ok_or_else(|| io::Error::other("the kernel tells no peak"))
+    }
+
+    /// Asks it to end as a service manager does, and waits for that.
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        self.child.wait().map(drop)
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
         self.child.wait()

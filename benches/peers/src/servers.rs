@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -62,10 +63,18 @@ fn orthanc() -> Option<PathBuf> {
     }
 }
 
+/// The path of Orthanc's plugin for DICOMweb as a string of JSON, where Debian keeps it.
+fn dicomweb_plugin() -> Option<String> {
+    let path = PathBuf::from("/usr/share/orthanc/plugins/libOrthancDicomWeb.so");
+    path.is_file().then(|| format!("{path:?}"))
+}
+
 /// A running server.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
+    /// For HTTP; nobody listens there unless it was started for the web.
+    pub(crate) http: u16,
     pub(crate) title: &'static str,
     pub(crate) process: Process,
     // Dropped after the process that writes into it.
@@ -81,6 +90,9 @@ pub(crate) struct Destination {
 
 /// AE title of the destination of C-MOVE.
 pub(crate) const DESTINATION: &str = "DESTINATION";
+
+/// The port of no destination.
+const NOBODY: u16 = 9;
 
 /// The largest maximum length that DCMTK takes (PS3.8 D.1); all servers are set to it.
 pub(crate) const PDU: &str = "131072";
@@ -107,78 +119,46 @@ impl Destination {
 impl Server {
     /// Starts a server of `kind` on an empty directory in `room`, and waits until it listens.
     pub(crate) fn start(kind: Kind, room: &Path, destination: u16) -> io::Result<Self> {
+        Self::start_in(kind, room, destination, false)
+    }
+
+    /// The same, with DICOMweb under `/dicom-web`.
+    pub(crate) fn start_web(kind: Kind, room: &Path) -> io::Result<Self> {
+        let mut server = Self::start_in(kind, room, NOBODY, true)?;
+        server.process.listens(server.http)?;
+        Ok(server)
+    }
+
+    fn start_in(kind: Kind, room: &Path, destination: u16, web: bool) -> io::Result<Self> {
         let directory = TempDir::with_prefix_in(format!("{}-", kind.name()), room)?;
-        let port = free_port()?;
-        let data = directory.path().join("data");
-        fs::create_dir(&data)?;
-        let configuration = directory.path().join("configuration");
-        let mut title = "BENCH";
-        let command = match kind {
-            Kind::Pacs => {
-                fs::write(
-                    &configuration,
-                    format!(
-                        "[[peer]]\nae-title = \"{DESTINATION}\"\nhost = \"127.0.0.1\"\nport = {destination}\n\
-                         [log]\nfilter = \"warn\"\n"
-                    ),
-                )?;
-                let mut pacs = command(own("pacs-server")?);
-                pacs.arg("--config").arg(&configuration).arg("--data").arg(&data);
-                pacs.args(["--ae-title", title, "--dicom-port"])
-                    .arg(port.to_string());
-                pacs
-            }
-            Kind::Storescp => {
-                let mut storescp = command("storescp");
-                storescp
-                    .args(["-aet", title, "+xa", "--fork", "-pdu", PDU, "-od"])
-                    .arg(&data);
-                storescp.arg(port.to_string());
-                storescp
-            }
-            Kind::Dcmqrscp => {
-                title = "DCMQRSCP";
-                fs::write(
-                    &configuration,
-                    format!(
-                        "MaxPDUSize = {PDU}\nMaxAssociations = 64\n\
-                         HostTable BEGIN\n{DESTINATION} = ({DESTINATION}, 127.0.0.1, {destination})\n\
-                         HostTable END\n\
-                         VendorTable BEGIN\nVendorTable END\n\
-                         AETable BEGIN\n{title} {} RW (500, 100000mb) ANY\nAETable END\n",
-                        data.display()
-                    ),
-                )?;
-                let mut dcmqrscp = command("dcmqrscp");
-                dcmqrscp.arg("--config").arg(&configuration).arg(port.to_string());
-                dcmqrscp
-            }
-            Kind::Orthanc => {
-                // What is not named has Orthanc's default: SQLite, SyncStorageArea true.
-                fs::write(
-                    &configuration,
-                    format!(
-                        "{{\"StorageDirectory\": {data:?}, \"IndexDirectory\": {data:?}, \"Plugins\": [],\n\
-                         \"DicomAet\": \"{title}\", \"DicomPort\": {port}, \"HttpServerEnabled\": false,\n\
-                         \"MaximumPduLength\": {PDU}, \"DicomAlwaysAllowFind\": true,\n\
-                         \"DicomAlwaysAllowGet\": true, \"DicomAlwaysAllowMove\": true,\n\
-                         \"DicomModalities\": {{\"d\": [\"{DESTINATION}\", \"127.0.0.1\", {destination}]}}}}\n"
-                    ),
-                )?;
-                let mut server = command(orthanc().ok_or(io::ErrorKind::NotFound)?);
-                server.arg(&configuration);
-                server
-            }
+        fs::create_dir(directory.path().join("data"))?;
+        let (port, http) = (free_port()?, free_port()?);
+        let title = match kind {
+            Kind::Dcmqrscp => "DCMQRSCP",
+            _ => "BENCH",
         };
+        let command = prepare(kind, directory.path(), (port, http, destination), title, web)?;
         let mut process = Process::start(kind.name(), command, &directory.path().join("log"))?;
         process.listens(port)?;
         Ok(Self {
             kind,
             port,
+            http,
             title,
             process,
             directory,
         })
+    }
+
+    /// Ends it as a service manager does, and starts it anew, with DICOMweb, on what it keeps.
+    pub(crate) fn start_again(&mut self) -> io::Result<()> {
+        self.process.stop()?;
+        let directory = self.directory.path();
+        let ports = (self.port, self.http, NOBODY);
+        let command = prepare(self.kind, directory, ports, self.title, true)?;
+        self.process = Process::start(self.kind.name(), command, &directory.join("log"))?;
+        self.process.listens(self.port)?;
+        self.process.listens(self.http)
     }
 
     /// The number of instances that lie in its directory, where they lie there as files.
@@ -199,4 +179,79 @@ impl Server {
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
+}
+
+/// Writes the configuration of a server that keeps what it has in `directory`; answers how it is started.
+fn prepare(
+    kind: Kind,
+    directory: &Path,
+    (port, http, destination): (u16, u16, u16),
+    title: &str,
+    web: bool,
+) -> io::Result<Command> {
+    let data = directory.join("data");
+    let configuration = directory.join("configuration");
+    Ok(match kind {
+        Kind::Pacs => {
+            fs::write(
+                &configuration,
+                format!(
+                    "[[peer]]\nae-title = \"{DESTINATION}\"\nhost = \"127.0.0.1\"\nport = {destination}\n\
+                     [log]\nfilter = \"warn\"\n"
+                ),
+            )?;
+            let mut pacs = command(own("pacs-server")?);
+            pacs.arg("--config").arg(&configuration).arg("--data").arg(&data);
+            pacs.args(["--ae-title", title, "--dicom-port"])
+                .arg(port.to_string());
+            pacs.arg("--http-port").arg(http.to_string());
+            pacs
+        }
+        Kind::Storescp => {
+            let mut storescp = command("storescp");
+            storescp
+                .args(["-aet", title, "+xa", "--fork", "-pdu", PDU, "-od"])
+                .arg(&data);
+            storescp.arg(port.to_string());
+            storescp
+        }
+        Kind::Dcmqrscp => {
+            fs::write(
+                &configuration,
+                format!(
+                    "MaxPDUSize = {PDU}\nMaxAssociations = 64\n\
+                     HostTable BEGIN\n{DESTINATION} = ({DESTINATION}, 127.0.0.1, {destination})\n\
+                     HostTable END\n\
+                     VendorTable BEGIN\nVendorTable END\n\
+                     AETable BEGIN\n{title} {} RW (500, 100000mb) ANY\nAETable END\n",
+                    data.display()
+                ),
+            )?;
+            let mut dcmqrscp = command("dcmqrscp");
+            dcmqrscp.arg("--config").arg(&configuration).arg(port.to_string());
+            dcmqrscp
+        }
+        Kind::Orthanc => {
+            // What is not named has Orthanc's default: SQLite, SyncStorageArea true, full metadata from
+            // the files.
+            let plugins = match web {
+                true => dicomweb_plugin().ok_or(io::ErrorKind::NotFound)?,
+                false => String::new(),
+            };
+            fs::write(
+                &configuration,
+                format!(
+                    "{{\"StorageDirectory\": {data:?}, \"IndexDirectory\": {data:?}, \"Plugins\": [{plugins}],\n\
+                     \"DicomAet\": \"{title}\", \"DicomPort\": {port}, \"HttpServerEnabled\": {web},\n\
+                     \"HttpPort\": {http}, \"RemoteAccessAllowed\": false, \"AuthenticationEnabled\": false,\n\
+                     \"MaximumPduLength\": {PDU}, \"DicomAlwaysAllowFind\": true,\n\
+                     \"DicomAlwaysAllowGet\": true, \"DicomAlwaysAllowMove\": true,\n\
+                     \"DicomModalities\": {{\"d\": [\"{DESTINATION}\", \"127.0.0.1\", {destination}]}}}}\n"
+                ),
+            )?;
+            let mut server = command(orthanc().ok_or(io::ErrorKind::NotFound)?);
+            server.arg(&configuration);
+            server
+        }
+    })
 }

@@ -22,6 +22,7 @@ pub(crate) struct Study {
 pub(crate) struct Shape {
     pub(crate) studies: usize,
     pub(crate) instances_per_study: usize,
+    pub(crate) instances_per_series: usize,
     pub(crate) rows: u16,
     pub(crate) columns: u16,
 }
@@ -33,7 +34,7 @@ pub(crate) fn generate(directory: &Path, shape: Shape, seed: u64) -> io::Result<
         instances: 0,
         bytes: 0,
     };
-    let mut noise = Noise(seed | 1);
+    let mut noise = Noise::new(seed);
     for study in 0..shape.studies {
         // 2.25: a UID made from a number (PS3.5 B.2). The UIDs of one device share a long prefix.
         let uid = format!("2.25.{}.{}", seed, study + 1);
@@ -51,10 +52,14 @@ pub(crate) fn generate(directory: &Path, shape: Shape, seed: u64) -> io::Result<
 }
 
 /// A xorshift generator: noise that no file system compresses, the same in every run.
-struct Noise(u64);
+pub(crate) struct Noise(u64);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -64,10 +69,9 @@ impl Noise {
 
 const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
-const INSTANCES_PER_SERIES: usize = 125;
 
 fn slice(study_uid: &str, study: usize, number: usize, shape: Shape, noise: &mut Noise) -> Vec<u8> {
-    let series = number / INSTANCES_PER_SERIES + 1;
+    let series = number / shape.instances_per_series + 1;
     let series_uid = format!("{study_uid}.{series}");
     let instance_uid = format!("{series_uid}.{}", number + 1);
 
@@ -150,7 +154,8 @@ fn slice(study_uid: &str, study: usize, number: usize, shape: Shape, noise: &mut
     file
 }
 
-fn text(out: &mut Vec<u8>, tag: u32, vr: &[u8; 2], value: &str) {
+/// One element whose value is text, padded (PS3.5 6.2).
+pub(crate) fn text(out: &mut Vec<u8>, tag: u32, vr: &[u8; 2], value: &str) {
     let mut value = value.as_bytes().to_vec();
     if value.len() % 2 == 1 {
         value.push(if vr == b"UI" { 0 } else { b' ' });
@@ -159,7 +164,7 @@ fn text(out: &mut Vec<u8>, tag: u32, vr: &[u8; 2], value: &str) {
 }
 
 /// One element in Explicit VR Little Endian (PS3.5 7.1.2).
-fn put(out: &mut Vec<u8>, tag: u32, vr: &[u8; 2], value: &[u8]) {
+pub(crate) fn put(out: &mut Vec<u8>, tag: u32, vr: &[u8; 2], value: &[u8]) {
     out.extend_from_slice(&((tag >> 16) as u16).to_le_bytes());
     out.extend_from_slice(&(tag as u16).to_le_bytes());
     out.extend_from_slice(vr);
@@ -181,6 +186,7 @@ mod tests {
         let shape = Shape {
             studies: 2,
             instances_per_study: 3,
+            instances_per_series: 125,
             rows: 8,
             columns: 8,
         };

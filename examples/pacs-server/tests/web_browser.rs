@@ -37,7 +37,11 @@ fn drive(script: &str) {
         None => directory.path().join("pictures"),
     };
     std::fs::create_dir_all(&pictures).expect("can be made");
-    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web").join(script));
+    node.arg(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/web")
+            .join(script),
+    );
     node.arg(&server.http).arg(&pictures).current_dir(viewer);
     tell(&succeed(bounded(&node)));
     assert!(server.stop().success());
@@ -46,8 +50,12 @@ fn drive(script: &str) {
 /// The same, ended after five minutes: a browser that hangs must not hang the tests.
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
-    bounded.args(["--kill-after", "5", "300"]).arg(command.get_program());
-    bounded.args(command.get_args()).stdin(std::process::Stdio::null());
+    bounded
+        .args(["--kill-after", "5", "300"])
+        .arg(command.get_program());
+    bounded
+        .args(command.get_args())
+        .stdin(std::process::Stdio::null());
     if let Some(directory) = command.get_current_dir() {
         bounded.current_dir(directory);
     }
@@ -58,5 +66,8 @@ fn bounded(command: &Command) -> Command {
 fn viewer() -> Option<PathBuf> {
     let viewer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../viewer");
     let there = viewer.join("node_modules").is_dir();
-    found_or_skipped(there.then_some(viewer), "what `npm ci --prefix examples/viewer` installs")
+    found_or_skipped(
+        there.then_some(viewer),
+        "what `npm ci --prefix examples/viewer` installs",
+    )
 }

@@ -12,7 +12,9 @@ use common::{DELETE_ALLOWED, Server, directory, python, rows, script, succeed, t
 
 #[test]
 fn what_is_stored_over_the_web_comes_back_byte_for_byte_and_every_search_finds_it() {
-    let Some(table) = run("store,search", &[]) else { return };
+    let Some(table) = run("store,search", &[]) else {
+        return;
+    };
     table.at_least("store: one instance", 200);
     table.at_least("retrieve: the bytes that were stored", 200);
     for operation in [
@@ -53,7 +55,9 @@ fn instances_metadata_and_bulk_data_are_what_pydicom_reads_from_the_files() {
 
 #[test]
 fn frames_have_pydicoms_pixels_and_pictures_the_grey_levels_of_the_formulas() {
-    let Some(table) = run("frames,rendered", &[]) else { return };
+    let Some(table) = run("frames,rendered", &[]) else {
+        return;
+    };
     table.at_least("retrieve_instance_frames, application/octet-stream", 100);
     table.at_least("rendered: held against numpy", 100);
     table.at_least("thumbnail", 100);
@@ -61,7 +65,9 @@ fn frames_have_pydicoms_pixels_and_pictures_the_grey_levels_of_the_formulas() {
 
 #[test]
 fn what_is_deleted_is_gone_and_the_rest_stays() {
-    let Some(table) = run("delete", &[DELETE_ALLOWED]) else { return };
+    let Some(table) = run("delete", &[DELETE_ALLOWED]) else {
+        return;
+    };
     for operation in ["delete_instance", "delete_series", "delete_study"] {
         table.at_least(operation, 1);
     }
@@ -94,7 +100,12 @@ fn run(groups: &str, settings: &[&str]) -> Option<Table> {
         .filter(|row| row["outcome"] == "failed")
         .map(line)
         .collect();
-    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
     assert!(server.stop().success());
     Some(table)
 }
