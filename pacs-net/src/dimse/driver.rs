@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -318,6 +319,7 @@ impl Reading {
         let running = self.running.clone();
         let context_id = operation.context.id;
         let command = operation.command.clone();
+        let begun = Instant::now();
         Box::pin(async move {
             let field = command.command_field();
             let service = async { dispatch(&*services, operation).await };
@@ -332,7 +334,9 @@ impl Reading {
             };
             // The ID is free once the final response is on its way (PS3.7 9.1.1.1.1).
             lock(&running).remove(&command.message_id());
+            let status = reply.status;
             finish(&link, context_id, &command, reply).await;
+            services.operation_ended(field, status, begun.elapsed());
             drop(permit);
         })
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -72,6 +73,12 @@ pub trait Services: Send + Sync + 'static {
     /// N-DELETE.
     fn n_delete(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         unrecognized(operation)
+    }
+
+    /// An operation has ended: its final response of this status is sent, `took` after its request was read. For
+    /// whoever measures; it must not block.
+    fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {
+        let _ = (command, status, took);
     }
 }
 

@@ -9,6 +9,7 @@ mod retrieve;
 mod server;
 mod storage;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub use server::{Limits, Server};
 
 use tokio::sync::Semaphore;
 
-use crate::dimse::{Operation, Reply, Services};
+use crate::dimse::{CommandField, Operation, Reply, Services, Status};
 use crate::transport::Timeouts;
 
 /// Where a C-MOVE destination is.
@@ -52,6 +53,20 @@ pub struct ScpOptions {
     pub operations_max: u16,
     /// How long is waited for a peer.
     pub timeouts: Timeouts,
+    /// Is told what happens, for metrics.
+    pub monitor: Option<Arc<dyn Monitor>>,
+}
+
+/// Is told what a server does, for whoever measures it. Nothing here may block.
+pub trait Monitor: fmt::Debug + Send + Sync + 'static {
+    /// An association was accepted.
+    fn association_accepted(&self);
+    /// An association was rejected.
+    fn association_rejected(&self);
+    /// An association that was accepted has ended, however it did.
+    fn association_ended(&self);
+    /// An operation has ended; see [`Services::operation_ended`].
+    fn operation_ended(&self, command: CommandField, status: Status, took: Duration);
 }
 
 impl ScpOptions {
@@ -64,6 +79,7 @@ impl ScpOptions {
             patience: Duration::from_secs(30),
             operations_max: 16,
             timeouts: Timeouts::default(),
+            monitor: None,
         }
     }
 }
@@ -103,6 +119,12 @@ impl Services for PacsServices {
 
     fn c_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(retrieve::c_get(self, operation))
+    }
+
+    fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {
+        if let Some(monitor) = &self.options.monitor {
+            monitor.operation_ended(command, status, took);
+        }
     }
 }
 

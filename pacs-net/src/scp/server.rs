@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::policy::{StorageAdmission, accept_policy};
-use super::{PacsServices, ScpOptions};
+use super::{Monitor, PacsServices, ScpOptions};
 use crate::dimse::{Services, serve};
 use crate::transport::{Acceptor, Connection, accept};
 
@@ -37,6 +37,7 @@ pub struct Server {
     acceptor: Arc<Acceptor>,
     services: Arc<PacsServices>,
     connections: Arc<Semaphore>,
+    monitor: Option<Arc<dyn Monitor>>,
 }
 
 /// Connections beyond the associations, so that a peer who comes too late is told so.
@@ -64,6 +65,7 @@ impl Server {
         Ok(Self {
             listener,
             acceptor: Arc::new(acceptor),
+            monitor: options.monitor.clone(),
             services: Arc::new(PacsServices::new(pacs, options)),
             connections: Arc::new(Semaphore::new(limits.associations_max + CONNECTIONS_SPARE)),
         })
@@ -98,9 +100,10 @@ impl Server {
             match accepted {
                 Ok((stream, address, permit)) => {
                     let (acceptor, services) = (Arc::clone(&self.acceptor), Arc::clone(&self.services));
+                    let monitor = self.monitor.clone();
                     associations.spawn(async move {
                         let services: Arc<dyn Services> = services;
-                        serve_connection(stream, address, &acceptor, services).await;
+                        serve_connection(stream, address, &acceptor, services, monitor).await;
                         drop(permit);
                     });
                 }
@@ -140,19 +143,40 @@ async fn serve_connection(
     address: SocketAddr,
     acceptor: &Acceptor,
     services: Arc<dyn Services>,
+    monitor: Option<Arc<dyn Monitor>>,
 ) {
     let association = match accept(Connection::tcp(stream), acceptor).await {
         Ok(association) => association,
         Err(error) if error.kind() == ErrorKind::Refused => {
+            if let Some(monitor) = monitor {
+                monitor.association_rejected();
+            }
             return tracing::warn!(%address, %error, "an association was rejected");
         }
         Err(error) => return tracing::info!(%address, %error, "no association came about"),
     };
+    let _open = monitor.map(Open::new);
     let negotiated = Arc::clone(association.negotiated());
     let calling = negotiated.calling_ae_title.as_str();
     tracing::info!(%address, calling, contexts = negotiated.contexts.len(), "association accepted");
     match serve(association, services).await {
         Ok(ended) => tracing::info!(%address, calling, how = %ended, "association ended"),
         Err(error) => tracing::warn!(%address, calling, %error, "association broken off"),
+    }
+}
+
+/// An association that a monitor was told of. It is told of the end too where the task is aborted or panics.
+struct Open(Arc<dyn Monitor>);
+
+impl Open {
+    fn new(monitor: Arc<dyn Monitor>) -> Self {
+        monitor.association_accepted();
+        Self(monitor)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.association_ended();
     }
 }

@@ -196,7 +196,7 @@ fn rank<'a>(ranges: &[Weighted], offers: &'a [Offer]) -> Vec<Choice<'a>> {
         }));
     }
     // Stable: what is equal stays in the order of the offers.
-    ranked.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    ranked.sort_by_key(|choice| (choice.0, choice.1));
     ranked.into_iter().map(|(.., choice)| choice).collect()
 }
 

@@ -3,12 +3,20 @@
 //! - [`media_type`], [`accept`]: media types and their negotiation (PS3.18 8.7, RFC 9110 12).
 //! - [`multipart`]: multipart bodies as streams, written and read (RFC 2046, RFC 2387).
 //! - [`problem`]: errors as problem details (RFC 9457).
+//! - [`server`]: listens, serves a router, ends; with [`layers`] around it.
+//! - [`metrics`], [`health`]: what an operator watches.
 //! - [`range`], [`conditional`]: range and conditional requests (RFC 9110 13, 14).
 
 pub mod accept;
 pub mod body;
 pub mod conditional;
+mod connection;
+mod exchange;
+pub mod health;
+pub mod layers;
 pub mod media_type;
+pub mod metrics;
 pub mod multipart;
 pub mod problem;
 pub mod range;
+pub mod server;

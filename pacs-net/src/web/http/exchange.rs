@@ -1,0 +1,373 @@
+//! One request and its response, seen from around the router: limits, panics, request ID, log, metrics.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::connect_info::ConnectInfo;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tower::ServiceExt;
+use tracing::Instrument;
+
+use super::connection::Activity;
+use super::media_type::is_token_character;
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::server::HttpLimits;
+
+/// The header field of the request ID.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest request ID that is taken over, in bytes: a UUID has 36, W3C's trace parents have 55.
+const REQUEST_ID_LENGTH_MAX_BYTES: usize = 64;
+
+/// By what a request is found in the log; also an extension of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(&X_REQUEST_ID).and_then(|value| value.to_str().ok());
+        let is_sane = |id: &&str| {
+            !id.is_empty() && id.len() <= REQUEST_ID_LENGTH_MAX_BYTES && id.bytes().all(is_token_character)
+        };
+        match given.filter(is_sane) {
+            Some(id) => Self(id.into()),
+            None => Self::new(),
+        }
+    }
+
+    /// A random beginning for each process, then a count.
+    fn new() -> Self {
+        static PROCESS: OnceLock<u64> = OnceLock::new();
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let process = PROCESS.get_or_init(|| {
+            use std::hash::BuildHasher;
+            std::collections::hash_map::RandomState::new().hash_one(0)
+        });
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("{process:016x}-{count:x}").into())
+    }
+
+    /// As it stands in the log and in the response.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) router: Router,
+    pub(super) limits: HttpLimits,
+    pub(super) requests: Arc<Semaphore>,
+    pub(super) metrics: Metrics,
+}
+
+/// Where the template of the route goes, which only the router knows.
+#[derive(Clone, Default)]
+struct Matched(Arc<OnceLock<String>>);
+
+/// The router, which tells what route it took.
+pub(super) fn keeping_path(router: Router) -> Router {
+    async fn keep(request: Request, next: Next) -> Response {
+        let extensions = request.extensions();
+        if let (Some(matched), Some(path)) = (extensions.get::<Matched>(), extensions.get::<MatchedPath>()) {
+            matched.0.get_or_init(|| path.as_str().to_owned());
+        }
+        next.run(request).await
+    }
+    router.layer(middleware::from_fn(keep))
+}
+
+impl Shared {
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        address: SocketAddr,
+        activity: Arc<Activity>,
+    ) -> Result<Response<Sent>, Infallible> {
+        let id = RequestId::of(request.headers());
+        let span = tracing::info_span!("request", %id);
+        let mut exchange = Exchange::begin(&self, activity, request.method().as_str(), address, &span);
+        let answer = self.route(request, address, &id, &mut exchange);
+        let mut response = answer.instrument(span).await;
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            response.headers_mut().insert(X_REQUEST_ID, value);
+        }
+        exchange.status = Some(response.status());
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        exchange.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Ok(response.map(|body| Sent {
+            body: Some(body),
+            with_client: false,
+            exchange,
+        }))
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        address: SocketAddr,
+        id: &RequestId,
+        exchange: &mut Exchange,
+    ) -> Response {
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+        if target > self.limits.target_length_max_bytes {
+            return Problem::bare(StatusCode::URI_TOO_LONG).into_response();
+        }
+        let Ok(permit) = Arc::clone(&self.requests).try_acquire_owned() else {
+            return Problem::unavailable("too many requests are being served").into_response();
+        };
+        exchange.permit = Some(permit);
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(exchange.matched.clone());
+        parts.extensions.insert(id.clone());
+        parts.extensions.insert(ConnectInfo(address));
+        let body = Body::new(Received {
+            body,
+            idle: self.limits.body_idle,
+            timer: None,
+            bytes: Arc::clone(&exchange.bytes_in),
+        });
+        let request = Request::from_parts(parts, body);
+        let router = self.router.clone();
+        // A router is used for one request, and what a handler shares with others is behind locks that may be
+        // poisoned: it is broken nowhere else.
+        let answer = AssertUnwindSafe(async move { router.oneshot(request).await });
+        match answer.catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Err(panic) => {
+                tracing::error!(kind = panic_kind(&*panic), "a handler panicked");
+                Problem::bare(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+            }
+        }
+    }
+}
+
+/// A panic's text may hold what must not be logged; the panic hook has said where it was.
+fn panic_kind(panic: &(dyn Any + Send)) -> &'static str {
+    match panic.is::<String>() || panic.is::<&str>() {
+        true => "with a text",
+        false => "without a text",
+    }
+}
+
+/// From the header of a request to the end of its response's body, or to where it was dropped.
+struct Exchange {
+    metrics: Metrics,
+    activity: Arc<Activity>,
+    permit: Option<OwnedSemaphorePermit>,
+    method: &'static str,
+    address: SocketAddr,
+    matched: Matched,
+    status: Option<StatusCode>,
+    begun: Instant,
+    bytes_in: Arc<AtomicU64>,
+    bytes_out: u64,
+    /// What Content-Length says.
+    length: Option<u64>,
+    /// The body came to its end.
+    whole: bool,
+    span: tracing::Span,
+}
+
+impl Exchange {
+    fn begin(
+        shared: &Shared,
+        activity: Arc<Activity>,
+        method: &str,
+        address: SocketAddr,
+        span: &tracing::Span,
+    ) -> Self {
+        activity.request_begins();
+        shared.metrics.request_begins();
+        Self {
+            metrics: shared.metrics.clone(),
+            activity,
+            permit: None,
+            method: known_method(method),
+            address,
+            matched: Matched::default(),
+            status: None,
+            begun: Instant::now(),
+            bytes_in: Arc::default(),
+            bytes_out: 0,
+            length: None,
+            whole: false,
+            span: span.clone(),
+        }
+    }
+}
+
+/// Methods are the client's to choose; a label is not.
+fn known_method(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    KNOWN
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or("other")
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // So that the log names the request.
+        let _entered = self.span.enter();
+        self.activity.request_ends();
+        let took = self.begun.elapsed();
+        let path = self.matched.0.get().map_or("none", String::as_str);
+        let bytes_in = self.bytes_in.load(Ordering::Relaxed);
+        // The client has gone before there was an answer: what nginx calls 499.
+        let status = self.status.map_or(499, |status| status.as_u16());
+        self.metrics
+            .request_ends(self.method, path, status, took, (bytes_in, self.bytes_out));
+        let (method, address, bytes_out, whole) = (self.method, self.address, self.bytes_out, self.whole);
+        let whole = whole || self.length == Some(bytes_out);
+        let milliseconds = took.as_millis() as u64;
+        if status >= 400 || !whole {
+            tracing::info!(method, path, status, whole, bytes_in, bytes_out, milliseconds, %address, "request ended");
+        } else {
+            tracing::debug!(method, path, status, bytes_in, bytes_out, milliseconds, %address, "request ended");
+        }
+    }
+}
+
+/// The body of a request, given up when it stalls.
+struct Received {
+    body: Incoming,
+    idle: Duration,
+    /// Runs while the handler waits.
+    timer: Option<Pin<Box<Sleep>>>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(frame) = polled {
+            self.timer = None;
+            if let Some(Ok(frame)) = &frame {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.bytes.fetch_add(length as u64, Ordering::Relaxed);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let idle = self.idle;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a response: its panics are contained, and it is seen when its client takes nothing.
+pub(super) struct Sent {
+    /// None behind an error.
+    body: Option<Body>,
+    with_client: bool,
+    exchange: Exchange,
+}
+
+impl Sent {
+    fn is_back(&mut self) {
+        if std::mem::take(&mut self.with_client) {
+            self.exchange.activity.from_client();
+        }
+    }
+}
+
+impl http_body::Body for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.is_back();
+        let sent = &mut *self;
+        let Some(body) = &mut sent.body else {
+            return Poll::Ready(None);
+        };
+        let polled = sent.exchange.span.in_scope(|| {
+            // It is not polled again.
+            catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))).unwrap_or_else(|panic| {
+                tracing::error!(kind = panic_kind(&*panic), "the body of a response panicked");
+                Poll::Ready(Some(Err(axum::Error::new(io::Error::other("internal failure")))))
+            })
+        });
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                sent.exchange.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                sent.exchange.whole = sent.body.as_ref().is_some_and(Body::is_end_stream);
+                sent.with_client = true;
+                sent.exchange.activity.to_client();
+            }
+            Poll::Ready(Some(Err(_))) => sent.body = None,
+            Poll::Ready(None) => sent.exchange.whole = true,
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.is_back();
+        // One without a body isn't polled.
+        self.exchange.whole |= self.is_end_stream();
+        let body = self.body.take();
+        self.exchange.span.in_scope(|| drop(body));
+    }
+}

@@ -1,0 +1,171 @@
+//! [`HttpServer`]: listens for HTTP/1.1 and HTTP/2 (with prior knowledge, RFC 9113 3.3) and serves a router.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use pacs_core::{Error, Result};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::connection;
+use super::exchange::{self, Shared};
+use super::metrics::Metrics;
+
+/// What a client may take of the server. Sizes are in bytes.
+///
+/// An instance has no limit but the disk: bodies are streamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Connections at once. A further one waits until one ends. Browsers open six for each page.
+    pub connections_max: usize,
+    /// Requests at once, over all connections; a further one is answered 503. Each holds a task, and what its handler
+    /// holds.
+    pub requests_max: usize,
+    /// Requests at once on one HTTP/2 connection, so that one client doesn't take all of them.
+    pub requests_per_connection_max: u32,
+    /// The request line and the header of a request; beyond, it is answered 431. Viewers' tokens have some KiB.
+    pub header_length_max_bytes: usize,
+    /// Header fields of a request; beyond, it is answered 431. Browsers send 20.
+    pub header_fields_max: usize,
+    /// Target of a request; beyond, it is answered 414. A query for some hundred UIDs stays below.
+    pub target_length_max_bytes: usize,
+    /// From the beginning of a connection, or the end of a response, until the header of the next request is whole.
+    /// Then the connection is closed: those who hold connections by sending slowly keep nobody else out.
+    pub header_read: Duration,
+    /// Between two pieces of a request's body, while the handler waits for one. Then the body is given up, and its
+    /// request fails with 408.
+    pub body_idle: Duration,
+    /// That a client takes nothing of responses that wait for it. Then its connection is dropped, at the latest after
+    /// twice the time.
+    pub write_stall: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 2000,
+            requests_max: 1000,
+            requests_per_connection_max: 100,
+            header_length_max_bytes: 64 * 1024,
+            header_fields_max: 100,
+            target_length_max_bytes: 32 * 1024,
+            header_read: Duration::from_secs(30),
+            body_idle: Duration::from_secs(60),
+            write_stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Serves a router on a TCP port.
+///
+/// - Each response has X-Request-Id: the client's, where it is short and of token characters, or one of ours. The log
+///   names it in the span `request`, and holds no query strings and no paths but their templates.
+/// - A panic of a handler is answered 500; one in a body breaks its response off. Neither reaches another request.
+/// - The extension `ConnectInfo<SocketAddr>` has the client's address, [`RequestId`](exchange::RequestId) the ID.
+#[derive(Debug)]
+pub struct HttpServer {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    connections: Arc<Semaphore>,
+}
+
+impl HttpServer {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// `Io` when the address can't be had.
+    pub async fn bind(address: SocketAddr, router: Router, limits: HttpLimits) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::io("http.bind", format!("can't listen on {address}"), error))?;
+        Ok(Self {
+            listener,
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            shared: Arc::new(Shared {
+                router: exchange::keeping_path(router),
+                requests: Arc::new(Semaphore::new(limits.requests_max)),
+                limits,
+                metrics: Metrics::new(),
+            }),
+        })
+    }
+
+    /// Records requests in these metrics.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.metrics = metrics;
+        }
+        self
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// `Io` when the system can't tell.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener
+            .local_addr()
+            .map_err(|error| Error::io("http.address", "no local address", error))
+    }
+
+    /// Serves until `stop` is ready. Then no new connection is accepted, and those without a request are closed;
+    /// requests that run may end within `grace`, and are broken off after that.
+    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+        let (stopped, watch) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!("a connection panicked");
+                    }
+                    continue;
+                }
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address, permit)) => {
+                    let (shared, watch) = (Arc::clone(&self.shared), watch.clone());
+                    connections.spawn(async move {
+                        connection::serve(stream, address, shared, watch).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, or the client has gone already: neither ends the service.
+                    tracing::error!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        // Nobody listens any more where no connection is left.
+        let _ = stopped.send(true);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(
+                broken_off = connections.len(),
+                "HTTP connections did not end in time"
+            );
+            connections.shutdown().await;
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let (stream, address) = self.listener.accept().await?;
+        Ok((stream, address, permit))
+    }
+}
+
+pub use super::exchange::RequestId;
