@@ -13,11 +13,11 @@ mod logging;
 mod maintain;
 mod serve;
 mod store;
-#[cfg(feature = "web")]
 mod web;
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 
@@ -51,12 +51,18 @@ fn main() -> ExitCode {
 /// Answers whether nothing was found wrong or refused.
 fn run(command: Command, config: &Config) -> Result<bool, String> {
     match command {
-        Command::Serve => with_store(Store::open_or_make(config)?, |store| {
-            serve::serve(config, store).map(|()| true)
-        }),
-        Command::Import { directory, workers } => with_store(Store::open_or_make(config)?, |store| {
-            import::run(&store.pacs, &directory, workers.into(), &store.imports())
-        }),
+        Command::Serve => {
+            let rates = web::Rates::new();
+            with_store(
+                Store::open_or_make(config, vec![Arc::clone(&rates) as _])?,
+                |store| serve::serve(config, store, rates).map(|()| true),
+            )
+        }
+        Command::Import { directory, workers } => {
+            with_store(Store::open_or_make(config, Vec::new())?, |store| {
+                import::run(&store.pacs, &directory, workers.into(), &store.imports())
+            })
+        }
         Command::Verify => with_store(Store::open(config)?, |store| {
             maintain::verify(config, &store.pacs)
         }),

@@ -2,18 +2,23 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::executor::block_on;
 use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
+use pacs_net::web::http::health::Health;
+use pacs_net::web::http::metrics::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::store::Store;
+use crate::web::{self, Rates};
 
 /// Serves until SIGTERM or SIGINT; a second one ends the wait for running associations.
-pub(crate) fn serve(config: &Config, store: &Store) -> Result<(), String> {
+pub(crate) fn serve(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("pacs-net")
@@ -26,53 +31,69 @@ pub(crate) fn serve(config: &Config, store: &Store) -> Result<(), String> {
                 .spawn_scoped(scope, || reindex(store))
                 .map_err(|error| format!("a thread can't start: {error}"))?;
         }
-        let served = runtime.block_on(listen(config, store));
+        let served = runtime.block_on(listen(config, store, rates));
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
         served.and(closed)
     })
 }
 
-async fn listen(config: &Config, store: &Store) -> Result<(), String> {
+async fn listen(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(), String> {
     let failed = |error: pacs_core::Error| error.to_string();
+    let metrics = Metrics::new();
     let address = SocketAddr::new(config.listen, config.dicom_port);
     let limits = Limits {
         associations_max: config.limits.associations,
     };
-    let server = Server::bind(address, store.pacs.clone(), options(config), limits)
+    let mut options = options(config);
+    options.monitor = Some(Arc::new(metrics.clone()));
+    let server = Server::bind(address, store.pacs.clone(), options, limits)
         .await
         .map_err(failed)?;
-    let address = server.address().map_err(failed)?;
+    let dicom = server.address().map_err(failed)?;
+    let health = Health::new(store.pacs.clone());
+    let http = match config.web.off {
+        true => None,
+        false => Some(web::bind(config, &store.pacs, &metrics, &health, dicom, rates).await?),
+    };
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = server.run(
-        async {
-            // An end without a word would mean the same: stop.
-            let _ = stopped.await;
-        },
-        config.stop_grace(),
-    );
-    tokio::pin!(serving);
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    // An end without a word would mean the same: stop.
+    let until_stopped = |mut stopped: tokio::sync::watch::Receiver<()>| async move {
+        let _ = stopped.changed().await;
+    };
+    let grace = config.stop_grace();
 
     say(&format!(
-        "pacs-server {} listens for DICOM on {address} as {}; data in {}\n",
+        "pacs-server {} listens for DICOM on {dicom} as {}; data in {}\n",
         env!("CARGO_PKG_VERSION"),
         config.ae_title,
         config.data.display()
     ))?;
+    let serving_http = match http {
+        Some(http) => {
+            let address = http.address().map_err(failed)?;
+            say(&format!("pacs-server listens for HTTP on http://{address}/\n"))?;
+            http.run(until_stopped(stopped.clone()), grace).boxed()
+        }
+        None => futures::future::ready(()).boxed(),
+    };
+    let serving = futures::future::join(server.run(until_stopped(stopped), grace), serving_http);
+    tokio::pin!(serving);
     let mut told = Some(stop);
     loop {
         tokio::select! {
-            () = &mut serving => return Ok(()),
+            _ = &mut serving => return Ok(()),
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         match told.take() {
             Some(stop) => {
-                tracing::info!("stopping: running associations may end");
-                // The server is there, so somebody listens.
+                tracing::info!("stopping: running associations and requests may end");
+                health.drain();
+                // The servers are there, so somebody listens.
                 let _ = stop.send(());
             }
             None => {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
-use pacs_core::{Archive, Error, ErrorKind, Index, Options, Pacs};
+use pacs_core::{Archive, Error, ErrorKind, Index, Observer, Options, Pacs};
 use pacs_store::{RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
 
 use crate::config::Config;
@@ -33,14 +33,18 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the data directory, and makes it where there is none. The error is fit to be shown.
-    pub(crate) fn open_or_make(config: &Config) -> Result<Self, String> {
+    pub(crate) fn open_or_make(config: &Config, observers: Vec<Arc<dyn Observer>>) -> Result<Self, String> {
         let directory = archive_directory(config);
         fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        Self::open(config)
+        Self::open_observed(config, observers)
     }
 
     /// Opens the data directory. The error is fit to be shown.
     pub(crate) fn open(config: &Config) -> Result<Self, String> {
+        Self::open_observed(config, Vec::new())
+    }
+
+    fn open_observed(config: &Config, observers: Vec<Arc<dyn Observer>>) -> Result<Self, String> {
         let attributes = Arc::new(config.attribute_set()?);
         let (archive, index) = (archive(config)?, index(config)?);
         let explained = |error| explained(config, &error);
@@ -48,6 +52,7 @@ impl Store {
         let options = Options {
             duplicates: config.duplicates.policy(),
             attributes: Arc::clone(&attributes),
+            observers,
             ..Options::default()
         };
         let pacs = block_on(Pacs::open(archive, index, options)).map_err(explained)?;

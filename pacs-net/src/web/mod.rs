@@ -79,6 +79,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::routing::{MethodRouter, delete, get, post};
 use pacs_core::{Pacs, Source};
 
+use self::http::layers::with_problems;
 use self::http::problem::WebResult;
 
 /// How requests are answered.
@@ -214,6 +215,8 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
         // No limit but the disk: bodies are streamed.
         .layer(DefaultBodyLimit::disable())
         .with_state(web);
+    // What is below the path and nobody's is a problem of this service, whatever else the server has.
+    let router = with_problems(router);
     match path.as_str() {
         "" => router,
         path => Router::new().nest(path, router),

@@ -7,26 +7,78 @@
 //! /app-config.js   OHIF's configuration, made from the running server
 //! ```
 
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "`serve` uses this as soon as it listens for HTTP"
-    )
-)]
-
 mod ohif;
 mod page;
 mod status;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
+use pacs_core::Pacs;
+use pacs_net::web::http::health::{Health, metrics_router};
+use pacs_net::web::http::layers::{with_compression, with_cors, with_problems};
+use pacs_net::web::http::metrics::Metrics;
+use pacs_net::web::http::server::{HttpLimits, HttpServer};
+use pacs_net::web::{self, WebOptions};
 use tower_http::compression::CompressionLayer;
 
 pub(crate) use ohif::Ohif;
 pub(crate) use status::{Rates, Status};
+
+use crate::config::Config;
+
+/// Where the URI Service is.
+const WADO_URI: &str = "/wado";
+
+/// Listens for HTTP. The error is fit to be shown.
+pub(crate) async fn bind(
+    config: &Config,
+    pacs: &Pacs,
+    metrics: &Metrics,
+    health: &Health,
+    dicom: SocketAddr,
+    rates: Arc<Rates>,
+) -> Result<HttpServer, String> {
+    let failed = |error: pacs_core::Error| error.to_string();
+    let ohif = Ohif::find(config.web.ohif_directory.as_deref(), config.ae_title)?;
+    let address = SocketAddr::new(config.listen, config.http_port);
+    let (open, associations_max) = (metrics.clone(), config.limits.associations);
+    let status = Status {
+        pacs: pacs.clone(),
+        data: config.data.clone(),
+        ae_title: config.ae_title,
+        dicom,
+        http: address,
+        rates,
+        associations: Box::new(move || usize::try_from(open.associations_open()).unwrap_or(usize::MAX)),
+        associations_max,
+    };
+    let options = WebOptions {
+        origin: Some(config.web.origin.clone()).filter(|origin| !origin.is_empty()),
+        delete: config.web.delete,
+        any_sop_class: config.any_sop_class,
+        ..WebOptions::default()
+    };
+    let dicomweb = web::router(pacs.clone(), options.clone());
+    let dicomweb = dicomweb.merge(web::wado_uri(pacs.clone(), options, WADO_URI));
+    let dicomweb = with_compression(dicomweb);
+    let dicomweb = with_cors(dicomweb, &config.web.cors_origins).map_err(failed)?;
+    let has_ohif = ohif.is_some();
+    let mut router = routes(status, ohif)
+        .merge(dicomweb)
+        .merge(health.router())
+        .merge(metrics_router(metrics.clone(), pacs.clone()));
+    if !has_ohif {
+        router = with_problems(router);
+    }
+    let server = HttpServer::bind(address, router, HttpLimits::default())
+        .await
+        .map_err(failed)?;
+    Ok(server.with_metrics(metrics.clone()))
+}
 
 /// Answers for all of the above. Paths of others (`/dicom-web`, `/wado`, `/metrics`) are merged with it; the
 /// fallback is OHIF's where there is one.
@@ -47,11 +99,10 @@ pub(crate) fn routes(status: Status, ohif: Option<Ohif>) -> Router {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::Arc;
 
     use axum::body::{Body, to_bytes};
     use axum::http::{Request, StatusCode, header};
-    use pacs_core::{AeTitle, Options, Pacs};
+    use pacs_core::{AeTitle, Options};
     use pacs_store::{MemoryArchive, MemoryIndex};
     use tower::ServiceExt as _;
 
