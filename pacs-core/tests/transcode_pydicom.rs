@@ -22,31 +22,37 @@ use pacs_core::pixel::{Overrides, Target, can_transcode, transcode};
 use pacs_core::uid::Uid;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcode_pydicom.py");
+const JPEG_XL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jpegxl_pydicom.py");
 
-/// The interpreter of the peers' virtual environment.
-fn python() -> Option<PathBuf> {
+/// The interpreter of the peers' virtual environment, when it has what is to be imported.
+fn python_with(imports: &str) -> Option<PathBuf> {
     let venv = std::env::var_os("PACS_PEERS_VENV").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers-venv"),
         PathBuf::from,
     );
     let python = venv.join("bin/python");
     let works = Command::new(&python)
-        .args(["-c", "import numpy, pydicom, openjpeg, libjpeg, rle"])
+        .args(["-c", &format!("import {imports}")])
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
     if !works && std::env::var_os("PACS_REQUIRE_PEERS").is_some() {
-        panic!(
-            "pydicom and its decoders are required, and are not in {}",
-            venv.display()
-        );
+        panic!("{imports} are required, and are not in {}", venv.display());
     }
     works.then_some(python)
 }
 
+fn python() -> Option<PathBuf> {
+    python_with("numpy, pydicom, openjpeg, libjpeg, rle")
+}
+
 fn script(python: &Path, argument: &str, input: &str) -> String {
+    run(python, &[SCRIPT, argument], input)
+}
+
+fn run(python: &Path, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(python)
-        .args([SCRIPT, argument])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -268,6 +274,92 @@ fn what_dcmtk_compresses_reads_in_pydicom_as_its_source_does() {
     }
     assert!(paths.len() > 100, "DCMTK compressed {} files only", paths.len());
     check(&python, &folder, &paths);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Writes what became of a file as a file, and answers whether the file was transcoded.
+fn write_transcoded(file: &[u8], out: &Path) -> Result<()> {
+    let meta = read_meta(file, true)?.unwrap();
+    let bytes = transcoded(file, &meta, Target::ExplicitLittleEndian, true)?;
+    let uid = |uid: Option<Uid>| uid.unwrap_or(Uid::constant("1.2.3"));
+    let syntax = Target::ExplicitLittleEndian.uid();
+    let head = write_meta(&Meta::new(uid(meta.sop_class), uid(meta.sop_instance), syntax));
+    std::fs::write(out, [&head[..], &bytes].concat()).unwrap();
+    Ok(())
+}
+
+#[cfg(feature = "jpegxl")]
+#[test]
+fn what_libjxl_compresses_has_the_pixels_that_it_decodes_itself() {
+    let Some(python) = python_with("numpy, pydicom, openjpeg, libjpeg, rle, imagecodecs") else {
+        println!("skipped: no virtual environment with pydicom and imagecodecs (see .ci/peers)");
+        return;
+    };
+    let folder = folder("jpegxl");
+    let made = run(&python, &[JPEG_XL, "make", folder.to_str().unwrap()], "");
+    let mut pairs = String::new();
+    for line in made.lines() {
+        let (path, expected) = line.split_once('\t').unwrap();
+        let out = format!("{path}.transcoded");
+        write_transcoded(&std::fs::read(path).unwrap(), Path::new(&out))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        pairs.push_str(&format!("{out}\t{expected}\n"));
+    }
+    let answer = run(&python, &[JPEG_XL, "compare"], &pairs);
+    println!("{answer}");
+    assert_eq!(answer.lines().count(), made.lines().count());
+    assert!(
+        answer.lines().count() >= 10 && !answer.contains("BAD"),
+        "\n{answer}"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[cfg(feature = "jpeg2000")]
+#[test]
+fn a_codestream_of_jpeg_2000_is_decoded_under_the_labels_of_part_2_too() {
+    let Some(python) = python() else {
+        println!("skipped: no virtual environment with pydicom and its decoders (see .ci/peers)");
+        return;
+    };
+    let folder = folder("part2");
+    let list = script(&python, "list", "");
+    let mut compared = 0;
+    for (name, label) in [("693_J2KR.dcm", "92"), ("MR_small_jp2klossless.dcm", "93")] {
+        let path = list
+            .lines()
+            .find(|path| path.ends_with(&format!("/{name}")))
+            .unwrap();
+        let file = std::fs::read(path).unwrap();
+        let plain = folder.join("plain");
+        write_transcoded(&file, &plain).unwrap();
+        let uid = b"1.2.840.10008.1.2.4.9";
+        let at = file.windows(uid.len()).position(|window| window == uid).unwrap() + uid.len() - 1;
+        let mut relabelled = file;
+        relabelled[at..at + 2].copy_from_slice(label.as_bytes());
+        let out = folder.join("out");
+        write_transcoded(&relabelled, &out).unwrap();
+        assert!(
+            std::fs::read(&plain).unwrap() == std::fs::read(&out).unwrap(),
+            "{name}"
+        );
+        compared += 1;
+        // With extensions that nothing here knows: a marker of the multiple component transform, cut off.
+        let siz = relabelled
+            .windows(4)
+            .position(|window| window == [0xFF, 0x4F, 0xFF, 0x51])
+            .unwrap();
+        relabelled[siz + 6] |= 0x81;
+        let cod = siz
+            + relabelled[siz..]
+                .windows(2)
+                .position(|window| window == [0xFF, 0x52])
+                .unwrap();
+        relabelled[cod + 1] = 0x74;
+        let error = write_transcoded(&relabelled, &out).unwrap_err();
+        assert!(error.to_string().contains("part 2"), "{error}");
+    }
+    assert_eq!(compared, 2);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::image::Image;
-use super::{jpeg, jpeg_ls, rle};
+use super::{jpeg, jpeg_ls, rle, ybr};
 use crate::dataset::recode::{Target, is_native};
 use crate::error::{Error, ErrorKind, Result};
 use crate::uid::Uid;
@@ -26,6 +26,15 @@ pub(super) enum Codec {
     /// JPEG 2000 and High-Throughput JPEG 2000.
     #[cfg(feature = "jpeg2000")]
     Jpeg2000,
+    /// JPEG XL without loss.
+    #[cfg(feature = "jpegxl")]
+    JpegXlLossless,
+    /// JPEG XL of what was JPEG.
+    #[cfg(feature = "jpegxl")]
+    JpegXlRecompressed,
+    /// JPEG XL.
+    #[cfg(feature = "jpegxl")]
+    JpegXl,
 }
 
 impl Codec {
@@ -39,14 +48,46 @@ impl Codec {
             "4.57" | "4.70" => Codec::JpegLossless,
             "4.80" | "4.81" => Codec::JpegLs,
             #[cfg(feature = "jpeg2000")]
-            "4.90" | "4.91" | "4.201" | "4.202" | "4.203" => Codec::Jpeg2000,
+            "4.90" | "4.91" | "4.92" | "4.93" | "4.201" | "4.202" | "4.203" => Codec::Jpeg2000,
+            #[cfg(feature = "jpegxl")]
+            "4.110" => Codec::JpegXlLossless,
+            #[cfg(feature = "jpegxl")]
+            "4.111" => Codec::JpegXlRecompressed,
+            #[cfg(feature = "jpegxl")]
+            "4.112" => Codec::JpegXl,
             _ => return None,
         })
     }
 
     /// Whether each frame is one fragment, by the transfer syntax.
     pub(super) fn frame_is_fragment(self) -> bool {
+        self.knows_no_image()
+    }
+
+    /// Whether what it gives is as the data set describes it: it knows nothing of images.
+    pub(super) fn knows_no_image(self) -> bool {
         matches!(self, Codec::Uncompressed | Codec::Deflated | Codec::Rle)
+    }
+
+    /// Whether colours come out of it as RGB, whatever they were.
+    pub(super) fn gives_rgb(self) -> bool {
+        match self {
+            Codec::JpegLossy => true,
+            #[cfg(feature = "jpegxl")]
+            Codec::JpegXlRecompressed | Codec::JpegXl => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what it decodes was once compressed with loss, by the transfer syntax.
+    pub(super) fn had_loss(self) -> bool {
+        match self {
+            Codec::JpegLossy => true,
+            // What was JPEG before.
+            #[cfg(feature = "jpegxl")]
+            Codec::JpegXlRecompressed => true,
+            _ => false,
+        }
     }
 
     /// Decodes one frame: as many bytes as `image` says, its samples as `image` says they lie.
@@ -59,6 +100,10 @@ impl Codec {
             Codec::JpegLs => jpeg_ls::decode(frame, image)?,
             #[cfg(feature = "jpeg2000")]
             Codec::Jpeg2000 => super::jpeg2000::decode(frame, image)?,
+            #[cfg(feature = "jpegxl")]
+            Codec::JpegXlLossless | Codec::JpegXlRecompressed | Codec::JpegXl => {
+                super::jpeg_xl::decode(frame, image)?
+            }
         };
         let length = image.frame_length()?;
         // A byte of padding may follow what is not compressed.
@@ -71,6 +116,12 @@ impl Codec {
         }
         let mut pixels = pixels;
         pixels.truncate(length);
+        if image.is_partial && !self.knows_no_image() && !self.gives_rgb() {
+            if image.sample_bytes != 1 {
+                return Err(unsupported("YBR_PARTIAL of more than 8 bits"));
+            }
+            ybr::convert(&mut pixels, ybr::partial_to_rgb);
+        }
         Ok(pixels)
     }
 }
@@ -139,6 +190,15 @@ mod tests {
                 can_transcode(&Uid::constant(from), &[implicit.uid()]),
                 Some(implicit)
             );
+        }
+        #[cfg(feature = "jpegxl")]
+        for from in [
+            "1.2.840.10008.1.2.4.110",
+            "1.2.840.10008.1.2.4.111",
+            "1.2.840.10008.1.2.4.112",
+        ] {
+            let target = can_transcode(&Uid::constant(from), &[explicit.uid()]);
+            assert_eq!(target, Some(explicit));
         }
         // MPEG-2, JPIP, a syntax of nobody's.
         for from in ["1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.94", "1.2.3"] {

@@ -111,6 +111,8 @@ fn check(rows: u32, columns: u32, components: usize, image: &Image) -> Result<()
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Jpeg2000 {
     pub(super) precision: u8,
+    /// Capabilities (Rsiz) name extensions of ISO/IEC 15444-2.
+    pub(super) is_extended: bool,
 }
 
 #[cfg(feature = "jpeg2000")]
@@ -130,6 +132,13 @@ impl Jpeg2000 {
         let (columns, rows) = (word(4).checked_sub(word(12)), word(8).checked_sub(word(16)));
         let count = u16::from_be_bytes([fixed[36], fixed[37]]);
         let (rows, columns) = rows.zip(columns).ok_or_else(ended)?;
+        let is_extended = fixed[2] & 0x80 != 0;
+        if is_extended && usize::from(count) != image.samples {
+            // PS3.5 A.4.4 allows a codestream to hold several frames as its components.
+            return Err(unsupported(
+                "a JPEG 2000 codestream of part 2 with components of several frames",
+            ));
+        }
         check(rows, columns, count.into(), image)?;
         let mut components = components.as_chunks::<3>().0.iter().take(image.samples);
         let &first = components.next().ok_or_else(ended)?;
@@ -138,6 +147,7 @@ impl Jpeg2000 {
         }
         Ok(Self {
             precision: (first[0] & 0x7F) + 1,
+            is_extended,
         })
     }
 }

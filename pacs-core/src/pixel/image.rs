@@ -29,6 +29,12 @@ pub(super) struct Image {
     pub(super) frames: u64,
     /// Colours are to be decoded to RGB.
     pub(super) rgb_is_wanted: bool,
+    /// Colours are YBR_PARTIAL: no label says that of chrominance in full, so that they become RGB.
+    pub(super) is_partial: bool,
+    /// Two pixels share their chrominance, also in what is decoded (PS3.3 C.7.6.3.1.2, YBR_FULL_422).
+    pub(super) shares_chrominance: bool,
+    /// What decoding takes, in decoded frames.
+    pub(super) decoding_frames: usize,
 }
 
 impl Image {
@@ -59,7 +65,11 @@ impl Image {
         let frames = header
             .string(tags::NUMBER_OF_FRAMES)
             .and_then(|text| text.trim().parse().ok());
-        let keeps_planes = matches!(codec, Codec::Rle | Codec::Uncompressed | Codec::Deflated);
+        let keeps_planes = codec.knows_no_image();
+        // The segments of RLE are whole planes.
+        let shares_chrominance = samples == 3
+            && matches!(codec, Codec::Uncompressed | Codec::Deflated)
+            && matches!(photometric, "YBR_FULL_422" | "YBR_PARTIAL_422");
         Ok(Self {
             rows: number(tags::ROWS)?.into(),
             columns: number(tags::COLUMNS)?.into(),
@@ -69,7 +79,15 @@ impl Image {
             planar: samples > 1 && keeps_planes && header.u16(tags::PLANAR_CONFIGURATION) == Some(1),
             photometric: photometric.to_owned(),
             frames: frames.unwrap_or(1).max(1),
-            rgb_is_wanted: codec == Codec::JpegLossy,
+            rgb_is_wanted: codec.gives_rgb(),
+            is_partial: samples == 3 && photometric.starts_with("YBR_PARTIAL"),
+            shares_chrominance,
+            // Compressed, in pieces and whole; decoded, with samples of 32 bits on the way.
+            decoding_frames: match codec {
+                #[cfg(feature = "jpegxl")]
+                Codec::JpegXlLossless | Codec::JpegXlRecompressed | Codec::JpegXl => 35,
+                _ => 7,
+            },
         })
     }
 
@@ -82,7 +100,8 @@ impl Image {
     /// Bytes of a decoded frame.
     pub(super) fn frame_length(&self) -> Result<usize> {
         // 2^32 pixels of 4 samples of 8 bytes at most.
-        let length = self.pixels() as u64 * (self.samples * self.sample_bytes) as u64;
+        let samples = if self.shares_chrominance { 2 } else { self.samples };
+        let length = self.pixels() as u64 * (samples * self.sample_bytes) as u64;
         if length == 0 {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -106,13 +125,12 @@ impl Image {
         Ok(self.frame_length()? * 2 + COMPRESSED_OVERHEAD_BYTES)
     }
 
-    /// What decoding takes at once, in bytes: a frame compressed, in pieces and whole; decoded, with samples of
-    /// 32 bits on the way; and where the frames begin.
+    /// What decoding takes at once, in bytes: a frame, compressed and decoded; and where the frames begin.
     pub(super) fn decoding_length(&self) -> Result<usize> {
         let frame = self.frame_length()?;
         let table = self.frames.min(limits::FRAME_TABLE_ENTRIES_MAX as u64) as usize * 32;
         Ok(frame
-            .saturating_mul(7)
+            .saturating_mul(self.decoding_frames)
             .saturating_add(COMPRESSED_OVERHEAD_BYTES + table))
     }
 
@@ -155,7 +173,7 @@ impl Image {
             labels.put.put_u16(tags::PLANAR_CONFIGURATION, self.planar.into());
         }
         // That the pixels once were compressed with loss stays true (PS3.3 C.7.6.1.1.5).
-        if codec == Codec::JpegLossy && header.string(tags::LOSSY_IMAGE_COMPRESSION).is_none() {
+        if codec.had_loss() && header.string(tags::LOSSY_IMAGE_COMPRESSION).is_none() {
             labels.put.put_text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, "01");
         }
         labels
@@ -165,9 +183,11 @@ impl Image {
         match codec {
             // Its frames are what they would be without it.
             Codec::Rle | Codec::Uncompressed | Codec::Deflated => &self.photometric,
-            Codec::JpegLossy if self.samples == 3 => "RGB",
+            _ if self.samples == 3 && (codec.gives_rgb() || self.is_partial) => "RGB",
             #[cfg(feature = "jpeg2000")]
             Codec::Jpeg2000 if matches!(&*self.photometric, "YBR_RCT" | "YBR_ICT") => "RGB",
+            #[cfg(feature = "jpegxl")]
+            Codec::JpegXlLossless if matches!(&*self.photometric, "YBR_RCT" | "XYB") => "RGB",
             // Chrominance that was subsampled comes out in full.
             _ if self.photometric.starts_with("YBR_FULL") => "YBR_FULL",
             _ => &self.photometric,

@@ -2,7 +2,7 @@
 
 use jpeg2k::{DecodeParameters, Image as Decoded};
 
-use super::codec::corrupt;
+use super::codec::{corrupt, unsupported};
 use super::codestream::Jpeg2000;
 use super::image::Image;
 use super::samples::{Order, cells, check_precision};
@@ -12,7 +12,13 @@ use crate::error::Result;
 pub(super) fn decode(frame: &[u8], image: &Image) -> Result<Vec<u8>> {
     let header = Jpeg2000::parse(frame, image)?;
     check_precision(header.precision, image)?;
-    let damaged = || corrupt("a JPEG 2000 codestream is damaged");
+    let damaged = || {
+        if header.is_extended {
+            unsupported("a JPEG 2000 codestream with extensions of part 2")
+        } else {
+            corrupt("a JPEG 2000 codestream is damaged")
+        }
+    };
     // DICOM has the colours from its attributes alone (PS3.5 8.2.4).
     let parameters = DecodeParameters::new().ignore_pclr_cmap_cdef();
     let decoded = Decoded::from_bytes_with(frame, parameters)

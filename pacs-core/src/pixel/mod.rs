@@ -11,7 +11,8 @@
 //! | JPEG Baseline, Extended | `jpeg-decoder`; this module where it has 12 bits |
 //! | JPEG Lossless | this module |
 //! | JPEG-LS | this module |
-//! | JPEG 2000, HTJ2K (not part 2 multi-component) | openjp2, with feature `jpeg2000` |
+//! | JPEG 2000, HTJ2K; of part 2 what openjp2 knows, and one frame in a codestream | openjp2, with feature `jpeg2000` |
+//! | JPEG XL | jxl-oxide, with feature `jpegxl` |
 //!
 //! What has decoders here has none elsewhere that is right about it and needs Rust alone.
 //!
@@ -27,12 +28,15 @@ mod jpeg;
 #[cfg(feature = "jpeg2000")]
 mod jpeg2000;
 mod jpeg_ls;
+#[cfg(feature = "jpegxl")]
+mod jpeg_xl;
 #[cfg(feature = "render")]
 pub mod render;
 mod rle;
 mod samples;
 mod transcode;
 mod worker;
+mod ybr;
 
 pub use self::codec::can_transcode;
 pub(crate) use self::decoder::FrameDecoder;

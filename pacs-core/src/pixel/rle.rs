@@ -89,6 +89,9 @@ mod tests {
             photometric: "RGB".into(),
             frames: 1,
             rgb_is_wanted: false,
+            is_partial: false,
+            shares_chrominance: false,
+            decoding_frames: 7,
         }
     }
 

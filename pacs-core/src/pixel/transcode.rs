@@ -28,8 +28,8 @@ type Source = BoxStream<'static, Result<Bytes>>;
 /// when the caller has one. Compressed pixel data is decoded, frame by frame: memory follows the size
 /// of a frame, and what stands before the pixel data. Attributes that describe the pixels say what was
 /// decoded (PS3.5 8.2):
-/// - RGB where a lossy JPEG, YBR_RCT or YBR_ICT was; YBR_FULL where YBR_FULL_422 was and no colours
-///   were converted. PALETTE COLOR and everything else stays.
+/// - RGB where a lossy JPEG or JPEG XL, YBR_RCT, YBR_ICT or YBR_PARTIAL was; YBR_FULL where YBR_FULL_422 was and
+///   no colours were converted. PALETTE COLOR and everything else stays.
 /// - Planar Configuration is 0; RLE keeps what is labelled.
 /// - Lossy Image Compression stays, and is added to what was JPEG with loss.
 /// - Icon Image Sequence is left out when the icon is compressed too.

@@ -14,6 +14,7 @@ use super::codec::{corrupt, mismatch, unsupported};
 use super::codestream::Jpeg;
 use super::image::Image;
 use super::samples::{Order, cells, check_precision, read};
+use super::ybr;
 use crate::error::Result;
 use crate::limits;
 
@@ -67,13 +68,21 @@ fn decode_8_bit(frame: &[u8], header: &Jpeg, image: &Image) -> Result<Vec<u8>> {
     }
     let mut decoder = Decoder::new(frame);
     decoder.set_max_decoding_buffer_size(limits::FRAME_LENGTH_MAX_BYTES);
+    // The decoder knows one range of luminance, not the narrow one.
+    let mut partial = false;
     if image.samples == 3 {
-        decoder.set_color_transform(colours(header, image));
+        let from = colours(header, image);
+        partial = image.is_partial && from == ColorTransform::YCbCr;
+        decoder.set_color_transform(if partial { ColorTransform::None } else { from });
     }
-    decoder.decode().map_err(|error| match error {
+    let mut pixels = decoder.decode().map_err(|error| match error {
         jpeg_decoder::Error::Unsupported(what) => unsupported(format!("a JPEG codestream with {what:?}")),
         error => corrupt("a JPEG codestream is damaged").with_source(error),
-    })
+    })?;
+    if partial {
+        ybr::convert(&mut pixels, ybr::partial_to_rgb);
+    }
+    Ok(pixels)
 }
 
 /// What the components are turned from, to make them what the label says.

@@ -191,7 +191,7 @@ mod tests {
             };
             annotate(&header(), Annotation { patient, technique }, 1, &mut picture);
             let half = picture.pixels.len() / 2;
-            let drawn = |half: &[u8]| half.iter().any(|&pixel| pixel == 255);
+            let drawn = |half: &[u8]| half.contains(&255);
             (drawn(&picture.pixels[..half]), drawn(&picture.pixels[half..]))
         };
         assert_eq!(drawn(true, false, 512), (true, false));

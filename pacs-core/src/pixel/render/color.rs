@@ -8,6 +8,7 @@ use super::palette::Palette;
 use super::samples::Samples;
 use crate::dataset::DataSet;
 use crate::error::Result;
+use crate::pixel::ybr;
 
 /// What three samples mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,22 +115,10 @@ impl Components {
         };
         // Colours have no sign.
         let [a, b, c] = places.map(|place| f64::from(samples.code(place)) * self.scale);
-        let (b2, c2) = (b - 128.0, c - 128.0);
         match self.space {
             Space::Rgb => [a, b, c],
-            Space::YbrFull => [
-                a + 1.402 * c2,
-                a - 0.344_136 * b2 - 0.714_136 * c2,
-                a + 1.772 * b2,
-            ],
-            Space::YbrPartial => {
-                let a = (a - 16.0) * 1.164_384;
-                [
-                    a + 1.596_027 * c2,
-                    a - 0.391_762 * b2 - 0.812_968 * c2,
-                    a + 2.017_232 * b2,
-                ]
-            }
+            Space::YbrFull => ybr::full_to_rgb([a, b, c]),
+            Space::YbrPartial => ybr::partial_to_rgb([a, b, c]),
         }
         .map(|value| (value + 0.5).floor() as u8)
     }

@@ -502,3 +502,121 @@ fn what_is_put_in_place_of_the_source_stands_beside_the_labels_and_frames_are_st
         expected.u16(tags::PLANAR_CONFIGURATION)
     );
 }
+
+#[test]
+fn what_is_ybr_partial_becomes_rgb_and_two_pixels_may_share_their_chrominance_without_compression() {
+    let frame: Vec<u8> = [16u8, 128, 128].repeat(9);
+    // RLE and what is not compressed keep what they are given.
+    let image = Image::of(&header("YBR_PARTIAL_422", 3, 8, None), Codec::JpegLossless).unwrap();
+    let labels = image.labels(Codec::JpegLossless, &DataSet::new());
+    assert_eq!(labels.put.string(tags::PHOTOMETRIC_INTERPRETATION), Some("RGB"));
+    let image = Image::of(&header("YBR_PARTIAL_422", 3, 8, None), Codec::Rle).unwrap();
+    assert!(
+        !image
+            .labels(Codec::Rle, &DataSet::new())
+            .put
+            .contains(tags::PHOTOMETRIC_INTERPRETATION)
+    );
+    let mut set = header("YBR_FULL_422", 3, 8, None);
+    set.put_u16(tags::COLUMNS, 4);
+    let shared = &frame[..24];
+    let out = run(UNCOMPRESSED, &data_set(&set, &[&[], shared]), None, 5).unwrap();
+    let (said, _, pixels) = read(&out);
+    assert_eq!(pixels, shared);
+    assert_eq!(
+        said.string(tags::PHOTOMETRIC_INTERPRETATION),
+        Some("YBR_FULL_422")
+    );
+}
+
+#[cfg(feature = "jpegxl")]
+mod jpeg_xl {
+    use super::*;
+
+    const LOSSLESS: &str = "1.2.840.10008.1.2.4.110";
+
+    /// `FIRST` by libjxl, without loss.
+    const GRAY: &[u8] =
+        b"\xFF\x0A\x10\x10\x10\x14\x37\x02\x08\x04\x01\x00\x58\x00\x4B\x18\x8B\x15\x52\x5C\x0E\x36\
+        \x0E\x00\x4C\x00\x00\x0C\x6F\x1E\x92\xC9\xEA\xD5\xD3\x0C";
+    /// The multiples of 9 as colours.
+    const COLOR: &[u8] =
+        b"\xFF\x0A\x10\x10\x10\x09\x08\x04\x01\x00\x8C\x00\x4B\x18\x8B\x15\x42\x11\x76\xB3\xDC\x05\
+        \x22\x01\x88\x56\xAB\xD5\x6A\xB5\x5A\x2D\xDD\xC2\xC4\xCC\x2F\xF3\xD3\x98\x24\xF3\x6B\xAA\xB0\x0A\x52";
+    /// The multiples of 17 of `FIRST`, with 12 bits.
+    const DEEP: &[u8] =
+        b"\xFF\x0A\x10\x10\x18\x14\x2D\x02\x08\x04\x01\x00\x64\x00\x4B\x18\x8B\x15\x52\x6C\x0C\xEC\
+        \x80\xCD\xA9\xF1\x2D\x18\x2A\x95\x5A\xDB\x50\x1F\xDC\x60\xD9\x2C\x01";
+
+    fn even(frame: &[u8]) -> Vec<u8> {
+        let mut frame = frame.to_vec();
+        if frame.len() % 2 == 1 {
+            frame.push(0);
+        }
+        frame
+    }
+
+    #[test]
+    fn gray_and_colours_are_decoded_and_a_padding_byte_is_passed_over() {
+        let set = header("MONOCHROME2", 1, 8, None);
+        let out = run(LOSSLESS, &data_set(&set, &[&[], GRAY]), None, 7).unwrap();
+        assert_eq!(read(&out).2[..9], FIRST);
+        let set = header("MONOCHROME2", 1, 16, None);
+        let out = run(LOSSLESS, &data_set(&set, &[&[], &even(DEEP)]), None, 7).unwrap();
+        let expected: Vec<u8> = FIRST
+            .iter()
+            .flat_map(|&v| (u16::from(v) * 17).to_le_bytes())
+            .collect();
+        assert_eq!(read(&out).2, expected);
+        let expected: Vec<u8> = (0..27).map(|at| at * 9).collect();
+        for (photometric, label) in [("RGB", "RGB"), ("YBR_RCT", "RGB"), ("YBR_FULL", "YBR_FULL")] {
+            let set = header(photometric, 3, 8, None);
+            let out = run(LOSSLESS, &data_set(&set, &[&[], &even(COLOR)]), None, 7).unwrap();
+            let (said, _, pixels) = read(&out);
+            assert_eq!(pixels[..27], expected);
+            assert_eq!(said.string(tags::PHOTOMETRIC_INTERPRETATION), Some(label));
+        }
+        // What is coded with loss is handed out as RGB.
+        let set = header("YBR_FULL", 3, 8, None);
+        let out = run(
+            "1.2.840.10008.1.2.4.112",
+            &data_set(&set, &[&[], &even(COLOR)]),
+            None,
+            7,
+        )
+        .unwrap();
+        let (said, _, pixels) = read(&out);
+        assert_eq!(said.string(tags::PHOTOMETRIC_INTERPRETATION), Some("RGB"));
+        assert_ne!(pixels[..27], expected);
+    }
+
+    #[test]
+    fn what_is_not_as_described_is_refused_before_it_is_decoded() {
+        let kind = |set: &DataSet, frame: &[u8]| {
+            run(LOSSLESS, &data_set(set, &[&[], &even(frame)]), None, 64)
+                .unwrap_err()
+                .kind()
+        };
+        let mut other = header("MONOCHROME2", 1, 8, None);
+        assert_eq!(kind(&other, DEEP), ErrorKind::Mismatch);
+        assert_eq!(kind(&other, COLOR), ErrorKind::Mismatch);
+        other.put_u16(tags::ROWS, 4);
+        assert_eq!(kind(&other, GRAY), ErrorKind::Mismatch);
+        let set = header("MONOCHROME2", 1, 8, None);
+        for length in (0..GRAY.len() - 2).step_by(2) {
+            assert_eq!(kind(&set, &GRAY[..length]), ErrorKind::Invalid, "{length}");
+        }
+    }
+
+    #[test]
+    fn any_byte_may_be_damaged() {
+        let set = header("RGB", 3, 8, None);
+        for at in 0..COLOR.len() {
+            for bit in 0..8 {
+                let mut damaged = even(COLOR);
+                damaged[at] ^= 1 << bit;
+                let _ = run(LOSSLESS, &data_set(&set, &[&[], &damaged]), None, 64);
+            }
+        }
+    }
+}
