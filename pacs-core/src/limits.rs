@@ -35,8 +35,9 @@ pub const COERCED_HELD_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Entries of a frame table. 16 bytes each in memory.
 pub const FRAME_TABLE_ENTRIES_MAX: usize = 1 << 20;
 
-/// Frame tables of all instances on their way in, with what they are made of. Where no room is left an
-/// instance goes without: its frames are then found by reading it.
+/// Frame tables that are made, with what they are made of: of all instances on their way in, and of kept ones
+/// whose frames are asked for and not known. Where no room is left an instance on its way in goes without: its
+/// frames are then found by reading it.
 pub const FRAME_TABLES_LENGTH_MAX_BYTES: usize = 128 * 1024 * 1024;
 
 /// An archive's own encoding of a place, so that index records stay small.

@@ -46,12 +46,13 @@ def files():
                     yield path
 
 
-def value_bytes(element, charset, big_endian):
+def value_bytes(element, charset, big_endian, cell_bytes=2):
     """The value as Implicit VR Little Endian has it, without padding."""
     if isinstance(element.value, bytes) or element.value is None:
         value = element.value or b""
         if big_endian and element.VR == "OW":
-            value = numpy.frombuffer(value, ">u2").astype("<u2").tobytes()
+            size = cell_bytes if element.tag == 0x7FE00010 else 2
+            value = numpy.frombuffer(value, f">u{size}").astype(f"<u{size}").tobytes()
         return value.rstrip(b"\0 ")
     buffer = DicomFileLike(io.BytesIO())
     buffer.is_little_endian, buffer.is_implicit_VR = True, True
@@ -67,6 +68,8 @@ def differences(old, new, charset, implicit, big_endian, path=""):
         yield f"{path} tags {sorted(set(old_tags) ^ set(new_tags))}"
         return
     charset = getattr(old, "_character_set", None) or charset
+    # Cells of 32 bits are swapped whole.
+    cell_bytes = 2 if path else max(2, old.get("BitsAllocated", 16) // 8)
     for tag in old_tags:
         if tag == 0x7FE00010 and old.is_compressed:
             continue
@@ -88,7 +91,7 @@ def differences(old, new, charset, implicit, big_endian, path=""):
                 yield from differences(x, y, charset, implicit, big_endian, f"{here}[{at}].")
         elif "SQ" in (a.VR, b.VR):
             pass  # UN of undefined length: pydicom parses one of them only.
-        elif value_bytes(a, charset, big_endian) != value_bytes(b, charset, False):
+        elif value_bytes(a, charset, big_endian, cell_bytes) != value_bytes(b, charset, False):
             yield f"{here} {a.VR}/{b.VR} value differs"
 
 

@@ -157,6 +157,17 @@ pub(crate) fn number_size(vr: VR) -> usize {
     }
 }
 
+/// The size of what is swapped in a big-endian value: its numbers, or, in Pixel Data, its cells of so many bits.
+///
+/// The Standard's OW has words of 16 bits, and a cell of 32 would be two of them with the low one first. Writers
+/// have always swapped such cells whole (RT Dose), and readers read them so.
+pub(crate) fn swapped_size(vr: VR, cell_bits: Option<usize>) -> usize {
+    match cell_bits {
+        Some(bits @ (32 | 64)) if vr == VR::OW => bits / 8,
+        _ => number_size(vr),
+    }
+}
+
 /// Turns big-endian numbers to little endian, or back.
 pub(crate) fn swap(vr: VR, bytes: &mut [u8]) {
     let size = number_size(vr);

@@ -407,3 +407,40 @@ fn encapsulated_pixel_data_is_not_recoded() {
     let error = plain(source, EXPLICIT_LITTLE, Target::ExplicitLittleEndian).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
 }
+
+#[test]
+fn big_endian_cells_of_32_bits_are_swapped_whole_and_other_words_by_two_bytes() {
+    let element = |tag: Tag, vr: &[u8], value: &[u8]| {
+        let mut out = Vec::new();
+        out.put_u16(tag.0);
+        out.put_u16(tag.1);
+        out.put_slice(vr);
+        if vr == b"OW" {
+            out.put_u16(0);
+            out.put_u32(value.len() as u32);
+        } else {
+            out.put_u16(value.len() as u16);
+        }
+        out.put_slice(value);
+        out
+    };
+    let words = [1, 2, 3, 4, 5, 6, 7, 8];
+    for (bits, expected) in [
+        (16, [2, 1, 4, 3, 6, 5, 8, 7]),
+        (32, [4, 3, 2, 1, 8, 7, 6, 5]),
+        (64, [8, 7, 6, 5, 4, 3, 2, 1]),
+    ] {
+        let source = [
+            element(tags::BITS_ALLOCATED, b"US", &[0, bits]),
+            element(Tag(0x6000, 0x3000), b"OW", &words),
+            element(tags::PIXEL_DATA, b"OW", &words),
+        ]
+        .concat();
+        for chunk in [1, 3, 1000] {
+            let target = Target::ExplicitLittleEndian;
+            let out = recode(&source, EXPLICIT_BIG, target, Overrides::default(), chunk).unwrap();
+            assert_eq!(out[out.len() - 8..], expected, "{bits} in pieces of {chunk}");
+            assert_eq!(out[out.len() - 28..out.len() - 20], [2, 1, 4, 3, 6, 5, 8, 7]);
+        }
+    }
+}

@@ -66,8 +66,16 @@ pub(super) struct Value {
     swap: usize,
     /// What makes its length even.
     pad: Option<u8>,
-    /// Pixel Representation, which is looked at.
-    signed: bool,
+    /// What is looked at as it passes.
+    look: Option<Look>,
+}
+
+/// An attribute that says how others are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    PixelRepresentation,
+    /// Of the instance itself.
+    BitsAllocated,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +126,8 @@ pub(crate) struct Walk {
     pub(super) levels: Vec<Level>,
     pub(super) fresh: bool,
     pub(super) signed: bool,
+    /// Bits Allocated of the instance.
+    bits_allocated: u8,
     pub(super) overrides: VecDeque<(Tag, Option<Bytes>)>,
     /// The tags of all overrides, in order.
     pub(super) overridden: Vec<Tag>,
@@ -147,6 +157,7 @@ impl Walk {
             levels: Vec::new(),
             fresh: true,
             signed: false,
+            bits_allocated: 0,
             overridden: overrides.iter().map(|(tag, _)| *tag).collect(),
             overrides: overrides.into(),
             capture,
@@ -325,13 +336,24 @@ impl Walk {
     pub(super) fn pass(&mut self, tag: Tag, length: u64, sink: Sink, vr: VR) {
         let big_endian = self.current_encoding().big_endian;
         let text = syntax::is_text(vr) && vr != VR::UI;
+        let top = self.levels.is_empty();
+        let cells = (top && tag == tags::PIXEL_DATA).then_some(usize::from(self.bits_allocated));
+        let look = match tag {
+            tags::PIXEL_REPRESENTATION => Some(Look::PixelRepresentation),
+            tags::BITS_ALLOCATED if top => Some(Look::BitsAllocated),
+            _ => None,
+        };
         self.state = State::Value(Value {
             tag,
             left: length,
             sink,
-            swap: if big_endian { syntax::number_size(vr) } else { 1 },
+            swap: if big_endian {
+                syntax::swapped_size(vr, cells)
+            } else {
+                1
+            },
             pad: (length % 2 == 1).then_some(if text { b' ' } else { 0 }),
-            signed: tag == tags::PIXEL_REPRESENTATION,
+            look,
         });
         if length == 0 {
             self.state = State::Header;
@@ -368,13 +390,14 @@ impl Walk {
             }
             piece = numbers.freeze();
         }
-        if value.signed
+        if let Some(look) = value.look
             && let Some(&low) = piece.first()
         {
-            value.signed = false;
-            match self.levels.last_mut() {
-                Some(level) => level.signed = Some(low == 1),
-                None => self.signed = low == 1,
+            value.look = None;
+            match (look, self.levels.last_mut()) {
+                (Look::BitsAllocated, _) => self.bits_allocated = low,
+                (Look::PixelRepresentation, Some(level)) => level.signed = Some(low == 1),
+                (Look::PixelRepresentation, None) => self.signed = low == 1,
             }
         }
         match value.sink {

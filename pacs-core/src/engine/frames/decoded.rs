@@ -68,8 +68,9 @@ impl FrameReader {
             self.described
                 .get_or_init(|| Arc::new(decoder.describe(&self.head.header))),
         );
-        let share = self.pacs.decoding.take(decoder.decoding_length()?).await;
+        // Where it lies may take long to find; nothing of it is read before there is room for it.
         let pieces = self.encoded(number).await?;
+        let share = self.pacs.decoding.take(decoder.decoding_length()?).await;
         let frame = collect(pieces, decoder.compressed_length_max()?).await?;
         let pixels = decoder.decode(frame, share).await?;
         Ok(DecodedFrame { pixels, header })
@@ -87,7 +88,8 @@ impl FrameReader {
         }
         // In pieces, and whole; with a chrominance for each pixel.
         let _share = self.pacs.decoding.take(length.saturating_mul(4)).await;
-        let mut pixels = collect(self.encoded(number).await?, length).await?;
+        let pieces = self.encoded(number).await?;
+        let mut pixels = collect(pieces, length).await?;
         if let Some(sample) = cells.shares_chrominance {
             pixels = with_own_chrominance(&pixels, sample);
         }

@@ -1,7 +1,7 @@
 //! One frame of native pixel data (PS3.5 8.1.1), as Explicit VR Little Endian has it.
 
 use bytes::{Buf, Bytes, BytesMut};
-use dicom_core::{Tag, VR};
+use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -75,14 +75,12 @@ impl Cells {
             && matches!(photometric, "YBR_FULL_422" | "YBR_PARTIAL_422")
             && length < all_full;
         let big_endian = syntax::Encoding::of(transfer_syntax).big_endian;
-        // 64 at most, so 8 bytes.
-        let sample_bytes = (bits / 8) as usize;
-        let swap = match pixel_data.vr {
-            _ if !big_endian => 1,
-            // The Standard's words have 16 bits, and a cell of 32 would be two of them with the low one first.
-            // Writers have always swapped such cells whole, and readers read them so.
-            VR::OW => sample_bytes.max(2),
-            vr => syntax::number_size(vr),
+        // 64 at most.
+        let cell_bits = bits as usize;
+        let swap = if big_endian {
+            syntax::swapped_size(pixel_data.vr, Some(cell_bits))
+        } else {
+            1
         };
         Ok(Self {
             offset: pixel_data.offset,
@@ -90,7 +88,7 @@ impl Cells {
             frame_bits: if shares { full / 3 * 2 } else { full },
             swap,
             deflated: syntax::is_deflated(transfer_syntax),
-            shares_chrominance: shares.then_some(sample_bytes),
+            shares_chrominance: shares.then_some(cell_bits / 8),
             integers: pixel_data.tag == tags::PIXEL_DATA,
         })
     }
@@ -253,6 +251,7 @@ fn lowest(bits: u64) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use dicom_core::VR;
     use futures::executor::block_on;
     use proptest::prelude::*;
 
