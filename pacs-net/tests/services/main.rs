@@ -1,5 +1,6 @@
 //! A whole DICOM server on an engine in memory, used by our own SCUs over TCP.
 
+mod monitoring;
 mod retrieving;
 
 use std::collections::{BTreeMap, BTreeSet};
