@@ -58,7 +58,7 @@ export async function drive(run) {
 export async function newPage(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(30000);
+  page.setDefaultTimeout(20000);
   page.wrong = [];
   page.on('pageerror', (error) => page.wrong.push(String(error)));
   page.on('console', (message) => {
@@ -88,20 +88,27 @@ export async function ask(path) {
 
 export const value = (set, tag) => set?.[tag]?.Value?.[0];
 
-/** Series of the server with their metadata, the ones with the most images first. */
+/** Series of images with their metadata, the ones with the most instances first. */
 async function everySeries() {
   const found = [];
   for (const set of await ask('series?limit=1000&includefield=00201209,00080060,0020000D')) {
     const [study, series] = [value(set, '0020000D'), value(set, '0020000E')];
     if (!study || !series) continue;
     const metadata = await ask(`studies/${study}/series/${series}/metadata`).catch(() => []);
-    const images = metadata.filter((each) => value(each, '00280010') && each['7FE00010']);
-    if (images.length && images.length === metadata.length) found.push({ study, series, metadata, first: images[0] });
+    if (metadata.length && metadata.every((each) => value(each, '00280010'))) found.push({ study, series, metadata, first: metadata[0] });
   }
   return found.sort((a, b) => b.metadata.length - a.metadata.length);
 }
 
 const UNCOMPRESSED = ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1', '1.2.840.10008.1.2.2', '1.2.840.10008.1.2.1.99'];
+
+/** A frame as it is kept: its transfer syntax; nothing where there is none. */
+async function syntax({ study, series, first }) {
+  const url = `dicom-web/studies/${study}/series/${series}/instances/${value(first, '00080018')}/frames/1`;
+  const answer = await fetch(new URL(url, BASE), { headers: { Accept: 'multipart/related; type="application/octet-stream"; transfer-syntax=*' } });
+  const head = Buffer.from(await answer.arrayBuffer()).subarray(0, 2000).toString('latin1');
+  return answer.ok ? head.match(/transfer-syntax="?([\d.]+)/)?.[1] : undefined;
+}
 
 /** One series of each kind that the checks need; what isn't there is undefined. */
 export async function pick() {
@@ -109,16 +116,23 @@ export async function pick() {
   const is = (modality) => ({ first }) => value(first, '00080060') === modality;
   const spaced = ({ first }) => first['00280030']?.Value?.length === 2;
   const volume = (each) => spaced(each) && each.metadata.length > 2 && each.metadata.every((set) => set['00200032']?.Value);
-  const named = ({ first }) => value(first, '00100010')?.Alphabetic;
+  const named = ({ first }) => value(first, '00100010')?.Alphabetic && value(first, '00100020');
   const frames = ({ first }) => Number(value(first, '00280008') ?? 1);
   const color = ({ first }) => Number(value(first, '00280002')) === 3;
-  const syntax = ({ first }) => value(first, '00083002') ?? value(first, '00020010');
+  /** The first that fits and whose frames are there. */
+  const one = async (fits, holds = () => true) => {
+    for (const each of all.filter(fits)) {
+      const kept = await syntax(each);
+      if (kept && holds(kept)) return each;
+    }
+    return undefined;
+  };
   return {
-    ct: all.find((each) => is('CT')(each) && volume(each) && named(each)),
-    mr: all.find((each) => is('MR')(each) && volume(each)) ?? all.find(is('MR')),
-    us: all.find((each) => is('US')(each) && frames(each) > 1),
-    color: all.find((each) => color(each) && frames(each) === 1),
-    compressed: all.find((each) => syntax(each) && !UNCOMPRESSED.includes(syntax(each)) && frames(each) === 1),
+    ct: await one((each) => is('CT')(each) && volume(each) && named(each)),
+    mr: await one((each) => is('MR')(each) && volume(each)) ?? await one(is('MR')),
+    us: await one((each) => is('US')(each) && frames(each) > 1),
+    color: await one((each) => color(each) && frames(each) === 1),
+    compressed: await one((each) => frames(each) === 1, (kept) => !UNCOMPRESSED.includes(kept)),
     volumes: all.filter((each) => volume(each) && each.metadata.length > 3),
   };
 }

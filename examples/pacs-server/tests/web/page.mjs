@@ -306,6 +306,16 @@ async function phone(browser) {
   const page = await newPage(browser, { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true, colorScheme: 'dark' });
   const touch = await page.context().newCDPSession(page);
   const fingers = (type, ...points) => touch.send('Input.dispatchTouchEvent', { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
+  /** Moves the fingers in steps, and holds still at the end: a flick would take the next tap with it. */
+  const drag = async (at) => {
+    await fingers('touchStart', ...at(0));
+    for (let part = 1; part <= 10; part += 1) await fingers('touchMove', ...at(part / 10));
+    for (let still = 0; still < 10; still += 1) {
+      await fingers('touchMove', ...at(1));
+      await page.evaluate(() => new Promise((done) => { requestAnimationFrame(done); }));
+    }
+    await fingers('touchEnd');
+  };
   const fits = async () => {
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     must(wide <= 0, `${wide} px too wide`);
@@ -336,27 +346,21 @@ async function phone(browser) {
   const first = await picture(canvas(page)), box = await canvas(page).boundingBox();
   const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
   await check('a finger scrolls', async () => {
-    await fingers('touchStart', [x, y]);
-    for (let way = 10; way <= 60; way += 10) await fingers('touchMove', [x, y + way]);
-    await fingers('touchEnd');
+    await drag((part) => [[x, y + 60 * part]]);
     await becomes(page, first);
     await page.locator('input[type=range]').first().fill('1');
     await becomes(page, first, false);
   });
   await check('a finger changes the window', async () => {
     await page.getByRole('button', { name: 'Window', exact: true }).tap();
-    await fingers('touchStart', [x, y]);
-    for (let way = 10; way <= 100; way += 10) await fingers('touchMove', [x + way, y]);
-    await fingers('touchEnd');
+    await drag((part) => [[x + 100 * part, y]]);
     await becomes(page, first);
     await shot(page, 'phone-window');
     return (await corner(page, 'br')).split('\n')[0];
   });
   await check('two fingers zoom', async () => {
     const before = await corner(page, 'br');
-    await fingers('touchStart', [x - 40, y], [x + 40, y]);
-    for (let way = 10; way <= 60; way += 10) await fingers('touchMove', [x - 40 - way, y], [x + 40 + way, y]);
-    await fingers('touchEnd');
+    await drag((part) => [[x - 40 - 60 * part, y], [x + 40 + 60 * part, y]]);
     await page.waitForFunction((before) => document.querySelector('.corner.br').innerText !== before, before);
     const zoom = Number((await corner(page, 'br')).match(/(\d+) %/)[1]);
     must(zoom > 200, `${zoom} %`);
