@@ -118,7 +118,10 @@ export async function pick() {
   const volume = (each) => spaced(each) && each.metadata.length > 2 && each.metadata.every((set) => set['00200032']?.Value);
   const named = ({ first }) => value(first, '00100010')?.Alphabetic && value(first, '00100020');
   const frames = ({ first }) => Number(value(first, '00280008') ?? 1);
-  const color = ({ first }) => Number(value(first, '00280002')) === 3;
+  const bits = (most) => ({ metadata }) => metadata.every((set) => Number(value(set, '00280100')) <= most);
+  // 32 bits for a sample, as some of the files have, no viewer shows.
+  const color = (each) => Number(value(each.first, '00280002')) === 3 && bits(8)(each);
+  const gray = (each) => Number(value(each.first, '00280002')) === 1 && bits(16)(each);
   /** The first that fits and whose frames are there. */
   const one = async (fits, holds = () => true) => {
     for (const each of all.filter(fits)) {
@@ -132,7 +135,7 @@ export async function pick() {
     mr: await one((each) => is('MR')(each) && volume(each)) ?? await one(is('MR')),
     us: await one((each) => is('US')(each) && frames(each) > 1),
     color: await one((each) => color(each) && frames(each) === 1),
-    compressed: await one((each) => frames(each) === 1, (kept) => !UNCOMPRESSED.includes(kept)),
+    compressed: await one((each) => gray(each) && frames(each) === 1, (kept) => !UNCOMPRESSED.includes(kept)),
     volumes: all.filter((each) => volume(each) && each.metadata.length > 3),
   };
 }
