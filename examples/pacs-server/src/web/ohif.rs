@@ -202,8 +202,20 @@ fn configuration(ae_title: AeTitle) -> String {
             }
         }]
     });
-    format!("window.config = {config};\n")
+    format!("window.config = {config};\n{PHONE}")
 }
+
+/// On a phone OHIF's toolbar lies over itself and its panels leave the image a tenth of the screen: it gets the
+/// width that it is made for, may be zoomed, and begins with its panels closed.
+const PHONE: &str = r#"if (matchMedia('(max-width: 720px)').matches) {
+  document.querySelector('meta[name=viewport]').content = 'width=720';
+  if (!sessionStorage.getItem('studyList.previewOpen')) sessionStorage.setItem('studyList.previewOpen', '{"open":false}');
+  const closed = { leftPanelClosed: { $set: true }, rightPanelClosed: { $set: true } };
+  window.config.modesConfiguration = {
+    '@ohif/mode-longitudinal': { routes: { 0: { layoutInstance: { props: closed } } } },
+  };
+}
+"#;
 
 #[cfg(test)]
 mod tests {
@@ -320,9 +332,10 @@ mod tests {
     #[tokio::test]
     async fn the_configuration_is_this_servers_and_not_the_packages() {
         let (_, _, body) = ask(&site(), "/app-config.js", "*/*").await;
-        let json = body
+        let (first, _) = body.split_once('\n').unwrap();
+        let json = first
             .strip_prefix("window.config = ")
-            .and_then(|rest| rest.strip_suffix(";\n"))
+            .and_then(|rest| rest.strip_suffix(";"))
             .unwrap();
         let config: serde_json::Value = serde_json::from_str(json).unwrap();
         let source = &config["dataSources"][0]["configuration"];

@@ -119,8 +119,15 @@ async function desk(browser) {
 
 async function phone(browser) {
   const page = await newViewer(browser, { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true });
-  await check('OHIF opens a CT on a phone', async () => {
+  await check('OHIF lists studies and opens a CT on a phone', async () => {
+    await page.goto(BASE.href);
+    await page.getByText(value(data.ct.first, '00100010').Alphabetic.split('^')[0]).first().waitFor();
+    await shot(page, 'ohif-phone-list');
     await open(page, data.ct);
+    const image = await page.locator('canvas.cornerstone-canvas').boundingBox();
+    const { width } = page.viewportSize();
+    const whole = await page.evaluate(() => visualViewport.width * visualViewport.scale);
+    must(image.width > whole * 0.7, `the image is ${image.width} of ${whole} wide (${width})`);
     await shot(page, 'ohif-phone');
   });
   await page.context().close();
