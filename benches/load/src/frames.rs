@@ -73,7 +73,7 @@ impl Frames {
     }
 
     /// The data set, piece by piece.
-    pub(crate) fn data_set(&self) -> Result<impl Iterator<Item = Bytes> + Send> {
+    pub(crate) fn data_set(&self) -> Result<impl Iterator<Item = Bytes> + Send + use<>> {
         // A sequence delimiter ends the pixel data.
         let end = Bytes::from_static(&[0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
         let items: Vec<Bytes> = self.different.iter().map(|frame| frame.item.clone()).collect();

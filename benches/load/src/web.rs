@@ -1,7 +1,7 @@
 //! The server over HTTP.
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, StreamExt as _};
+use futures::stream;
 use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;

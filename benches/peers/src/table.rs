@@ -66,7 +66,7 @@ impl Table {
     /// The table for people; each row also against `reference` in the same case.
     pub(crate) fn render(&self, reference: &str) -> String {
         let mut out = format!(
-            "| {:<52} | {:<11} | objects/s (min to max) | MB/s | {reference} is |\n| {} | {} | {} | --- | --- |\n",
+            "| {:<53} | {:<11} | objects/s (min to max) | MB/s | {reference} is |\n| {} | {} | {} | --- | --- |\n",
             "what", "who", "---", "---", "---"
         );
         for (row, samples) in &self.samples {
@@ -82,7 +82,7 @@ impl Table {
             // Writing to a String can't fail.
             let _ = writeln!(
                 out,
-                "| {:<52} | {:<11} | {:.0} ({:.0} to {:.0}) | {:.0} | {ratio} |",
+                "| {:<53} | {:<11} | {:.0} ({:.0} to {:.0}) | {:.0} | {ratio} |",
                 row.what,
                 row.who,
                 rate,

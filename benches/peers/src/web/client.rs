@@ -75,6 +75,13 @@ impl Client {
         let mut count = Count::new(counted);
         match head.body {
             Body::None => {}
+            Body::ToTheEnd => loop {
+                let read = connection.read(&mut self.piece)?;
+                if read == 0 {
+                    break;
+                }
+                count.look(&self.piece[..read]);
+            },
             Body::Length(length) => self.discard(&mut connection, length, &mut count)?,
             Body::Chunked => loop {
                 let size = line(&mut connection)?;
@@ -122,6 +129,8 @@ impl Client {
 
 enum Body {
     None,
+    /// Of the connection.
+    ToTheEnd,
     Length(u64),
     Chunked,
 }
@@ -142,12 +151,17 @@ impl Head {
             .ok_or_else(|| broken("the status"))?;
         let mut head = Self {
             status,
-            body: Body::None,
+            // Without a length or chunks, the connection's end is that of the body (RFC 9112 6.3).
+            body: match status {
+                100..=199 | 204 | 304 => Body::None,
+                _ => Body::ToTheEnd,
+            },
             closes: first.starts_with("HTTP/1.0"),
         };
         loop {
             let line = line(connection)?;
             if line.is_empty() {
+                head.closes |= matches!(head.body, Body::ToTheEnd);
                 return Ok(head);
             }
             let (name, value) = line.split_once(':').ok_or_else(|| broken("a header"))?;
@@ -158,7 +172,7 @@ impl Head {
             {
                 head.body = Body::Chunked;
             } else if name.eq_ignore_ascii_case("connection") {
-                head.closes = value.eq_ignore_ascii_case("close");
+                head.closes |= value.eq_ignore_ascii_case("close");
             }
         }
     }
@@ -259,6 +273,7 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nabcab abc b",
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabca\r\n5;x=y\r\nbcabc\r\n0\r\n\r\n",
                 "HTTP/1.1 204 No Content\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc to the end",
             ],
             b"abc",
         );
@@ -270,7 +285,7 @@ mod tests {
                     .unwrap()
             })
             .collect();
-        assert_eq!(answers, [(200, 11, 2), (200, 9, 3), (204, 0, 0)]);
+        assert_eq!(answers, [(200, 11, 2), (200, 9, 3), (204, 0, 0), (200, 14, 1)]);
     }
 
     #[test]
