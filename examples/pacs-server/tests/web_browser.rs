@@ -3,71 +3,64 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Server, directory, found_or_skipped, peer, pydicom_files, run, succeed, tell};
 
 #[test]
 fn the_built_in_page_finds_a_study_and_shows_it_with_and_without_a_mouse() {
-    drive("page.mjs");
+    drive("page.mjs", "");
 }
 
 #[test]
 fn ohif_opens_studies_of_each_kind_and_measures() {
-    drive("ohif.mjs");
-}
-
-/// Runs a script of `tests/web` in a browser, on a server that has pydicom's files. Its pictures are kept below
-/// PACS_SCREENSHOTS, where that is set.
-fn drive(script: &str) {
-    let (Some(mut node), Some(chromium), Some(viewer), Some(files)) =
-        (peer("node"), peer("chromium"), viewer(), pydicom_files())
-    else {
+    let dist = installed("../viewer", "@ohif/app/dist");
+    let Some(dist) = found_or_skipped(dist, "OHIF") else {
         return;
     };
-    drop(chromium);
+    drive("ohif.mjs", &format!("[web]\nohif-directory = {dist:?}\n"));
+}
+
+/// Runs a script of `tests/web` in a browser, on a server that has pydicom's files. Its pictures are kept in
+/// PACS_SCREENSHOTS, where that is set.
+fn drive(script: &str, settings: &str) {
+    let driver = installed("tests/web", "playwright-core");
+    let (Some(node), Some(_), Some(_), Some(files)) = (
+        peer("node"),
+        peer("chromium"),
+        found_or_skipped(driver, "playwright-core"),
+        pydicom_files(),
+    ) else {
+        return;
+    };
     let directory = directory();
     let data = directory.path().join("data");
     let files = files.to_str().expect("a path of the environment is plain");
     let (code, printed) = run(&data, &["import", files]);
     assert_eq!(code, 3, "DICOMDIRs and texts are refused:\n{printed}");
-    let server = Server::start(&data, &[]);
+    let configuration = directory.path().join("configuration.toml");
+    std::fs::write(&configuration, settings).expect("can be written");
+    let configuration = configuration.to_str().expect("a temporary path is plain");
+    let server = Server::start(&data, &["--config", configuration]);
     let pictures = match std::env::var_os("PACS_SCREENSHOTS") {
         Some(path) => PathBuf::from(path),
         None => directory.path().join("pictures"),
     };
-    std::fs::create_dir_all(&pictures).expect("can be made");
-    node.arg(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/web")
-            .join(script),
-    );
-    node.arg(&server.http).arg(&pictures).current_dir(viewer);
-    tell(&succeed(bounded(&node)));
+    // A browser that hangs must not hang the tests.
+    let mut bounded = Command::new("timeout");
+    bounded.args(["--kill-after", "5", "300"]).arg(node.get_program());
+    bounded.arg(manifest().join("tests/web").join(script));
+    bounded.arg(&server.http).arg(&pictures).stdin(Stdio::null());
+    tell(&succeed(bounded));
     assert!(server.stop().success());
 }
 
-/// The same, ended after five minutes: a browser that hangs must not hang the tests.
-fn bounded(command: &Command) -> Command {
-    let mut bounded = Command::new("timeout");
-    bounded
-        .args(["--kill-after", "5", "300"])
-        .arg(command.get_program());
-    bounded
-        .args(command.get_args())
-        .stdin(std::process::Stdio::null());
-    if let Some(directory) = command.get_current_dir() {
-        bounded.current_dir(directory);
-    }
-    bounded
+/// What npm installed into a folder of this one.
+fn installed(folder: &str, package: &str) -> Option<PathBuf> {
+    let path = manifest().join(folder).join("node_modules").join(package);
+    path.is_dir().then_some(path)
 }
 
-/// Where npm put OHIF and what drives the browser.
-fn viewer() -> Option<PathBuf> {
-    let viewer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../viewer");
-    let there = viewer.join("node_modules").is_dir();
-    found_or_skipped(
-        there.then_some(viewer),
-        "what `npm ci --prefix examples/viewer` installs",
-    )
+fn manifest() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
