@@ -15,11 +15,12 @@ import logging
 from pathlib import Path
 
 import requests
+from dicomweb_client import DICOMwebClient
+
 import webpictures
 import webretrieve
 import websearch
 import webstore
-from dicomweb_client import DICOMwebClient
 from webchecks import Checks
 from webfiles import waves
 

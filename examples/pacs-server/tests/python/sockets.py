@@ -80,7 +80,12 @@ def read_answer(connection):
             head, separator, content = came.partition(b"\r\n\r\n")
             if separator:
                 length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-                if length and len(content) >= int(length[1]) or b"chunked" in head.lower() and content.endswith(b"0\r\n\r\n"):
+                if (
+                    length
+                    and len(content) >= int(length[1])
+                    or b"chunked" in head.lower()
+                    and content.endswith(b"0\r\n\r\n")
+                ):
                     break
                 if re.match(rb"HTTP/1\.[01] (204|304)", head):
                     break
@@ -98,7 +103,9 @@ def status(came):
 def refused(came):
     """Closed without a word, or 4xx, or a 5xx that is meant."""
     found = status(came)
-    assert found == 0 and not came or 400 <= found < 500 or found in (501, 505), f"answered {found}: {came[:60]!r}"
+    assert found == 0 and not came or 400 <= found < 500 or found in (501, 505), (
+        f"answered {found}: {came[:60]!r}"
+    )
 
 
 def chunk(content):
@@ -110,7 +117,17 @@ def chunk(content):
 
 def broken_chunk_sizes(peer):
     head = STOW + b"Transfer-Encoding: chunked\r\n\r\n"
-    for size in (b"zz", b"-1", b"", b" 5", b"0x5", b"FFFFFFFFFFFFFFFFF", b"7FFFFFFFFFFFFFFF", b"5;" + b"x" * 70_000, b"\xff"):
+    for size in (
+        b"zz",
+        b"-1",
+        b"",
+        b" 5",
+        b"0x5",
+        b"FFFFFFFFFFFFFFFFF",
+        b"7FFFFFFFFFFFFFFF",
+        b"5;" + b"x" * 70_000,
+        b"\xff",
+    ):
         refused(peer.say(head, size + b"\r\nabcde\r\n0\r\n\r\n", shut=True))
 
 
@@ -149,13 +166,21 @@ def thousands_of_headers(peer):
 
 
 def a_huge_accept(peer):
-    for value in (b"a/b," * 12_000, b"a/b;" * 12_000, b'a/b; c="' + b"\\" * 40_000, b"," * 50_000, b"*/*;q=" + b"0" * 50_000):
+    for value in (
+        b"a/b," * 12_000,
+        b"a/b;" * 12_000,
+        b'a/b; c="' + b"\\" * 40_000,
+        b"," * 50_000,
+        b"*/*;q=" + b"0" * 50_000,
+    ):
         came = peer.say(GET.replace(b"application/dicom+json", value) + b"\r\n")
         assert status(came) in (0, 200, 204, 400, 406, 431), status(came)
 
 
 def body_of(peer, head, pieces):
-    return peer.say(head + b"Transfer-Encoding: chunked\r\n\r\n", *(chunk(piece) for piece in pieces), b"0\r\n\r\n")
+    return peer.say(
+        head + b"Transfer-Encoding: chunked\r\n\r\n", *(chunk(piece) for piece in pieces), b"0\r\n\r\n"
+    )
 
 
 def thousands_of_parts(peer):
@@ -179,25 +204,37 @@ def a_multipart_without_end(peer):
 
 
 def a_multipart_that_never_begins(peer):
-    came, _ = peer.flood(STOW + b"Transfer-Encoding: chunked\r\n\r\n", chunk(b"preamble" * 8192), b"0\r\n\r\n")
+    came, _ = peer.flood(
+        STOW + b"Transfer-Encoding: chunked\r\n\r\n", chunk(b"preamble" * 8192), b"0\r\n\r\n"
+    )
     refused(came)
 
 
 def an_endless_part_header(peer):
-    came, sent = peer.flood(STOW + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(DELIMITER + b"X: "), chunk(b"y" * 65536))
+    came, sent = peer.flood(
+        STOW + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(DELIMITER + b"X: "), chunk(b"y" * 65536)
+    )
     assert sent < ENDLESS, "all was taken"
     refused(came)
 
 
 def endless_metadata(peer):
     """JSON is kept while it is read: it has a bound."""
-    part = DELIMITER + b"Content-Type: application/dicom+json\r\n\r\n[{\"00100010\":{\"vr\":\"PN\",\"Value\":[{\"Alphabetic\":\""
-    came, sent = peer.flood(JSON_STOW + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(part), chunk(b"y" * 65536))
+    part = (
+        DELIMITER
+        + b'Content-Type: application/dicom+json\r\n\r\n[{"00100010":{"vr":"PN","Value":[{"Alphabetic":"'
+    )
+    came, sent = peer.flood(
+        JSON_STOW + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(part), chunk(b"y" * 65536)
+    )
     refused(came)
 
 
 def deep_json(peer):
-    for text in (b"[" * 1_000_000, b'[{"00081140":{"vr":"SQ","Value":[{' + b'"00081140":{"vr":"SQ","Value":[{' * 100_000):
+    for text in (
+        b"[" * 1_000_000,
+        b'[{"00081140":{"vr":"SQ","Value":[{' + b'"00081140":{"vr":"SQ","Value":[{' * 100_000,
+    ):
         part = DELIMITER + b"Content-Type: application/dicom+json\r\n\r\n" + text + b"\r\n"
         refused(body_of(peer, JSON_STOW, [part, END]))
 
@@ -206,8 +243,12 @@ def deep_sequences(peer):
     """20,000 levels in a data set of Implicit VR."""
     item = b"\x08\x00\x40\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
     meta = b"\x02\x00\x10\x00UI\x12\x001.2.840.10008.1.2\x00"
-    part10 = bytes(128) + b"DICM\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(meta)) + meta + item * 20_000
-    refused(body_of(peer, STOW, [DELIMITER + b"Content-Type: application/dicom\r\n\r\n" + part10 + b"\r\n", END]))
+    part10 = (
+        bytes(128) + b"DICM\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(meta)) + meta + item * 20_000
+    )
+    refused(
+        body_of(peer, STOW, [DELIMITER + b"Content-Type: application/dicom\r\n\r\n" + part10 + b"\r\n", END])
+    )
 
 
 def a_length_that_lies(peer):
@@ -215,20 +256,52 @@ def a_length_that_lies(peer):
     meta = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"
     part10 = bytes(128) + b"DICM\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(meta)) + meta
     part10 += b"\x08\x00\x18\x00UN\0\0\xf0\xff\xff\xff1.2.3"
-    refused(body_of(peer, STOW, [DELIMITER + b"Content-Type: application/dicom\r\n\r\n" + part10 + b"\r\n", END]))
+    refused(
+        body_of(peer, STOW, [DELIMITER + b"Content-Type: application/dicom\r\n\r\n" + part10 + b"\r\n", END])
+    )
 
 
 def percent_signs_and_what_is_no_uri(peer):
-    for path in (b"%", b"%zz", b"%f", b"%00", b"%ff%fe", b"%2e%2e/%2e%2e/etc/passwd", b"../../../etc/passwd", b"\xff", b"\\..\\", b"#x",
-                 b"%u0041", b"?%", b"?%zz=%", b"?limit=%00", b"\"", b"<>", b"a b", b"\x00", b"[", b"//", b"%25252e", b"?" + b"&" * 9000):
+    for path in (
+        b"%",
+        b"%zz",
+        b"%f",
+        b"%00",
+        b"%ff%fe",
+        b"%2e%2e/%2e%2e/etc/passwd",
+        b"../../../etc/passwd",
+        b"\xff",
+        b"\\..\\",
+        b"#x",
+        b"%u0041",
+        b"?%",
+        b"?%zz=%",
+        b"?limit=%00",
+        b'"',
+        b"<>",
+        b"a b",
+        b"\x00",
+        b"[",
+        b"//",
+        b"%25252e",
+        b"?" + b"&" * 9000,
+    ):
         came = peer.say(b"GET /dicom-web/studies/" + path + b" HTTP/1.1\r\nHost: x\r\n\r\n", shut=True)
         assert status(came) in (0, 200, 204, 400, 404, 405, 406, 414, 431), f"{path!r}: {status(came)}"
         assert b"root:" not in came
 
 
 def paths_that_leave_the_page(peer):
-    for path in (b"/../../../../etc/passwd", b"/..%2f..%2f..%2fetc/passwd", b"/%2e%2e/%2e%2e/etc/passwd", b"/assets/../../../etc/passwd",
-                 b"/....//....//etc/passwd", b"//etc/passwd", b"/%5c..%5c..%5cetc%5cpasswd", b"/./././etc/passwd"):
+    for path in (
+        b"/../../../../etc/passwd",
+        b"/..%2f..%2f..%2fetc/passwd",
+        b"/%2e%2e/%2e%2e/etc/passwd",
+        b"/assets/../../../etc/passwd",
+        b"/....//....//etc/passwd",
+        b"//etc/passwd",
+        b"/%5c..%5c..%5cetc%5cpasswd",
+        b"/./././etc/passwd",
+    ):
         came = peer.say(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n", shut=True)
         assert b"root:" not in came, path
 
@@ -248,14 +321,20 @@ def other_versions(peer):
 
 def http_2_that_breaks(peer):
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    frame = lambda kind, flags, stream, content: struct.pack(">I", len(content))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + content  # noqa: E731
+    frame = lambda kind, flags, stream, content: (
+        struct.pack(">I", len(content))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + content
+    )  # noqa: E731
     for frames in (
         b"garbage" * 100,
         frame(4, 0, 0, b"") + frame(1, 4, 1, b"\xff" * 50),
         frame(4, 0, 0, b"") + frame(0, 0, 5, b"data of no stream"),
         frame(4, 0, 0, b"") + struct.pack(">I", 0xFFFFFF)[1:] + b"\0\0\0\0\0\1",
         frame(4, 0, 0, b"") + frame(9, 0, 1, b"continued") * 100,
-        frame(4, 0, 0, b"") + b"".join(frame(1, 5, at, b"\x82\x86\x84\x41\x01x") + frame(3, 0, at, b"\0\0\0\x08") for at in range(1, 4001, 2)),
+        frame(4, 0, 0, b"")
+        + b"".join(
+            frame(1, 5, at, b"\x82\x86\x84\x41\x01x") + frame(3, 0, at, b"\0\0\0\x08")
+            for at in range(1, 4001, 2)
+        ),
     ):
         peer.say(preface, frames, shut=True)
 
@@ -271,7 +350,10 @@ def noise(peer):
 
 def fifty_requests_at_once_are_answered_in_turn(peer):
     with peer.connect() as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 49 + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 49
+            + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
         came = b""
         while piece := connection.recv(65536):
             came += piece
@@ -294,7 +376,9 @@ def a_length_and_chunks(peer):
     """One of the two hides a second request: it must not be carried out."""
     hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with peer.connect() as connection:
-        connection.sendall(STOW + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden)
+        connection.sendall(
+            STOW + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden
+        )
         connection.shutdown(socket.SHUT_WR)
         came = b""
         try:
@@ -304,20 +388,43 @@ def a_length_and_chunks(peer):
             pass
     assert 400 <= (status(came) or 400) < 500, status(came)
     for coding in (b"gzip, chunked", b"identity", b"chunked, identity", b"x", b"chunked, chunked"):
-        refused(peer.say(STOW + b"Transfer-Encoding: " + coding + b"\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", shut=True))
+        refused(
+            peer.say(STOW + b"Transfer-Encoding: " + coding + b"\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", shut=True)
+        )
 
 
 def no_host_or_headers_that_are_none(peer):
-    for head in (b"Host : x\r\n", b"Host: x\r\n folded: y\r\n", b"Host: x\r\nNo colon\r\n", b"Host: x\r\n: no name\r\n",
-                 b"Host: x\r\nX: a\x00b\r\n", b"Host: x\r\nX\x00: a\r\n", b"Host: x\r\nX: a\rb\r\n", b"Host: x\r\nHost: y\r\n",
-                 b"Host: \xff\r\n", b"", b"Host: x\r\nContent-Type: \xff\r\n"):
+    for head in (
+        b"Host : x\r\n",
+        b"Host: x\r\n folded: y\r\n",
+        b"Host: x\r\nNo colon\r\n",
+        b"Host: x\r\n: no name\r\n",
+        b"Host: x\r\nX: a\x00b\r\n",
+        b"Host: x\r\nX\x00: a\r\n",
+        b"Host: x\r\nX: a\rb\r\n",
+        b"Host: x\r\nHost: y\r\n",
+        b"Host: \xff\r\n",
+        b"",
+        b"Host: x\r\nContent-Type: \xff\r\n",
+    ):
         came = peer.say(b"GET /dicom-web/studies?limit=1 HTTP/1.1\r\n" + head + b"\r\n", shut=True)
         assert status(came) in (0, 200, 204, 400, 404), f"{head!r}: {status(came)}"
 
 
 def other_forms_of_target_and_method(peer):
-    for line in (b"OPTIONS *", b"CONNECT x:80", b"GET http://x/healthz", b"get /healthz", b"FOO /healthz", b"G\xffT /", b"GET",
-                 b"GET  /healthz", b"M" * 5000 + b" /", b"TRACE /", b"PRI *"):
+    for line in (
+        b"OPTIONS *",
+        b"CONNECT x:80",
+        b"GET http://x/healthz",
+        b"get /healthz",
+        b"FOO /healthz",
+        b"G\xffT /",
+        b"GET",
+        b"GET  /healthz",
+        b"M" * 5000 + b" /",
+        b"TRACE /",
+        b"PRI *",
+    ):
         came = peer.say(line + b" HTTP/1.1\r\nHost: x\r\n\r\n", shut=True)
         found = status(came)
         assert found < 500 or found in (501, 505), f"{line!r}: {found}"
@@ -333,7 +440,11 @@ def a_client_that_waits_for_100(peer):
 def an_end_in_the_midst_of_a_header_or_a_body(peer):
     part = DELIMITER + b"Content-Type: application/dicom\r\n\r\n" + bytes(128) + b"DICM" + bytes(1000)
     for pieces in (
-        [b""], [b"G"], [GET[:30]], [GET], [STOW + b"Content-Length: 100000\r\n\r\n" + part],
+        [b""],
+        [b"G"],
+        [GET[:30]],
+        [GET],
+        [STOW + b"Content-Length: 100000\r\n\r\n" + part],
         [STOW + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(part)],
         [STOW + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(part)[:-300]],
     ):
@@ -349,7 +460,9 @@ def an_end_in_the_midst_of_a_header_or_a_body(peer):
 def a_reader_that_leaves(peer):
     for _ in range(20):
         with peer.connect() as connection:
-            connection.sendall(b"GET /dicom-web/instances?includefield=all HTTP/1.1\r\nHost: x\r\nAccept: application/dicom+json\r\n\r\n")
+            connection.sendall(
+                b"GET /dicom-web/instances?includefield=all HTTP/1.1\r\nHost: x\r\nAccept: application/dicom+json\r\n\r\n"
+            )
             connection.recv(10)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -376,7 +489,9 @@ def three_hundred_that_say_nothing(peer):
 
 
 def answered(peer):
-    came = peer.say(b"GET /dicom-web/studies?limit=1 HTTP/1.1\r\nHost: x\r\nAccept: application/dicom+json\r\nConnection: close\r\n\r\n")
+    came = peer.say(
+        b"GET /dicom-web/studies?limit=1 HTTP/1.1\r\nHost: x\r\nAccept: application/dicom+json\r\nConnection: close\r\n\r\n"
+    )
     assert status(came) in (200, 204), f"another client is answered {status(came)}: {came[:80]!r}"
 
 
@@ -386,7 +501,13 @@ def main():
     answered(peer)
     bad = 0
     here = dict(globals())
-    cases = [f for f in here.values() if getattr(f, "__code__", None) and f.__code__.co_varnames[:1] == ("peer",) and f.__code__.co_argcount == 1]
+    cases = [
+        f
+        for f in here.values()
+        if getattr(f, "__code__", None)
+        and f.__code__.co_varnames[:1] == ("peer",)
+        and f.__code__.co_argcount == 1
+    ]
     for case in cases:
         if case is answered or only and case.__name__ not in only:
             continue

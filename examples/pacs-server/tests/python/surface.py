@@ -1,4 +1,4 @@
-"""Makes up requests from the tables of PS3.18's resources and parameters below, with right and wrong values, and
+"""Makes up requests from the tables of PS3.18's resources and parameters, with right and wrong values, and
 looks at what comes: a status that is meant, an error as problem details, headers and a body that fit together.
 
     surface.py [--seed N] [--requests N] HTTP_URL
@@ -16,103 +16,25 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pydicom
+
 from surfacebodies import body
+from surfacetables import (
+    DICOMWEB,
+    FRAMES,
+    GARBAGE,
+    MEDIA,
+    OTHERS,
+    PARAMETERS,
+    PATHS,
+    RESOURCES,
+    SYNTAXES,
+    TAGS,
+    VALUES,
+)
 from webchecks import multipart, parts
 
-DICOMWEB = "/dicom-web"
 SECONDS = 60
 FILES = ("CT_small.dcm", "MR_small.dcm", "SC_rgb_rle_2frame.dcm", "examples_palette.dcm", "rtplan.dcm")
-
-# Resources by path (PS3.18 8.3 and tables 10.3-1 to 10.6.1-1), and the methods that they have or don't.
-INSTANCE = "/studies/{study}/series/{series}/instances/{instance}"
-RESOURCES = [
-    ("/studies", "GET HEAD POST OPTIONS PUT"),
-    ("/series", "GET HEAD POST"),
-    ("/instances", "GET HEAD DELETE"),
-    ("/studies/{study}", "GET HEAD POST DELETE PATCH"),
-    ("/studies/{study}/metadata", "GET HEAD POST"),
-    ("/studies/{study}/rendered", "GET HEAD"),
-    ("/studies/{study}/thumbnail", "GET HEAD"),
-    ("/studies/{study}/bulkdata", "GET HEAD"),
-    ("/studies/{study}/pixeldata", "GET HEAD"),
-    ("/studies/{study}/series", "GET HEAD"),
-    ("/studies/{study}/instances", "GET HEAD"),
-    ("/studies/{study}/series/{series}", "GET HEAD DELETE"),
-    ("/studies/{study}/series/{series}/metadata", "GET HEAD"),
-    ("/studies/{study}/series/{series}/rendered", "GET HEAD"),
-    ("/studies/{study}/series/{series}/thumbnail", "GET HEAD"),
-    ("/studies/{study}/series/{series}/bulkdata", "GET HEAD"),
-    ("/studies/{study}/series/{series}/instances", "GET HEAD"),
-    (INSTANCE, "GET HEAD DELETE PUT"),
-    (INSTANCE + "/metadata", "GET HEAD"),
-    (INSTANCE + "/rendered", "GET HEAD"),
-    (INSTANCE + "/thumbnail", "GET HEAD"),
-    (INSTANCE + "/bulkdata", "GET HEAD"),
-    (INSTANCE + "/bulkdata/{path}", "GET HEAD POST"),
-    (INSTANCE + "/pixeldata", "GET HEAD"),
-    (INSTANCE + "/frames/{frames}", "GET HEAD"),
-    (INSTANCE + "/frames/{frames}/rendered", "GET HEAD"),
-    (INSTANCE + "/frames/{frames}/thumbnail", "GET HEAD"),
-    ("/bulkdata/{path}", "GET HEAD"),
-    ("/workitems", "GET POST"),
-    ("/workitems/{study}", "GET POST"),
-    ("/", "GET OPTIONS"),
-    ("", "GET OPTIONS"),
-]
-# Beside DICOMweb.
-OTHERS = ["/wado", "/", "/metrics", "/healthz", "/readyz", "/status", "/nothing", "/dicom-web/../healthz", "//"]
-
-TAGS = ["PatientName", "PatientID", "00100010", "00100020", "StudyDate", "StudyTime", "ModalitiesInStudy", "00080061",
-        "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality",
-        "InstanceNumber", "Rows", "RequestAttributesSequence.RequestedProcedureID", "00400275.00401001",
-        "PixelData", "7FE00010", "00090010", "00091001", "00281050", "WindowCenter", "NoSuchAttribute", "0010001",
-        "00400275.", ".", "00400275.00400275.00401001", "SpecificCharacterSet", "00020010", "FFFFFFFF", "00000000"]
-VALUES = ["*", "?", "", "CT", "MR,CT", "CT\\MR", "20040101", "20040101-", "-20040101", "-", "20040230", "1200-1300",
-          "1.2.3", "Comp*", "\"\"", "''", "*" * 300, "日本", "\udc80".encode("utf-8", "surrogatepass").decode("latin-1"),
-          "1e999", "-1", "99999999999999999999", "\0", "a" * 3000, "^", "%", "[a-z]", "(" * 50, "NaN", "true"]
-# Query parameters of PS3.18 8.3.4, 8.3.5, 9.4.1 and 10.6.1, each with values that are right and wrong.
-PARAMETERS = {
-    "limit": ["1", "0", "10", "-1", "x", "18446744073709551616", "", "1.5"],
-    "offset": ["0", "1", "1000000", "-1", "4294967296", "x"],
-    "fuzzymatching": ["true", "false", "maybe", ""],
-    "includefield": ["all", *TAGS, ",".join(TAGS), "all,all", "", ",", "," * 500],
-    "emptyvaluematching": ["true", "x"],
-    "multiplevaluematching": ["true", "x"],
-    "accept": ["application/dicom", "application/dicom+json", "image/png", "*/*", "x", "a/b;q=2", "", "image/jpeg;q=0"],
-    "charset": ["utf-8", "iso-8859-1", "none"],
-    "annotation": ["patient", "technique", "patient,technique", "x", ""],
-    "window": ["40,400,linear", "40,400,sigmoid", "40,400,linear-exact", "40,0,linear", "40,-1,linear", "nan,1,linear",
-               "inf,inf,sigmoid", "1e308,1e-308,linear", "40", "", ",,", "40,400,x", "40,400"],
-    "viewport": ["64,64", "1,1", "100000,100000", "4294967295,4294967295", "0,0", "-1,5", "64,64,10,10,-20,20",
-                 "64,64,,,,", "64,64,10,10,0,0", "64", "a,b", "1e9,1", "64,64,99999,99999,1,1", "64,64,nan,0,1,1"],
-    "quality": ["1", "100", "50", "0", "101", "x", "-1"],
-    "iccprofile": ["no", "yes", "srgb", "adobergb", "x"],
-    "requestType": ["WADO", "wado", "X", ""],
-    "contentType": ["application/dicom", "image/jpeg", "image/png", "image/gif", "text/plain", "application/dicom+json",
-                    "*/*", "x", "image/jpeg,image/png;q=0.5"],
-    "studyUID": ["{study}"], "seriesUID": ["{series}"], "objectUID": ["{instance}"],
-    "frameNumber": ["1", "2", "0", "-1", "99999", "x"],
-    "rows": ["64", "0", "-1", "99999999", "x"], "columns": ["64", "0", "x"],
-    "region": ["0,0,1,1", "0.2,0.2,0.5,0.5", "1,1,0,0", "0,0,nan,1", "-1,0,2,1", "0"],
-    "windowCenter": ["40", "x", "1e400"], "windowWidth": ["400", "0", "-1"],
-    "imageQuality": ["50", "0", "101"], "anonymize": ["yes", "no"],
-    "transferSyntax": ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50", "1.2", "x", "*"],
-    "presentationUID": ["{instance}"], "presentationSeriesUID": ["{series}"],
-}
-MEDIA = ["*/*", "application/dicom", "application/dicom+json", "application/json", "application/dicom+xml", "image/*",
-         "application/octet-stream", "image/png", "image/jpeg", "image/gif", "image/jp2", "image/jls", "image/jphc",
-         "image/dicom-rle", "image/jxl", "video/mp4", "text/html", "text/plain", "application/pdf", "application/zip",
-         "multipart/related", "multipart/*", "application/vnd.sun.wadl+xml", "application/problem+json", "x/y", "/", "a"]
-SYNTAXES = ["*", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.50",
-            "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.5",
-            "1.2.840.10008.1.2.1.99", "1.2.3.4", "x", ""]
-GARBAGE = ["", "x", "1", "0", "1.2.3", "1" * 64, "1" * 65, "1." * 3000, "..", ".", "*", "%00", "%", "%zz", "%2e%2e",
-           "%2F", "%ff%fe", "%E6%97%A5", "a%20b", "1.2.3;v=1", "1.2.3,1.2.4", "1..2", ".1", "1.", "01.2", "-1",
-           "2.25.0", "{study}", "null", "\\", "%5c", "1.2.3%0d%0aX:%20y", "~", "studies", "metadata"]
-FRAMES = ["1", "2", "1,2", "2,1", "1,1,1", "0", "3", "x", "1,", ",", "-1", "1-2", "4294967296", "1" * 30,
-          ",".join(["1"] * 2000)]
-PATHS = ["7FE00010", "00081140/1/00081155", "00081140/0/00081155", "00081140", "7FE00010/1/7FE00010", "/", "x",
-         "00081140/4294967296/00081155", "00020010", "00081140/1/" * 100 + "00081155", "7fe00010", "00291010"]
 
 
 class Maker:
@@ -141,7 +63,11 @@ class Maker:
             template = DICOMWEB + template
         else:
             template, methods = self.pick(OTHERS), "GET HEAD POST OPTIONS"
-        method = self.pick(methods.split()) if self.chance(95) else self.pick(["TRACE", "PATCH", "DELETE", "FOO", "PUT"])
+        method = (
+            self.pick(methods.split())
+            if self.chance(95)
+            else self.pick(["TRACE", "PATCH", "DELETE", "FOO", "PUT"])
+        )
         frames = self.pick(FRAMES) if self.chance(50) else "1"
         path = template
         for name, value in {**uids, "frames": frames, "path": self.pick(PATHS)}.items():
@@ -161,7 +87,11 @@ class Maker:
         found = []
         if wado and self.chance(85):
             found += ["requestType=WADO"] if self.chance(90) else []
-            found += [f"{name}UID={uids[of]}" for name, of in (("study", "study"), ("series", "series"), ("object", "instance")) if self.chance(95)]
+            found += [
+                f"{name}UID={uids[of]}"
+                for name, of in (("study", "study"), ("series", "series"), ("object", "instance"))
+                if self.chance(95)
+            ]
         for _ in range(self.pick([0, 0, 0, 1, 1, 2, 5])):
             if self.chance(70):
                 name = self.pick(list(PARAMETERS))
@@ -169,9 +99,15 @@ class Maker:
             else:
                 name, value = self.pick(TAGS), self.pick(VALUES)
             value = value.format(**uids) if value.startswith("{") and value.endswith("}") else value
-            found.append(f"{quote(name)}={quote(value, errors='surrogatepass') if self.chance(90) else wire(value)}")
+            found.append(
+                f"{quote(name)}={quote(value, errors='surrogatepass') if self.chance(90) else wire(value)}"
+            )
         if self.chance(3):
-            found.append(self.pick(["&", "=", "&&&&", "=&=", "%", "%%%", "a" * 20000, "a&" * 2000, "%ff", "+", "limit"]))
+            found.append(
+                self.pick(
+                    ["&", "=", "&&&&", "=&=", "%", "%%%", "a" * 20000, "a&" * 2000, "%ff", "+", "limit"]
+                )
+            )
         return "&".join(found)
 
     def media_range(self):
@@ -193,12 +129,28 @@ class Maker:
         for name, values in (
             ("Accept-Encoding", ["gzip", "zstd", "br", "gzip;q=0, *", "identity;q=0", "x"]),
             ("Accept-Charset", ["utf-8", "iso-8859-1", "x"]),
-            ("Range", ["bytes=0-", "bytes=0-0", "bytes=-1", "bytes=5-2", "bytes=0-1,3-4", "bytes=x", "bytes=" + "0-0," * 500,
-                       "bytes=99999999999999999999-", "items=0-1", "bytes=-0"]),
+            (
+                "Range",
+                [
+                    "bytes=0-",
+                    "bytes=0-0",
+                    "bytes=-1",
+                    "bytes=5-2",
+                    "bytes=0-1,3-4",
+                    "bytes=x",
+                    "bytes=" + "0-0," * 500,
+                    "bytes=99999999999999999999-",
+                    "items=0-1",
+                    "bytes=-0",
+                ],
+            ),
             ("If-None-Match", ["*", '"x"', "x", 'W/"x"', '"' * 30]),
             ("If-Match", ["*", '"x"']),
             ("If-Range", ['"x"', "Wed, 21 Oct 2015 07:28:00 GMT"]),
-            ("If-Modified-Since", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2099 07:28:00 GMT", "yesterday"]),
+            (
+                "If-Modified-Since",
+                ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2099 07:28:00 GMT", "yesterday"],
+            ),
             ("Origin", ["http://example.invalid", "null", "x"]),
             ("Access-Control-Request-Method", ["GET", "DELETE"]),
             ("Content-Encoding", ["gzip", "identity", "x"]),
@@ -293,7 +245,9 @@ class Connection:
             # http.client looks at the path and refuses some: those go as they are.
             self.connection._validate_path = lambda path: None
             try:
-                self.connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
+                self.connection.putrequest(
+                    method, path, skip_host="Host" in headers, skip_accept_encoding=True
+                )
                 for name, value in headers.items():
                     self.connection.putheader(name, value)
                 if content or method in ("POST", "PUT", "PATCH"):
@@ -342,7 +296,9 @@ def main():
             answer, found = None, [f"{type(error).__name__}: {error}"]
         if found or arguments.only is not None:
             shown = path if len(path) < 300 else path[:300] + "..."
-            wrong.append(f"request {number}: {method} {shown} {str(headers)[:400]}, {len(content)} bytes: {found}")
+            wrong.append(
+                f"request {number}: {method} {shown} {str(headers)[:400]}, {len(content)} bytes: {found}"
+            )
         if arguments.only is not None and answer:
             print(answer.status, answer.headers, answer.content[:2000])
         if method == "DELETE" and answer and answer.status < 300:

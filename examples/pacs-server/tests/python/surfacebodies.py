@@ -5,6 +5,7 @@ import json
 from io import BytesIO
 
 import pydicom
+
 from webchecks import BOUNDARY, multipart
 
 JSON = "application/dicom+json"
@@ -31,7 +32,9 @@ def damaged_file(random, file):
 
 def damaged(random, content):
     """Some bytes changed, left out, or doubled; or the end cut off."""
-    content = bytearray(content[: random.choice([len(content), len(content), random.randrange(1, len(content))])])
+    content = bytearray(
+        content[: random.choice([len(content), len(content), random.randrange(1, len(content))])]
+    )
     for _ in range(random.choice([0, 1, 3, 30])):
         at = random.randrange(len(content))
         where = random.choice([at, min(at, 600)])
@@ -159,12 +162,15 @@ def with_xml(random, file):
 
 
 def metadata_body(random, media_type, text):
-    syntax = random.choice(["", "; transfer-syntax=1.2.840.10008.1.2.1", "; transfer-syntax=1.2.840.10008.1.2.4.50"])
+    syntax = random.choice(
+        ["", "; transfer-syntax=1.2.840.10008.1.2.1", "; transfer-syntax=1.2.840.10008.1.2.4.50"]
+    )
     location = random.choice(["bulk/1", "bulk/1", "elsewhere", ""])
     pieces = [
         f"--{BOUNDARY}\r\nContent-Type: {media_type}{syntax}\r\n\r\n".encode() + text,
         f"\r\n--{BOUNDARY}\r\nContent-Type: application/octet-stream{syntax}\r\n"
-        f"Content-Location: {location}\r\n\r\n".encode() + bytes(random.choice([0, 1, 32768])),
+        f"Content-Location: {location}\r\n\r\n".encode()
+        + bytes(random.choice([0, 1, 32768])),
         f"\r\n--{BOUNDARY}--\r\n".encode(),
     ]
     if random.random() < 0.1:
@@ -179,8 +185,22 @@ def compressed(random, file):
 
 
 def noise(random, file):
-    return random.choice([None, "application/dicom", JSON]), random.randbytes(random.choice([0, 1, 1000, 100_000]))
+    return random.choice([None, "application/dicom", JSON]), random.randbytes(
+        random.choice([0, 1, 1000, 100_000])
+    )
 
 
-KINDS = [right, damaged_file, damaged_file, damaged_multipart, damaged_multipart, wrong_content_type, one_file,
-         with_metadata, with_metadata, with_xml, compressed, noise]
+KINDS = [
+    right,
+    damaged_file,
+    damaged_file,
+    damaged_multipart,
+    damaged_multipart,
+    wrong_content_type,
+    one_file,
+    with_metadata,
+    with_metadata,
+    with_xml,
+    compressed,
+    noise,
+]

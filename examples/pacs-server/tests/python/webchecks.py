@@ -121,7 +121,10 @@ def multipart(contents, media_type="application/dicom", boundary=BOUNDARY):
         f"--{boundary}\r\nContent-Type: {media_type}\r\n\r\n".encode() + content + b"\r\n"
         for content in contents
     )
-    return f'multipart/related; type="{media_type}"; boundary={boundary}', body + f"--{boundary}--\r\n".encode()
+    return (
+        f'multipart/related; type="{media_type}"; boundary={boundary}',
+        body + f"--{boundary}--\r\n".encode(),
+    )
 
 
 def data_set(part10):

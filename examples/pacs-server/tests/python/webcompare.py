@@ -12,7 +12,16 @@ from pydicom.valuerep import PersonName
 BINARY = {"OB", "OW", "OF", "OD", "OL", "OV", "UN"}
 WORD = {"OW": 2, "OF": 4, "OD": 8, "OL": 4, "OV": 8}
 NUMBERS = {"DS", "IS", "FL", "FD", "SL", "SS", "SV", "UL", "US", "UV"}
-BINARY_NUMBERS = {"FL": "<f4", "FD": "<f8", "SL": "<i4", "SS": "<i2", "SV": "<i8", "UL": "<u4", "US": "<u2", "UV": "<u8"}
+BINARY_NUMBERS = {
+    "FL": "<f4",
+    "FD": "<f8",
+    "SL": "<i4",
+    "SS": "<i2",
+    "SV": "<i8",
+    "UL": "<u4",
+    "US": "<u2",
+    "UV": "<u8",
+}
 # The character set is that of the JSON text, UTF-8 (PS3.18 F.2.1): a server may leave this out, or say so.
 CHARACTER_SET = "00080005"
 # Attributes of a metadata response that are of the response (PS3.18 10.4.3.3.2, 10.6.3.3).
@@ -71,7 +80,10 @@ def element_differences(at, vr, value, raw, got, fetch, original):
         # One of the two has no VR for it: the bytes decide where both have some.
         if said == "UN" and raw is not None:
             got_bytes = content(got, fetch)
-            if got_bytes.rstrip(b"\0 ") != bytes(raw).rstrip(b"\0 ") and original.is_little_endian is not False:
+            if (
+                got_bytes.rstrip(b"\0 ") != bytes(raw).rstrip(b"\0 ")
+                and original.is_little_endian is not False
+            ):
                 yield f"{at} {vr}: as UN with other bytes"
         return
     if said != vr and not ({said, vr} <= {"US", "SS", "OW", "OB"}):
@@ -107,7 +119,9 @@ def element_differences(at, vr, value, raw, got, fetch, original):
     while wanted and wanted[-1] in (None, "", {}):
         wanted.pop()
     if len(found) != len(wanted) or not all(alike(vr, a, b) for a, b in zip(found, wanted)):
-        kind = f"{len(found)} values instead of {len(wanted)}" if len(found) != len(wanted) else "another value"
+        kind = (
+            f"{len(found)} values instead of {len(wanted)}" if len(found) != len(wanted) else "another value"
+        )
         yield f"{at} {vr}: {kind}"
 
 
@@ -115,7 +129,9 @@ def bulk_differences(at, vr, value, got, fetch):
     """Bulk data is encoded as in Explicit VR Little Endian (PS3.18 8.7.3.5.1)."""
     brought = content(got, fetch)
     if vr in BINARY_NUMBERS:
-        wanted = np.array(value if isinstance(value, (MultiValue, list)) else [value], BINARY_NUMBERS[vr]).tobytes()
+        wanted = np.array(
+            value if isinstance(value, (MultiValue, list)) else [value], BINARY_NUMBERS[vr]
+        ).tobytes()
         if brought != wanted:
             yield f"{at} {vr}: other bulk data"
         return

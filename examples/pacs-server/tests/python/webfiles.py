@@ -5,11 +5,12 @@ from io import BytesIO
 from itertools import chain
 
 import pydicom
-from files import items
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.pixels import pixel_array
 from pydicom.uid import UID
+
+from files import items
 
 warnings.filterwarnings("ignore")
 
@@ -21,7 +22,11 @@ class Instance:
         self.name = name
         self.item = item
         raw = item.path.read_bytes()
-        whole = raw[128:132] == b"DICM" and raw.endswith(item.data_set) and raw[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+        whole = (
+            raw[128:132] == b"DICM"
+            and raw.endswith(item.data_set)
+            and raw[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
+        )
         self.part10 = raw if whole else header(item) + item.data_set
         self.as_it_is = whole
 

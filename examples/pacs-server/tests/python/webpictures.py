@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image
+
 from webchecks import Refused, expect, parameters, parts, same
 from webfiles import decoded, encoded, frame_count, some_frames
 from webreference import reference
@@ -73,7 +74,10 @@ def check_decoded(run, instance, ds, numbers):
             if wanted is None:
                 # Whatever comes, there is nothing to hold it against; but it must be an answer.
                 response = run.get(run.path(instance, "frames", str(number)), "application/octet-stream")
-                expect(response.status_code < 500 or response.status_code == 501, f"status {response.status_code}")
+                expect(
+                    response.status_code < 500 or response.status_code == 501,
+                    f"status {response.status_code}",
+                )
                 raise Refused("not compared: pydicom does not decode it")
             came = client.retrieve_instance_frames(*instance.uids, [number], media_types=(octets,))
             same(len(came), 1, "parts")
@@ -81,7 +85,9 @@ def check_decoded(run, instance, ds, numbers):
             close(instance, frame_of(described, bytes(came[0]), ds), wanted, number)
     with checks.check("iter_instance_frames, application/octet-stream", instance.name):
         came = list(client.iter_instance_frames(*instance.uids, numbers, media_types=(octets,)))
-        again = client.retrieve_instance_frames(*instance.uids, numbers, media_types=("application/octet-stream",))
+        again = client.retrieve_instance_frames(
+            *instance.uids, numbers, media_types=("application/octet-stream",)
+        )
         same([bytes(one) for one in came], [bytes(one) for one in again], "frames")
         same(len(came), len(numbers), "frames")
 
@@ -118,7 +124,9 @@ def check_encoded(run, instance, ds, numbers):
         }
         with checks.check(f"retrieve_instance_frames, {media_type}", what):
             if media_type in CLIENT_KNOWS_NOT:
-                came = parts(ok(run.get(run.path(instance, "frames", str(number)), ways["its media type and syntax"])))
+                came = parts(
+                    ok(run.get(run.path(instance, "frames", str(number)), ways["its media type and syntax"]))
+                )
                 came = [content for _, content in came]
             else:
                 came = client.retrieve_instance_frames(
@@ -128,13 +136,15 @@ def check_encoded(run, instance, ds, numbers):
             expect(bytes(came[0]).rstrip(b"\0") == wanted.rstrip(b"\0"), "other bytes than those stored")
         with checks.check("frame: transfer-syntax=*", what):
             accept = f'multipart/related; type="{media_type}"; transfer-syntax=*'
-            (headers, content), = parts(ok(run.get(run.path(instance, "frames", str(number)), accept)))
+            ((headers, content),) = parts(ok(run.get(run.path(instance, "frames", str(number)), accept)))
             expect(content.rstrip(b"\0") == wanted.rstrip(b"\0"), "other bytes than those stored")
             of_part, given = parameters(headers["content-type"])
             same(of_part, media_type, "media type of the part")
             same(given.get("transfer-syntax", syntax), syntax, "transfer syntax of the part")
         with checks.check("frame: a single part", what):
-            response = ok(run.get(run.path(instance, "frames", str(number)), f"{media_type}; transfer-syntax=*"))
+            response = ok(
+                run.get(run.path(instance, "frames", str(number)), f"{media_type}; transfer-syntax=*")
+            )
             expect(response.content.rstrip(b"\0") == wanted.rstrip(b"\0"), "other bytes than those stored")
 
 
@@ -156,7 +166,12 @@ def check_lists(run, instance, numbers):
 
 
 def check_no_frame(run, instance, count):
-    for frames, allowed in ((str(count + 1), (404, 400)), ("0", (400, 404)), ("x", (400, 404)), ("1,,2", (400, 404))):
+    for frames, allowed in (
+        (str(count + 1), (404, 400)),
+        ("0", (400, 404)),
+        ("x", (400, 404)),
+        ("1,,2", (400, 404)),
+    ):
         with run.checks.check("frame: one that isn't there", f"{frames} of {instance.name}"):
             response = run.get(run.path(instance, "frames", frames))
             expect(response.status_code in allowed, f"status {response.status_code}")
@@ -170,7 +185,10 @@ def check_rendered(run):
         if wanted is None:
             with run.checks.check("rendered: what pydicom does not decode", instance.name):
                 response = run.get(run.path(instance, "rendered"), "image/png")
-                expect(response.status_code < 500 or response.status_code == 501, f"status {response.status_code}")
+                expect(
+                    response.status_code < 500 or response.status_code == 501,
+                    f"status {response.status_code}",
+                )
             continue
         check_formats(run, instance, ds)
         check_reference(run, instance, ds, numbers)
@@ -212,10 +230,16 @@ def check_reference(run, instance, ds, numbers):
     """Within one grey level of the formulas of PS3.3, written with numpy."""
     monochrome = str(ds.PhotometricInterpretation).startswith("MONOCHROME")
     windows = ["40.5,400,linear", "128,256,linear-exact", "100,300,sigmoid"] if monochrome else [None]
-    lossy = str(instance.syntax) in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.91")
+    lossy = str(instance.syntax) in (
+        "1.2.840.10008.1.2.4.50",
+        "1.2.840.10008.1.2.4.51",
+        "1.2.840.10008.1.2.4.91",
+    )
     for number in numbers:
         for window in windows:
-            with run.checks.check("rendered: held against numpy", f"{number} of {instance.name}, window {window}"):
+            with run.checks.check(
+                "rendered: held against numpy", f"{number} of {instance.name}, window {window}"
+            ):
                 wanted = reference(ds, decoded(ds, number), window)
                 if wanted is None:
                     raise Refused("not compared: no reference for it")
@@ -267,7 +291,13 @@ def check_parameters(run, instance, ds):
     with checks.check("rendered: annotation", instance.name):
         rendered(annotation="patient,technique")
     for query in (
-        "viewport=0,0", "viewport=a", "quality=0", "quality=101", "window=1", "window=1,0,linear", "window=1,2,none",
+        "viewport=0,0",
+        "viewport=a",
+        "quality=0",
+        "quality=101",
+        "window=1",
+        "window=1,0,linear",
+        "window=1,2,none",
     ):
         with checks.check("rendered: what is no parameter", f"{query} of {instance.name}"):
             response = run.get(run.path(instance, "rendered") + "?" + query, "image/png")
@@ -279,7 +309,9 @@ def check_above(run, instance):
     study, series, _ = instance.uids
     for media_type in ("image/png", "image/jpeg", "image/gif"):
         with checks.check(f"retrieve_series_rendered, {media_type}", instance.name):
-            expect(client.retrieve_series_rendered(study, series, media_types=(media_type,)), "something comes")
+            expect(
+                client.retrieve_series_rendered(study, series, media_types=(media_type,)), "something comes"
+            )
     for path in (f"studies/{study}/rendered", f"studies/{study}/series/{series}/rendered"):
         with checks.check("rendered: multipart", f"{path.count('/')} levels of {instance.name}"):
             response = ok(run.get(path, 'multipart/related; type="image/jpeg"'))

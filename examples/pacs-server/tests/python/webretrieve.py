@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 from zipfile import ZipFile
 
 import numpy as np
+
 from webchecks import Refused, data_set, expect, parameters, parts, same
 from webcompare import differences
 from webfiles import decoded, frame_count, some_frames
@@ -21,7 +22,11 @@ def check_instances(run):
         wanted = {instance.item.sop_instance for instance in instances}
         name = instances[0].name
         with checks.check("retrieve_study", name):
-            same({str(ds.SOPInstanceUID) for ds in client.retrieve_study(study, AS_STORED)}, wanted, "instances")
+            same(
+                {str(ds.SOPInstanceUID) for ds in client.retrieve_study(study, AS_STORED)},
+                wanted,
+                "instances",
+            )
         with checks.check("iter_study", name):
             same({str(ds.SOPInstanceUID) for ds in client.iter_study(study, AS_STORED)}, wanted, "instances")
     for (study, series), instances in run.series().items():
@@ -83,7 +88,9 @@ def close(instance, got, wanted, number):
     same(got.shape, wanted.shape, f"shape of frame {number}")
     worst = int(np.abs(got.astype(np.int64) - wanted.astype(np.int64)).max(initial=0))
     allowed = TOLERANCE.get(str(instance.syntax), 0)
-    expect(worst <= allowed, f"frame {number} differs by {worst} (at most {allowed}) in {instance.syntax.name}")
+    expect(
+        worst <= allowed, f"frame {number} differs by {worst} (at most {allowed}) in {instance.syntax.name}"
+    )
 
 
 def single_parts(run):
@@ -283,4 +290,3 @@ def pixel_data(run, instance, url):
         raise Refused("not compared: bytes or bits in another order")
     wanted = bytes(ds.PixelData)
     same(came.rstrip(b"\0"), wanted.rstrip(b"\0"), "pixel data")
-

@@ -88,7 +88,17 @@ def required(found, instances):
     expect(found.get("00080061", {}).get("Value"), "ModalitiesInStudy has no Value")
     same(found["00201206"]["Value"], [len({i.item.series for i in instances})], "NumberOfStudyRelatedSeries")
     same(found["00201208"]["Value"], [len(instances)], "NumberOfStudyRelatedInstances")
-    for tag in ("00080020", "00080030", "00080050", "00080090", "00100010", "00100020", "00100030", "00100040", "00200010"):
+    for tag in (
+        "00080020",
+        "00080030",
+        "00080050",
+        "00080090",
+        "00100010",
+        "00100020",
+        "00100030",
+        "00100040",
+        "00200010",
+    ):
         expect(tag in found, f"{tag} is not in the answer")
         expect("vr" in found[tag], f"{tag} has no VR")
 
@@ -234,7 +244,9 @@ def fuzzy(run, known):
         family, given = name.split("^")[:2]
         for value in filter(None, {family, given, family.lower()}):
             with run.checks.check("search_for_studies", f"fuzzymatching, of {instances[0].name}"):
-                response = run.get(f"studies?fuzzymatching=true&PatientName={value}", "application/dicom+json")
+                response = run.get(
+                    f"studies?fuzzymatching=true&PatientName={value}", "application/dicom+json"
+                )
                 expect(response.status_code in (200, 204), f"status {response.status_code}")
                 # A server that does not match so says so, and matches literally (PS3.18 8.3.4.2).
                 if "299" in response.headers.get("Warning", ""):
@@ -248,8 +260,14 @@ def fuzzy(run, known):
 def refused(run):
     """What is no search is answered 400 (PS3.18 8.3.1)."""
     for query in (
-        "limit=-1", "limit=x", "offset=-3", "fuzzymatching=perhaps", "includefield=NoSuchAttribute",
-        "NoSuchAttribute=1", "StudyDate=yesterday", "00100020.00100020=1",
+        "limit=-1",
+        "limit=x",
+        "offset=-3",
+        "fuzzymatching=perhaps",
+        "includefield=NoSuchAttribute",
+        "NoSuchAttribute=1",
+        "StudyDate=yesterday",
+        "00100020.00100020=1",
     ):
         with run.checks.check("search: what is no search", query):
             same(run.get(f"studies?{query}", "application/dicom+json").status_code, 400, "status")
