@@ -7,7 +7,6 @@ mod compare;
 mod digest;
 mod frames;
 mod import;
-mod metadata;
 mod outgoing;
 mod receipt;
 mod recovery;
