@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -53,7 +54,7 @@ pub struct InstanceRecord {
 pub enum Change {
     /// Know this instance; forget what was known under the same SOP Instance UID.
     ///
-    /// A frame table that is known of this version stays: where the locator is the same.
+    /// A frame table and a metadata record that are known of this version stay: where the locator is the same.
     Store(Box<InstanceRecord>),
     /// Know where the frames of this version of an instance lie, from the start of its data set. It is
     /// forgotten with that version; where that is not the one that is known, it changes nothing.
@@ -64,6 +65,17 @@ pub enum Change {
         version: Locator,
         /// Where its frames lie.
         table: Arc<FrameTable>,
+    },
+    /// Know the metadata of this version of an instance, as
+    /// [`Metadata::to_bytes`](crate::dataset::metadata::Metadata::to_bytes) writes it. It is forgotten with that
+    /// version; where that is not the one that is known, it changes nothing.
+    Metadata {
+        /// SOP Instance UID.
+        instance: Uid,
+        /// The locator of the version.
+        version: Locator,
+        /// Its metadata, which the index does not look into.
+        record: Bytes,
     },
     /// Forget the instance with this SOP Instance UID. Forgetting the last instance of a series
     /// forgets the series, and so up to the patient.
@@ -160,6 +172,13 @@ pub trait Index: Send + Sync + 'static {
     /// - What is applied while the stream runs may or may not be yielded.
     /// - A scope that is not known yields nothing.
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>>;
+
+    /// Every instance of `scope` as [`instances`](Self::instances) yields it, with the metadata record that is known
+    /// of its version.
+    ///
+    /// - It is what [`Change::Metadata`] told of the version that is known now; of any other nothing is known.
+    /// - The records of one series are read together, so that they cost little more than their bytes.
+    fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>>;
 
     /// Yields one data set for each entity at the query's level that matches all its keys.
     ///

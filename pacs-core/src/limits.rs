@@ -86,6 +86,16 @@ pub const TRANSCODED_HEADER_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// take about 60 MiB there.
 pub const METADATA_LENGTH_MAX_BYTES: usize = 128 * 1024 * 1024;
 
+/// Instances of which metadata is made by reading them at once. Bounds the memory of that; who comes then waits.
+pub const METADATA_READINGS_MAX: usize = 8;
+
+/// Metadata records on their way to the index. Where there is no room one is not kept, and made again when it is
+/// asked for.
+pub const METADATA_UNWRITTEN_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Series of which something was received and whose metadata is still to be made ahead.
+pub const RECENT_SERIES_MAX: usize = 4096;
+
 /// A value of OB, OD, OF, OL, OV, OW or UN that stands in metadata. A longer one is bulk data.
 pub const INLINE_BINARY_LENGTH_MAX_BYTES: u64 = 1024;
 

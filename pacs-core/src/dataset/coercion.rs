@@ -27,6 +27,13 @@ pub fn attributes(coerced: &DataSet) -> impl Iterator<Item = Tag> {
     tags.filter(move |tag| !bookkeeping.contains(tag))
 }
 
+/// The elements that take the place of those of the header.
+pub(crate) fn replaced(coerced: &DataSet) -> DataSet {
+    let mut replaced = coerced.clone();
+    replaced.remove(SPECIFIC_CHARACTER_SET);
+    replaced
+}
+
 /// The coercion as what a [`Recoder`](super::recode::Recoder) puts in place of the source's elements.
 pub fn overrides(coerced: &DataSet) -> Overrides {
     let (charset, put) = parts(coerced);

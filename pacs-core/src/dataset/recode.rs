@@ -21,7 +21,7 @@
 //! # }
 //! ```
 
-mod inflate;
+pub(crate) mod inflate;
 mod output;
 mod structure;
 mod walk;

@@ -20,6 +20,8 @@ use futures::{FutureExt, StreamExt};
 use super::block_on::block_on;
 use super::compare::Comparison;
 use super::digest::Digest;
+use super::metadata::Describes;
+use super::metadata::ahead::Recent;
 use super::recovery::replay;
 use super::watched::{Watched, behind};
 use super::{DuplicatePolicy, StoreOutcome};
@@ -66,6 +68,8 @@ pub(super) enum Request {
     Reindex(Box<InstanceRecord>, oneshot::Sender<Result<bool>>),
     /// Has the index know where the frames of this version of an instance lie. Nobody waits for it.
     Frames(Uid, Locator, CountedFrames),
+    /// Tells the index the metadata of a version of an instance.
+    Describe(Describes),
 }
 
 impl Request {
@@ -74,6 +78,7 @@ impl Request {
             Request::Commit(commit) => commit.record.key.instance,
             Request::Remove(instance, _) | Request::Frames(instance, ..) => *instance,
             Request::Reindex(record, _) => record.key.instance,
+            Request::Describe(describes) => describes.instance,
         }
     }
 }
@@ -90,6 +95,8 @@ pub(super) struct Committer {
     /// The archive has what the index refused: the low water stays, so that the next healing or opening
     /// finds it.
     pub(super) behind: Arc<AtomicBool>,
+    /// Series of which something was received.
+    pub(super) recent: Arc<Recent>,
 }
 
 /// A finished archive operation, not yet in the index.
@@ -130,6 +137,7 @@ enum Step {
         version: Locator,
         frames: CountedFrames,
     },
+    Described(Describes),
 }
 
 /// The greatest sequence applied when an operation began, and a number that tells operations apart.
@@ -391,6 +399,7 @@ impl State {
                     version,
                     frames,
                 },
+                Request::Describe(describes) => Step::Described(describes),
             }
         };
         // A backend that panics fails this operation, not the engine: the dropped reply tells who asked.
@@ -463,6 +472,11 @@ impl State {
                     instance: *instance,
                     version: version.clone(),
                     table: Arc::clone(&frames.table),
+                }),
+                Step::Described(describes) => changes.push(Change::Metadata {
+                    instance: describes.instance,
+                    version: describes.version.clone(),
+                    record: describes.record.clone(),
                 }),
                 Step::Unchanged(_) => {}
             }
@@ -563,6 +577,7 @@ impl State {
                     outcome,
                     record: Arc::clone(&record),
                 }));
+                self.committer.recent.note(record.key.series);
                 let deliveries = self.committer.route(&record, &source);
                 let kept = Arc::clone(&record);
                 self.committer.tell(&Event::Received {
@@ -592,6 +607,11 @@ impl State {
             }
             // What the index did not take is made again when it is asked for.
             Step::Framed { .. } => {}
+            Step::Described(describes) => {
+                if let Some(reply) = describes.reply {
+                    let _ = reply.send(error().map_or(Ok(true), Err));
+                }
+            }
         }
         true
     }

@@ -1,12 +1,14 @@
 //! [`Pacs`]: archive and index put together, so that success means kept.
 
 mod block_on;
+mod bulk;
 mod coerce;
 mod committer;
 mod compare;
 mod digest;
 mod frames;
 mod import;
+mod metadata;
 mod outgoing;
 mod receipt;
 mod recovery;
@@ -39,6 +41,7 @@ use committer::{Committer, Request};
 #[cfg(feature = "pixel")]
 pub use frames::DecodedFrame;
 pub use frames::{FrameReader, frame_transfer_syntaxes};
+use metadata::Describer;
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
 use watched::Watched;
@@ -143,6 +146,7 @@ struct Inner {
     tables: frames::Tables,
     #[cfg(feature = "pixel")]
     decoding: Budget,
+    describer: Describer,
     /// The archive has what the index does not.
     behind: Arc<AtomicBool>,
     threads: Mutex<Option<Threads>>,
@@ -176,6 +180,7 @@ impl Pacs {
         );
         let behind = Arc::new(AtomicBool::new(false));
         let index = Arc::new(Watched::new(index));
+        let describer = Describer::new(Arc::clone(&archive), Arc::clone(&index));
         let committer = Committer {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
@@ -185,6 +190,7 @@ impl Pacs {
             observers: options.observers,
             low_water: recovered.low_water,
             behind: Arc::clone(&behind),
+            recent: Arc::clone(&describer.recent),
         };
         // As many may wait as may be on their way in: commits never block one another here.
         let (requests, receiver) = mpsc::channel(options.receipts_max);
@@ -199,10 +205,13 @@ impl Pacs {
         let checkpoint = {
             let (archive, index) = (Arc::clone(&archive), Arc::clone(&index));
             let interval = options.checkpoint_interval;
-            spawn(
-                "pacs-checkpoint",
-                Box::new(move || checkpoint_until(&stopped, interval, &*archive, &index)),
-            )?
+            let (describer, requests) = (describer.clone(), requests.clone());
+            let run = move || {
+                checkpoint_until(&stopped, interval, &*archive, &index, |is_stopped| {
+                    describer.work_ahead(&requests, interval, is_stopped);
+                });
+            };
+            spawn("pacs-checkpoint", Box::new(run))?
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -216,6 +225,7 @@ impl Pacs {
                 tables: frames::Tables::default(),
                 #[cfg(feature = "pixel")]
                 decoding: Budget::new(limits::DECODING_LENGTH_MAX_BYTES),
+                describer,
                 behind,
                 threads: Mutex::new(Some(Threads {
                     requests,
@@ -331,6 +341,7 @@ impl Inner {
         else {
             return Ok(());
         };
+        // The checkpoint thread has requests too, and ends first.
         drop((requests, stop));
         // Both threads contain their panics, so joining has nothing to tell.
         let _ = (committer.join(), checkpoints.join());
@@ -361,11 +372,13 @@ fn checkpoint_until(
     interval: Duration,
     archive: &dyn Archive,
     index: &Watched,
+    between: impl Fn(&dyn Fn() -> bool),
 ) {
-    use std::sync::mpsc::RecvTimeoutError;
+    use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         if let Err(error) = block_on(checkpoint(archive, index)) {
             tracing::error!(%error, "a checkpoint failed; it is tried again");
         }
+        between(&|| stopped.try_recv() != Err(TryRecvError::Empty));
     }
 }

@@ -189,7 +189,7 @@ pub(super) async fn has_last_byte(archive: &dyn Archive, record: &InstanceRecord
     }
 }
 
-fn shorter() -> Error {
+pub(super) fn shorter() -> Error {
     let why = "the archive has less of the instance than was stored";
     Error::new(ErrorKind::Corrupt, "archive.read", why)
 }

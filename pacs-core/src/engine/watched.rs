@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Context;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use futures::task::AtomicWaker;
@@ -163,6 +164,14 @@ impl Watched {
     pub(super) fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
         let health = Arc::clone(&self.health);
         health.stream(|| self.index.instances(scope))
+    }
+
+    pub(super) fn metadata(
+        &self,
+        scope: Scope,
+    ) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
+        let health = Arc::clone(&self.health);
+        health.stream(|| self.index.metadata(scope))
     }
 
     pub(super) fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {

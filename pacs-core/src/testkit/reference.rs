@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use unicode_normalization::UnicodeNormalization;
@@ -23,6 +24,8 @@ pub struct Reference {
     pub instances: BTreeMap<Uid, InstanceRecord>,
     /// Frame tables of these versions.
     pub frames: BTreeMap<Uid, Arc<FrameTable>>,
+    /// Metadata of these versions.
+    pub metadata: BTreeMap<Uid, Bytes>,
 }
 
 impl Reference {
@@ -33,6 +36,7 @@ impl Reference {
                 let before = self.instances.insert(record.key.instance, (**record).clone());
                 if before.is_none_or(|before| before.locator != record.locator) {
                     self.frames.remove(&record.key.instance);
+                    self.metadata.remove(&record.key.instance);
                 }
             }
             Change::Frames {
@@ -45,9 +49,20 @@ impl Reference {
                     self.frames.insert(*instance, Arc::clone(table));
                 }
             }
+            Change::Metadata {
+                instance,
+                version,
+                record,
+            } => {
+                let known = self.instances.get(instance);
+                if known.is_some_and(|known| known.locator == *version) {
+                    self.metadata.insert(*instance, record.clone());
+                }
+            }
             Change::Remove(instance) => {
                 self.instances.remove(instance);
                 self.frames.remove(instance);
+                self.metadata.remove(instance);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use futures::FutureExt;
@@ -36,6 +37,7 @@ struct Known {
     places: BTreeMap<Uid, (Uid, Uid)>,
     /// Of an instance at this place in the archive.
     frames: BTreeMap<Uid, (Locator, Arc<FrameTable>)>,
+    metadata: BTreeMap<Uid, (Locator, Bytes)>,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +68,11 @@ impl Known {
     fn store(&mut self, record: InstanceRecord) {
         let key = record.key;
         let frames = self.frames.remove(&key.instance);
+        let metadata = self.metadata.remove(&key.instance);
         self.remove(&key.instance);
+        if let Some(metadata) = metadata.filter(|(version, _)| *version == record.locator) {
+            self.metadata.insert(key.instance, metadata);
+        }
         if let Some(frames) = frames.filter(|(version, _)| *version == record.locator) {
             self.frames.insert(key.instance, frames);
         }
@@ -83,6 +89,12 @@ impl Known {
         self.forget_patients_without_study();
     }
 
+    /// Whether this version of an instance is the one that is known.
+    fn is_known(&self, instance: &Uid, version: &Locator) -> bool {
+        self.record(instance)
+            .is_some_and(|record| record.locator == *version)
+    }
+
     fn record(&self, instance: &Uid) -> Option<&InstanceRecord> {
         let (study, series) = self.places.get(instance)?;
         self.studies
@@ -95,6 +107,7 @@ impl Known {
 
     fn remove(&mut self, instance: &Uid) {
         self.frames.remove(instance);
+        self.metadata.remove(instance);
         let Some((study_uid, series_uid)) = self.places.remove(instance) else {
             return;
         };
@@ -298,11 +311,17 @@ impl Index for MemoryIndex {
                     version,
                     table,
                 } => {
-                    if known
-                        .record(&instance)
-                        .is_some_and(|record| record.locator == version)
-                    {
+                    if known.is_known(&instance, &version) {
                         known.frames.insert(instance, (version, table));
+                    }
+                }
+                Change::Metadata {
+                    instance,
+                    version,
+                    record,
+                } => {
+                    if known.is_known(&instance, &version) {
+                        known.metadata.insert(instance, (version, record));
                     }
                 }
                 Change::Remove(instance) => known.remove(&instance),
@@ -343,6 +362,16 @@ impl Index for MemoryIndex {
 
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
         all(self.read().instances(&scope))
+    }
+
+    fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
+        let known = self.read();
+        let with_metadata = |record: InstanceRecord| {
+            let metadata = known.metadata.get(&record.key.instance);
+            let metadata = metadata.map(|(_, metadata)| metadata.clone());
+            (record, metadata)
+        };
+        all(known.instances(&scope).into_iter().map(with_metadata).collect())
     }
 
     fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {

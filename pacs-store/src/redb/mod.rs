@@ -34,6 +34,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use ::redb::{Database, Durability, ReadableDatabase, StorageBackend};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use pacs_core::archive::{Locator, Sequence};
@@ -424,6 +425,11 @@ impl Index for RedbIndex {
 
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
         Box::pin(stream::Paged::new(&self.shared, walk::Instances::new(scope)))
+    }
+
+    fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
+        let pager = walk::Instances::with_metadata(scope);
+        Box::pin(stream::Paged::new(&self.shared, pager))
     }
 
     fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {

@@ -368,14 +368,30 @@ pub(super) fn encode_frames(locator: &Locator, table: &FrameTable) -> Vec<u8> {
     out
 }
 
-/// Whether what [`encode_frames`] wrote is of the version at `locator`.
-pub(super) fn frames_are_of(bytes: &[u8], locator: &Locator) -> Result<bool> {
+/// The metadata of the version at `locator`.
+pub(super) fn encode_metadata(locator: &Locator, metadata: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(metadata.len() + locator.as_bytes().len() + 2);
+    put_bytes(&mut out, locator.as_bytes());
+    out.extend_from_slice(metadata);
+    out
+}
+
+/// What [`encode_metadata`] wrote, if it is of the version at `locator`.
+pub(super) fn decode_metadata(bytes: &[u8], locator: &Locator) -> Result<Option<Bytes>> {
+    let mut reader = Reader::new(bytes);
+    let is_of = reader.bytes()? == locator.as_bytes();
+    let metadata = &bytes[bytes.len() - reader.remaining()..];
+    Ok(is_of.then(|| Bytes::copy_from_slice(metadata)))
+}
+
+/// Whether what [`encode_frames`] or [`encode_metadata`] wrote is of the version at `locator`.
+pub(super) fn is_of(bytes: &[u8], locator: &Locator) -> Result<bool> {
     Ok(Reader::new(bytes).bytes()? == locator.as_bytes())
 }
 
 /// What [`encode_frames`] wrote, if it is of the version at `locator`.
 pub(super) fn decode_frames(bytes: &[u8], locator: &Locator) -> Result<Option<FrameTable>> {
-    if !frames_are_of(bytes, locator)? {
+    if !is_of(bytes, locator)? {
         return Ok(None);
     }
     let mut reader = Reader::new(bytes);

@@ -31,11 +31,13 @@ const INSTANCES: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("in
 const LARGE: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("large");
 /// [`Place`] to the instance's locator and frame table.
 const FRAMES: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("frames");
+/// [`Place`] to the instance's locator and metadata: those of one series are one range.
+const METADATA: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("metadata");
 /// The secondary keys: see [`super::keys`].
 const KEYS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("keys");
 
 /// Version of all that is written here.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 /// Entry of the meta table: [`FORMAT`].
 pub(super) const META_FORMAT: &str = "format";
 /// Entry of the meta table: [`super::record::State`].
@@ -136,6 +138,7 @@ tables! {
     instances: INSTANCES <[u8; 12], &'static [u8]>,
     large: LARGE <[u8; 12], &'static [u8]>,
     frames: FRAMES <[u8; 12], &'static [u8]>,
+    metadata: METADATA <[u8; 12], &'static [u8]>,
     keys: KEYS <&'static [u8], ()>,
 }
 

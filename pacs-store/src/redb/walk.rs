@@ -14,7 +14,7 @@ use super::codec::uid_key;
 use super::error::storage;
 use super::keys::{patient_entries, patient_key};
 use super::plan::{self, Candidates, Patients, Stretch};
-use super::record::{Instance, Patient, Series, Study, decode_frames};
+use super::record::{Instance, Patient, Series, Study, decode_frames, decode_metadata};
 use super::stream::{Page, Pager};
 use super::tables::{Place, ReadTables, of_series_key, series_key};
 
@@ -223,17 +223,47 @@ impl<'t> Above<'t> {
     }
 }
 
+/// Makes of the record of the instance at a place what is yielded of it.
+type Make<T> = fn(&ReadTables, Place, InstanceRecord, &mut Page<T>) -> Result<T>;
+
 /// The instances of a scope.
-pub(super) struct Instances {
+pub(super) struct Instances<T> {
     scope: Scope,
+    make: Make<T>,
     candidates: Option<Candidates>,
     now: Option<Stretch>,
 }
 
-impl Instances {
+impl Instances<InstanceRecord> {
     pub(super) fn new(scope: Scope) -> Self {
+        Self::making(scope, |_, _, record, _| Ok(record))
+    }
+}
+
+/// Bytes of metadata that count as much as a record.
+const METADATA_BYTES_PER_STEP: usize = 16 * 1024;
+
+impl Instances<(InstanceRecord, Option<Bytes>)> {
+    pub(super) fn with_metadata(scope: Scope) -> Self {
+        Self::making(scope, |tables, place, record, page| {
+            let known = tables.metadata.get(place.key()).map_err(storage)?;
+            let metadata = match known {
+                Some(known) => {
+                    page.steps(known.value().len(), METADATA_BYTES_PER_STEP);
+                    decode_metadata(known.value(), &record.locator)?
+                }
+                None => None,
+            };
+            Ok((record, metadata))
+        })
+    }
+}
+
+impl<T> Instances<T> {
+    fn making(scope: Scope, make: Make<T>) -> Self {
         Self {
             scope,
+            make,
             candidates: None,
             now: None,
         }
@@ -250,10 +280,10 @@ impl Instances {
     }
 }
 
-impl Pager for Instances {
-    type Item = InstanceRecord;
+impl<T: Send + Unpin + 'static> Pager for Instances<T> {
+    type Item = T;
 
-    fn page(&mut self, tables: &ReadTables, page: &mut Page<InstanceRecord>) -> Result<bool> {
+    fn page(&mut self, tables: &ReadTables, page: &mut Page<T>) -> Result<bool> {
         if self.candidates.is_none() {
             self.candidates = Some(self.candidates(tables)?);
         }
@@ -279,7 +309,9 @@ impl Pager for Instances {
                 stretch.within_series(number, series.next_instance),
                 page,
                 |page, place, instance| {
-                    page.push(finish(tables, place, instance, &above.study, &series)?);
+                    let record = finish(tables, place, instance, &above.study, &series)?;
+                    let made = (self.make)(tables, place, record, page)?;
+                    page.push(made);
                     Ok(())
                 },
             )?;

@@ -9,13 +9,13 @@ use crate::limits;
 
 const OUTPUT_BYTES: usize = 32 * 1024;
 
-pub(super) struct Inflater {
+pub(crate) struct Inflater {
     stream: Option<Decompress>,
     ended: bool,
 }
 
 impl Inflater {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             stream: None,
             ended: false,
@@ -23,12 +23,12 @@ impl Inflater {
     }
 
     /// Whether the deflated stream has come to its end.
-    pub(super) fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.ended
     }
 
     /// The next inflated bytes; none when more input is needed.
-    pub(super) fn inflate(&mut self, input: &mut Bytes) -> Result<Bytes> {
+    pub(crate) fn inflate(&mut self, input: &mut Bytes) -> Result<Bytes> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {

@@ -8,6 +8,7 @@ mod random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
@@ -51,6 +52,8 @@ macro_rules! index_conformance {
                 applying_the_same_changes_again_changes_nothing,
                 changes_are_applied_in_order,
                 a_frame_table_is_known_of_the_version_it_was_told_of_and_of_no_other,
+                metadata_is_known_of_the_version_it_was_told_of_and_of_no_other,
+                metadata_comes_with_its_instance_in_the_order_of_the_instances,
                 the_low_water_is_that_of_the_last_batch,
                 storing_again_forgets_what_was_known_under_the_same_uid,
                 forgetting_the_last_instance_forgets_what_is_above_it,
@@ -97,6 +100,26 @@ fn frames(record: &InstanceRecord, count: u64) -> Change {
 
 fn frame_table(index: &dyn Index, record: &InstanceRecord) -> Option<Arc<FrameTable>> {
     block_on(index.frames(&record.key.instance, &record.locator)).expect("frames succeeds")
+}
+
+fn metadata(record: &InstanceRecord, text: &str) -> Change {
+    Change::Metadata {
+        instance: record.key.instance,
+        version: record.locator.clone(),
+        record: Bytes::copy_from_slice(text.as_bytes()),
+    }
+}
+
+/// The metadata records of a scope, by instance, in the order they come.
+fn metadata_records(index: &dyn Index, scope: Scope) -> Vec<(InstanceRecord, Option<Bytes>)> {
+    block_on(index.metadata(scope).try_collect()).expect("metadata succeeds")
+}
+
+fn metadata_record(index: &dyn Index, record: &InstanceRecord) -> Option<Bytes> {
+    let mut found = metadata_records(index, Scope::Instance(record.key.instance));
+    assert_eq!(found.len(), 1);
+    let (known, metadata) = found.remove(0);
+    metadata.filter(|_| known.locator == record.locator)
 }
 
 fn apply(index: &dyn Index, changes: Vec<Change>, low_water: u64) {
@@ -177,6 +200,13 @@ fn assert_is(index: &dyn Index, reference: &Reference) {
         assert!(
             frame_table(index, record).as_ref() == reference.frames.get(instance),
             "the frame table of {instance} differs"
+        );
+    }
+    for (record, metadata) in metadata_records(index, Scope::All) {
+        let instance = &record.key.instance;
+        assert!(
+            metadata.as_ref() == reference.metadata.get(instance),
+            "the metadata of {instance} differs"
         );
     }
     for (level, found) in Level::ALL.into_iter().zip(levels) {
@@ -321,6 +351,86 @@ pub fn a_frame_table_is_known_of_the_version_it_was_told_of_and_of_no_other(plac
     assert_eq!(frame_table(&*index, &second), None);
     apply(&*index, vec![store(&second)], 11);
     assert_eq!(frame_table(&*index, &second), None);
+}
+
+/// Metadata is what was told of the version that is known now; of any other nothing is known.
+pub fn metadata_is_known_of_the_version_it_was_told_of_and_of_no_other(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let first = &records[0];
+    let is = |record: &InstanceRecord, expected: Option<&str>| {
+        let found = metadata_record(&*index, record);
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes));
+    };
+    is(first, None);
+    apply(&*index, vec![metadata(first, "one")], 6);
+    is(first, Some("one"));
+    is(&records[1], None);
+    apply(&*index, vec![metadata(first, "again")], 6);
+    is(first, Some("again"));
+
+    // Of the same version: it stays.
+    let mut changed = first.clone();
+    changed.superseded.push(Locator::new(&[1, 1]));
+    apply(&*index, vec![store(&changed)], 7);
+    is(first, Some("again"));
+
+    // Another version: it goes, and what is told of the one before comes too late.
+    let mut second = first.clone();
+    second.locator = Locator::new(&[2, 2]);
+    apply(&*index, vec![store(&second), metadata(first, "late")], 8);
+    is(first, None);
+    is(&second, None);
+    apply(&*index, vec![metadata(&second, "")], 9);
+    is(&second, Some(""));
+
+    // With the instance it goes, and does not come back with it.
+    apply(
+        &*index,
+        vec![Change::Remove(second.key.instance), metadata(&second, "gone")],
+        10,
+    );
+    assert_eq!(
+        metadata_records(&*index, Scope::Instance(second.key.instance)),
+        []
+    );
+    apply(&*index, vec![store(&second)], 11);
+    is(&second, None);
+}
+
+/// Every instance of the scope comes as `instances` yields it, with its metadata where that is known.
+pub fn metadata_comes_with_its_instance_in_the_order_of_the_instances(place: &dyn IndexPlace) {
+    let index = place.open();
+    let mut random = Random::new(11);
+    for _ in 0..60 {
+        let record = any_record(&mut random, 3);
+        let mut changes = vec![store(&record)];
+        if random.chance(2) {
+            // Some longer than what is read at once.
+            let text = record.key.instance.as_str().repeat(random.index(3) * 2_000 + 1);
+            changes.push(metadata(&record, &text));
+        }
+        apply(&*index, changes, 1);
+    }
+    let all = instances(&*index, Scope::All);
+    let mut scopes = vec![Scope::All, Scope::Study(Uid::constant("2.25.404"))];
+    scopes.extend(all.iter().flat_map(|record| {
+        let key = record.key;
+        [
+            Scope::Study(key.study),
+            Scope::Series(key.series),
+            Scope::Instance(key.instance),
+        ]
+    }));
+    for scope in scopes {
+        let found = metadata_records(&*index, scope.clone());
+        let records: Vec<_> = found.iter().map(|(record, _)| record.clone()).collect();
+        assert!(records == instances(&*index, scope));
+        for (record, metadata) in found {
+            assert!(metadata.is_none_or(|text| text.starts_with(record.key.instance.as_bytes())));
+        }
+    }
+    let known = metadata_records(&*index, Scope::All);
+    assert!(known.iter().any(|(_, metadata)| metadata.is_some()));
 }
 
 /// `apply` remembers the low water in the same step, and `flush` returns it.

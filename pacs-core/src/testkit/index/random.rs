@@ -9,7 +9,7 @@ use futures::executor::block_on;
 
 use super::{
     IndexPlace, answer_list, answers, apply, assert_answers, assert_is, durable, everything, filled, frames,
-    instances, lookup, low_water, shown, state, store, uids,
+    instances, lookup, low_water, metadata, shown, state, store, uids,
 };
 use crate::archive::{Locator, Sequence};
 use crate::dataset::DataSet;
@@ -158,6 +158,7 @@ fn any_changes(random: &mut Random, world: u64) -> Vec<Change> {
         changes.push(store(&record));
         if random.chance(3) {
             changes.push(frames(&record, random.below(4)));
+            changes.push(metadata(&record, &"x".repeat(random.index(40))));
             if random.chance(2) {
                 // The same version again, or another of which no frames are known.
                 record.superseded.clear();

@@ -26,6 +26,7 @@ impl Writer {
             tables.large.remove(place.key()).map_err(storage)?;
         }
         tables.frames.remove(place.key()).map_err(storage)?;
+        tables.metadata.remove(place.key()).map_err(storage)?;
         tables.instance_uids.remove(uid_key).map_err(storage)?;
         self.state.totals.instances = self.state.totals.instances.saturating_sub(1);
         self.state.totals.bytes = self.state.totals.bytes.saturating_sub(length);

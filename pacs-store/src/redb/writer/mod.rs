@@ -21,7 +21,7 @@ use crate::redb::codec::uid_key;
 use crate::redb::error::storage;
 use crate::redb::keys::{kinds_below_study, patient_entries, patient_key, study_entries};
 use crate::redb::record::{
-    Counts, Instance, Patient, Series, State, Study, encode_frames, encode_instance, frames_are_of,
+    Counts, Instance, Patient, Series, State, Study, encode_frames, encode_instance, encode_metadata, is_of,
 };
 use crate::redb::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
 
@@ -80,6 +80,21 @@ impl Writer {
                             .map_err(storage)?;
                     }
                 }
+                Change::Metadata {
+                    instance,
+                    version,
+                    record,
+                } => {
+                    if let Some(place) = place_of(tables, &uid_key(&instance))?
+                        && self.is_version(tables, place, &version)?
+                    {
+                        let metadata = encode_metadata(&version, &record);
+                        tables
+                            .metadata
+                            .insert(place.key(), metadata.as_slice())
+                            .map_err(storage)?;
+                    }
+                }
                 Change::Remove(instance) => {
                     let uid_key = uid_key(&instance);
                     if let Some(place) = place_of(tables, &uid_key)? {
@@ -106,7 +121,7 @@ impl Writer {
         let uid_key = uid_key(&record.key.instance);
         let (bytes, large) = encode_instance(record);
         let mut again = Again::default();
-        let mut frames = None;
+        let (mut frames, mut metadata) = (None, None);
         if let Some(place) = place_of(tables, &uid_key)? {
             if self.is_same(tables, place, record, &bytes, large.as_deref())? {
                 // Applied before; only what it fills above it may be missing still.
@@ -115,6 +130,8 @@ impl Writer {
             again = self.numbers_to_keep(tables, place, record)?;
             let known = tables.frames.remove(place.key()).map_err(storage)?;
             frames = known.map(|known| known.value().to_vec());
+            let known = tables.metadata.remove(place.key()).map_err(storage)?;
+            metadata = known.map(|known| known.value().to_vec());
             self.forget(tables, place, &uid_key)?;
         }
 
@@ -154,9 +171,17 @@ impl Writer {
             tables.large.insert(key, large.as_slice()).map_err(storage)?;
         }
         if let Some(frames) = frames
-            && frames_are_of(&frames, &record.locator)?
+            && is_of(&frames, &record.locator)?
         {
             tables.frames.insert(key, frames.as_slice()).map_err(storage)?;
+        }
+        if let Some(metadata) = metadata
+            && is_of(&metadata, &record.locator)?
+        {
+            tables
+                .metadata
+                .insert(key, metadata.as_slice())
+                .map_err(storage)?;
         }
         Ok(())
     }
