@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::Pacs;
 use super::outgoing::{data_set, shorter};
 use crate::dataset::metadata::BulkValue;
-use crate::dataset::recode::inflate::Inflater;
+use crate::dataset::recode::inflate::{self, Inflater};
 use crate::dataset::syntax::{self, SEQUENCE_END};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::InstanceRecord;
@@ -32,15 +32,13 @@ impl Pacs {
             return stream::empty().boxed();
         }
         let size = syntax::number_size(value.vr) as u64;
-        if !value.big_endian || size == 1 {
+        if !value.big_endian || value.length.is_none() || size == 1 {
             return self.stored(record, value, range);
         }
         // Whole numbers, of which then the range is taken.
         let from = range.start - range.start % size;
-        let to = range
-            .end
-            .next_multiple_of(size)
-            .min(value.length.unwrap_or(u64::MAX));
+        let to = range.end.checked_next_multiple_of(size);
+        let to = to.unwrap_or(u64::MAX).min(value.length.unwrap_or(u64::MAX));
         let swapped = swapped(self.stored(record, value, from..to), value);
         within(swapped, range.start - from..range.end - from)
     }
@@ -61,12 +59,8 @@ impl Pacs {
                 None => within(items(within(inflated, value.offset..u64::MAX)), range),
             };
         }
-        let at = |offset: u64| {
-            record
-                .data_set_offset
-                .saturating_add(value.offset)
-                .saturating_add(offset)
-        };
+        let start = record.data_set_offset.saturating_add(value.offset);
+        let at = |offset: u64| start.saturating_add(offset).min(record.length);
         match value.length {
             Some(_) => {
                 let pieces = archive.read(&record.locator, at(range.start)..at(range.end));
@@ -136,35 +130,57 @@ fn swapped(pieces: Pieces, value: &BulkValue) -> Pieces {
 }
 
 fn inflated(pieces: Pieces) -> Pieces {
-    let state = (pieces, Inflater::new(), BytesMut::new(), Bytes::new());
-    stream::try_unfold(
-        state,
-        |(mut pieces, mut inflater, mut first, mut input)| async move {
-            loop {
-                if !input.is_empty() && !inflater.ended() {
-                    let output = inflater.inflate(&mut input)?;
-                    if !output.is_empty() {
-                        return Ok(Some((output, (pieces, inflater, first, input))));
-                    }
-                    if input.len() == 1 {
-                        // The first two bytes are looked at together.
-                        first.extend_from_slice(&input.split_to(1));
-                    }
-                    continue;
-                }
-                match pieces.try_next().await? {
-                    _ if inflater.ended() => return Ok(None),
-                    Some(piece) if first.is_empty() => input = piece,
-                    Some(piece) => {
-                        first.extend_from_slice(&piece);
-                        input = first.split().freeze();
-                    }
-                    None => return Err(cut_off()),
-                }
-            }
-        },
-    )
+    let state = Inflating {
+        pieces,
+        inflater: Inflater::new(),
+        first: BytesMut::new(),
+        input: Bytes::new(),
+        is_full: false,
+    };
+    stream::try_unfold(state, |mut state| async move {
+        Ok(state.next().await?.map(|output| (output, state)))
+    })
     .boxed()
+}
+
+struct Inflating {
+    pieces: Pieces,
+    inflater: Inflater,
+    /// A single byte that came first: two are looked at together.
+    first: BytesMut,
+    input: Bytes,
+    /// More may come without further input.
+    is_full: bool,
+}
+
+impl Inflating {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        while !self.inflater.ended() {
+            let is_empty = self.input.is_empty();
+            if !is_empty || self.is_full {
+                let output = match self.inflater.inflate(&mut self.input) {
+                    // Nothing more came.
+                    Err(_) if is_empty => Bytes::new(),
+                    output => output?,
+                };
+                self.is_full = output.len() == inflate::OUTPUT_BYTES;
+                if !output.is_empty() {
+                    return Ok(Some(output));
+                }
+                self.first.extend_from_slice(&self.input);
+                self.input.clear();
+                continue;
+            }
+            let piece = self.pieces.try_next().await?.ok_or_else(cut_off)?;
+            self.input = if self.first.is_empty() {
+                piece
+            } else {
+                self.first.extend_from_slice(&piece);
+                self.first.split().freeze()
+            };
+        }
+        Ok(None)
+    }
 }
 
 /// Items with their headers, up to the delimiter behind them (PS3.5 A.4).

@@ -2,6 +2,7 @@
 
 mod coercion;
 mod frames;
+mod metadata;
 
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +15,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 pub use self::coercion::*;
 pub use self::frames::*;
+pub use self::metadata::*;
 use crate::archive::{Archive, Entry, Sequence};
 use crate::dataset::charset::CharacterSet;
 use crate::dataset::part10::{self, Meta};
@@ -46,6 +48,14 @@ macro_rules! engine_conformance {
             $crate::engine_conformance!(@each $place,
                 an_acknowledged_instance_is_found_and_read_back_byte_for_byte,
                 the_frames_of_what_was_received_lie_where_the_engine_says,
+                the_metadata_of_an_instance_is_all_of_it_but_bulk_data_and_tells_where_that_lies,
+                metadata_that_was_made_is_known_also_after_reopening_without_reading_the_instance,
+                metadata_of_what_was_received_lately_is_made_ahead,
+                metadata_is_that_of_the_version_that_is_asked_for,
+                the_metadata_of_a_coerced_instance_has_the_coercion_applied,
+                bulk_data_comes_in_little_endian_and_in_any_range_whatever_the_transfer_syntax,
+                pixel_data_is_passed_over_where_metadata_is_made_and_what_follows_it_is_not_missed,
+                metadata_that_can_not_be_made_is_an_error_of_its_instance_alone,
                 nothing_of_an_instance_without_commit_is_found,
                 the_same_bytes_again_are_a_success_and_no_second_copy,
                 different_bytes_replace_and_the_old_version_stays_readable,

@@ -7,7 +7,7 @@ use crate::dataset::layout::has_zlib_header;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
-const OUTPUT_BYTES: usize = 32 * 1024;
+pub(crate) const OUTPUT_BYTES: usize = 32 * 1024;
 
 pub(crate) struct Inflater {
     stream: Option<Decompress>,
