@@ -75,7 +75,15 @@ fn plain(file: &[u8]) -> Result<Option<Plain>> {
     let bytes = block_on(async {
         let source = stream::iter([Ok(data_set)]).boxed();
         let budget = Budget::new(DECODING_LENGTH_MAX_BYTES);
-        let out = transcode(&meta.transfer_syntax, source, None, target, Overrides::default(), &budget).await?;
+        let out = transcode(
+            &meta.transfer_syntax,
+            source,
+            None,
+            target,
+            Overrides::default(),
+            &budget,
+        )
+        .await?;
         out.try_collect::<Vec<Bytes>>().await
     })?
     .concat();
@@ -89,7 +97,11 @@ fn plain(file: &[u8]) -> Result<Option<Plain>> {
     // With the header of the pixel data's own element cut off, all before it is held whole.
     let header = parse(&bytes[..start - 12], &target.uid())?;
     let uid = |uid: Option<Uid>| uid.unwrap_or(Uid::constant("1.2.3"));
-    let head = write_meta(&Meta::new(uid(meta.sop_class), uid(meta.sop_instance), target.uid()));
+    let head = write_meta(&Meta::new(
+        uid(meta.sop_class),
+        uid(meta.sop_instance),
+        target.uid(),
+    ));
     let pixels = head.len() + start..head.len() + start + length as usize;
     Ok(Some(Plain {
         bytes: [&head[..], &bytes].concat(),
@@ -119,7 +131,11 @@ impl Plain {
             return frame;
         }
         let bytes = pixels * number_of(tags::SAMPLES_PER_PIXEL) * number_of(tags::BITS_ALLOCATED) / 8;
-        let shared = self.header.string(tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default().ends_with("_422");
+        let shared = self
+            .header
+            .string(tags::PHOTOMETRIC_INTERPRETATION)
+            .unwrap_or_default()
+            .ends_with("_422");
         let length = if shared && all.len() < bytes * self.frames() {
             bytes / 3 * 2
         } else {
@@ -147,7 +163,10 @@ const KNOWN: &[(&str, &str)] = &[
     ("MR_truncated.dcm", "ends inside an element"),
     ("rtplan_truncated.dcm", "ends inside an element"),
     // Its codestream's width was overwritten with a delimiter.
-    ("JPEG2000-embedded-sequence-delimiter.dcm", "where the data set describes"),
+    (
+        "JPEG2000-embedded-sequence-delimiter.dcm",
+        "where the data set describes",
+    ),
 ];
 
 fn options(window: &str, viewport: &str) -> RenderOptions {
@@ -185,7 +204,10 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
         let decoded = pictures.join(format!("{at}-{name}"));
         std::fs::write(&decoded, &plain.bytes).unwrap();
         let frames = plain.frames();
-        let photometric = plain.header.string(tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default();
+        let photometric = plain
+            .header
+            .string(tags::PHOTOMETRIC_INTERPRETATION)
+            .unwrap_or_default();
         let mut numbers = vec![1, frames / 2 + 1, frames];
         numbers.dedup();
         let mut lines = String::new();
@@ -218,7 +240,9 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
                 std::fs::write(&out, bytes).unwrap();
                 let kind = if monochrome1 { "MONOCHROME1" } else { "" };
                 let (decoded, out) = (decoded.display(), out.display());
-                lines.push_str(&format!("{decoded}\t{number}\t{out}\t{window}\t{viewport}\t{kind}\n"));
+                lines.push_str(&format!(
+                    "{decoded}\t{number}\t{out}\t{window}\t{viewport}\t{kind}\n"
+                ));
             }
         }
         // File by file, so that the pictures of one are gone before the next.
@@ -243,7 +267,9 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
     std::fs::remove_dir_all(&folder).unwrap();
     println!("compared: {compared:?}");
     let is_known = |line: &String| {
-        KNOWN.iter().any(|(name, why)| line.contains(name) && line.contains(why))
+        KNOWN
+            .iter()
+            .any(|(name, why)| line.contains(name) && line.contains(why))
     };
     let (known, unknown): (Vec<_>, Vec<_>) = bad.into_iter().partition(is_known);
     println!("known:\n{}", known.join("\n"));

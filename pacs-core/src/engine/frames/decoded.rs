@@ -63,10 +63,10 @@ impl FrameReader {
     }
 
     async fn decoded_fragments(&self, number: u32) -> Result<DecodedFrame> {
-        let decoder = FrameDecoder::new(&self.record.transfer_syntax, &self.head.header)?;
+        let decoder = FrameDecoder::new(&self.record.transfer_syntax, &self.metadata.header)?;
         let header = Arc::clone(
             self.described
-                .get_or_init(|| Arc::new(decoder.describe(&self.head.header))),
+                .get_or_init(|| Arc::new(decoder.describe(&self.metadata.header))),
         );
         // Where it lies may take long to find; nothing of it is read before there is room for it.
         let pieces = self.encoded(number).await?;
@@ -94,7 +94,7 @@ impl FrameReader {
             pixels = with_own_chrominance(&pixels, sample);
         }
         let header = self.described.get_or_init(|| {
-            let mut header = self.head.header.clone();
+            let mut header = self.metadata.header.clone();
             let photometric = header
                 .string(tags::PHOTOMETRIC_INTERPRETATION)
                 .unwrap_or_default();

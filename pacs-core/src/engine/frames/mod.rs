@@ -3,7 +3,6 @@
 #[cfg(feature = "pixel")]
 mod decoded;
 mod fragments;
-mod head;
 mod native;
 mod tables;
 
@@ -16,11 +15,11 @@ use futures::stream::BoxStream;
 
 #[cfg(feature = "pixel")]
 pub use self::decoded::DecodedFrame;
-use self::head::Head;
 use self::native::Cells;
 pub(super) use self::tables::Tables;
 use self::tables::{Known, repeated};
 use super::{Inner, Pacs, outgoing};
+use crate::dataset::metadata::Metadata;
 use crate::dataset::recode::is_native;
 use crate::dataset::{DataSet, FrameExtent, FrameTable, syntax};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +48,7 @@ pub fn frame_transfer_syntaxes(stored: &Uid) -> Vec<Uid> {
 impl Pacs {
     /// Opens an instance for the reading of single frames.
     ///
-    /// It reads what stands before the pixel data, and nothing of the pixel data.
+    /// Nothing of the pixel data is read for it.
     ///
     /// # Errors
     /// - `NotFound` when the instance has no pixel data.
@@ -58,8 +57,8 @@ impl Pacs {
     /// - `Unsupported` when native cells have a size that is not read here: see [`FrameReader::encoded`].
     /// - What the archive says.
     pub async fn frame_reader(&self, record: &InstanceRecord) -> Result<FrameReader> {
-        let head = head::read(&*self.inner.archive, record).await?;
-        FrameReader::new(Arc::clone(&self.inner), record.clone(), head)
+        let metadata = self.metadata(record).await?;
+        FrameReader::new(Arc::clone(&self.inner), record.clone(), metadata)
     }
 }
 
@@ -67,7 +66,7 @@ impl Pacs {
 pub struct FrameReader {
     pacs: Arc<Inner>,
     record: InstanceRecord,
-    head: Head,
+    metadata: Arc<Metadata>,
     count: u32,
     form: Form,
     #[cfg(feature = "pixel")]
@@ -82,14 +81,14 @@ enum Form {
 }
 
 impl FrameReader {
-    fn new(pacs: Arc<Inner>, record: InstanceRecord, head: Head) -> Result<Self> {
-        let Some(pixel_data) = head.pixel_data else {
+    fn new(pacs: Arc<Inner>, record: InstanceRecord, metadata: Arc<Metadata>) -> Result<Self> {
+        let Some(pixel_data) = metadata.pixel_data else {
             return Err(error(ErrorKind::NotFound, "the instance has no pixel data"));
         };
         let native = is_native(&record.transfer_syntax);
         let form = match pixel_data.length {
             Some(length) if native => Form::Native(Cells::of(
-                &head.header,
+                &metadata.header,
                 &pixel_data,
                 length,
                 &record.transfer_syntax,
@@ -103,12 +102,12 @@ impl FrameReader {
         let count = if syntax::is_video(&record.transfer_syntax) {
             1
         } else {
-            number_of_frames(&head.header)
+            number_of_frames(&metadata.header)
         };
         Ok(Self {
             pacs,
             record,
-            head,
+            metadata,
             count,
             form,
             #[cfg(feature = "pixel")]
@@ -123,10 +122,14 @@ impl FrameReader {
         self.count
     }
 
-    /// What stands before the pixel data, as it leaves: with what was coerced. Values that a scan does not hold
-    /// are not in it.
+    /// All of the instance but its bulk data.
+    pub fn metadata(&self) -> &Arc<Metadata> {
+        &self.metadata
+    }
+
+    /// The header of its [`metadata`](Self::metadata).
     pub fn header(&self) -> &DataSet {
-        &self.head.header
+        &self.metadata.header
     }
 
     /// One frame as it is stored, in pieces of bounded size. `number` counts from 1.

@@ -88,6 +88,9 @@ impl Index for Deaf {
     fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
         self.index.instances(scope)
     }
+    fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
+        self.index.metadata(scope)
+    }
     fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {
         self.index.query(query)
     }

@@ -319,11 +319,11 @@ pub fn pixel_data_is_passed_over_where_metadata_is_made_and_what_follows_it_is_n
         let from = instance_uid(1, 1, 1);
         let to = instance_uid(1, 1, number);
         let at = bytes
-            .windows(from.as_bytes().len())
+            .windows(from.len())
             .position(|window| window == from.as_bytes());
         let mut bytes = bytes;
         let at = at.expect("it is there");
-        bytes[at..at + to.as_bytes().len()].copy_from_slice(to.as_bytes());
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         let announced = Announced {
             transfer_syntax: Uid::parse(syntax).expect("is a UID"),
             ..instance(1, 1, number, 0).0

@@ -175,7 +175,7 @@ impl Activity {
     }
 
     /// The next is asked for, or the response is dropped.
-    pub(super) fn from_client(&self) {
+    pub(super) fn of_client(&self) {
         self.change(|state| state.with_client -= 1);
     }
 

@@ -314,7 +314,7 @@ pub(super) struct Sent {
 impl Sent {
     fn is_back(&mut self) {
         if std::mem::take(&mut self.with_client) {
-            self.exchange.activity.from_client();
+            self.exchange.activity.of_client();
         }
     }
 }
