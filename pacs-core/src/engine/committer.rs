@@ -20,6 +20,7 @@ use futures::{FutureExt, StreamExt};
 use super::block_on::block_on;
 use super::compare::Comparison;
 use super::digest::Digest;
+use super::frames::Known;
 use super::metadata::Describes;
 use super::metadata::ahead::Recent;
 use super::recovery::replay;
@@ -66,8 +67,9 @@ pub(super) enum Request {
     Remove(Uid, oneshot::Sender<Result<bool>>),
     /// Replaces the records of instances that are unchanged in the archive, as a re-index does.
     Reindex(Box<InstanceRecord>, oneshot::Sender<Result<bool>>),
-    /// Has the index know where the frames of this version of an instance lie. Nobody waits for it.
-    Frames(Uid, Locator, CountedFrames),
+    /// Has the index know where the frames of this version of an instance lie. Nobody waits for it; until it
+    /// is done, who asks finds what is given here.
+    Frames(Uid, Locator, CountedFrames, Option<Known>),
     /// Tells the index the metadata of a version of an instance.
     Describe(Describes),
 }
@@ -136,6 +138,8 @@ enum Step {
         instance: Uid,
         version: Locator,
         frames: CountedFrames,
+        /// Who asks before it is applied finds it here.
+        _known: Option<Known>,
     },
     Described(Describes),
 }
@@ -394,10 +398,11 @@ impl State {
                 Request::Remove(instance, reply) => committer.remove(instance, reply).await,
                 Request::Reindex(record, reply) => committer.reindex(record, reply).await,
                 // An index that knows another version by now takes no notice.
-                Request::Frames(instance, version, frames) => Step::Framed {
+                Request::Frames(instance, version, frames, known) => Step::Framed {
                     instance,
                     version,
                     frames,
+                    _known: known,
                 },
                 Request::Describe(describes) => Step::Described(describes),
             }
@@ -468,6 +473,7 @@ impl State {
                     instance,
                     version,
                     frames,
+                    ..
                 } => changes.push(Change::Frames {
                     instance: *instance,
                     version: version.clone(),

@@ -16,8 +16,8 @@ use futures::stream::BoxStream;
 #[cfg(feature = "pixel")]
 pub use self::decoded::DecodedFrame;
 use self::native::Cells;
-pub(super) use self::tables::Tables;
-use self::tables::{Known, repeated};
+use self::tables::repeated;
+pub(super) use self::tables::{Known, Tables};
 use super::{Inner, Pacs, outgoing};
 use crate::dataset::metadata::Metadata;
 use crate::dataset::recode::is_native;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{BoxFuture, Shared, WeakShared};
 use futures::{FutureExt, TryStreamExt};
@@ -18,17 +18,28 @@ use crate::index::InstanceRecord;
 
 type Finding = BoxFuture<'static, Result<Arc<FrameTable>, Arc<Error>>>;
 /// A frame table that is being looked for, or was found: whoever waits drives it.
-pub(super) type Known = Shared<Finding>;
+pub(in crate::engine) type Known = Shared<Finding>;
 
-/// The frame tables that somebody holds or waits for now. One lives as long as they do.
+/// The frame tables that somebody holds or waits for now, or that the committer has yet to apply. One lives as
+/// long as they do.
 #[derive(Default)]
 pub(in crate::engine) struct Tables(Mutex<HashMap<Locator, WeakShared<Finding>>>);
+
+impl Tables {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Locator, WeakShared<Finding>>> {
+        // Nothing panics while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, version: &Locator) -> Option<Known> {
+        self.lock().get(version).and_then(WeakShared::upgrade)
+    }
+}
 
 impl Inner {
     /// The frame table of this version of an instance; nothing happens before it is waited for.
     pub(super) fn frame_table(self: &Arc<Self>, record: &InstanceRecord) -> Known {
-        // Nothing panics while it is locked.
-        let mut tables = self.tables.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.lock();
         let known = tables.get(&record.locator).and_then(WeakShared::upgrade);
         // What failed is tried again by who comes later.
         if let Some(known) = known.filter(|known| !matches!(known.peek(), Some(Err(_)))) {
@@ -81,7 +92,8 @@ async fn find(pacs: &Arc<Inner>, record: &InstanceRecord) -> Result<Arc<FrameTab
         _room: room,
     };
     // Nobody waits for it: where it fails, the next one who asks reads the instance again.
-    let request = Request::Frames(*instance, version.clone(), frames);
+    let known = pacs.tables.known(version);
+    let request = Request::Frames(*instance, version.clone(), frames, known);
     let kept = pacs
         .requests()
         .is_ok_and(|mut requests| requests.try_send(request).is_ok());
