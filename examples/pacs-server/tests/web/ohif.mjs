@@ -79,7 +79,7 @@ async function desk(browser) {
       const mpr = page.locator('[data-cy=MPR]');
       await mpr.waitFor();
       // OHIF greys it out where planes are missing or not evenly spaced.
-      if (await mpr.evaluate((element) => element.matches(':disabled, [aria-disabled=true], .ohif-disabled'))) continue;
+      if (await mpr.evaluate((element) => element.matches('.pointer-events-none, :disabled, [aria-disabled=true]'))) continue;
       await mpr.click();
       const pictures = await shows(page, 3);
       await shot(page, 'ohif-mpr');

@@ -291,6 +291,8 @@ async function keyboard(browser) {
     await tabTo(() => document.activeElement.tagName === 'CANVAS');
     await press('Escape');
     await page.locator('tr.study').first().waitFor();
+    await page.waitForFunction(() => document.activeElement.id === 'results');
+    must(await page.getByLabel('Patient ID').inputValue() === value(data.ct.first, '00100020'), 'the search is lost');
   });
   await check('everything that can be used has a name', async () => {
     const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, select, a[href], canvas, img')]

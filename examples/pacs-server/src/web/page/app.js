@@ -15,9 +15,10 @@ function turn() {
 
 /** Shows what the address says. */
 function route() {
-  const parameters = new URLSearchParams(location.hash.split('?')[1]);
-  if (turn()) viewer.restore(parameters);
-  else list.restore(parameters);
+  const parameters = new URLSearchParams(location.hash.split('?')[1]), looked = !$('viewer').hidden;
+  if (turn()) return viewer.restore(parameters);
+  viewer.stop();
+  list.restore(parameters, looked);
 }
 
 list.start();

@@ -133,8 +133,8 @@ async function fill(inner, study) {
 }
 
 function look(study, series, beside = false) {
-  // The address is made complete by the viewer; this one is where "back" leaves it.
-  history.pushState(null, '', '#look');
+  // The viewer makes the address complete, and goes back to this list.
+  history.pushState({ list: true }, '', '#look');
   dispatchEvent(new Event('look'));
   open(study, series, beside);
 }
@@ -165,12 +165,12 @@ function again(to, focus) {
 /** Tells whether OHIF is there. */
 export function offerOhif(installed) { ohif = installed; }
 
-/** Shows the list that an address names. */
-export function restore(parameters) {
+/** Shows the list that an address names; `focus` where somebody comes back to it. */
+export function restore(parameters, focus) {
   const form = $('search');
   for (const field of ['from', 'to', 'modality']) form.elements[field].value = parameters.get(field) ?? '';
   offset = Math.max(0, Number.parseInt(parameters.get('offset'), 10) || 0);
-  search();
+  search(focus);
 }
 
 export function start() {

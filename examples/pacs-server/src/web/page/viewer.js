@@ -87,7 +87,7 @@ function note() {
   clearTimeout(noting);
   // Browsers allow a page only so many changes of its address in a while.
   noting = setTimeout(() => {
-    if (location.hash.startsWith('#look') && first.frames.length) history.replaceState(null, '', address());
+    if (location.hash.startsWith('#look') && first.frames.length) history.replaceState(history.state, '', address());
   }, 300);
 }
 
@@ -170,7 +170,7 @@ const beside = action('panes', 'Two panes', 'c', () => {
   note();
 });
 const link = action('link', 'Link', 'l', () => { linked = !linked; arrange(); note(); }, 'Scroll both together');
-const back = action('back', 'Studies', 'Escape', () => { panes.forEach((pane) => pane.stop()); location.hash = ''; });
+const back = action('back', 'Studies', 'Escape', () => { if (history.state?.list) history.back(); else location.hash = ''; });
 const help = action('help', 'Keys', '?', () => $('keys').showModal());
 const buttons = [back, ...tools, invert, reset, cine, erase, beside, link, help];
 
@@ -283,6 +283,9 @@ function arrange() {
   $('panes').classList.toggle('two', two);
   changed(active);
 }
+
+/** Plays nothing on. */
+export function stop() { panes.forEach((pane) => pane.stop()); }
 
 export function start() {
   const group = (label, ...children) => h('div', { role: 'group', 'aria-label': label }, ...children);
