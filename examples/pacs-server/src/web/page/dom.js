@@ -31,7 +31,7 @@ export function say(words, wait = 0) {
 }
 
 /** A number without digits that nobody needs. */
-export const short = (number) => String(+number.toPrecision(Math.abs(number) < 100 ? 3 : 6));
+export const short = (number) => String(Math.abs(number) < 100 ? +number.toPrecision(3) : Math.round(number));
 
 /** A thumbnail, or the modality's letters where there is none. */
 export function thumb(url, modality) {
