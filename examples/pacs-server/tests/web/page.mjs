@@ -334,6 +334,8 @@ async function phone(browser) {
     await shot(page, 'phone-list');
     await page.getByLabel('Patient ID').fill(value(data.ct.first, '00100020'));
     await page.getByRole('button', { name: 'Search' }).tap();
+    // What was listed before goes away when the answer comes.
+    await page.waitForFunction(() => document.activeElement.id === 'results');
     const toggle = page.locator(`tr:has(+ #${CSSescape(`s-${data.ct.study}`)}) .toggle`);
     await toggle.tap();
     await page.locator('.thumb.there').first().waitFor();
