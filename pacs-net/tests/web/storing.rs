@@ -110,7 +110,7 @@ async fn each_instance_that_can_not_be_stored_is_told_with_its_reason() {
     let answer = store(&served, "/studies/1.2.1", &[of_another_study.file()]).await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
     let nonsense = store(&served, "/studies", &[Bytes::from_static(b"nonsense")]).await;
-    assert_eq!(nonsense.status, StatusCode::BAD_REQUEST);
+    assert_eq!(nonsense.status, StatusCode::CONFLICT);
 }
 
 #[tokio::test]

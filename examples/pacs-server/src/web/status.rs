@@ -5,7 +5,6 @@
 //!   "version": "0.1.0",
 //!   "ae_title": "PACS",
 //!   "dicom": "127.0.0.1:11112",          where it listens
-//!   "http": "127.0.0.1:8080",
 //!   "uptime_seconds": 5,
 //!   "totals": { "patients": 1, "studies": 1, "series": 2, "instances": 40, "bytes": 21000000 },
 //!   "disk": { "total_bytes": 500, "free_bytes": 200 },       of the data directory; null: not known
@@ -123,9 +122,8 @@ pub(crate) struct Status {
     /// The data directory, whose disk is told.
     pub(crate) data: PathBuf,
     pub(crate) ae_title: AeTitle,
-    /// Where it listens for DICOM and for HTTP.
+    /// Where it listens for DICOM.
     pub(crate) dicom: SocketAddr,
-    pub(crate) http: SocketAddr,
     /// Since when it runs, and what it received.
     pub(crate) rates: Arc<Rates>,
     /// Associations that are open now.
@@ -138,7 +136,6 @@ struct Answer<'a> {
     version: &'a str,
     ae_title: &'a str,
     dicom: SocketAddr,
-    http: SocketAddr,
     uptime_seconds: u64,
     totals: TotalsAnswer,
     disk: Option<Disk>,
@@ -219,7 +216,6 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             ae_title: self.ae_title.as_str(),
             dicom: self.dicom,
-            http: self.http,
             uptime_seconds: self.rates.started.elapsed().as_secs(),
             totals: TotalsAnswer {
                 patients,

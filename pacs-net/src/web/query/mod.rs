@@ -13,8 +13,8 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderValue, StatusCode, header};
 use pacs_core::dataset::xml;
-use pacs_core::query::Model;
-use pacs_core::{DataSet, Level, Query, Result, Uid};
+use pacs_core::query::{Key, KeyMatch, Model};
+use pacs_core::{DataSet, Error, ErrorKind, Level, Query, Result, Uid, VR};
 
 use self::answer::Answers;
 use self::parameters::Parameters;
@@ -126,6 +126,14 @@ fn query(web: &Web, target: Target, asked: &Parameters, answers: &Answers) -> Re
     let identifier = answers.returning(&asked.identifier);
     let attributes = web.pacs.attributes();
     let mut query = Query::from_identifier(attributes, Model::StudyRoot, &identifier, asked.options)?;
+    // In DIMSE what is no date is text that nothing has; here who asks is told.
+    let is_no_moment = |key: &&Key| {
+        matches!(key.vr, VR::DA | VR::TM | VR::DT) && matches!(key.wanted, KeyMatch::Text(_))
+    };
+    if let Some(key) = query.matching().iter().find(is_no_moment) {
+        let what = "what is matched is no date or time, nor a range of them";
+        return Err(Error::new(ErrorKind::Invalid, "web.search", what).with_tag(key.tag));
+    }
     let mut within = DataSet::new();
     let above = [
         (tags::STUDY_INSTANCE_UID, target.study),

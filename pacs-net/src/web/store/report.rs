@@ -87,15 +87,14 @@ impl Report {
         }
     }
 
-    /// 200 when all is stored as it came, 202 when some is, 409 when nothing is (table 10.5.3-1), or what all
-    /// failures have in common where that says more: that there is no room now, or that all is nonsense.
+    /// 200 when all is stored as it came, 202 when some is, 409 when nothing is (table 10.5.3-1); 503 when that is
+    /// for now alone.
     fn status(&self) -> StatusCode {
         let failures = !self.failed.is_empty() || !self.others.is_empty();
         match (self.stored.is_empty(), failures || self.warned) {
             (false, false) => StatusCode::OK,
             (false, true) => StatusCode::ACCEPTED,
             (true, _) => match self.failure.filter(|_| self.same_failures) {
-                Some(400) => StatusCode::BAD_REQUEST,
                 Some(503) => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::CONFLICT,
             },
