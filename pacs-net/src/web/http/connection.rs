@@ -170,12 +170,12 @@ impl Activity {
     }
 
     /// A piece was handed out.
-    pub(super) fn to_client(&self) {
+    pub(super) fn handed_out(&self) {
         self.change(|state| state.with_client += 1);
     }
 
     /// The next is asked for, or the response is dropped.
-    pub(super) fn of_client(&self) {
+    pub(super) fn taken(&self) {
         self.change(|state| state.with_client -= 1);
     }
 

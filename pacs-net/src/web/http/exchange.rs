@@ -314,7 +314,7 @@ pub(super) struct Sent {
 impl Sent {
     fn is_back(&mut self) {
         if std::mem::take(&mut self.with_client) {
-            self.exchange.activity.of_client();
+            self.exchange.activity.taken();
         }
     }
 }
@@ -345,7 +345,7 @@ impl http_body::Body for Sent {
                 sent.exchange.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
                 sent.exchange.whole = sent.body.as_ref().is_some_and(Body::is_end_stream);
                 sent.with_client = true;
-                sent.exchange.activity.to_client();
+                sent.exchange.activity.handed_out();
             }
             Poll::Ready(Some(Err(_))) => sent.body = None,
             Poll::Ready(None) => sent.exchange.whole = true,

@@ -15,6 +15,8 @@ use super::connection;
 use super::exchange::{self, Shared};
 use super::metrics::Metrics;
 
+pub use super::exchange::RequestId;
+
 /// What a client may take of the server. Sizes are in bytes.
 ///
 /// An instance has no limit but the disk: bodies are streamed.
@@ -65,7 +67,7 @@ impl Default for HttpLimits {
 /// - Each response has X-Request-Id: the client's, where it is short and of token characters, or one of ours. The log
 ///   names it in the span `request`, and holds no query strings and no paths but their templates.
 /// - A panic of a handler is answered 500; one in a body breaks its response off. Neither reaches another request.
-/// - The extension `ConnectInfo<SocketAddr>` has the client's address, [`RequestId`](exchange::RequestId) the ID.
+/// - The extension `ConnectInfo<SocketAddr>` has the client's address, [`RequestId`] the ID.
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
@@ -167,5 +169,3 @@ impl HttpServer {
         Ok((stream, address, permit))
     }
 }
-
-pub use super::exchange::RequestId;
