@@ -80,7 +80,9 @@
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | send instances on by rules | [`route`] |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
-//! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode; `pixel` decodes, `pixel::render` makes pictures |
+//! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode, JSON, XML; `pixel` decodes, `pixel::render` makes pictures |
+//! | have all of an instance but its bulk data | [`Pacs::metadata`], [`Pacs::metadata_in`], [`Pacs::read_bulk`] |
+//! | have one frame, or a picture of it | [`Pacs::frame_reader`]; `Pacs::renderer` |
 //! | know why something failed, and what a peer is answered | [`error`] |
 //! | know how much of anything is allowed | [`limits`] |
 //!

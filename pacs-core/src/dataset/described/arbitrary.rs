@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use proptest::prelude::*;
 
-use super::values::{Number, is_binary, is_number, json_number};
+use super::values::{Number, bare_components, is_binary, is_number, json_number};
 use crate::dataset::metadata::{BulkValue, ElementPath};
 use crate::dataset::normal::SPECIFIC_CHARACTER_SET;
 use crate::dataset::{DataSet, Element, Value};
@@ -140,11 +140,7 @@ pub(in crate::dataset) fn normal(set: &DataSet, is_xml: bool) -> DataSet {
                         json_number(text).map_or(text.to_owned(), |number| number.into_owned())
                     }
                     VR::PN => {
-                        let groups = text
-                            .split('=')
-                            .take(3)
-                            .map(|group| group.trim().trim_end_matches('^'));
-                        let groups = groups.map(str::trim);
+                        let groups = text.split('=').take(3).map(bare_components);
                         groups
                             .collect::<Vec<_>>()
                             .join("=")

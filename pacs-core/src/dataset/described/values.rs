@@ -135,6 +135,17 @@ pub(in crate::dataset) fn is_number(vr: VR) -> bool {
     )
 }
 
+/// A component group of a name without what stands around it and says nothing.
+pub(in crate::dataset) fn bare_group(group: &str) -> &str {
+    group.trim_matches(|char: char| char == '\0' || char.is_whitespace())
+}
+
+/// The same without the delimiters of components that are empty at its end (PS3.5 6.2.1.1).
+pub(in crate::dataset) fn bare_components(group: &str) -> &str {
+    let says_nothing = |char: char| matches!(char, '^' | '\0') || char.is_whitespace();
+    bare_group(group).trim_end_matches(says_nothing)
+}
+
 /// The element with text that is UTF-8 for sure.
 pub(in crate::dataset) fn readable(element: &Element) -> Cow<'_, Element> {
     if std::str::from_utf8(element.bytes()).is_ok() {

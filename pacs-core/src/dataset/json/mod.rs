@@ -26,7 +26,7 @@ use dicom_core::{Tag, VR};
 
 pub use self::read::read;
 use super::described::merge::{Entry, Merge};
-use super::described::values::{Number, is_binary, is_number, json_number, readable, write_hex};
+use super::described::values::{Number, bare_group, is_binary, is_number, json_number, readable, write_hex};
 pub use super::described::{BulkReference, Described};
 use super::described::{UTF8, base64, is_left_out, needs_charset};
 use super::metadata::BulkValue;
@@ -140,6 +140,7 @@ impl<'a> Writer<'a, '_> {
                 base64::encode(bytes, self.out);
                 self.out.push(b'"');
             }
+            Value::Bytes(bytes) if is_number(vr) && Number::all(vr, bytes).next().is_none() => {}
             Value::Bytes(bytes) if is_number(vr) => {
                 self.put(b",\"Value\":[");
                 for (at, number) in Number::all(vr, bytes).enumerate() {
@@ -182,7 +183,7 @@ impl<'a> Writer<'a, '_> {
 
     /// The component groups of a name that are not empty (F.2.2); the number of groups is three at most.
     fn name(&mut self, text: &str) {
-        let groups = text.split('=').map(str::trim);
+        let groups = text.split('=').map(bare_group);
         let mut groups = ["Alphabetic", "Ideographic", "Phonetic"]
             .into_iter()
             .zip(groups)

@@ -83,6 +83,7 @@ fn every_kind_of_value_is_written_as_annex_f_says() {
         (VR::OB, b"\0\x01", r#","InlineBinary":"AAE=""#),
         (VR::UN, b"ab", r#","InlineBinary":"YWI=""#),
         (VR::UN, b"", ""),
+        (VR::US, b"x", ""),
     ] {
         assert_eq!(value_of(vr, bytes), expected, "{vr:?}");
     }

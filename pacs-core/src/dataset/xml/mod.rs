@@ -24,7 +24,9 @@ use dicom_dictionary_std::StandardDataDictionary;
 
 pub use self::read::read;
 use super::described::merge::{Entry, Merge};
-use super::described::values::{Number, is_binary, is_number, readable, write_hex, write_unsigned};
+use super::described::values::{
+    Number, bare_components, is_binary, is_number, readable, write_hex, write_unsigned,
+};
 pub use super::described::{BulkReference, Described};
 use super::described::{UTF8, base64, is_left_out, needs_charset};
 use super::metadata::BulkValue;
@@ -47,7 +49,8 @@ const GROUPS: [&str; 3] = ["Alphabetic", "Ideographic", "Phonetic"];
 ///
 /// - Specific Character Set (0008,0005) is UTF-8 where it is there or text is not ASCII. Group Length, File Meta
 ///   Information and padding are left out.
-/// - A private element whose block is reserved is named by its creator, with the block left out of its tag.
+/// - A private element whose block is reserved is named by its creator, with the block left out of its tag; not so
+///   where its creator has several blocks in the group, and this is not the first.
 /// - What is no text, and the characters that XML 1.0 does not have, become U+FFFD.
 pub fn write(header: &DataSet, bulk: &[BulkValue], uri: &dyn Fn(&BulkValue) -> String, out: &mut Vec<u8>) {
     let mut writer = Writer {
@@ -61,6 +64,23 @@ pub fn write(header: &DataSet, bulk: &[BulkValue], uri: &dyn Fn(&BulkValue) -> S
     );
     writer.set(header, needs_charset(header));
     writer.put("</NativeDicomModel>");
+}
+
+/// The creator of a private element (PS3.5 7.8.1), and whether its block is the first that this creator has.
+fn creator_of(set: &DataSet, Tag(group, number): Tag) -> Option<(&str, bool)> {
+    let block = number >> 8;
+    if group.is_multiple_of(2) || block < 0x10 {
+        return None;
+    }
+    let of = |block| {
+        let element = set
+            .get(Tag(group, block))
+            .filter(|element| element.vr == VR::LO)?;
+        element.strings().next().filter(|creator| !creator.is_empty())
+    };
+    let creator = of(block)?;
+    let is_first = !(0x10..block).any(|other| of(other) == Some(creator));
+    Some((creator, is_first))
 }
 
 struct Writer<'a, 'o> {
@@ -111,14 +131,17 @@ impl<'a> Writer<'a, '_> {
 
     /// Opens an attribute of `set`.
     fn open(&mut self, set: &DataSet, tag: Tag, vr: VR) {
-        let is_private = tag.0 % 2 == 1 && tag.1 >= 0x1000;
-        let creator = is_private.then(|| set.string(Tag(tag.0, tag.1 >> 8))).flatten();
+        let creator = creator_of(set, tag);
         self.put("<DicomAttribute tag=\"");
         write_hex(tag.0, self.out);
-        write_hex(if creator.is_some() { tag.1 & 0xFF } else { tag.1 }, self.out);
+        let number = match creator {
+            Some((_, true)) => tag.1 & 0xFF,
+            _ => tag.1,
+        };
+        write_hex(number, self.out);
         self.put("\" vr=\"");
         self.out.extend_from_slice(&vr.to_bytes());
-        if let Some(creator) = creator {
+        if let Some((creator, _)) = creator {
             self.put("\" privateCreator=\"");
             self.text(creator);
         } else if tag.0.is_multiple_of(2)
@@ -189,7 +212,7 @@ impl<'a> Writer<'a, '_> {
 
     fn name(&mut self, number: usize, text: &str) {
         self.numbered("PersonName", number);
-        for (group, name) in text.split('=').map(str::trim).zip(GROUPS) {
+        for (group, name) in text.split('=').map(bare_components).zip(GROUPS) {
             if group.is_empty() {
                 continue;
             }

@@ -293,6 +293,7 @@ impl Blocks {
         let Tag(group, block) = element.tag;
         if group % 2 == 1
             && (0x10..=0xFF).contains(&block)
+            && element.vr == VR::LO
             && let Some(creator) = element.strings().next()
         {
             let taken = self.0.entry(group).or_default();
@@ -303,7 +304,7 @@ impl Blocks {
 
     /// The block of a creator, and whether it has only now been reserved.
     fn of(&mut self, group: u16, creator: &str) -> Option<(u16, bool)> {
-        let creator = creator.trim();
+        let creator = creator.trim_matches(' ');
         let taken = self.0.entry(group).or_default();
         if let Some((block, _)) = taken.iter().find(|(_, by)| by == creator) {
             return Some((*block, false));

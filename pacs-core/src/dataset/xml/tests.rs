@@ -93,6 +93,10 @@ fn private_elements_are_named_by_their_creator_and_find_their_block_again() {
     assert!(text.contains(r#"<DicomAttribute tag="00090001" vr="LO" privateCreator="A&lt;B">"#));
     assert!(text.contains(r#"<DicomAttribute tag="00111001" vr="LO">"#));
     assert_eq!(read(text.as_bytes()).unwrap().header, set);
+    // A second block of one creator is told apart.
+    set.put_text(Tag(0x0009, 0x24), VR::LO, "A<B");
+    set.put_text(Tag(0x0009, 0x2401), VR::LO, "again");
+    assert_eq!(read(text_of(&set).as_bytes()).unwrap().header, set);
     // Without its reservation it gets a free block.
     let alone = r#"<NativeDicomModel><DicomAttribute tag="00090010" vr="LO"><Value number="1">TAKEN</Value></DicomAttribute>
         <DicomAttribute tag="00090001" vr="OB" privateCreator="NEW"><BulkData uri="x"/></DicomAttribute></NativeDicomModel>"#;
