@@ -186,11 +186,15 @@ def check_with_pydicom(ds, index, window, picture):
         return None
     if "PerFrameFunctionalGroupsSequence" in ds or not ("WindowWidth" in ds or ds.get("VOILUTSequence")):
         return None
-    if "PixelData" not in ds or ds.get("VOILUTFunction") not in (None, "LINEAR", "LINEAR_EXACT", "SIGMOID"):
+    if "PixelData" not in ds or ds.BitsAllocated < 8 or ds.get("VOILUTFunction") not in (None, "LINEAR", "LINEAR_EXACT", "SIGMOID"):
         return None
     stored, _ = frame_of(ds, index)
     dtype = f"i{ds.BitsAllocated // 8}" if ds.PixelRepresentation else f"u{ds.BitsAllocated // 8}"
-    values = apply_voi_lut(apply_modality_lut(stored[..., 0].astype(dtype), ds), ds)
+    try:
+        values = apply_voi_lut(apply_modality_lut(stored[..., 0].astype(dtype), ds), ds)
+    except TypeError:
+        # It has no tables of 12 bits one after the other.
+        return None
     if ds.get("VOILUTSequence"):
         least, most = 0, (1 << int(ds.VOILUTSequence[0].LUTDescriptor[2])) - 1
     else:
@@ -359,6 +363,8 @@ def scaled(ds, index, viewport, picture):
         x, y = max(x, 0), max(y, 0)
         width, height = end_x - x, end_y - y
     ratio = aspect(ds, index)
+    if not viewport and ratio == 1:
+        return picture
     across, down = (width, height * ratio) if ratio >= 1 else (width / ratio, height)
     if viewport:
         scale = min(int(numbers[0]) / across, int(numbers[1]) / down)
@@ -366,7 +372,8 @@ def scaled(ds, index, viewport, picture):
     half_up = lambda number: max(int(numpy.floor(number + 0.5)), 1)
     across, down = half_up(across), half_up(down)
     over, under = weights(x, width, columns, across), weights(y, height, rows, down)
-    out = numpy.einsum("ij,jkc->ikc", under, numpy.einsum("ij,kjc->kic", over, picture))
+    # The product of matrices, for each channel.
+    out = numpy.stack([under @ plane @ over.T for plane in numpy.moveaxis(picture, 2, 0)], axis=-1)
     if flip[0]:
         out = out[:, ::-1]
     if flip[1]:

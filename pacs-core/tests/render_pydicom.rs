@@ -5,9 +5,9 @@
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -42,20 +42,39 @@ fn python() -> Option<PathBuf> {
     works.then_some(python)
 }
 
-fn script(python: &Path, arguments: &[&str], input: String) -> String {
-    let mut child = Command::new(python)
+fn script(python: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(python)
         .arg(SCRIPT)
         .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+        .stderr(Stdio::inherit())
+        .output()
         .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let feeding = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    feeding.join().unwrap().unwrap();
     assert!(output.status.success(), "the script failed");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The script that compares, which answers each line with one.
+struct Comparison {
+    child: Child,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Comparison {
+    fn start(python: &Path) -> Self {
+        let mut child = Command::new(python)
+            .args([SCRIPT, "compare"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, answers }
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.child.stdin.as_ref().unwrap(), "{line}").unwrap();
+        self.answers.next().expect("the script ended").unwrap()
+    }
 }
 
 /// An instance without compression.
@@ -90,6 +109,9 @@ fn plain(file: &[u8]) -> Result<Option<Plain>> {
     let mut scanner = Scanner::new(&target.uid());
     scanner.push(&bytes)?;
     let scan = scanner.finish()?;
+    if !scan.header.contains(tags::ROWS) {
+        return Ok(None);
+    }
     let Some((place, length)) = scan.pixel_data.and_then(|place| Some((place, place.length?))) else {
         return Ok(None);
     };
@@ -162,6 +184,8 @@ const KNOWN: &[(&str, &str)] = &[
     // Cut off on purpose.
     ("MR_truncated.dcm", "ends inside an element"),
     ("rtplan_truncated.dcm", "ends inside an element"),
+    // pydicom does not read its number of frames.
+    ("badVR.dcm", "invalid literal"),
     // Its codestream's width was overwritten with a delimiter.
     (
         "JPEG2000-embedded-sequence-delimiter.dcm",
@@ -186,13 +210,19 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
     let folder = std::env::temp_dir().join(format!("pacs-render-{}", std::process::id()));
     let sources = folder.join("made");
     std::fs::create_dir_all(&sources).unwrap();
-    let made = script(&python, &["make", sources.to_str().unwrap()], String::new());
+    let made = script(&python, &["make", sources.to_str().unwrap()]);
     let pictures = folder.join("pictures");
-    let list = script(&python, &["list"], String::new());
-    let (mut bad, mut compared) = (Vec::new(), BTreeMap::<String, usize>::new());
+    let mut comparison = Comparison::start(&python);
+    let list = script(&python, &["list"]);
+    let (mut bad, mut compared, mut as_pydicom) = (Vec::new(), BTreeMap::<String, usize>::new(), 0);
     for (at, path) in made.lines().chain(list.lines()).enumerate() {
         let name = Path::new(path).file_name().unwrap().to_str().unwrap();
-        let plain = match plain(&std::fs::read(path).unwrap()) {
+        let file = std::fs::read(path).unwrap();
+        if read_meta(&file, true).is_err() {
+            println!("no DICOM file: {name}");
+            continue;
+        }
+        let plain = match plain(&file) {
             Ok(Some(plain)) => plain,
             Ok(None) => continue,
             Err(error) => {
@@ -210,11 +240,15 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
             .unwrap_or_default();
         let mut numbers = vec![1, frames / 2 + 1, frames];
         numbers.dedup();
-        let mut lines = String::new();
         for number in numbers {
             let frame = plain.frame(number);
             for (which, &(window, viewport, monochrome1)) in HOW.iter().enumerate() {
                 let mut header = plain.header.clone();
+                let side = |tag| header.u16(tag).unwrap_or_default();
+                let is_small = side(tags::ROWS) < 10 || side(tags::COLUMNS) < 10;
+                if is_small && viewport.split(',').count() > 2 {
+                    continue;
+                }
                 if monochrome1 {
                     if photometric != "MONOCHROME2" {
                         continue;
@@ -240,32 +274,28 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
                 std::fs::write(&out, bytes).unwrap();
                 let kind = if monochrome1 { "MONOCHROME1" } else { "" };
                 let (decoded, out) = (decoded.display(), out.display());
-                lines.push_str(&format!(
-                    "{decoded}\t{number}\t{out}\t{window}\t{viewport}\t{kind}\n"
+                let answer = comparison.ask(&format!(
+                    "{decoded}\t{number}\t{out}\t{window}\t{viewport}\t{kind}"
                 ));
-            }
-        }
-        // File by file, so that the pictures of one are gone before the next.
-        let count = lines.lines().count();
-        let answer = script(&python, &["compare"], lines);
-        assert_eq!(answer.lines().count(), count);
-        for line in answer.lines() {
-            if line.contains("BAD") {
-                bad.push(line.to_owned());
-            } else {
-                *compared.entry(photometric.to_owned()).or_default() += 1;
-                if let Some((_, off)) = line.split_once("pipeline off by ") {
-                    // pydicom rounds tables of colours down, and has windows over its own range.
-                    if off.parse::<f64>().is_ok_and(|off| off > 1.01) {
-                        println!("{line}");
+                if answer.contains("BAD") {
+                    bad.push(answer);
+                } else {
+                    *compared.entry(photometric.to_owned()).or_default() += 1;
+                    if let Some((_, off)) = answer.split_once("pipeline off by ") {
+                        as_pydicom += 1;
+                        if off.parse::<f64>().is_ok_and(|off| off > 1.01) {
+                            bad.push(answer);
+                        }
                     }
                 }
             }
         }
         std::fs::remove_dir_all(&pictures).unwrap();
     }
+    drop(comparison.child.stdin.take());
+    assert!(comparison.child.wait().unwrap().success());
     std::fs::remove_dir_all(&folder).unwrap();
-    println!("compared: {compared:?}");
+    println!("compared: {compared:?}, of these with pydicom's own pipeline too: {as_pydicom}");
     let is_known = |line: &String| {
         KNOWN
             .iter()
@@ -273,6 +303,9 @@ fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
     };
     let (known, unknown): (Vec<_>, Vec<_>) = bad.into_iter().partition(is_known);
     println!("known:\n{}", known.join("\n"));
-    assert!(compared.values().sum::<usize>() > 1000, "{compared:?}");
+    assert!(
+        compared.values().sum::<usize>() > 1000 && as_pydicom > 100,
+        "{compared:?} {as_pydicom}"
+    );
     assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));
 }
