@@ -127,9 +127,8 @@ fn query(web: &Web, target: Target, asked: &Parameters, answers: &Answers) -> Re
     let attributes = web.pacs.attributes();
     let mut query = Query::from_identifier(attributes, Model::StudyRoot, &identifier, asked.options)?;
     // In DIMSE what is no date is text that nothing has; here who asks is told.
-    let is_no_moment = |key: &&Key| {
-        matches!(key.vr, VR::DA | VR::TM | VR::DT) && matches!(key.wanted, KeyMatch::Text(_))
-    };
+    let is_no_moment =
+        |key: &&Key| matches!(key.vr, VR::DA | VR::TM | VR::DT) && matches!(key.wanted, KeyMatch::Text(_));
     if let Some(key) = query.matching().iter().find(is_no_moment) {
         let what = "what is matched is no date or time, nor a range of them";
         return Err(Error::new(ErrorKind::Invalid, "web.search", what).with_tag(key.tag));
