@@ -5,7 +5,7 @@ use std::io;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use pacs_core::{Error, ErrorKind, Result};
 
@@ -60,6 +60,28 @@ pub async fn gather(body: Body, max_bytes: usize) -> Result<Bytes> {
         whole.extend_from_slice(&piece);
     }
     Ok(whole.into())
+}
+
+/// What is waited for of a response's body before its header goes out.
+const BEGUN_LENGTH_BYTES: usize = 256 * 1024;
+
+/// The same pieces, once some are there, or all: what fails so early is an answer of its own, not a response that
+/// breaks off.
+///
+/// # Errors
+/// The first of the pieces, where it is an error among these.
+pub async fn begun(
+    mut pieces: BoxStream<'static, Result<Bytes>>,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let (mut held, mut length) = (Vec::new(), 0);
+    while length < BEGUN_LENGTH_BYTES {
+        let Some(piece) = pieces.try_next().await? else {
+            return Ok(stream::iter(held).boxed());
+        };
+        length += piece.len();
+        held.push(Ok(piece));
+    }
+    Ok(stream::iter(held).chain(pieces).boxed())
 }
 
 /// A response's body. An error in its midst breaks the connection or the HTTP/2 stream off, so that the client

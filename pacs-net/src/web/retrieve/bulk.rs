@@ -56,7 +56,7 @@ pub(crate) async fn one(
         Some(length) if !media_type.is_multipart() => {
             // Range requests (RFC 9110 14).
             let range = ByteRange::of_request(&asking.method, &asking.headers, length, &validators)?;
-            let pieces = web.pacs.read_bulk(&record, &value, range.bytes(length));
+            let pieces = body::begun(web.pacs.read_bulk(&record, &value, range.bytes(length))).await?;
             let content_type = [(header::CONTENT_TYPE, media_type.header_value())];
             let mut response = (content_type, body::from_stream(pieces)).into_response();
             *response.status_mut() = range.put(length, response.headers_mut());
@@ -65,7 +65,7 @@ pub(crate) async fn one(
         _ => {
             let location = format!("{}{}/bulkdata/{element}", asking.base, resource.path());
             let length = value.length.unwrap_or(u64::MAX);
-            let pieces = web.pacs.read_bulk(&record, &value, 0..length);
+            let pieces = body::begun(web.pacs.read_bulk(&record, &value, 0..length)).await?;
             if media_type.is_multipart() {
                 let part = Part::new(&MediaType::OCTET_STREAM, pieces).with_location(&location);
                 related(&MediaType::OCTET_STREAM, stream::iter([Ok(part)])).into_response()

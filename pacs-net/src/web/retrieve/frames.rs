@@ -6,8 +6,8 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dicom_dictionary_std::uids;
+use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
 use http::header;
 use pacs_core::engine::FrameReader;
 use pacs_core::pixel::{Target, can_transcode};
@@ -68,9 +68,8 @@ pub(crate) async fn retrieve(
 
 async fn single(reader: &FrameReader, number: u32, form: &Form, media_type: &MediaType) -> WebResult {
     let content_type = media_type.clone().with_transfer_syntax(form.transfer_syntax());
-    let mut frame = form.read(reader, number).await?;
-    let first = frame.try_next().await?.unwrap_or_default();
-    let body = body::from_stream(stream::iter([Ok(first)]).chain(frame).boxed());
+    let frame = body::begun(form.read(reader, number).await?).await?;
+    let body = body::from_stream(frame);
     Ok(([(header::CONTENT_TYPE, content_type.header_value())], body).into_response())
 }
 
@@ -99,7 +98,7 @@ pub(super) fn parts(
         let (reader, form, media_type) = (Arc::clone(&reader), form.clone(), media_type.clone());
         let location = format!("{base}/frames/{number}");
         async move {
-            let frame = form.read(&reader, number).await?;
+            let frame = body::begun(form.read(&reader, number).await?).await?;
             Ok(Part::new(&media_type, frame).with_location(&location))
         }
     });

@@ -123,7 +123,9 @@ impl Outgoing {
         match choose(&kept, &self.wanted) {
             Some(HandedOut::Explicit { else_as_kept }) => {
                 let target = Target::ExplicitLittleEndian;
-                match self.pacs.transcoded_file(record, target).await {
+                let transcoded =
+                    async { body::begun(self.pacs.transcoded_file(record, target).await?).await };
+                match transcoded.await {
                     Ok(pieces) => Ok((pieces, target.uid(), None)),
                     Err(error) if else_as_kept && error.retry() == Retry::Never => Ok(as_kept()),
                     Err(error) => Err(error),
@@ -135,6 +137,7 @@ impl Outgoing {
 
     pub(crate) async fn single(&self, record: InstanceRecord) -> WebResult {
         let (pieces, syntax, length) = self.file(&record).await?;
+        let pieces = body::begun(pieces).await?;
         let media_type = MediaType::DICOM.with_transfer_syntax(&syntax);
         let content_type = [(header::CONTENT_TYPE, media_type.header_value())];
         let mut response = (content_type, body::from_stream(pieces)).into_response();
