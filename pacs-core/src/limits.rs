@@ -135,3 +135,6 @@ pub const SHUTTER_VERTICES_MAX: usize = 1024;
 /// Lookup tables, overlays and the like that are held to draw one instance. An overlay of a large radiograph is
 /// about 2 MiB, and each frame may have one.
 pub const RENDERED_VALUES_LENGTH_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Instances that one JSON document describes. Each takes some 50 bytes even where nothing is said of it.
+pub const DESCRIBED_INSTANCES_MAX: usize = 100_000;

@@ -57,6 +57,25 @@ pub fn encode(set: &DataSet, transfer_syntax: &str, charset: &CharacterSet) -> R
     Ok(writer.out)
 }
 
+/// Writes elements that are a part of a data set, in Explicit VR Little Endian with text in UTF-8. Specific Character
+/// Set (0008,0005) is left out: whoever puts the parts together says it once, at its place.
+///
+/// # Errors
+/// `Invalid` when a value is longer than can be said.
+pub fn encode_part(set: &DataSet) -> Result<Vec<u8>> {
+    let mut writer = Writer {
+        encoding: Encoding::of(syntax::EXPLICIT_LITTLE),
+        charset: Cow::Owned(CharacterSet::utf8()),
+        strict: false,
+        out: Vec::with_capacity(256),
+    };
+    let parts = set.iter().filter(|element| element.tag != SPECIFIC_CHARACTER_SET);
+    parts
+        .into_iter()
+        .try_for_each(|element| writer.element(element))?;
+    Ok(writer.out)
+}
+
 /// Writes one element as it stands in a data set whose Specific Character Set is `charset`. An item that
 /// names a character set of its own (PS3.5 7.5.3) is written in that, and names it.
 ///

@@ -1,8 +1,8 @@
 //! Taking in a file: a Part 10 stream, or a bare data set as some old systems wrote.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use dicom_dictionary_std::tags;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 
 use super::{Announced, Pacs, Receipt, Received};
 use crate::dataset::part10::{self, FileMeta};
@@ -11,6 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::limits;
 use crate::uid::{AeTitle, Uid};
+
+/// A piece below this waits for the next one.
+const GATHERED_LENGTH_MIN_BYTES: usize = 4 * 1024;
 
 impl Pacs {
     /// Keeps the instance in a file, given as the pieces of its bytes. Its data set is kept as it is;
@@ -35,8 +38,9 @@ impl Pacs {
     pub async fn receive_file(
         &self,
         mut source: Source,
-        mut pieces: impl Stream<Item = Result<Bytes>> + Unpin,
+        pieces: impl Stream<Item = Result<Bytes>> + Unpin,
     ) -> Result<Receipt> {
+        let mut pieces = std::pin::pin!(gathered(pieces));
         let (meta, mut data_set) = read_meta(&mut pieces).await?;
         if meta.is_directory() {
             let what = "a DICOMDIR is not an instance: it describes other files";
@@ -92,6 +96,23 @@ impl Pacs {
         }
         Ok(receipt)
     }
+}
+
+/// The same bytes in pieces that are not small: what is looked at anew for each must not be so a million times.
+fn gathered(pieces: impl Stream<Item = Result<Bytes>> + Unpin) -> impl Stream<Item = Result<Bytes>> {
+    stream::try_unfold(pieces, |mut pieces| async move {
+        let mut small = BytesMut::new();
+        while let Some(piece) = pieces.next().await.transpose()? {
+            if small.is_empty() && piece.len() >= GATHERED_LENGTH_MIN_BYTES {
+                return Ok(Some((piece, pieces)));
+            }
+            small.extend_from_slice(&piece);
+            if small.len() >= GATHERED_LENGTH_MIN_BYTES {
+                break;
+            }
+        }
+        Ok((!small.is_empty()).then(|| (small.freeze(), pieces)))
+    })
 }
 
 /// Reads as far as the data set; answers what is already read of that.

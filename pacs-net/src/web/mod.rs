@@ -70,17 +70,20 @@ mod store;
 mod uri;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::http::request::Parts;
 use ::http::uri::Authority;
 use ::http::{Extensions, HeaderMap, Method, Uri, header};
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Request};
 use axum::routing::{MethodRouter, delete, get, post};
+use pacs_core::budget::Budget;
 use pacs_core::{Pacs, Source};
 
 use self::http::layers::with_problems;
-use self::http::problem::WebResult;
+use self::http::problem::{Problem, WebResult};
 
 /// How requests are answered.
 #[derive(Clone, Debug)]
@@ -92,6 +95,9 @@ pub struct WebOptions {
     pub origin: Option<String>,
     /// Studies, series and instances may be deleted.
     pub delete: bool,
+    /// Where bulk data that comes beside metadata waits, in a file without a name, until it is put together: on a
+    /// disk that has room for it.
+    pub spool: PathBuf,
     /// Take instances of SOP classes that the dictionary of the Standard doesn't know.
     pub any_sop_class: bool,
 }
@@ -102,6 +108,7 @@ impl Default for WebOptions {
             path: "/dicom-web".to_owned(),
             origin: None,
             delete: false,
+            spool: std::env::temp_dir(),
             any_sop_class: false,
         }
     }
@@ -112,9 +119,22 @@ impl Default for WebOptions {
 struct Web {
     pacs: Pacs,
     options: WebOptions,
+    /// Metadata that comes in at once, in bytes.
+    descriptions: Budget,
 }
 
+/// Metadata that is held of all requests together while its bulk data comes: of one of the largest, or of many.
+const DESCRIPTIONS_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
+
 impl Web {
+    fn new(pacs: Pacs, options: WebOptions) -> Self {
+        Self {
+            pacs,
+            options,
+            descriptions: Budget::new(DESCRIPTIONS_LENGTH_MAX_BYTES),
+        }
+    }
+
     /// Who asks.
     fn source(&self, extensions: &Extensions) -> Source {
         let address = extensions.get::<ConnectInfo<SocketAddr>>();
@@ -164,10 +184,24 @@ impl Asking {
     }
 }
 
+/// The variable segments of the path, in order.
+struct Segments(Vec<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<Vec<String>>::from_request_parts(parts, state).await;
+        // All routes that ask for them have some, so that it is about their bytes.
+        let Path(segments) = path.map_err(|_| Problem::bad_request("a segment of the path is not UTF-8"))?;
+        Ok(Self(segments))
+    }
+}
+
 /// The Studies Service (PS3.18 10), under [`WebOptions::path`].
 pub fn router(pacs: Pacs, options: WebOptions) -> Router {
     let path = options.path.clone();
-    let web = Arc::new(Web { pacs, options });
+    let web = Arc::new(Web::new(pacs, options));
     let mut router = Router::new()
         .route("/", MethodRouter::new().options(capabilities::options))
         .route("/studies", get(query::studies).post(store::store))
@@ -229,6 +263,6 @@ const INSTANCE: &str = "/studies/{study}/series/{series}/instances/{instance}";
 
 /// The URI Service (PS3.18 9) at `path`; its answers name no URL.
 pub fn wado_uri(pacs: Pacs, options: WebOptions, path: &str) -> Router {
-    let web = Arc::new(Web { pacs, options });
+    let web = Arc::new(Web::new(pacs, options));
     Router::new().route(path, get(uri::retrieve)).with_state(web)
 }

@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use futures::TryStreamExt;
 use http::StatusCode;
 
 use super::http::problem::WebResult;
 use super::resource::{Resource, not_found};
-use super::{Asking, Web};
+use super::{Asking, Segments, Web};
 
 /// `DELETE` of a study, a series or an instance: 204 when all of it is gone.
 pub(super) async fn remove(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;

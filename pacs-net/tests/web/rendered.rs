@@ -169,3 +169,20 @@ async fn quality_and_annotation_change_the_picture_and_colour_management_is_warn
     let managed = served.get(&format!("{path}?iccprofile=srgb")).await;
     assert!(managed.header(header::WARNING).contains("ICC"));
 }
+
+#[tokio::test]
+async fn a_number_of_frames_that_nobody_has_costs_its_request_alone() {
+    let mut set = Image::new(1, 1, 1).header();
+    set.put_text(tags::NUMBER_OF_FRAMES, VR::IS, "4294967295");
+    put_binary(&mut set, tags::PIXEL_DATA, VR::OW, Image::new(1, 1, 1).pixels());
+    let file = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
+    let served = Served::keeping([Bytes::from(file)]).await;
+    let path = Image::new(1, 1, 1).path();
+    let _ = served.get_as(&format!("{path}/rendered"), "image/gif").await;
+    let listed = ["1"; 5000].join(",");
+    served
+        .get(&format!("{path}/frames/{listed}"))
+        .await
+        .problem(StatusCode::BAD_REQUEST);
+    assert_eq!(served.get("/studies").await.items().len(), 1);
+}

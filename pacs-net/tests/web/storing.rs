@@ -291,3 +291,61 @@ async fn the_report_is_xml_for_who_asks_for_it() {
             .contains("1.2.1.1.1")
     );
 }
+
+#[tokio::test]
+async fn a_data_set_that_is_put_together_names_its_character_set_once_and_keeps_its_vrs() {
+    let image = Image::new(1, 1, 1);
+    let mut set = image.header();
+    // Text behind the bulk data, beyond ASCII.
+    set.put_text(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, "Schädel");
+    put_binary(&mut set, tags::PIXEL_DATA, VR::OW, image.pixels());
+    let source = Served::keeping([Bytes::from(
+        encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap(),
+    )])
+    .await;
+    let mut items = source.get(&format!("{}/metadata", image.path())).await.items();
+    let uri = |name: &str| format!("urn:bulk:{name}");
+    items[0]["7FE00010"]["BulkDataURI"] = uri("pixels").into();
+    // A value of a VR with a short length.
+    items[0]["00280034"] = serde_json::json!({ "vr": "IS", "BulkDataURI": uri("ratio") });
+    let json = serde_json::to_vec(&items).unwrap();
+    let (pixels, ratio) = (uri("pixels"), uri("ratio"));
+    let parts = [
+        ("application/dicom+json", None, json.into()),
+        (
+            "application/octet-stream",
+            Some(pixels.as_str()),
+            image.pixels().into(),
+        ),
+        (
+            "application/octet-stream",
+            Some(ratio.as_str()),
+            Bytes::from_static(b"1\\1 "),
+        ),
+    ];
+    let (content_type, body) = multipart("application/dicom+json", &parts);
+    let served = Served::empty().await;
+    let answer = post(&served, "/studies", &content_type, body).await;
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    let kept = served.get_as(&image.path(), "application/dicom").await.body;
+    let named = kept.windows(10).filter(|window| window == b"ISO_IR 192");
+    assert_eq!(named.count(), 1);
+    let item = &served.get(&format!("{}/metadata", image.path())).await.items()[0];
+    assert_eq!(value(item, tags::REQUESTED_PROCEDURE_DESCRIPTION), "Schädel");
+    assert_eq!(
+        item["00280034"],
+        serde_json::json!({ "vr": "IS", "Value": [1, 1] })
+    );
+    assert_eq!(
+        served
+            .get(&format!("{}/bulkdata/7FE00010", image.path()))
+            .await
+            .body,
+        image.pixels()
+    );
+}

@@ -58,6 +58,7 @@ pub(crate) async fn bind(
     let options = WebOptions {
         origin: Some(config.web.origin.clone()).filter(|origin| !origin.is_empty()),
         delete: config.web.delete,
+        spool: config.data.clone(),
         any_sop_class: config.any_sop_class,
         ..WebOptions::default()
     };

@@ -9,7 +9,8 @@ use crate::dataset::described::{Described, Reading, base64, check_length, invali
 use crate::dataset::metadata::parse_tag;
 use crate::dataset::model::{DataSet, Element, Value};
 use crate::dataset::syntax::dictionary_vr;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::limits::DESCRIBED_INSTANCES_MAX;
 
 /// Reads an array of objects, or one object. Elements may be in any order; Group Length is left out. Where the VR is
 /// missing it is the dictionary's.
@@ -17,7 +18,8 @@ use crate::error::Result;
 /// # Errors
 /// `Invalid`, with the element where one is at fault, when it is not JSON, or not what PS3.18 F.2 says;
 /// `OutOfResources` when it is longer than
-/// [`DESCRIPTION_LENGTH_MAX_BYTES`](crate::limits::DESCRIPTION_LENGTH_MAX_BYTES).
+/// [`DESCRIPTION_LENGTH_MAX_BYTES`](crate::limits::DESCRIPTION_LENGTH_MAX_BYTES) or describes more than
+/// [`DESCRIBED_INSTANCES_MAX`] instances.
 pub fn read(bytes: &[u8]) -> Result<Vec<Described>> {
     check_length(bytes)?;
     let mut reader = Reader {
@@ -29,6 +31,12 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Described>> {
         reader.parser.expect(b'[')?;
         let mut is_first = true;
         while reader.parser.has_next(b']', &mut is_first)? {
+            if all.len() == DESCRIBED_INSTANCES_MAX {
+                let what = "a document describes too many instances";
+                return Err(
+                    Error::new(ErrorKind::OutOfResources, "data_set.json", what).with_retry(Retry::Never)
+                );
+            }
             all.push(reader.described()?);
         }
     } else {

@@ -5,7 +5,7 @@ mod parameters;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dicom_dictionary_std::tags;
@@ -23,7 +23,7 @@ use super::http::body;
 use super::http::media_type::MediaType;
 use super::http::multipart::{Part, related};
 use super::http::problem::WebResult;
-use super::{Asking, Web};
+use super::{Asking, Segments, Web};
 
 /// Answers that are held before the first goes out, so that it can be said how many there are more.
 const HELD_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -57,25 +57,25 @@ pub(super) async fn all_instances(State(web): State<Arc<Web>>, request: Request)
 /// `GET /studies/{study}/series`
 pub(super) async fn series_of_study(
     State(web): State<Arc<Web>>,
-    Path(study): Path<String>,
+    Segments(within): Segments,
     request: Request,
 ) -> WebResult {
-    search(&web, Asking::of(&web, &request)?, Level::Series, &[study]).await
+    search(&web, Asking::of(&web, &request)?, Level::Series, &within).await
 }
 
 /// `GET /studies/{study}/instances`
 pub(super) async fn instances_of_study(
     State(web): State<Arc<Web>>,
-    Path(study): Path<String>,
+    Segments(within): Segments,
     request: Request,
 ) -> WebResult {
-    search(&web, Asking::of(&web, &request)?, Level::Instance, &[study]).await
+    search(&web, Asking::of(&web, &request)?, Level::Instance, &within).await
 }
 
 /// `GET /studies/{study}/series/{series}/instances`
 pub(super) async fn instances_of_series(
     State(web): State<Arc<Web>>,
-    Path((study, series)): Path<(String, String)>,
+    Segments(within): Segments,
     request: Request,
 ) -> WebResult {
     search(
@@ -110,7 +110,7 @@ async fn search(web: &Web, asking: Asking, level: Level, within: &[String]) -> W
     };
     let matches = search.matches(web, &asking)?;
     let mut response = if media_type.is_multipart() {
-        search.xml(matches)
+        search.xml(web, &asking, matches).await?
     } else {
         search.json(web, &asking, matches, media_type).await?
     };
@@ -189,16 +189,13 @@ impl Search {
         let is_full = held.len() >= HELD_LENGTH_MAX_BYTES;
         let remaining = match is_full {
             false => remaining(&mut matches).await?,
-            // What is not yet read of these is asked for again, without its being written.
-            true if self.limit < u64::MAX => {
-                let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-                remaining(&mut self.matches(web, asking)?.skip(limit).boxed()).await?
-            }
-            true => 0,
+            true => self.remaining(web, asking).await?,
         };
         // PS3.18 8.3.4.4.1
         if count == 0 {
-            return Ok(StatusCode::NO_CONTENT.into_response());
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            warn_of_rest(&mut response, &asking.base, remaining);
+            return Ok(response);
         }
         let mut response = if is_full {
             let answers = self.answers.clone();
@@ -219,27 +216,45 @@ impl Search {
         };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, media_type.header_value());
-        if remaining > 0 {
-            let count = match remaining {
-                REMAINING_COUNTED_MAX.. => format!("at least {REMAINING_COUNTED_MAX}"),
-                count => count.to_string(),
-            };
-            let text = format!("There are {count} additional results that can be requested");
-            warn(&mut response, &asking.base, &text);
-        }
+        warn_of_rest(&mut response, &asking.base, remaining);
         Ok(response)
     }
 
     /// One part for each match.
-    fn xml(&self, matches: BoxStream<'static, Result<DataSet>>) -> Response {
+    async fn xml(
+        &self,
+        web: &Web,
+        asking: &Asking,
+        matches: BoxStream<'static, Result<DataSet>>,
+    ) -> WebResult {
         let answers = self.answers.clone();
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let parts = matches.take(limit).map_ok(move |found| {
+        let mut matches = matches.take(limit).boxed();
+        let first = matches.try_next().await?;
+        let remaining = self.remaining(web, asking).await?;
+        let Some(first) = first else {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            warn_of_rest(&mut response, &asking.base, remaining);
+            return Ok(response);
+        };
+        let matches = stream::iter([Ok(first)]).chain(matches);
+        let parts = matches.map_ok(move |found| {
             let mut document = Vec::new();
             xml::write(&answers.complete(found), &[], &|_| String::new(), &mut document);
             Part::whole(&MediaType::DICOM_XML, document)
         });
-        related(&MediaType::DICOM_XML, parts).into_response()
+        let mut response = related(&MediaType::DICOM_XML, parts).into_response();
+        warn_of_rest(&mut response, &asking.base, remaining);
+        Ok(response)
+    }
+
+    /// How many there are beyond the limit, asked for again without their being written.
+    async fn remaining(&self, web: &Web, asking: &Asking) -> Result<u64> {
+        if self.limit == u64::MAX {
+            return Ok(0);
+        }
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        remaining(&mut self.matches(web, asking)?.skip(limit).boxed()).await
     }
 }
 
@@ -250,6 +265,17 @@ async fn remaining(matches: &mut BoxStream<'static, Result<DataSet>>) -> Result<
         count += 1;
     }
     Ok(count)
+}
+
+/// Says how many answers are left to be asked for.
+fn warn_of_rest(response: &mut Response, service: &str, remaining: u64) {
+    let count = match remaining {
+        0 => return,
+        REMAINING_COUNTED_MAX.. => format!("at least {REMAINING_COUNTED_MAX}"),
+        count => count.to_string(),
+    };
+    let text = format!("There are {count} additional results that can be requested");
+    warn(response, service, &text);
 }
 
 /// Adds a warning of this service (PS3.18 8.3.4.4.1; RFC 7234 5.5).

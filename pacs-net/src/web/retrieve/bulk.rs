@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use dicom_dictionary_std::tags;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use http::header;
+use http::{HeaderValue, header};
 use pacs_core::dataset::metadata::{BulkValue, ElementPath, Metadata};
 use pacs_core::dataset::recode::is_native;
 use pacs_core::{InstanceRecord, Pacs, Result};
@@ -19,7 +19,7 @@ use super::super::http::multipart::{Part, related};
 use super::super::http::problem::{Problem, WebResult};
 use super::super::http::range::ByteRange;
 use super::super::resource::Resource;
-use super::super::{Asking, Web};
+use super::super::{Asking, Segments, Web};
 use super::frames::{Form, Forms, frames_in_parts, parts};
 use super::instances::ways;
 use super::listing::Listing;
@@ -27,7 +27,7 @@ use super::listing::Listing;
 /// `GET .../bulkdata/{element}` of an instance: what a BulkDataURI names.
 pub(crate) async fn one(
     State(web): State<Arc<Web>>,
-    Path(path): Path<Vec<String>>,
+    Segments(path): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -79,6 +79,13 @@ pub(crate) async fn one(
         }
     };
     validators.put(response.headers_mut());
+    if !media_type.is(&MediaType::PDF) {
+        // Whoever stored the instance named the type: what it holds must not run as a page of this server.
+        let policy = HeaderValue::from_static("sandbox; default-src 'none'");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
     Ok(response)
 }
 
@@ -105,7 +112,7 @@ async fn frames(web: &Web, asking: &Asking, resource: &Resource, record: &Instan
     offers.insert(0, Offer::new(MediaType::OCTET_STREAM));
     let (media_type, form) = forms.select(asking, &offers)?;
     let reader = Arc::new(web.pacs.frame_reader(record).await?);
-    let numbers: Vec<u32> = (1..=reader.count()).collect();
+    let numbers = 1..=reader.count();
     let base = format!("{}{}", asking.base, resource.path());
     if media_type.is_multipart() && !media_type.root().is(&MediaType::OCTET_STREAM) {
         return Ok(frames_in_parts(reader, numbers, form, &media_type.root(), &base));
@@ -139,7 +146,7 @@ async fn frames(web: &Web, asking: &Asking, resource: &Resource, record: &Instan
 /// `GET .../bulkdata` of a study, a series or an instance: all of it.
 pub(crate) async fn all(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     every(&web, Asking::of(&web, &request)?, &uids, |_| true).await
@@ -148,7 +155,7 @@ pub(crate) async fn all(
 /// `GET .../pixeldata` of a study, a series or an instance.
 pub(crate) async fn pixel_data(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     every(&web, Asking::of(&web, &request)?, &uids, is_pixel_data).await
@@ -206,7 +213,7 @@ async fn of_instance(
         async move {
             if is_encapsulated(&record, &metadata, &value) {
                 let reader = Arc::new(pacs.frame_reader(&record).await?);
-                let numbers = (1..=reader.count()).collect();
+                let numbers = 1..=reader.count();
                 let form = Forms::of(&record.transfer_syntax).best();
                 let media_type = MediaType::OCTET_STREAM.with_transfer_syntax(form.transfer_syntax());
                 return Ok(parts(reader, numbers, form, media_type, base));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dicom_dictionary_std::uids;
@@ -19,17 +19,17 @@ use super::super::http::media_type::MediaType;
 use super::super::http::multipart::{Part, related};
 use super::super::http::problem::{Problem, WebResult};
 use super::super::resource::Resource;
-use super::super::{Asking, Web};
+use super::super::{Asking, Segments, Web};
 use super::instances::ways;
 use super::listing::Listing;
 
-/// Frames of one answer that are read and decoded at once: what is decoded ahead waits in memory.
-const AHEAD_MAX: usize = 2;
+/// Frames that one request may list.
+const LISTED_MAX: usize = 4096;
 
 /// `GET .../frames/{frames}`
 pub(crate) async fn retrieve(
     State(web): State<Arc<Web>>,
-    Path(path): Path<Vec<String>>,
+    Segments(path): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -76,7 +76,7 @@ async fn single(reader: &FrameReader, number: u32, form: &Form, media_type: &Med
 /// One part for each frame.
 pub(super) fn frames_in_parts(
     reader: Arc<FrameReader>,
-    numbers: Vec<u32>,
+    numbers: impl IntoIterator<Item = u32, IntoIter: Send + 'static>,
     form: Form,
     root: &MediaType,
     base: &str,
@@ -89,12 +89,13 @@ pub(super) fn frames_in_parts(
 /// The parts of these frames.
 pub(super) fn parts(
     reader: Arc<FrameReader>,
-    numbers: Vec<u32>,
+    numbers: impl IntoIterator<Item = u32, IntoIter: Send + 'static>,
     form: Form,
     media_type: MediaType,
     base: String,
 ) -> BoxStream<'static, Result<Part>> {
-    let frames = stream::iter(numbers).map(move |number| {
+    // One after the other: what is decoded ahead for a slow client would keep others waiting.
+    let frames = stream::iter(numbers).then(move |number| {
         let (reader, form, media_type) = (Arc::clone(&reader), form.clone(), media_type.clone());
         let location = format!("{base}/frames/{number}");
         async move {
@@ -102,12 +103,17 @@ pub(super) fn parts(
             Ok(Part::new(&media_type, frame).with_location(&location))
         }
     });
-    frames.buffered(AHEAD_MAX).boxed()
+    frames.boxed()
 }
 
 /// The numbers in a list with commas.
 pub(super) fn numbers(list: &str) -> WebResult<Vec<u32>> {
     let number = |text: &str| text.trim().parse().ok().filter(|number| *number > 0);
+    if list.len() > LISTED_MAX && list.split(',').count() > LISTED_MAX {
+        return Err(Problem::bad_request(format!(
+            "more than {LISTED_MAX} frames are asked for at once"
+        )));
+    }
     let numbers: Option<Vec<u32>> = list.split(',').map(number).collect();
     numbers.ok_or_else(|| Problem::bad_request("frames are numbers from 1 on with commas between them"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -18,7 +18,7 @@ use super::super::http::media_type::MediaType;
 use super::super::http::multipart::{Part, related};
 use super::super::http::problem::{Problem, WebResult};
 use super::super::resource::Resource;
-use super::super::{Asking, Web};
+use super::super::{Asking, Segments, Web};
 use super::listing::Listing;
 use super::syntax::{HandedOut, choose};
 use super::zip;
@@ -26,7 +26,7 @@ use super::zip;
 /// `GET` of a study, a series or an instance.
 pub(crate) async fn retrieve(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;

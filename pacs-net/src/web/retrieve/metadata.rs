@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use dicom_core::VR;
@@ -19,7 +19,7 @@ use super::super::http::media_type::MediaType;
 use super::super::http::multipart::{Part, related};
 use super::super::http::problem::WebResult;
 use super::super::resource::Resource;
-use super::super::{Asking, Web};
+use super::super::{Asking, Segments, Web};
 use super::instances::ways;
 use super::listing::Listing;
 
@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 128 * 1024;
 /// `GET .../metadata` of a study, a series or an instance.
 pub(crate) async fn retrieve(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -68,7 +68,8 @@ pub(crate) async fn retrieve(
             item
         });
         let content_type = [(header::CONTENT_TYPE, MediaType::DICOM_JSON.header_value())];
-        (content_type, body::from_stream(array(items.boxed()))).into_response()
+        let pieces = body::begun(array(items.boxed())).await?;
+        (content_type, body::from_stream(pieces)).into_response()
     };
     validators.put(response.headers_mut());
     Ok(response)

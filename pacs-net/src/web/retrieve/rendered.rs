@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use dicom_dictionary_std::tags;
 use futures::stream::{self, BoxStream};
@@ -11,20 +11,23 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderValue, header};
 use pacs_core::limits::PICTURE_PIXELS_MAX;
 use pacs_core::pixel::render::{PictureFormat, RenderOptions, Viewport};
-use pacs_core::{InstanceRecord, Pacs, Result, Source};
+use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source};
 
 use super::super::http::accept::Offer;
 use super::super::http::media_type::MediaType;
 use super::super::http::multipart::{Part, related};
 use super::super::http::problem::{Problem, WebResult};
 use super::super::resource::{Resource, not_found};
-use super::super::{Asking, Web};
+use super::super::{Asking, Segments, Web};
 use super::frames::numbers;
 use super::instances::ways;
 use super::listing::Listing;
 
 /// The longer side of a thumbnail where no viewport is asked for, in pixels.
 const THUMBNAIL_SIDE_PIXELS: u32 = 128;
+
+/// Frames of one animation. Cine loops have some hundred.
+const ANIMATED_MAX: u32 = 10_000;
 
 /// The quality of a JPEG where none is asked for (PS3.18 8.3.5.1.2).
 const QUALITY: u8 = 90;
@@ -106,7 +109,7 @@ fn offers() -> Vec<Offer> {
 /// picture, as GIFs one for each instance.
 pub(crate) async fn retrieve(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -141,7 +144,7 @@ pub(crate) async fn retrieve(
 /// `GET .../frames/{frames}/rendered`
 pub(crate) async fn frames(
     State(web): State<Arc<Web>>,
-    Path(path): Path<Vec<String>>,
+    Segments(path): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -186,7 +189,7 @@ pub(crate) async fn frames(
 /// `GET .../thumbnail` of a study, a series or an instance.
 pub(crate) async fn thumbnail(
     State(web): State<Arc<Web>>,
-    Path(uids): Path<Vec<String>>,
+    Segments(uids): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -198,7 +201,7 @@ pub(crate) async fn thumbnail(
 /// `GET .../frames/{frames}/thumbnail`
 pub(crate) async fn thumbnail_of_frame(
     State(web): State<Arc<Web>>,
-    Path(path): Path<Vec<String>>,
+    Segments(path): Segments,
     request: Request,
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
@@ -272,6 +275,10 @@ async fn drawn(
     let renderer = pacs.renderer(record).await?;
     let numbers = match wanted {
         Wanted::Representative => vec![renderer.representative_frame()],
+        Wanted::All if renderer.count() > ANIMATED_MAX => {
+            let what = format!("an animation of more than {ANIMATED_MAX} frames is not made");
+            return Err(Error::new(ErrorKind::Unsupported, "web.render", what));
+        }
         Wanted::All => (1..=renderer.count()).collect(),
         Wanted::These(numbers) => numbers,
     };
@@ -284,7 +291,7 @@ fn parts(
     pacs: Pacs,
     base: String,
     record: InstanceRecord,
-    numbers: Vec<u32>,
+    numbers: impl IntoIterator<Item = u32, IntoIter: Send + 'static>,
     rendering: Rendering,
     picture: MediaType,
 ) -> BoxStream<'static, Result<Part>> {
@@ -328,7 +335,7 @@ async fn all(
                     pacs,
                     base,
                     record,
-                    (1..=count).collect(),
+                    1..=count,
                     rendering,
                     picture,
                 ))

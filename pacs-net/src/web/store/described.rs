@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,11 +11,11 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
-use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::budget::{Budget, Share};
 use pacs_core::dataset::json::{BulkReference, Described};
 use pacs_core::dataset::{DataSet, Element, encode, json, xml};
 use pacs_core::limits::READ_CHUNK_BYTES;
-use pacs_core::{Announced, Error, ErrorKind, Result, Source, Uid};
+use pacs_core::{Announced, Error, ErrorKind, Result, Retry, Source, Uid};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
@@ -22,18 +23,26 @@ use super::super::http::media_type::MediaType;
 use super::super::http::multipart::PartReader;
 
 /// Metadata of all instances of one request, in bytes: it is held until the bulk data has come.
-const METADATA_LENGTH_MAX_BYTES: usize = 64 * 1024 * 1024;
+const METADATA_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bulk data that a request may bring in parts.
-const BULK_PARTS_MAX: usize = 100_000;
+/// What metadata takes in memory for each of its bytes, as text and read.
+const METADATA_BYTES_HELD_PER_BYTE: usize = 8;
+
+/// Names of all bulk data of one request, in bytes: some ten thousand URLs.
+const NAMES_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Metadata above this is read on a thread of its own.
+const READ_AT_ONCE_BYTES: usize = 256 * 1024;
 
 /// Metadata and bulk data of one request, as they come.
-#[derive(Default)]
 pub(super) struct Descriptions {
     described: Vec<Described>,
     metadata_length: usize,
+    /// What it counts for among all metadata that is held.
+    room: Share,
     spool: Spool,
     bulk: HashMap<String, Bulk>,
+    names_length: usize,
 }
 
 /// Where bulk data lies in the spool.
@@ -46,8 +55,8 @@ struct Bulk {
 }
 
 /// Bulk data comes in any order and any length: it waits in a file without a name.
-#[derive(Default)]
 struct Spool {
+    directory: PathBuf,
     file: Option<File>,
     length: u64,
 }
@@ -57,7 +66,8 @@ impl Spool {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let made = tokio::task::spawn_blocking(tempfile::tempfile).await;
+                let directory = self.directory.clone();
+                let made = tokio::task::spawn_blocking(move || tempfile::tempfile_in(directory)).await;
                 let made = made.unwrap_or_else(|_| Err(std::io::Error::other("the task ended")));
                 none.insert(File::from_std(made.map_err(failed)?))
             }
@@ -73,6 +83,25 @@ impl Spool {
 }
 
 impl Descriptions {
+    /// For one request. What it holds counts against `held`, in bytes; bulk data waits in `directory`.
+    ///
+    /// # Errors
+    /// `OutOfResources` when there is no room now.
+    pub(super) fn new(held: &Budget, directory: &Path) -> Result<Self> {
+        Ok(Self {
+            described: Vec::new(),
+            metadata_length: 0,
+            room: held.try_take(0).ok_or_else(no_room)?,
+            spool: Spool {
+                directory: directory.to_owned(),
+                file: None,
+                length: 0,
+            },
+            bulk: HashMap::new(),
+            names_length: 0,
+        })
+    }
+
     /// Takes the next part of the request.
     pub(super) async fn take<S>(&mut self, mut part: PartReader<'_, S>) -> Result<()>
     where
@@ -87,15 +116,24 @@ impl Descriptions {
                 if self.metadata_length > METADATA_LENGTH_MAX_BYTES {
                     return Err(too_large("the metadata of a request is longer than what is held"));
                 }
+                if !self.room.grow(piece.len() * METADATA_BYTES_HELD_PER_BYTE) {
+                    return Err(no_room());
+                }
                 text.extend_from_slice(&piece);
             }
-            match is_json {
-                true => self.described.extend(json::read(&text)?),
-                false => self.described.push(xml::read(&text)?),
-            }
+            self.described.extend(read(text, is_json).await?);
             return Ok(());
         }
-        let names = [part.location(), part.id()].map(|name| name.map(str::to_owned));
+        let names: Vec<String> = [part.location(), part.id()]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect();
+        if names.is_empty() {
+            // Nothing can refer to it; what follows it is read all the same.
+            while part.try_next().await?.is_some() {}
+            return Ok(());
+        }
         let transfer_syntax = media_type
             .transfer_syntax()
             .map(|syntax| Uid::parse(&syntax))
@@ -108,11 +146,15 @@ impl Descriptions {
             length,
             transfer_syntax: transfer_syntax.filter(is_compressed),
         };
-        for name in names.into_iter().flatten() {
-            if self.bulk.len() == BULK_PARTS_MAX {
-                return Err(too_large("a request brings too much bulk data"));
+        for name in names {
+            self.names_length += name.len() + size_of::<Bulk>();
+            if self.names_length > NAMES_LENGTH_MAX_BYTES {
+                return Err(too_large("a request brings too many parts of bulk data"));
             }
-            self.bulk.insert(name, bulk.clone());
+            if self.bulk.insert(name, bulk.clone()).is_some() {
+                let what = "two parts of bulk data have one Content-Location";
+                return Err(Error::new(ErrorKind::Invalid, "web.store", what));
+            }
         }
         Ok(())
     }
@@ -123,11 +165,27 @@ impl Descriptions {
             .spool
             .file
             .map(|file| Arc::new(tokio::sync::Mutex::new(file)));
-        let bulk = self.bulk;
-        self.described
-            .into_iter()
-            .map(move |described| Assembled::new(described, &bulk, file.clone()))
+        let mut bulk = self.bulk;
+        // The room goes with the last of them.
+        let room = self.room;
+        self.described.into_iter().map(move |described| {
+            let _held = &room;
+            Assembled::new(described, &mut bulk, file.clone())
+        })
     }
+}
+
+async fn read(text: Vec<u8>, is_json: bool) -> Result<Vec<Described>> {
+    let is_short = text.len() <= READ_AT_ONCE_BYTES;
+    let read = move || match is_json {
+        true => json::read(&text),
+        false => Ok(vec![xml::read(&text)?]),
+    };
+    if is_short {
+        return read();
+    }
+    let ended = |_| Error::new(ErrorKind::Internal, "web.store", "metadata could not be read");
+    tokio::task::spawn_blocking(read).await.map_err(ended)?
 }
 
 /// A data set in the order of its elements: what is in memory, and what waits in the spool.
@@ -147,7 +205,7 @@ enum Piece {
 impl Assembled {
     fn new(
         described: Described,
-        bulk: &HashMap<String, Bulk>,
+        bulk: &mut HashMap<String, Bulk>,
         file: Option<Arc<tokio::sync::Mutex<File>>>,
     ) -> Result<Self> {
         let Described {
@@ -155,42 +213,63 @@ impl Assembled {
             bulk: references,
         } = described;
         set.retain(|element: &Element| element.tag.group() > 2);
-        set.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
+        set.remove(tags::SPECIFIC_CHARACTER_SET);
         let (sop_class, sop_instance) = (set.uid(tags::SOP_CLASS_UID)?, set.uid(tags::SOP_INSTANCE_UID)?);
-        let mut found: Vec<(&BulkReference, &Bulk)> = Vec::new();
+        let mut found: Vec<(&BulkReference, Bulk)> = Vec::new();
         for reference in &references {
-            let bulk = bulk.get(&reference.uri).ok_or_else(|| {
-                let what = "the request brings no part that a BulkDataURI names";
-                Error::new(ErrorKind::Invalid, "web.store", what).with_tag(reference.path.tag())
-            })?;
+            let tag = reference.path.tag();
             if reference.path.items().next().is_some() {
                 let what = "bulk data within sequences must stand in the metadata itself";
-                let error = Error::new(ErrorKind::Unsupported, "web.store", what);
-                return Err(error.with_tag(reference.path.tag()));
+                return Err(Error::new(ErrorKind::Unsupported, "web.store", what).with_tag(tag));
             }
+            if tag.group() < 8 || tag == tags::SPECIFIC_CHARACTER_SET {
+                let what = "what says how an instance is encoded is no bulk data";
+                return Err(Error::new(ErrorKind::Invalid, "web.store", what).with_tag(tag));
+            }
+            // Each part serves one instance, so that a request stores no more than what it brings.
+            let bulk = bulk.remove(&reference.uri).ok_or_else(|| {
+                let what = "the request brings no part that a BulkDataURI names, or it served already";
+                Error::new(ErrorKind::Invalid, "web.store", what).with_tag(tag)
+            })?;
             found.push((reference, bulk));
         }
+        found.sort_by_key(|(reference, _)| reference.path.tag());
         let compressed = found
             .iter()
             .filter(|(reference, _)| reference.path.tag() == tags::PIXEL_DATA)
             .find_map(|(_, bulk)| bulk.transfer_syntax);
+        if compressed.is_some()
+            && set
+                .string(tags::NUMBER_OF_FRAMES)
+                .is_some_and(|count| count != "1")
+        {
+            let what = "several compressed frames in one part can't be told apart";
+            let error = Error::new(ErrorKind::Unsupported, "web.store", what);
+            return Err(error.with_tag(tags::NUMBER_OF_FRAMES));
+        }
         let transfer_syntax = compressed.unwrap_or(Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN));
-        let mut pieces = Vec::new();
         let mut rest = set.into_iter().peekable();
+        let mut before = |tag: Tag| -> Result<Piece> {
+            let before: DataSet = std::iter::from_fn(|| rest.next_if(|element| element.tag < tag)).collect();
+            Ok(Piece::Bytes(encode::encode_part(&before)?.into()))
+        };
+        let mut pieces = vec![
+            before(tags::SPECIFIC_CHARACTER_SET)?,
+            Piece::Bytes(Bytes::from_static(UTF_8)),
+        ];
         for (reference, bulk) in found {
             let tag = reference.path.tag();
-            let before: DataSet = std::iter::from_fn(|| rest.next_if(|element| element.tag < tag)).collect();
-            pieces.push(Piece::Bytes(encoded(&before)?));
+            pieces.push(before(tag)?);
             let is_pixel_data = tag == tags::PIXEL_DATA;
             put_bulk(
                 tag,
                 reference.vr,
-                bulk,
+                &bulk,
                 is_pixel_data && compressed.is_some(),
                 &mut pieces,
             )?;
         }
-        pieces.push(Piece::Bytes(encoded(&rest.collect())?));
+        pieces.push(Piece::Bytes(encode::encode_part(&rest.collect())?.into()));
         Ok(Self {
             sop_class,
             sop_instance,
@@ -222,10 +301,8 @@ impl Assembled {
     }
 }
 
-fn encoded(set: &DataSet) -> Result<Bytes> {
-    let bytes = encode::encode(set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8())?;
-    Ok(Bytes::from(bytes))
-}
+/// Specific Character Set (0008,0005): what JSON and XML are in.
+const UTF_8: &[u8] = b"\x08\x00\x05\x00CS\x0A\x00ISO_IR 192";
 
 /// Puts an element whose value waits in the spool (PS3.5 7.1.2), or the one fragment of a compressed image
 /// (PS3.5 A.4).
@@ -249,14 +326,25 @@ fn put_bulk(tag: Tag, vr: VR, bulk: &Bulk, is_fragment: bool, pieces: &mut Vec<P
             head.put_slice(&[0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
             head.put_slice(&[0xFE, 0xFF, 0x00, 0xE0]);
         }
-        false => {
-            // Whatever it was, only these have lengths of 32 bits, and bulk data is long.
-            let vr = if has_long_length(vr) { vr } else { VR::UN };
+        false if has_long_length(vr) => {
             head.put_slice(&vr.to_bytes());
             head.put_u16_le(0);
         }
+        false => match u16::try_from(length) {
+            Ok(short) if short < u16::MAX => {
+                head.put_slice(&vr.to_bytes());
+                head.put_u16_le(short);
+            }
+            // What its VR has no length for (PS3.5 6.2.2).
+            _ => {
+                head.put_slice(b"UN\0\0");
+            }
+        },
     }
-    head.put_u32_le(length);
+    let is_short = !is_fragment && !has_long_length(vr) && length < u32::from(u16::MAX);
+    if !is_short {
+        head.put_u32_le(length);
+    }
     pieces.push(Piece::Bytes(head.freeze()));
     pieces.push(Piece::Spooled {
         offset: bulk.offset,
@@ -306,7 +394,12 @@ fn spooled(
 }
 
 fn too_large(why: &'static str) -> Error {
-    Error::new(ErrorKind::Invalid, "web.store", why)
+    Error::new(ErrorKind::OutOfResources, "web.store", why).with_retry(Retry::Never)
+}
+
+fn no_room() -> Error {
+    let why = "too much metadata is on its way in";
+    Error::new(ErrorKind::OutOfResources, "web.store", why)
 }
 
 fn failed(error: std::io::Error) -> Error {

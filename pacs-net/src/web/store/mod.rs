@@ -3,14 +3,16 @@
 mod described;
 mod report;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, TryStreamExt};
 use http::header;
-use pacs_core::{Announced, Error, ErrorKind, Pacs, Receipt, Received, Result, Source, Uid};
+use pacs_core::budget::Budget;
+use pacs_core::{Announced, Error, ErrorKind, Pacs, Receipt, Received, Result, Retry, Source, Uid};
 use tokio::task::JoinSet;
 
 use self::described::Descriptions;
@@ -20,7 +22,8 @@ use super::http::body;
 use super::http::media_type::MediaType;
 use super::http::multipart::MultipartReader;
 use super::http::problem::{Problem, WebResult};
-use super::{Asking, Web};
+use super::resource::Resource;
+use super::{Asking, Segments, Web};
 use crate::pace::Pace;
 use crate::scp::is_stored;
 
@@ -35,11 +38,11 @@ pub(super) async fn store(State(web): State<Arc<Web>>, request: Request) -> WebR
 /// `POST /studies/{study}`
 pub(super) async fn store_in_study(
     State(web): State<Arc<Web>>,
-    Path(study): Path<String>,
+    Segments(path): Segments,
     request: Request,
 ) -> WebResult {
-    let study = Uid::parse(&study)?;
-    take(&web, Some(study), request).await
+    let resource = Resource::parse(&path)?;
+    take(&web, Some(resource.study), request).await
 }
 
 async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
@@ -58,6 +61,8 @@ async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
         any_sop_class: web.options.any_sop_class,
         source: asking.source.clone(),
         study,
+        descriptions: web.descriptions.clone(),
+        spool: web.options.spool.clone(),
         report: Report::new(&asking.base, study),
         commits: JoinSet::new(),
     };
@@ -108,6 +113,8 @@ struct Storing {
     any_sop_class: bool,
     source: Source,
     study: Option<Uid>,
+    descriptions: Budget,
+    spool: PathBuf,
     report: Report,
     commits: JoinSet<Committed>,
 }
@@ -123,8 +130,7 @@ impl Storing {
     {
         while let Some(part) = parts.next_part().await? {
             if self.report.is_full() {
-                let what = "too many parts are no instances: what follows was not read";
-                return Err(Error::new(ErrorKind::Invalid, "web.store", what));
+                return Err(too_many());
             }
             match part.media_type() {
                 Some(other) if !other.is(&MediaType::DICOM) => {
@@ -185,11 +191,14 @@ impl Storing {
     where
         S: Stream<Item = Result<Bytes>> + Send + Unpin,
     {
-        let mut descriptions = Descriptions::default();
+        let mut descriptions = Descriptions::new(&self.descriptions, &self.spool)?;
         while let Some(part) = parts.next_part().await? {
             descriptions.take(part).await?;
         }
         for assembled in descriptions.assemble() {
+            if self.report.is_full() {
+                return Err(too_many());
+            }
             let assembled = match assembled {
                 Ok(assembled) => assembled,
                 Err(error) => {
@@ -217,6 +226,11 @@ impl Storing {
         }
         Ok(receipt)
     }
+}
+
+fn too_many() -> Error {
+    let what = "a request brings more instances than are told of: what follows was not stored";
+    Error::new(ErrorKind::OutOfResources, "web.store", what).with_retry(Retry::Never)
 }
 
 /// The same pieces, while they come fast enough.

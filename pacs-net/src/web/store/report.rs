@@ -11,8 +11,8 @@ use super::super::http::media_type::MediaType;
 use super::super::http::problem::Problem;
 use super::super::resource::Resource;
 
-/// Failures that one response tells of. Each costs some 300 bytes, and a part that is nonsense need have none.
-const FAILURES_MAX: usize = 10_000;
+/// Instances that one response tells of, stored or not: each is held, at some 500 bytes, until the request ends.
+const INSTANCES_MAX: usize = 100_000;
 
 /// What became of each instance.
 pub(super) struct Report {
@@ -49,9 +49,9 @@ impl Report {
         self.stored.is_empty() && self.failed.is_empty() && self.others.is_empty()
     }
 
-    /// Whether so much failed that nobody could want to know of more.
+    /// Whether there is no more to be told of.
     pub(super) fn is_full(&self) -> bool {
-        self.failed.len() + self.others.len() >= FAILURES_MAX
+        self.stored.len() + self.failed.len() + self.others.len() >= INSTANCES_MAX
     }
 
     pub(super) fn stored(&mut self, received: &Received) {
