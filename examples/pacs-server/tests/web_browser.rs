@@ -5,7 +5,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Server, directory, found_or_skipped, peer, pydicom_files, run, succeed, tell};
+use common::{
+    Server, directory, found_or_skipped, peer, pydicom_files, python, run, script as python_script, succeed, tell,
+};
 
 #[test]
 fn the_built_in_page_finds_a_study_and_shows_it_with_and_without_a_mouse() {
@@ -21,15 +23,16 @@ fn ohif_opens_studies_of_each_kind_and_measures() {
     drive("ohif.mjs", &format!("[web]\nohif-directory = {dist:?}\n"));
 }
 
-/// Runs a script of `tests/web` in a browser, on a server that has pydicom's files. Its pictures are kept in
+/// Runs a script of `tests/web` in a browser, on a server that has pydicom's files and a phantom's. Its pictures are kept in
 /// PACS_SCREENSHOTS, where that is set.
 fn drive(script: &str, settings: &str) {
     let driver = installed("tests/web", "playwright-core");
-    let (Some(node), Some(_), Some(_), Some(files)) = (
+    let (Some(node), Some(_), Some(_), Some(files), Some(mut phantom)) = (
         peer("node"),
         peer("chromium"),
         found_or_skipped(driver, "playwright-core"),
         pydicom_files(),
+        python(),
     ) else {
         return;
     };
@@ -38,6 +41,12 @@ fn drive(script: &str, settings: &str) {
     let files = files.to_str().expect("a path of the environment is plain");
     let (code, printed) = run(&data, &["import", files]);
     assert_eq!(code, 3, "DICOMDIRs and texts are refused:\n{printed}");
+    let planes = directory.path().join("phantom");
+    phantom.arg(python_script("phantom.py")).arg(&planes);
+    succeed(phantom);
+    let planes = planes.to_str().expect("a temporary path is plain");
+    let (code, printed) = run(&data, &["import", planes]);
+    assert_eq!(code, 0, "{printed}");
     let configuration = directory.path().join("configuration.toml");
     std::fs::write(&configuration, settings).expect("can be written");
     let configuration = configuration.to_str().expect("a temporary path is plain");

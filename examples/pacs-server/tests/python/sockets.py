@@ -362,7 +362,7 @@ def fifty_requests_at_once_are_answered_in_turn(peer):
 
 
 def an_error_in_the_midst_of_a_pipeline(peer):
-    came = peer.say(GET + b"\r\n" + b"BROKEN\r\n\r\n" + GET + b"\r\n", shut=True)
+    came = peer.say(GET + b"\r\n" + b"BROKEN\r\n\r\n" + GET + b"\r\n")
     assert status(came) in (200, 204), status(came)
 
 
@@ -431,9 +431,16 @@ def other_forms_of_target_and_method(peer):
 
 
 def a_client_that_waits_for_100(peer):
-    came = peer.say(STOW + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", b"0123456789", shut=True)
-    assert status(came) in (100, 400, 409, 417), status(came)
-    came = peer.say(GET + b"Expect: something-else\r\n\r\n", shut=True)
+    with peer.connect() as connection:
+        connection.sendall(STOW + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n")
+        came = connection.recv(65536)
+        # It may also be refused at once (RFC 9110 10.1.1).
+        assert status(came) in (100, 400, 417), status(came)
+        if status(came) == 100:
+            connection.sendall(b"0123456789")
+            came = read_answer(connection)
+            assert status(came) in (400, 409), status(came)
+    came = peer.say(GET + b"Expect: something-else\r\n\r\n")
     assert status(came) in (200, 204, 417), status(came)
 
 

@@ -222,6 +222,8 @@ def error_faults(path, headers, answer, media_type):
         # HTTP itself isn't right in this request: nothing of DICOMweb was reached.
         before = answer.status in (400, 414, 431) and not answer.content
         wrong = re.search(r"[^!-~]|[\\^`{|}<>\"#]", path) or len(path) > 8000 or "Host" in headers
+        # No header field has a control character (RFC 9110 5.5).
+        wrong = wrong or any(re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) for value in headers.values())
         if not (before and wrong):
             yield f"{answer.status} as {media_type or 'nothing'}"
         return

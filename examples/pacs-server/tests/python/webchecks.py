@@ -27,16 +27,23 @@ class Checks:
         print(json.dumps(row), flush=True)
 
     @contextmanager
-    def check(self, operation, what):
-        """One check: `with checks.check("retrieve_study", name): ...`, in which `expect` and `assert` fail."""
+    def check(self, operation, what, may_end=False):
+        """One check: `with checks.check("retrieve_study", name): ...`, in which `expect` and `assert` fail.
+
+        With `may_end` the answer may also be a 4xx, or end before its end: what it would need isn't there.
+        """
         try:
             yield
         except Refused as refused:
             self.row(operation, what, "refused", str(refused))
         except requests.HTTPError as error:
             response = error.response
-            outcome = "refused" if response.status_code in (406, 501) else "failed"
+            meant = response.status_code in (406, 501) or may_end and 400 <= response.status_code < 500
+            outcome = "refused" if meant else "failed"
             self.row(operation, what, outcome, f"{response.status_code} {problem(response)}")
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            # Not the time out: that is an answer too late.
+            self.row(operation, what, "refused" if may_end else "failed", f"broken off: {error}")
         except Exception as error:  # noqa: BLE001 every fault of one check is told, and the next one is made
             self.row(operation, what, "failed", f"{type(error).__name__}: {error}")
         else:

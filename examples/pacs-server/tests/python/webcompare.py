@@ -113,10 +113,12 @@ def element_differences(at, vr, value, raw, got, fetch, original):
     found = got.get("Value", [])
     if "Value" in got and not found:
         yield f"{at} {vr}: an empty Value (PS3.18 F.2.5)"
+    if "" in found or {} in found:
+        yield f"{at} {vr}: an empty value that is not null (PS3.18 F.2.5)"
     found = [given(vr, one) for one in found]
-    while found and found[-1] in (None, "", {}):
+    while found and found[-1] is None:
         found.pop()
-    while wanted and wanted[-1] in (None, "", {}):
+    while wanted and wanted[-1] is None:
         wanted.pop()
     if len(found) != len(wanted) or not all(alike(vr, a, b) for a, b in zip(found, wanted)):
         kind = (
@@ -157,10 +159,11 @@ def values(vr, value):
 
 
 def wanted(vr, value):
+    """What the JSON has to say for a value, None for an empty one."""
     if vr == "PN" and isinstance(value, (PersonName, str)):
         name = PersonName(value) if isinstance(value, str) else value
         groups = {"Alphabetic": name.alphabetic, "Ideographic": name.ideographic, "Phonetic": name.phonetic}
-        return {key: group.strip().rstrip("^") for key, group in groups.items() if group.strip()}
+        return {key: group.strip().rstrip("^") for key, group in groups.items() if group.strip()} or None
     if vr == "AT":
         return f"{int(value):08X}"
     if vr in NUMBERS:
@@ -172,7 +175,7 @@ def given(vr, value):
     if value is None:
         return None
     if vr == "PN":
-        return {key: group.strip().rstrip("^") for key, group in value.items() if group.strip()}
+        return {key: group.strip().rstrip("^") for key, group in value.items() if group.strip()} or None
     if vr == "AT":
         return value.upper()
     if vr in NUMBERS:
@@ -190,7 +193,7 @@ def number(value):
 
 
 def text(value):
-    return str(value).replace("\r\n", "\n").strip(" \0\n\t")
+    return str(value).replace("\r\n", "\n").strip(" \0\n\t") or None
 
 
 def alike(vr, a, b):

@@ -31,6 +31,9 @@ class Instance:
         self.as_it_is = whole
 
     uids = property(lambda self: (self.item.study, self.item.series, self.item.sop_instance))
+    # Its last element has less than its length says. It is taken, and given out as it came; what needs that
+    # element's value is refused, or broken off where it is missed only then.
+    is_cut_off = property(lambda self: self.item.path.name in ("MR_truncated.dcm", "rtplan_truncated.dcm"))
     syntax = property(lambda self: UID(str(self.item.transfer_syntax)))
 
     def read(self):

@@ -1,11 +1,37 @@
-"""How stored values become grey levels or colours, by PS3.3 C.11.1 and C.11.2, with numpy alone."""
+"""How stored values become grey levels or colours, by PS3.3 C.11.1, C.11.2 and C.9.2, with numpy alone."""
 
 import numpy as np
 from pydicom.pixels import apply_color_lut
 
 
-def reference(ds, frame, window):
-    """Eight bits a sample; None where no reference is written here."""
+def reference(ds, frame, window, number):
+    """Eight bits a sample of frame `number`; None where no reference is written here."""
+    picture = without_graphics(ds, frame, window)
+    return None if picture is None else graphics(ds, picture, number)
+
+
+def graphics(ds, picture, number):
+    """Overlays of graphics are drawn in white, those that are regions of interest are not (C.9.2)."""
+    for group in range(0x6000, 0x6020, 2):
+        if (group, 0x3000) not in ds or (group, 0x0040) in ds and ds[group, 0x0040].value == "R":
+            continue
+        planes = ds.overlay_array(group)
+        if (group, 0x0015) in ds:
+            first = int(ds[group, 0x0051].value) if (group, 0x0051) in ds else 1
+            planes = planes.reshape(int(ds[group, 0x0015].value), *planes.shape[-2:])
+            if not 0 <= number - first < len(planes):
+                continue
+            planes = planes[number - first]
+        top, left = (int(one) - 1 for one in ds[group, 0x0050].value) if (group, 0x0050) in ds else (0, 0)
+        # What the plane has outside of the image is not seen.
+        rows, columns = np.nonzero(planes)
+        rows, columns = rows + top, columns + left
+        seen = (rows >= 0) & (rows < picture.shape[0]) & (columns >= 0) & (columns < picture.shape[1])
+        picture[rows[seen], columns[seen]] = 255
+    return picture
+
+
+def without_graphics(ds, frame, window):
     kind = str(ds.PhotometricInterpretation)
     if kind in ("MONOCHROME1", "MONOCHROME2"):
         if ds.get("ModalityLUTSequence") or ds.get("VOILUTSequence") or not integers(frame):

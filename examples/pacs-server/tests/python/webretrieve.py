@@ -43,7 +43,8 @@ def check_instances(run):
             ds = client.retrieve_instance(*instance.uids)
             expect(equal(ds, instance.read()), "the data set reads differently")
         # The default: Explicit VR Little Endian (PS3.18 table 8.7.3-2).
-        with checks.check("retrieve_instance, Explicit VR Little Endian", instance.name):
+        operation = "retrieve_instance, Explicit VR Little Endian"
+        with checks.check(operation, instance.name, may_end=instance.is_cut_off):
             transcoded(run, instance)
     single_parts(run)
     not_there(run)
@@ -195,9 +196,10 @@ def check_metadata(run):
             same(response.status_code, 200, "status")
             found = [ElementTree.fromstring(content) for _, content in parts(response)]
             same(len(found), 1, "data sets")
-            of_xml = {e.get("tag").upper() for e in found[0]}
-            of_json = set(client.retrieve_instance_metadata(*instance.uids))
-            same(of_xml ^ of_json, set(), "attributes that only one of XML and JSON has")
+            of_xml = attributes(found[0])
+            of_json = client.retrieve_instance_metadata(*instance.uids)
+            same(of_xml.keys() ^ of_json.keys(), set(), "attributes that only one of XML and JSON has")
+            same(of_xml, {tag: element["vr"] for tag, element in of_json.items()}, "VRs")
         with checks.check("metadata: not modified", instance.name):
             tag = run.get(run.path(instance, "metadata"), JSON).headers.get("ETag")
             expect(tag, "has an ETag")
@@ -212,8 +214,26 @@ def check_metadata(run):
                 response.close()
 
 
+def attributes(model):
+    """The VR of each attribute of a Native DICOM Model by its tag. A private one is named by its creator, and its
+    tag is without the block (PS3.19 A.1.5)."""
+    tags, blocks, found = [element.get("tag").upper() for element in model], {}, {}
+    for tag, element in zip(tags, model):
+        if int(tag[:4], 16) % 2 and "0010" <= tag[4:] <= "00FF" and not element.get("privateCreator"):
+            blocks.setdefault((tag[:4], element.findtext("{*}Value")), tag[6:])
+    for tag, element in zip(tags, model):
+        creator = element.get("privateCreator")
+        if creator and tag[4:6] == "00":
+            tag = tag[:4] + blocks[tag[:4], creator] + tag[6:]
+        expect(tag not in found, f"{tag} is there twice")
+        found[tag] = element.get("vr")
+    return found
+
+
 def no_difference(instance, found, fetch):
     different = list(differences(instance.read(), found, fetch))
+    if instance.is_cut_off and len(different) == 1 and different[0].endswith(": missing"):
+        return  # The element that is not whole.
     if different:
         raise AssertionError(f"{len(different)}: {'; '.join(different[:5])}")
 
@@ -246,8 +266,8 @@ def check_bulk_data(run):
             what = f"{at} of {instance.name}"
             # Bulk data has been compared with the file where the metadata was: here, that all ways agree.
             if at.endswith("7FE00010"):
-                with checks.check("retrieve_bulkdata, pixel data", what):
-                    pixel_data(run, instance, url)
+                with checks.check("retrieve_bulkdata, pixel data", what, may_end=instance.is_cut_off):
+                    pixel_data(run, instance, at, url)
                 continue
             with checks.check("retrieve_bulkdata", what):
                 whole = client.retrieve_bulkdata(url, media_types=("application/octet-stream",))
@@ -278,15 +298,19 @@ def ranges(run, url, whole, what):
         same(response.status_code, 416, "status")
 
 
-def pixel_data(run, instance, url):
+def pixel_data(run, instance, at, url):
     """As octet-stream: all frames decoded, one part, or a part each (PS3.18 10.4.1.1.5). Refused where the server
     has no decoder."""
-    ds = instance.read()
+    ds = image = instance.read()
+    # Pixel data of an icon is in an item.
+    *way, _ = at.split("/")
+    for sequence, number in zip(way[::2], way[1::2]):
+        image = image[int(sequence, 16)].value[int(number) - 1]
     came = b"".join(bytes(one) for one in run.client.retrieve_bulkdata(url))
     expect(came, "something comes")
     if ds.file_meta.TransferSyntaxUID.is_compressed:
         return
-    if ds.is_little_endian is False or int(ds.get("BitsAllocated") or 0) == 1:
+    if ds.is_little_endian is False or int(image.get("BitsAllocated") or 0) == 1:
         raise Refused("not compared: bytes or bits in another order")
-    wanted = bytes(ds.PixelData)
+    wanted = bytes(image.PixelData)
     same(came.rstrip(b"\0"), wanted.rstrip(b"\0"), "pixel data")

@@ -36,8 +36,14 @@ class Known:
 
 
 def plain(value):
-    """A value that stands for itself as a matching key, in any character set."""
-    return bool(value) and re.fullmatch(r"[A-Za-z0-9^. _-]+", value) and value.strip() == value
+    """A value that stands for itself as a matching key, in any character set; not the delimiters of a name
+    that has none."""
+    return (
+        bool(value)
+        and re.fullmatch(r"[A-Za-z0-9^. _-]+", value)
+        and value.strip() == value
+        and value.strip("^") != ""
+    )
 
 
 def check(run):

@@ -3,7 +3,7 @@
 //   npm ci --prefix examples/viewer
 //   node ohif.mjs BASE_URL OUT_DIR
 //
-// The server holds what pydicom's test files hold. Screenshots go to OUT_DIR.
+// The server holds what pydicom's test files hold, and phantom.py's series. Screenshots go to OUT_DIR.
 
 import { BASE, ask, check, drive, must, newPage, pick, picture, shot, value } from './browser.mjs';
 

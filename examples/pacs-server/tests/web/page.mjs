@@ -3,7 +3,7 @@
 //
 //   node page.mjs BASE_URL OUT_DIR
 //
-// The server holds what pydicom's test files hold. Screenshots go to OUT_DIR.
+// The server holds what pydicom's test files hold, and phantom.py's series. Screenshots go to OUT_DIR.
 
 import { BASE, ask, check, drive, must, newPage, pick, picture, shot, value } from './browser.mjs';
 
@@ -189,6 +189,11 @@ async function desk(browser) {
     await page.getByText('Other studies of this patient').click();
     await page.getByText('open beside').first().click();
     await settled(page, 1);
+    for (const pane of [0, 1]) {
+      const slider = page.locator('.pane').nth(pane).locator('input[type=range]');
+      await slider.fill(String(Math.ceil(Number(await slider.getAttribute('max')) / 2)));
+      await settled(page, pane);
+    }
     await shot(page, 'beside');
     return `${others} others`;
   });
