@@ -5,9 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{
-    Server, directory, found_or_skipped, peer, pydicom_files, python, run, script as python_script, succeed, tell,
-};
+use common::{Server, directory, found_or_skipped, peer, pydicom_files, python, run, succeed, tell};
 
 #[test]
 fn the_built_in_page_finds_a_study_and_shows_it_with_and_without_a_mouse() {
@@ -42,7 +40,7 @@ fn drive(script: &str, settings: &str) {
     let (code, printed) = run(&data, &["import", files]);
     assert_eq!(code, 3, "DICOMDIRs and texts are refused:\n{printed}");
     let planes = directory.path().join("phantom");
-    phantom.arg(python_script("phantom.py")).arg(&planes);
+    phantom.arg(common::script("phantom.py")).arg(&planes);
     succeed(phantom);
     let planes = planes.to_str().expect("a temporary path is plain");
     let (code, printed) = run(&data, &["import", planes]);

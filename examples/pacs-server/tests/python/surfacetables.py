@@ -6,6 +6,8 @@ DICOMWEB = "/dicom-web"
 INSTANCE = "/studies/{study}/series/{series}/instances/{instance}"
 RESOURCES = [
     ("/studies", "GET HEAD POST OPTIONS PUT"),
+    # Its bodies have the most ways to be wrong.
+    *[("/studies", "POST")] * 4,
     ("/series", "GET HEAD POST"),
     ("/instances", "GET HEAD DELETE"),
     ("/studies/{study}", "GET HEAD POST DELETE PATCH"),

@@ -147,7 +147,7 @@ async function desk(browser) {
     await page.mouse.down();
     await page.mouse.move(middle[0] + 100, middle[1], { steps: 5 });
     await page.mouse.up();
-    await page.waitForFunction(() => /^Length/.test(document.getElementById('say').textContent));
+    await page.waitForFunction(() => /^Length \d/.test(document.getElementById('say').textContent));
     const words = await page.locator('#say').innerText();
     const { first: set } = data.ct, [row, column] = set['00280030'].Value.map(Number);
     const [rows, columns] = [value(set, '00280010'), value(set, '00280011')];
