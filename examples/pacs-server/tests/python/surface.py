@@ -217,7 +217,8 @@ def faults(method, path, headers, answer):
 
 
 def error_faults(path, headers, answer, media_type):
-    if media_type in ("application/dicom+json", "application/dicom+xml") and answer.status == 409:
+    stored = ("application/dicom+json", "application/json", "application/dicom+xml")
+    if media_type in stored and answer.status == 409:
         return  # The Store Instances Response Module (PS3.18 10.5.3.2).
     if media_type != "application/problem+json":
         # HTTP itself isn't right in this request: nothing of DICOMweb was reached.
@@ -308,6 +309,8 @@ def main():
             answer, found = None, [f"{type(error).__name__}: {error}"]
         if found or arguments.only is not None:
             shown = path if len(path) < 300 else path[:300] + "..."
+            # Short ones first: an Accept may be long.
+            headers = dict(sorted(headers.items(), key=lambda header: len(header[1])))
             wrong.append(
                 f"request {number}: {method} {shown} {str(headers)[:400]}, {len(content)} bytes: {found}"
             )
