@@ -205,6 +205,14 @@ def check_metadata(run):
             expect(tag, "has an ETag")
             response = run.get(run.path(instance, "metadata"), JSON, headers={"If-None-Match": tag})
             same(response.status_code, 304, "status")
+        with checks.check("metadata: what a cache may do with it", instance.name):
+            # One resource has several representations (RFC 9110 12.5.5), and may have more to say tomorrow: a
+            # cache that isn't told keeps it for a tenth of its age (RFC 9111 4.2.2).
+            headers = run.get(run.path(instance, "metadata"), JSON).headers
+            vary = [name.strip().lower() for name in headers.get("Vary", "").split(",")]
+            expect("accept" in vary or "*" in vary, "Vary does not name Accept")
+            kept = headers.get("Cache-Control", "")
+            expect(any(word in kept for word in ("no-cache", "no-store", "max-age=0")), "it may be kept unasked")
         for coding in ("gzip", "zstd"):
             with checks.check(f"metadata: {coding}", instance.name):
                 headers = {"Accept-Encoding": coding}
