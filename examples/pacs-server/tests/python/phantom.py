@@ -15,7 +15,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 SIZE = 256
 SPACING = 0.9
-# Center and half axes in mm, along x, y and z, and Hounsfield units inside; a later one covers an earlier one.
+# Center and half axes in mm, along x, y and z, and Hounsfield units inside; the later ones cover the
+# earlier ones.
 HEAD = [
     ((0, 0, 0), (78, 100, 88), 60),
     ((0, 0, 0), (74, 96, 84), 1100),

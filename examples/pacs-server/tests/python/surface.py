@@ -300,7 +300,9 @@ def main():
             found = list(faults(method, path, headers, answer))
             statuses[answer.status] = statuses.get(answer.status, 0) + 1
             if method == "POST" and answer.status in (200, 202):
-                harmed.update(study for study, *_, file in known if study.encode() in content and file not in content)
+                harmed.update(
+                    study for study, *_, file in known if study.encode() in content and file not in content
+                )
         except (http.client.HTTPException, ConnectionError) as error:
             answer, found = None, [f"{type(error).__name__}: {error}"]
             if method == "GET" and any(study in path for study in harmed):
