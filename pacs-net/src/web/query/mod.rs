@@ -82,7 +82,7 @@ pub(super) async fn instances_of_series(
         &web,
         Asking::of(&web, &request)?,
         Level::Instance,
-        &[study, series],
+        &within,
     )
     .await
 }

@@ -331,14 +331,7 @@ async fn all(
                     return Ok(stream::iter([Ok(part)]).boxed());
                 }
                 let count = pacs.renderer(&record).await?.count();
-                Ok(parts(
-                    pacs,
-                    base,
-                    record,
-                    1..=count,
-                    rendering,
-                    picture,
-                ))
+                Ok(parts(pacs, base, record, 1..=count, rendering, picture))
             }
         })
         .try_flatten();
