@@ -2,19 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
+use super::activity::{Activity, Streams, Verdict, Watched};
 use super::exchange::Shared;
 use super::server::HttpLimits;
 
@@ -46,13 +45,29 @@ pub(super) async fn serve(
     };
     let is_http2 = begin == PREFACE;
     let (reader, writer) = stream.into_split();
-    let stream = TokioIo::new(tokio::io::join(io::Cursor::new(begin).chain(reader), writer));
+    let stream = tokio::io::join(io::Cursor::new(begin).chain(reader), writer);
+    converse(stream, is_http2, address, shared, stop).await;
+}
+
+/// Serves what begins with its first request.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    is_http2: bool,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
+    let limits = &shared.limits;
     let activity = Arc::new(Activity::new());
+    let stream = TokioIo::new(Watched {
+        io: stream,
+        activity: Arc::clone(&activity),
+    });
     let (router, watched) = (Arc::clone(&shared), Arc::clone(&activity));
     let service =
         service_fn(move |request| Arc::clone(&router).answer(request, address, Arc::clone(&watched)));
     if is_http2 {
-        let mut builder = http2::Builder::new(Tasks::default());
+        let mut builder = http2::Builder::new(Streams::new(Arc::clone(&activity), limits.write_stall));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.requests_per_connection_max)
@@ -121,101 +136,152 @@ where
     }
 }
 
-/// What goes on, on a connection.
-#[derive(Debug)]
-pub(super) struct Activity(Mutex<State>);
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinHandle;
 
-#[derive(Debug)]
-struct State {
-    /// Requests that are not answered whole.
-    requests: usize,
-    /// Responses whose last piece was handed out and not yet asked for the next: they wait for the client.
-    with_client: usize,
-    /// When one of these changed.
-    last: Instant,
-}
+    use super::super::metrics::Metrics;
+    use super::*;
 
-enum Verdict {
-    /// No request for the time that one may take to come.
-    Idle,
-    /// The client takes nothing of what waits for it.
-    Stalled,
-}
+    /// Of one piece, far longer than what lies in the buffers on its way.
+    const LENGTH: usize = 4 << 20;
 
-impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(State {
-            requests: 0,
-            with_client: 0,
-            last: Instant::now(),
-        }))
+    /// What a line holds.
+    const LINE: usize = 16 * 1024;
+
+    struct Served {
+        client: DuplexStream,
+        shared: Arc<Shared>,
+        task: JoinHandle<()>,
+        _stop: watch::Sender<bool>,
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.lock();
-        change(&mut state);
-        state.last = Instant::now();
-    }
-
-    pub(super) fn request_begins(&self) {
-        self.change(|state| state.requests += 1);
-    }
-
-    pub(super) fn request_ends(&self) {
-        self.change(|state| state.requests -= 1);
-    }
-
-    /// A piece was handed out.
-    pub(super) fn handed_out(&self) {
-        self.change(|state| state.with_client += 1);
-    }
-
-    /// The next is asked for, or the response is dropped.
-    pub(super) fn taken(&self) {
-        self.change(|state| state.with_client -= 1);
-    }
-
-    /// The client has the idle time once more to see the connection closed.
-    fn begin_closing(&self) {
-        self.change(|_| {});
-    }
-
-    /// Waits until the connection is to be given up.
-    async fn watch(&self, limits: &HttpLimits) -> Verdict {
-        loop {
-            let now = Instant::now();
-            let deadline = {
-                let state = self.lock();
-                let (limit, verdict) = match (state.with_client, state.requests) {
-                    (0, 0) => (limits.header_read, Verdict::Idle),
-                    // A handler at work may take its time.
-                    (0, _) => (Duration::MAX, Verdict::Stalled),
-                    _ => (limits.write_stall, Verdict::Stalled),
-                };
-                match state.last.checked_add(limit) {
-                    Some(deadline) if deadline <= now => return verdict,
-                    Some(deadline) => deadline,
-                    None => now + limits.write_stall,
-                }
-            };
-            // What begins meanwhile is seen then.
-            tokio::time::sleep_until(deadline).await;
+    /// A line without a socket: while everybody waits, nothing moves, and the clock that stands goes on.
+    fn serve(is_http2: bool) -> Served {
+        let piece = Bytes::from(vec![7; LENGTH]);
+        let router = Router::new()
+            .route("/long", get(move || async move { piece }))
+            .route("/short", get(async || "short"));
+        let shared = Arc::new(Shared {
+            router,
+            limits: HttpLimits::default(),
+            requests: Arc::new(Semaphore::new(10)),
+            metrics: Metrics::new(),
+        });
+        let (client, server) = tokio::io::duplex(LINE);
+        let (stop, stopped) = watch::channel(false);
+        let address = ([127, 0, 0, 1], 1).into();
+        let task = tokio::spawn(converse(server, is_http2, address, Arc::clone(&shared), stopped));
+        Served {
+            client,
+            shared,
+            task,
+            _stop: stop,
         }
     }
-}
 
-/// Runs the streams of one HTTP/2 connection. They end with it.
-#[derive(Clone, Default)]
-struct Tasks(Arc<Mutex<JoinSet<()>>>);
+    fn free(shared: &Shared) -> usize {
+        shared.requests.available_permits()
+    }
 
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_response_slowly_gets_it_whole_and_holds_its_place_until_then() {
+        let Served {
+            client,
+            shared,
+            task,
+            _stop,
+        } = serve(false);
+        let mut client = BufReader::new(client);
+        let request = b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(client.read_line(&mut line).await.unwrap(), 0);
+        }
+        let mut piece = vec![0; LINE];
+        for taken in 0..LENGTH / LINE {
+            assert!(free(&shared) == 9 || taken > LENGTH / LINE / 2, "{taken}");
+            // What the line holds is no longer the server's: behind it, the next request may be waited for.
+            if taken < LENGTH / LINE - 2 {
+                tokio::time::sleep(shared.limits.write_stall * 3 / 4).await;
+            }
+            client.read_exact(&mut piece).await.unwrap();
+            assert!(piece.iter().all(|byte| *byte == 7));
+        }
+        // And the connection is still good.
+        client
+            .write_all(b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        client.read_line(&mut line).await.unwrap();
+        assert!(line.ends_with("HTTP/1.1 200 OK\r\n"), "{line}");
+        assert_eq!(free(&shared), 10);
+        drop(client);
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_one_long_piece_is_dropped() {
+        let Served {
+            mut client,
+            shared,
+            task,
+            _stop,
+        } = serve(false);
+        let request = b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        task.await.unwrap();
+        assert_eq!(free(&shared), 10);
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() <= LINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http_2_stream_is_reset_where_nothing_of_it_is_taken_and_the_others_go_on() {
+        let Served {
+            client,
+            shared,
+            task,
+            _stop,
+        } = serve(true);
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(1 << 16)
+            .initial_connection_window_size(1 << 24)
+            .handshake(TokioIo::new(client))
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        let get = |path: &str| hyper::Request::get(path).body(Body::empty()).unwrap();
+        let left = sender.send_request(get("http://a/long")).await.unwrap();
+        assert_eq!(free(&shared), 9);
+        let mut slow = sender
+            .send_request(get("http://a/long"))
+            .await
+            .unwrap()
+            .into_body();
+        let mut taken = 0;
+        while let Some(frame) = slow.frame().await {
+            taken += frame.unwrap().into_data().unwrap().len();
+            let short = sender.send_request(get("http://a/short")).await.unwrap();
+            assert_eq!(short.collect().await.unwrap().to_bytes(), "short");
+            tokio::time::sleep(shared.limits.write_stall / 10).await;
+        }
+        assert_eq!(taken, LENGTH);
+        assert!(left.collect().await.is_err());
+        assert_eq!(free(&shared), 10);
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        task.await.unwrap();
     }
 }

@@ -28,7 +28,7 @@ use tokio::time::Sleep;
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use super::connection::Activity;
+use super::activity::{Activity, waits_for_client};
 use super::media_type::is_token_character;
 use super::metrics::Metrics;
 use super::problem::Problem;
@@ -125,7 +125,7 @@ impl Shared {
         exchange.length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         Ok(response.map(|body| Sent {
             body: Some(body),
-            with_client: false,
+            rest: Bytes::new(),
             exchange,
         }))
     }
@@ -303,19 +303,39 @@ impl http_body::Body for Received {
     }
 }
 
-/// The body of a response: its panics are contained, and it is seen when its client takes nothing.
+/// The longest piece of a response that is handed out at once. What hyper has taken counts as sent, and it takes half a
+/// dozen of these before a client has taken anything.
+const PIECE_LENGTH_MAX_BYTES: usize = 64 * 1024;
+
+/// The body of a response: its panics are contained, and it comes in small pieces, so that it ends about when its
+/// client has it.
 pub(super) struct Sent {
     /// None behind an error.
     body: Option<Body>,
-    with_client: bool,
+    /// Of a piece that was too long.
+    rest: Bytes,
     exchange: Exchange,
 }
 
 impl Sent {
-    fn is_back(&mut self) {
-        if std::mem::take(&mut self.with_client) {
-            self.exchange.activity.taken();
-        }
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        self.exchange.span.in_scope(|| {
+            // It is not polled again.
+            catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))).unwrap_or_else(|panic| {
+                tracing::error!(kind = panic_kind(&*panic), "the body of a response panicked");
+                Poll::Ready(Some(Err(axum::Error::new(io::Error::other("internal failure")))))
+            })
+        })
+    }
+
+    /// As much of a piece as is handed out at once.
+    fn cut(&mut self, mut piece: Bytes) -> Frame<Bytes> {
+        self.rest = piece.split_off(piece.len().min(PIECE_LENGTH_MAX_BYTES));
+        self.exchange.bytes_out += piece.len() as u64;
+        Frame::data(piece)
     }
 }
 
@@ -327,44 +347,49 @@ impl http_body::Body for Sent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.is_back();
         let sent = &mut *self;
-        let Some(body) = &mut sent.body else {
-            return Poll::Ready(None);
-        };
-        let polled = sent.exchange.span.in_scope(|| {
-            // It is not polled again.
-            catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))).unwrap_or_else(|panic| {
-                tracing::error!(kind = panic_kind(&*panic), "the body of a response panicked");
-                Poll::Ready(Some(Err(axum::Error::new(io::Error::other("internal failure")))))
-            })
-        });
-        match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(frame))) => {
-                sent.exchange.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
-                sent.exchange.whole = sent.body.as_ref().is_some_and(Body::is_end_stream);
-                sent.with_client = true;
-                sent.exchange.activity.handed_out();
+        waits_for_client(false);
+        let frame = if sent.rest.is_empty() {
+            match ready!(sent.poll_body(context)) {
+                Some(Ok(frame)) => frame
+                    .into_data()
+                    .map_or_else(|other| other, |piece| sent.cut(piece)),
+                Some(Err(error)) => {
+                    sent.body = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    sent.exchange.whole |= sent.body.is_some();
+                    return Poll::Ready(None);
+                }
             }
-            Poll::Ready(Some(Err(_))) => sent.body = None,
-            Poll::Ready(None) => sent.exchange.whole = true,
-        }
-        polled
+        } else {
+            let rest = std::mem::take(&mut sent.rest);
+            sent.cut(rest)
+        };
+        sent.exchange.whole = sent.is_end_stream();
+        waits_for_client(true);
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_some_and(Body::is_end_stream)
+        self.rest.is_empty() && self.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        let of_body = self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint);
+        let rest = self.rest.len() as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower().saturating_add(rest));
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        self.is_back();
         // One without a body isn't polled.
         self.exchange.whole |= self.is_end_stream();
         let body = self.body.take();

@@ -8,6 +8,7 @@
 //! - [`range`], [`conditional`]: range and conditional requests (RFC 9110 13, 14).
 
 pub mod accept;
+mod activity;
 pub mod body;
 pub mod conditional;
 mod connection;

@@ -41,8 +41,9 @@ pub struct HttpLimits {
     /// Between two pieces of a request's body, while the handler waits for one. Then the body is given up, and its
     /// request fails with 408.
     pub body_idle: Duration,
-    /// That a client takes nothing of responses that wait for it. Then its connection is dropped, at the latest after
-    /// twice the time.
+    /// That a client takes nothing of what waits for it. Then its connection is dropped, or, where it takes other streams
+    /// of its HTTP/2 connection, the stream is reset; at the latest after twice the time. Who takes little, but
+    /// something, is not dropped.
     pub write_stall: Duration,
 }
 
