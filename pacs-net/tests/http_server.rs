@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::header;
@@ -329,6 +329,34 @@ async fn other_origins_are_let_in_by_configuration() {
         .await;
     assert_eq!(preflight.status, 200);
     assert_eq!(preflight.field("access-control-allow-headers"), Some("accept"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_preflight_requests_are_answered_for_the_router() {
+    let capabilities = |method: http::Method| async move { format!("{method} is ours") };
+    let router = router().route("/", MethodRouter::new().options(capabilities));
+    let router = with_cors(router, &["https://viewer.example".to_owned()]).unwrap();
+    let server = Running::start(router, HttpLimits::default()).await;
+    let options = |path: &str, fields: &str| {
+        format!("OPTIONS {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n")
+    };
+    let origin = "Origin: https://viewer.example\r\n";
+    let asked = server.exchange(options("/", "")).await;
+    assert_eq!((asked.status, &*asked.body), (200, &b"OPTIONS is ours"[..]));
+    let asked = server.exchange(options("/", origin)).await;
+    assert_eq!((asked.status, &*asked.body), (200, &b"OPTIONS is ours"[..]));
+    let allowed = "access-control-allow-origin";
+    assert_eq!(asked.field(allowed), Some("https://viewer.example"));
+    let preflight = format!("{origin}Access-Control-Request-Method: OPTIONS\r\n");
+    let preflight = server.exchange(options("/", &preflight)).await;
+    assert_eq!((preflight.status, &*preflight.body), (200, &b""[..]));
+    assert!(preflight.field("access-control-allow-methods").is_some());
+    let elsewhere = server.exchange(options("/json", origin)).await;
+    assert_eq!(
+        (elsewhere.status, elsewhere.field("allow")),
+        (405, Some("get,head"))
+    );
     server.stop().await;
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pacs_core::{Error, ErrorKind, Result};
@@ -22,7 +23,8 @@ const COMPRESSED_LENGTH_MIN_BYTES: u64 = 1024;
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 
 /// Lets pages from these origins (`https://viewer.example`; `*` for all) call the router (CORS). Without origins
-/// nothing is added. Credentials are not allowed.
+/// nothing is added. Credentials are not allowed. An OPTIONS request that is no preflight request reaches the router:
+/// it asks for the capabilities of a service (PS3.18 8.9).
 ///
 /// # Errors
 /// `Invalid` when one is no origin.
@@ -61,7 +63,30 @@ pub fn with_cors(router: Router, origins: &[String]) -> Result<Router> {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed)
         .max_age(PREFLIGHT_AGE);
-    Ok(router.layer(layer))
+    let router = router.layer(middleware::from_fn(recover));
+    Ok(router.layer(layer).layer(middleware::from_fn(disguise)))
+}
+
+/// On an OPTIONS request that goes by another method.
+#[derive(Clone, Copy)]
+struct IsOptions;
+
+/// `CorsLayer` answers each OPTIONS request itself, but only preflight requests are its own. What method a request has
+/// was looked at before these layers.
+async fn disguise(mut request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if request.method() == Method::OPTIONS && !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        *request.method_mut() = Method::GET;
+        request.extensions_mut().insert(IsOptions);
+    }
+    next.run(request).await
+}
+
+async fn recover(mut request: Request, next: Next) -> Response {
+    if request.extensions_mut().remove::<IsOptions>().is_some() {
+        *request.method_mut() = Method::OPTIONS;
+    }
+    next.run(request).await
 }
 
 fn parse_origin(origin: &str) -> Result<HeaderValue> {
