@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::header;
 use pacs_net::web::http::conditional::Validators;
-use pacs_net::web::http::layers::{with_compression, with_cors, with_problems};
+use pacs_net::web::http::layers::{with_compression, with_cors, with_privacy, with_problems};
 use pacs_net::web::http::media_type::MediaType;
 use pacs_net::web::http::metrics::Metrics;
 use pacs_net::web::http::problem::Problem;
@@ -254,7 +254,12 @@ async fn json_is_compressed_for_those_who_accept_it() {
             .await;
         assert_eq!(response.field("content-encoding"), Some(encoding));
         assert_eq!(response.field("etag"), Some("w/\"one\""));
-        assert_eq!(response.field("vary"), Some("accept-encoding"));
+        let fields: Vec<_> = response
+            .head
+            .lines()
+            .filter_map(|line| line.strip_prefix("vary: "))
+            .collect();
+        assert_eq!(fields, ["accept", "accept-encoding"]);
         // Behind the length of the first chunk.
         let line = response
             .body
@@ -356,6 +361,32 @@ async fn only_preflight_requests_are_answered_for_the_router() {
     assert_eq!(
         (elsewhere.status, elsewhere.field("allow")),
         (405, Some("get,head"))
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_nobodys_to_keep_where_they_do_not_say_otherwise() {
+    let server = Running::start(with_privacy(router()), HttpLimits::default()).await;
+    for (path, kept) in [
+        ("/json", "private, no-cache"),
+        ("/hello/a", "private, no-store"),
+        ("/nowhere", "private, no-store"),
+    ] {
+        let response = server.get(path, "").await;
+        assert_eq!(response.field("cache-control"), Some(kept), "{path}");
+        assert_eq!(
+            response.field("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        assert_eq!(response.field("vary"), Some("accept"), "{path}");
+    }
+    let request = "POST /count HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\n1";
+    let response = server.exchange(request).await;
+    assert_eq!(
+        (response.field("cache-control"), response.field("vary")),
+        (Some("private, no-store"), None)
     );
     server.stop().await;
 }

@@ -38,7 +38,9 @@ impl Validators {
         self
     }
 
-    /// Writes ETag and Last-Modified.
+    /// Writes ETag and Last-Modified; and that only the client itself may keep the representation, and asks each time
+    /// whether it is still the same: a study changes when instances come, and what it is told depends on what it
+    /// accepts.
     pub fn put(&self, headers: &mut HeaderMap) {
         if let Some(value) = self.etag.as_ref().and_then(|tag| HeaderValue::from_str(tag).ok()) {
             headers.insert(header::ETAG, value);
@@ -46,6 +48,11 @@ impl Validators {
         if let Some(value) = self.last_modified.and_then(http_date) {
             headers.insert(header::LAST_MODIFIED, value);
         }
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        );
+        vary_by_accept(headers);
     }
 
     /// Sees to the preconditions of a request in the order of RFC 9110 13.2.2, before its method is performed. If-Range
@@ -121,6 +128,19 @@ impl Validators {
         let since = headers.get(name)?.to_str().ok()?;
         let since = httpdate::parse_http_date(since.trim()).ok()?;
         Some(self.last_modified? > since)
+    }
+}
+
+/// Adds Accept to the fields by which a response was chosen (Vary), where it isn't among them.
+pub(super) fn vary_by_accept(headers: &mut HeaderMap) {
+    let is_listed = headers
+        .get_all(header::VARY)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .any(|name| matches!(name.trim(), "*") || name.trim().eq_ignore_ascii_case("accept"));
+    if !is_listed {
+        headers.append(header::VARY, HeaderValue::from_static("Accept"));
     }
 }
 
@@ -204,6 +224,22 @@ mod tests {
         let response = validators().not_modified();
         assert_eq!(response.headers()[header::ETAG], "\"a,b\"");
         assert_eq!(response.headers()[header::LAST_MODIFIED], DATE);
+    }
+
+    #[test]
+    fn what_is_known_again_is_the_clients_own_and_asked_for_each_time() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::VARY, HeaderValue::from_static("Origin, Accept-Encoding"));
+        validators().put(&mut headers);
+        validators().put(&mut headers);
+        assert_eq!(headers[header::CACHE_CONTROL], "private, no-cache");
+        let vary: Vec<_> = headers.get_all(header::VARY).iter().collect();
+        assert_eq!(vary, ["Origin, Accept-Encoding", "Accept"]);
+        for listed in ["*", "origin, accept"] {
+            let mut headers = HeaderMap::from_iter([(header::VARY, HeaderValue::from_static(listed))]);
+            vary_by_accept(&mut headers);
+            assert_eq!(headers.get_all(header::VARY).iter().count(), 1, "{listed}");
+        }
     }
 
     #[test]

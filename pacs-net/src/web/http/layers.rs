@@ -1,4 +1,4 @@
-//! What goes around a router: CORS, compression, problem details where no route is.
+//! What goes around a router: CORS, compression, problem details where no route is, and who may keep answers.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::conditional::vary_by_accept;
 use super::media_type::MediaType;
 use super::problem::Problem;
 
@@ -147,6 +148,28 @@ pub fn with_problems(router: Router) -> Router {
     router
         .fallback(async || Problem::not_found("there is no such resource"))
         .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// For answers that hold patients' data: nobody keeps them, where they don't say otherwise (Cache-Control); no browser
+/// takes them for something else (X-Content-Type-Options); and those to GET differ by Accept (Vary).
+pub fn with_privacy(router: Router) -> Router {
+    async fn keep_private(request: Request, next: Next) -> Response {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let mut response = next.run(request).await;
+        let headers = response.headers_mut();
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("private, no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if reads {
+            vary_by_accept(headers);
+        }
+        response
+    }
+    router.layer(middleware::from_fn(keep_private))
 }
 
 #[cfg(test)]
