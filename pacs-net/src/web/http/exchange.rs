@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -24,7 +24,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
 use tower::ServiceExt;
 use tracing::Instrument;
 
@@ -32,6 +31,7 @@ use super::activity::{Activity, waits_for_client};
 use super::media_type::is_token_character;
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::received::Received;
 use super::server::HttpLimits;
 
 /// The header field of the request ID.
@@ -152,12 +152,8 @@ impl Shared {
         parts.extensions.insert(exchange.matched.clone());
         parts.extensions.insert(id.clone());
         parts.extensions.insert(ConnectInfo(address));
-        let body = Body::new(Received {
-            body,
-            idle: self.limits.body_idle,
-            timer: None,
-            bytes: Arc::clone(&exchange.bytes_in),
-        });
+        let bytes_in = Arc::clone(&exchange.bytes_in);
+        let body = Body::new(Received::new(body, self.limits.body_stall, bytes_in));
         let request = Request::from_parts(parts, body);
         let router = self.router.clone();
         // A router is used for one request, and what a handler shares with others is behind locks that may be
@@ -257,49 +253,6 @@ impl Drop for Exchange {
         } else {
             tracing::debug!(method, path, status, bytes_in, bytes_out, milliseconds, %address, "request ended");
         }
-    }
-}
-
-/// The body of a request, given up when it stalls.
-struct Received {
-    body: Incoming,
-    idle: Duration,
-    /// Runs while the handler waits.
-    timer: Option<Pin<Box<Sleep>>>,
-    bytes: Arc<AtomicU64>,
-}
-
-impl http_body::Body for Received {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(frame) = polled {
-            self.timer = None;
-            if let Some(Ok(frame)) = &frame {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                self.bytes.fetch_add(length as u64, Ordering::Relaxed);
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let idle = self.idle;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        ready!(timer.as_mut().poll(context));
-        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

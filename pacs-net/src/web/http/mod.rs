@@ -20,4 +20,5 @@ pub mod metrics;
 pub mod multipart;
 pub mod problem;
 pub mod range;
+mod received;
 pub mod server;

@@ -17,6 +17,11 @@ use super::metrics::Metrics;
 
 pub use super::exchange::RequestId;
 
+/// What a client must send of a request's body, in bytes a second over [`HttpLimits::body_stall`], while it is waited
+/// for. The slowest lines that carry images have several times as much; below it, who sends a byte now and then would
+/// hold the place of a request for ever, and for nothing.
+pub const BODY_RATE_MIN_BYTES_PER_SECOND: u64 = 1024;
+
 /// What a client may take of the server. Sizes are in bytes.
 ///
 /// An instance has no limit but the disk: bodies are streamed.
@@ -38,9 +43,9 @@ pub struct HttpLimits {
     /// From the beginning of a connection, or the end of a response, until the header of the next request is whole.
     /// Then the connection is closed: those who hold connections by sending slowly keep nobody else out.
     pub header_read: Duration,
-    /// Between two pieces of a request's body, while the handler waits for one. Then the body is given up, and its
-    /// request fails with 408.
-    pub body_idle: Duration,
+    /// That a client sends less than [`BODY_RATE_MIN_BYTES_PER_SECOND`] of a request's body, while the handler waits for
+    /// it. Then the body is given up, at the latest after twice the time, and its request fails with 408.
+    pub body_stall: Duration,
     /// That a client takes nothing of what waits for it. Then its connection is dropped, or, where it takes other streams
     /// of its HTTP/2 connection, the stream is reset; at the latest after twice the time. Who takes little, but
     /// something, is not dropped.
@@ -57,7 +62,7 @@ impl Default for HttpLimits {
             header_fields_max: 100,
             target_length_max_bytes: 32 * 1024,
             header_read: Duration::from_secs(30),
-            body_idle: Duration::from_secs(60),
+            body_stall: Duration::from_secs(60),
             write_stall: Duration::from_secs(60),
         }
     }
