@@ -227,7 +227,11 @@ async fn too_long_headers_and_targets_are_refused() {
         (414, Some("application/problem+json"))
     );
     assert_eq!(server.exchange("what is this\r\n\r\n").await.status, 400);
+    let counted = "pacs_http_request_duration_seconds_count{method=\"other\",path=\"none\",status=\"4xx\"} 3";
+    let metrics = server.metrics.clone();
     server.stop().await;
+    let text = metrics.to_text();
+    assert!(text.lines().any(|line| line == counted), "{text}");
 }
 
 #[tokio::test]

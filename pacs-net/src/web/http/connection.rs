@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::activity::{Activity, Streams, Verdict, Watched};
 use super::exchange::Shared;
-use super::server::HttpLimits;
+use super::metrics::Metrics;
 
 /// What HTTP/2 begins with (RFC 9113 3.4). No request of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -78,7 +78,13 @@ async fn converse(
         builder
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20);
-        drive(builder.serve_connection(stream, service), &activity, stop, limits).await;
+        drive(
+            builder.serve_connection(stream, service),
+            &activity,
+            stop,
+            &shared,
+        )
+        .await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -86,7 +92,13 @@ async fn converse(
             .max_headers(limits.header_fields_max)
             .max_header_size(limits.header_length_max_bytes)
             .header_read_timeout(limits.header_read);
-        drive(builder.serve_connection(stream, service), &activity, stop, limits).await;
+        drive(
+            builder.serve_connection(stream, service),
+            &activity,
+            stop,
+            &shared,
+        )
+        .await;
     }
 }
 
@@ -104,10 +116,9 @@ async fn begin(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(begin)
 }
 
-async fn drive<C>(connection: C, activity: &Activity, mut stop: watch::Receiver<bool>, limits: &HttpLimits)
+async fn drive<C>(connection: C, activity: &Activity, mut stop: watch::Receiver<bool>, shared: &Shared)
 where
-    C: GracefulConnection,
-    C::Error: std::fmt::Display,
+    C: GracefulConnection<Error = hyper::Error>,
 {
     tokio::pin!(connection);
     let mut closing = false;
@@ -115,12 +126,12 @@ where
         let verdict = tokio::select! {
             ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(%error, "an HTTP connection broke off");
+                    broke_off(&error, &shared.metrics);
                 }
                 return;
             }
             _ = stop.wait_for(|stopped| *stopped), if !closing => Verdict::Idle,
-            verdict = activity.watch(limits) => verdict,
+            verdict = activity.watch(&shared.limits) => verdict,
         };
         match verdict {
             Verdict::Idle if !closing => {
@@ -136,6 +147,18 @@ where
     }
 }
 
+/// What hyper itself answers by 400, 414 or 431, and closes the connection behind, is in the log and in the metrics as a
+/// request that fails.
+fn broke_off(error: &hyper::Error, metrics: &Metrics) {
+    if error.is_parse() {
+        tracing::info!(%error, "a request could not be read, and was refused");
+        metrics.request_begins();
+        metrics.request_ends("other", "none", 400, Duration::ZERO, (0, 0));
+    } else {
+        tracing::debug!(%error, "an HTTP connection broke off");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::Router;
@@ -148,7 +171,7 @@ mod tests {
     use tokio::sync::Semaphore;
     use tokio::task::JoinHandle;
 
-    use super::super::metrics::Metrics;
+    use super::super::server::HttpLimits;
     use super::*;
 
     /// Of one piece, far longer than what lies in the buffers on its way.
