@@ -152,12 +152,11 @@ fn gray(
 ) -> Result<Pixels> {
     let (header, number) = (described.header, described.number);
     let instance = header.string(tags::SOP_INSTANCE_UID).unwrap_or_default();
-    let signed = is_signed(header);
     let modality = match state {
-        Some(state) => state.modality(signed)?,
+        Some(state) => state.modality(is_signed(header))?,
         None => Modality::of_frame(described)?,
     };
-    let signed = signed && !matches!(modality, Modality::Table(_));
+    let signed = modality.gives_signed(samples);
     let voi = match (window, state) {
         (Some(window), _) => Voi::Window(*window),
         (None, Some(state)) => match state.voi(instance, number, signed)? {
@@ -165,7 +164,7 @@ fn gray(
             // All that there may be (PS3.3 C.11.8).
             None => modality.range(samples),
         },
-        (None, None) => match Voi::of_frame(described, &modality)? {
+        (None, None) => match Voi::of_frame(described, signed)? {
             Some(voi) => voi,
             None => Voi::of_values(header, samples, count, &modality),
         },

@@ -49,15 +49,25 @@ impl Modality {
 
     /// The range of what comes out for `samples`.
     pub(super) fn range(&self, samples: &Samples<'_>) -> Voi {
-        let (min, max) = match self {
+        let (min, max) = self.bounds(samples);
+        Voi::Range { min, max }
+    }
+
+    /// Whether what comes out for `samples` may be below 0: then the inputs of a VOI LUT have a sign
+    /// (C.11.2.1.1).
+    pub(super) fn gives_signed(&self, samples: &Samples<'_>) -> bool {
+        self.bounds(samples).0 < 0.0
+    }
+
+    fn bounds(&self, samples: &Samples<'_>) -> (f64, f64) {
+        match self {
             Modality::Table(lut) => (0.0, lut.largest()),
             Modality::Rescale { .. } => {
                 let (least, most) = samples.range();
                 let (a, b) = (self.apply(least), self.apply(most));
                 (a.min(b), a.max(b))
             }
-        };
-        Voi::Range { min, max }
+        }
     }
 
     fn apply(&self, stored: f64) -> f64 {
@@ -112,8 +122,7 @@ impl Voi {
     }
 
     /// Of a frame: its Frame VOI LUT, or that of the data set.
-    pub(super) fn of_frame(described: &Described<'_>, modality: &Modality) -> Result<Option<Self>> {
-        let signed = is_signed(described.header) && !matches!(modality, Modality::Table(_));
+    pub(super) fn of_frame(described: &Described<'_>, signed: bool) -> Result<Option<Self>> {
         let group = described.group(tags::FRAME_VOILUT_SEQUENCE, tags::WINDOW_CENTER);
         Self::of(group.unwrap_or(described.header), signed)
     }
@@ -279,7 +288,7 @@ mod tests {
     fn grayscale(header: &DataSet, number: u32) -> Grayscale {
         let described = Described { header, number };
         let modality = Modality::of_frame(&described).unwrap();
-        let voi = Voi::of_frame(&described, &modality).unwrap();
+        let voi = Voi::of_frame(&described, false).unwrap();
         Grayscale {
             voi: voi.unwrap_or(Voi::Range { min: 0.0, max: 255.0 }),
             modality,

@@ -320,3 +320,27 @@ fn a_voi_table_of_the_image_stands_before_its_window() {
     let picture = render(&header, &[0, 2, 9], 1, &RenderOptions::default()).unwrap();
     assert_eq!(picture.pixels, [0, 51, 255]);
 }
+
+#[test]
+fn the_inputs_of_a_voi_table_have_a_sign_where_what_is_measured_may_be_below_0() {
+    let mut header = header(3, 1);
+    header.put_u16(tags::BITS_ALLOCATED, 16);
+    header.put_u16(tags::BITS_STORED, 16);
+    header.put_u16(tags::HIGH_BIT, 15);
+    header.put_text(tags::RESCALE_INTERCEPT, VR::DS, "-1024");
+    // From -1024 on.
+    header.put_items(
+        tags::VOILUT_SEQUENCE,
+        vec![item([4, 64512, 8], &[0, 51, 102, 255])],
+    );
+    let frame = [0, 0, 1, 0, 2, 0];
+    let pixels = |header: &DataSet| {
+        let picture = render(header, &frame, 1, &RenderOptions::default());
+        picture.unwrap().pixels
+    };
+    assert_eq!(pixels(&header), [0, 51, 102]);
+    // From 64512 on, which nothing reaches, though stored values have a sign.
+    header.put_u16(tags::PIXEL_REPRESENTATION, 1);
+    header.put_text(tags::RESCALE_INTERCEPT, VR::DS, "32768");
+    assert_eq!(pixels(&header), [0, 0, 0]);
+}

@@ -148,6 +148,20 @@ fn a_state_says_all_of_the_grays_and_what_it_is_silent_about_is_left_as_stored()
 }
 
 #[test]
+fn the_inputs_of_a_softcopy_voi_table_have_a_sign_where_what_is_measured_may_be_below_0() {
+    let mut voi = DataSet::new();
+    voi.put_items(
+        tags::VOILUT_SEQUENCE,
+        vec![item([4, 65535, 8], &[0, 51, 102, 255])],
+    );
+    let mut set = state();
+    set.put_items(tags::SOFTCOPY_VOILUT_SEQUENCE, vec![voi]);
+    set.put_text(tags::RESCALE_SLOPE, VR::DS, "1");
+    set.put_text(tags::RESCALE_INTERCEPT, VR::DS, "-1");
+    assert_eq!(shown(&set, &header(3, 1), &[0, 1, 2]).pixels, [0, 51, 102]);
+}
+
+#[test]
 fn a_softcopy_voi_is_for_the_frames_it_names() {
     let window = |frames: &str, center: &str| {
         let mut image = DataSet::new();
