@@ -86,6 +86,9 @@ pub const TRANSCODED_HEADER_LENGTH_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// take about 60 MiB there.
 pub const METADATA_LENGTH_MAX_BYTES: usize = 128 * 1024 * 1024;
 
+/// All large metadata that somebody has at once, as it is in memory. Where no room is left more is refused for now.
+pub const METADATA_HELD_LENGTH_MAX_BYTES: usize = 2 * METADATA_LENGTH_MAX_BYTES;
+
 /// Instances of which metadata is made by reading them at once. Bounds the memory of that; who comes then waits.
 pub const METADATA_READINGS_MAX: usize = 8;
 

@@ -269,6 +269,11 @@ impl MetadataScanner {
         self.0.jump_fragments(offset);
     }
 
+    /// Bytes that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.0.held()
+    }
+
     /// Says that nothing more comes. Of a data set that is cut off or broken it is what could be understood.
     ///
     /// # Errors
@@ -350,23 +355,28 @@ impl Metadata {
     /// # Errors
     /// `Corrupt` when it is anything else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let what = "not the metadata of an instance";
-        Self::read(bytes).ok_or_else(|| Error::new(ErrorKind::Corrupt, "metadata.from_bytes", what))
+        let inflated = Self::inflate(bytes, limits::METADATA_LENGTH_MAX_BYTES)?.ok_or_else(no_metadata)?;
+        Self::parse(inflated.into())
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let deflated = bytes.strip_prefix(&[VERSION])?;
+    /// The first half of [`from_bytes`](Self::from_bytes); `None` when more than `most` bytes come out.
+    pub(crate) fn inflate(bytes: &[u8], most: usize) -> Result<Option<Vec<u8>>> {
+        let deflated = bytes.strip_prefix(&[VERSION]).ok_or_else(no_metadata)?;
         let mut inflated = Vec::with_capacity(deflated.len().saturating_mul(4).min(1 << 20));
-        let most = limits::METADATA_LENGTH_MAX_BYTES as u64 + 1;
         DeflateDecoder::new(deflated)
-            .take(most)
+            .take(most as u64 + 1)
             .read_to_end(&mut inflated)
-            .ok()?;
-        if inflated.len() as u64 == most {
-            return None;
-        }
-        let inflated = Bytes::from(inflated);
-        let mut rest: &[u8] = &inflated;
+            .map_err(|error| no_metadata().with_source(error))?;
+        Ok((inflated.len() <= most).then_some(inflated))
+    }
+
+    /// The second half: the values of the header are slices of `inflated`.
+    pub(crate) fn parse(inflated: Bytes) -> Result<Self> {
+        Self::read(&inflated).ok_or_else(no_metadata)
+    }
+
+    fn read(inflated: &Bytes) -> Option<Self> {
+        let mut rest: &[u8] = inflated;
         let length = usize::try_from(read_number(&mut rest)?).ok()?;
         let header = compact::from_bytes(&inflated.slice_ref(rest.split_off(..length)?)).ok()?;
         let mut bulk = Vec::new();
@@ -405,6 +415,11 @@ impl Metadata {
             pixel_data,
         })
     }
+}
+
+fn no_metadata() -> Error {
+    let what = "not the metadata of an instance";
+    Error::new(ErrorKind::Corrupt, "metadata.from_bytes", what)
 }
 
 fn write_place(vr: VR, offset: u64, length: Option<u64>, big_endian: bool, out: &mut Vec<u8>) {

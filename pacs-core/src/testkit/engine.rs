@@ -51,6 +51,8 @@ macro_rules! engine_conformance {
                 the_metadata_of_an_instance_is_all_of_it_but_bulk_data_and_tells_where_that_lies,
                 metadata_that_was_made_is_known_also_after_reopening_without_reading_the_instance,
                 metadata_of_what_was_received_lately_is_made_ahead,
+                who_asks_for_metadata_and_then_does_not_look_keeps_nobody_from_it,
+                who_asks_for_the_same_large_metadata_has_the_same,
                 metadata_is_that_of_the_version_that_is_asked_for,
                 the_metadata_of_a_coerced_instance_has_the_coercion_applied,
                 bulk_data_comes_in_little_endian_and_in_any_range_whatever_the_transfer_syntax,

@@ -161,6 +161,11 @@ impl Scanner {
             .is_some_and(|noted| noted.is_beyond_limit)
     }
 
+    /// Bytes that are held.
+    pub(super) fn held(&self) -> usize {
+        self.walker.held
+    }
+
     /// How many of the bytes that come next need not be pushed.
     pub(super) fn skippable(&self) -> u64 {
         match self.inflater {

@@ -83,12 +83,15 @@ pub(super) struct Ahead {
 }
 
 impl Describer {
-    /// Makes the metadata of the instances of a series that have none, one by one, while `goes_on` says so.
+    /// Makes the metadata of the instances of a series that have none, one by one, while `goes_on` says so. Within
+    /// the reading of one it is `reads_on` that says so, which is told when that began: where it says no the rest of
+    /// the series is left to whoever asks first.
     pub(super) async fn describe_ahead(
         &self,
         series: Uid,
         requests: &mpsc::Sender<Request>,
         goes_on: impl Fn() -> bool,
+        reads_on: impl Fn(Instant) -> bool,
     ) -> Result<Ahead> {
         let mut ahead = Ahead { made: 0, done: true };
         let mut known = self.index.metadata(Scope::Series(series));
@@ -101,8 +104,13 @@ impl Describer {
                 break;
             }
             let instance = record.key.instance;
-            let metadata = match self.read(&record).await {
-                Ok(metadata) => metadata,
+            let begin = Instant::now();
+            let metadata = match self.read(&record, |_| reads_on(begin)).await {
+                Ok(Some((metadata, _))) => metadata,
+                Ok(None) => {
+                    tracing::debug!(%instance, "metadata that takes long is not made ahead");
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%instance, %error, "no metadata can be made of an instance");
                     continue;
@@ -146,10 +154,13 @@ impl Describer {
             };
             now.saturating_duration_since(begin) < time && !is_stopped()
         };
+        // One has all the time for itself: were it ended with the others', it would be begun again and again.
+        let reads_on = |begin: Instant| begin.elapsed() < interval && !is_stopped();
         while goes_on()
             && let Some((series, last)) = self.recent.take_quiet(Instant::now())
         {
-            let work = AssertUnwindSafe(self.describe_ahead(series, requests, goes_on)).catch_unwind();
+            let work = self.describe_ahead(series, requests, goes_on, reads_on);
+            let work = AssertUnwindSafe(work).catch_unwind();
             match block_on(work) {
                 Ok(Ok(Ahead { done: true, .. })) => {}
                 Ok(Ok(Ahead { done: false, .. })) => {

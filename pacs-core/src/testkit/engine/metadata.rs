@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use futures::executor::block_on;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Place, all, data_set, explicit, instance, instance_uid, keep};
 use crate::archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence};
@@ -24,7 +25,7 @@ use crate::hooks::{Arriving, Coercer};
 use crate::index::{InstanceRecord, Scope};
 use crate::uid::Uid;
 
-/// An archive that counts the bytes that are read of it.
+/// An archive that counts the bytes that are read of it, none of which come at once.
 struct Counting {
     archive: Arc<dyn Archive>,
     read: Arc<AtomicU64>,
@@ -44,7 +45,15 @@ impl Archive for Counting {
         let count = move |piece: &Bytes| {
             read.fetch_add(piece.len() as u64, Ordering::Relaxed);
         };
-        pieces.inspect_ok(count).boxed()
+        let mut waited = false;
+        let later = stream::poll_fn(move |context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(None);
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        });
+        later.chain(pieces.inspect_ok(count)).boxed()
     }
     fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
         self.archive.remove(instance, locator)
@@ -161,6 +170,46 @@ pub fn metadata_of_what_was_received_lately_is_made_ahead(place: &dyn Place) {
     assert_eq!(made(), 1);
     block_on(pacs.remove(&received[0].record.key.instance)).expect("is removed");
     assert_eq!(metadata_in(&pacs, Scope::All).len(), 5);
+}
+
+/// See its name.
+pub fn who_asks_for_metadata_and_then_does_not_look_keeps_nobody_from_it(place: &dyn Place) {
+    let (pacs, _) = open(place);
+    for number in 0..8 {
+        keep(&pacs, instance(1, 1, number, 0));
+    }
+    let mut unseen: Vec<_> = (0..8).map(|_| pacs.metadata_in(Scope::All)).collect();
+    for stream in &mut unseen {
+        let _ = stream.next().now_or_never();
+    }
+    assert_eq!(metadata_in(&pacs, Scope::All).len(), 8);
+    drop(unseen);
+}
+
+/// See its name; read, and then known.
+pub fn who_asks_for_the_same_large_metadata_has_the_same(place: &dyn Place) {
+    let (pacs, _) = open(place);
+    let item = |number: u32| {
+        let mut item = DataSet::new();
+        item.put_text(tags::CODE_VALUE, VR::SH, number.to_string());
+        item.put_text(tags::CODE_MEANING, VR::LO, number.to_string());
+        item
+    };
+    let mut set = data_set(1, 1, 1, 0);
+    set.put_items(tags::CONTENT_SEQUENCE, (0..40_000).map(item).collect());
+    let record = keep(&pacs, (instance(1, 1, 1, 0).0, explicit(&set))).record;
+    let first = metadata(&pacs, &record);
+    assert_eq!(first.header.items(tags::CONTENT_SEQUENCE), set.items(tags::CONTENT_SEQUENCE));
+    let [(_, second)] = &metadata_in(&pacs, Scope::All)[..] else {
+        panic!("one is kept");
+    };
+    assert!(Arc::ptr_eq(&first, second));
+    let first = Metadata::clone(&first);
+    pacs.close().expect("closes");
+    drop(pacs);
+    let (pacs, read) = open(place);
+    assert!(*metadata(&pacs, &record) == first);
+    assert_eq!(read.load(Ordering::Relaxed), 0);
 }
 
 /// See its name.
