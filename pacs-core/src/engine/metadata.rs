@@ -75,7 +75,10 @@ impl Pacs {
         let mut known = self.inner.index.metadata(Scope::Instance(record.key.instance));
         let known = known.try_next().await?;
         let known = known.filter(|(known, _)| known.locator == record.locator);
-        let made = self.inner.made(record, known.and_then(|(_, known)| known)).await?;
+        let made = self
+            .inner
+            .made(record, known.and_then(|(_, known)| known))
+            .await?;
         self.inner.opened(record, made).await
     }
 
@@ -116,7 +119,10 @@ impl Pacs {
         let describer = &self.inner.describer;
         let mut made = 0;
         for series in describer.recent.take_all() {
-            made += describer.describe_ahead(series, &requests, || true, |_| true).await?.made;
+            made += describer
+                .describe_ahead(series, &requests, || true, |_| true)
+                .await?
+                .made;
         }
         Ok(made)
     }
@@ -136,7 +142,11 @@ impl Inner {
             return self.read_metadata(record).await;
         };
         let opened = Metadata::inflate(&known, large::SMALL_RECORD_MAX_BYTES);
-        match opened.and_then(|inflated| inflated.map(|inflated| Metadata::parse(inflated.into())).transpose()) {
+        match opened.and_then(|inflated| {
+            inflated
+                .map(|inflated| Metadata::parse(inflated.into()))
+                .transpose()
+        }) {
             Ok(Some(metadata)) => Ok(Made::Small(metadata)),
             Ok(None) => Ok(Made::Large(known)),
             Err(error) => {
@@ -225,7 +235,8 @@ impl Describer {
         let is_large = |held: usize| held > large::SMALL_MAX_BYTES;
         let reading = self.read(record, |held| {
             if is_large(held) {
-                turn.borrow_mut().get_or_insert_with(|| self.large.one_at_a_time());
+                turn.borrow_mut()
+                    .get_or_insert_with(|| self.large.one_at_a_time());
             }
             goes_on()
         });

@@ -82,7 +82,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use pacs_core::budget::Budget;
 use pacs_core::{Pacs, Source};
 
-use self::http::layers::with_problems;
+use self::http::layers::{with_privacy, with_problems};
 use self::http::problem::{Problem, WebResult};
 
 /// How requests are answered.
@@ -250,7 +250,7 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
         .layer(DefaultBodyLimit::disable())
         .with_state(web);
     // What is below the path and nobody's is a problem of this service, whatever else the server has.
-    let router = with_problems(router);
+    let router = with_privacy(with_problems(router));
     match path.as_str() {
         "" => router,
         path => Router::new().nest(path, router),
@@ -264,5 +264,5 @@ const INSTANCE: &str = "/studies/{study}/series/{series}/instances/{instance}";
 /// The URI Service (PS3.18 9) at `path`; its answers name no URL.
 pub fn wado_uri(pacs: Pacs, options: WebOptions, path: &str) -> Router {
     let web = Arc::new(Web::new(pacs, options));
-    Router::new().route(path, get(uri::retrieve)).with_state(web)
+    with_privacy(Router::new().route(path, get(uri::retrieve)).with_state(web))
 }

@@ -250,3 +250,37 @@ async fn text_is_in_utf_8_and_other_character_sets_are_refused() {
         .await
         .problem(StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn what_is_answered_is_kept_by_nobody_else_and_differs_by_accept() {
+    let served = world().await;
+    for path in [
+        "/studies",
+        "/studies/1.2.1",
+        "/studies/1.2.1/metadata",
+        "/studies/1.2.1/thumbnail",
+    ] {
+        let answer = served.get(path).await;
+        assert!(
+            answer.header(header::CACHE_CONTROL).starts_with("private, no-"),
+            "{path}"
+        );
+        assert_eq!(answer.header(header::VARY).to_lowercase(), "accept", "{path}");
+        assert_eq!(answer.header(header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_refuses_what_is_not_encoded_gets_it_all_the_same() {
+    let served = world().await;
+    let router = web::http::layers::with_compression(served.router.clone());
+    for encodings in ["identity;q=0", "gzip;q=0, *;q=0", "br, identity; q=0"] {
+        let request = get("/studies/1.2.1").header(header::ACCEPT_ENCODING, encodings);
+        let answer = router
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{encodings}");
+    }
+}

@@ -61,11 +61,7 @@ impl Threads {
                 let job = state.waiting.pop_back();
                 drop(state);
                 drop(job);
-                return Err(Error::io(
-                    "metadata.make",
-                    "no thread to make metadata on",
-                    error,
-                ));
+                return Err(Error::io("metadata.make", "no thread to make metadata on", error));
             }
         }
         Ok(())

@@ -199,7 +199,10 @@ pub fn who_asks_for_the_same_large_metadata_has_the_same(place: &dyn Place) {
     set.put_items(tags::CONTENT_SEQUENCE, (0..40_000).map(item).collect());
     let record = keep(&pacs, (instance(1, 1, 1, 0).0, explicit(&set))).record;
     let first = metadata(&pacs, &record);
-    assert_eq!(first.header.items(tags::CONTENT_SEQUENCE), set.items(tags::CONTENT_SEQUENCE));
+    assert_eq!(
+        first.header.items(tags::CONTENT_SEQUENCE),
+        set.items(tags::CONTENT_SEQUENCE)
+    );
     let [(_, second)] = &metadata_in(&pacs, Scope::All)[..] else {
         panic!("one is kept");
     };

@@ -114,7 +114,38 @@ pub fn with_compression(router: Router) -> Router {
         // In both a level that keeps up with a network.
         .quality(CompressionLevel::Precise(3))
         .compress_when(SizeAbove::new(COMPRESSED_LENGTH_MIN_BYTES).and(is_worthwhile));
-    router.layer(layer).layer(middleware::map_response(weaken))
+    router
+        .layer(layer)
+        .layer(middleware::map_response(weaken))
+        .layer(middleware::map_request(with_identity))
+}
+
+/// Takes out of Accept-Encoding that a client refuses what is not encoded: it gets that all the same where nothing
+/// else can be had (RFC 9110 12.5.3 leaves that to the server), rather than 406 for what was done already.
+async fn with_identity(mut request: Request) -> Request {
+    let headers = request.headers_mut();
+    let fields: Vec<&str> = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let refuses = |item: &&str| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let weight = weight
+            .trim()
+            .strip_prefix("q=")
+            .and_then(|weight| weight.parse::<f32>().ok());
+        matches!(coding.trim(), "identity" | "*") && weight == Some(0.0)
+    };
+    let listed = fields.join(",");
+    let kept: Vec<&str> = listed.split(',').filter(|item| !refuses(item)).collect();
+    if kept.len() < listed.split(',').count() {
+        match HeaderValue::from_str(&kept.join(",")) {
+            Ok(value) if !kept.is_empty() => _ = headers.insert(header::ACCEPT_ENCODING, value),
+            _ => _ = headers.remove(header::ACCEPT_ENCODING),
+        }
+    }
+    request
 }
 
 fn is_worthwhile(status: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {

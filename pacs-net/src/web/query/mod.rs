@@ -78,13 +78,7 @@ pub(super) async fn instances_of_series(
     Segments(within): Segments,
     request: Request,
 ) -> WebResult {
-    search(
-        &web,
-        Asking::of(&web, &request)?,
-        Level::Instance,
-        &within,
-    )
-    .await
+    search(&web, Asking::of(&web, &request)?, Level::Instance, &within).await
 }
 
 async fn search(web: &Web, asking: Asking, level: Level, within: &[String]) -> WebResult {
