@@ -15,12 +15,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::response::Redirect;
 use axum::routing::get;
 use pacs_core::Pacs;
 use pacs_net::web::http::health::{Health, metrics_router};
 use pacs_net::web::http::layers::{with_compression, with_cors, with_problems};
 use pacs_net::web::http::metrics::Metrics;
+use pacs_net::web::http::problem::Problem;
 use pacs_net::web::http::server::{HttpLimits, HttpServer};
 use pacs_net::web::{self, WebOptions};
 use tower_http::compression::CompressionLayer;
@@ -62,22 +64,31 @@ pub(crate) async fn bind(
         any_sop_class: config.any_sop_class,
         ..WebOptions::default()
     };
-    let dicomweb = web::router(pacs.clone(), options.clone());
-    let dicomweb = dicomweb.merge(web::wado_uri(pacs.clone(), options, WADO_URI));
-    let dicomweb = with_compression(dicomweb);
-    let dicomweb = with_cors(dicomweb, &config.web.cors_origins).map_err(failed)?;
+    let dicomweb = dicomweb(pacs, options, &config.web.cors_origins).map_err(failed)?;
     let has_ohif = ohif.is_some();
-    let mut router = routes(status, ohif)
-        .merge(dicomweb)
+    let router = routes(status, ohif)
         .merge(health.router())
         .merge(metrics_router(metrics.clone(), pacs.clone()));
-    if !has_ohif {
-        router = with_problems(router);
-    }
+    let router = whole(router, dicomweb, has_ohif);
     let server = HttpServer::bind(address, router, HttpLimits::default())
         .await
         .map_err(failed)?;
     Ok(server.with_metrics(metrics.clone()))
+}
+
+/// The services of PS3.18, with what goes around them.
+fn dicomweb(pacs: &Pacs, options: WebOptions, origins: &[String]) -> pacs_core::Result<Router> {
+    // Given here, since what is given behind the layers is not within them: a preflight request ends there.
+    let wado_uri = web::wado_uri(pacs.clone(), options.clone(), WADO_URI)
+        .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED));
+    let services = web::router(pacs.clone(), options).merge(wado_uri);
+    with_cors(with_compression(services), origins)
+}
+
+/// All that is served; what is nowhere is a problem, or OHIF's to answer.
+fn whole(router: Router, dicomweb: Router, has_ohif: bool) -> Router {
+    let router = router.merge(dicomweb);
+    if has_ohif { router } else { with_problems(router) }
 }
 
 /// Answers for all of the above. Paths of others (`/dicom-web`, `/wado`, `/metrics`) are merged with it; the
@@ -99,9 +110,10 @@ pub(crate) fn routes(status: Status, ohif: Option<Ohif>) -> Router {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use axum::body::{Body, to_bytes};
-    use axum::http::{Request, StatusCode, header};
+    use axum::http::{HeaderMap, Method, Request, header};
     use pacs_core::{AeTitle, Options};
     use pacs_store::{MemoryArchive, MemoryIndex};
     use tower::ServiceExt as _;
@@ -120,6 +132,105 @@ mod tests {
             associations_max: 1,
         };
         routes(status, ohif)
+    }
+
+    /// Without OHIF and with it, and with CORS.
+    async fn wholes(dist: &Path) -> [Router; 2] {
+        fs::write(dist.join("index.html"), "<title>OHIF</title>").unwrap();
+        let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
+        let pacs = Pacs::open(archive, index, Options::default()).await.unwrap();
+        let services = dicomweb(&pacs, WebOptions::default(), &[ORIGIN.to_owned()]).unwrap();
+        let router = server(None).await.merge(Health::new(pacs).router());
+        let ohif = server(Ohif::find(Some(dist), title()).unwrap()).await;
+        [
+            whole(router, services.clone(), false),
+            whole(ohif, services, true),
+        ]
+    }
+
+    const ORIGIN: &str = "https://viewer.example";
+
+    async fn request(
+        router: &Router,
+        method: Method,
+        path: &str,
+        fields: &[(header::HeaderName, &str)],
+    ) -> (u16, HeaderMap, String) {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in fields {
+            request = request.header(name, *value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        (parts.status.as_u16(), parts.headers, body)
+    }
+
+    #[tokio::test]
+    async fn capabilities_are_told_to_those_who_ask_and_preflight_requests_are_answered() {
+        let dist = tempfile::tempdir().unwrap();
+        for router in wholes(dist.path()).await {
+            let fields = [(header::ORIGIN, ORIGIN), (header::ACCEPT, "application/json")];
+            let (status, headers, body) = request(&router, Method::OPTIONS, "/dicom-web", &fields).await;
+            assert_eq!(status, 200, "{body}");
+            assert!(body.contains("studies"), "{body}");
+            assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], ORIGIN);
+            for path in ["/dicom-web/studies", "/dicom-web/nothing", "/wado"] {
+                let fields = [
+                    (header::ORIGIN, ORIGIN),
+                    (header::ACCESS_CONTROL_REQUEST_METHOD, "GET"),
+                ];
+                let (status, headers, _) = request(&router, Method::OPTIONS, path, &fields).await;
+                assert_eq!(status, 200, "{path}");
+                assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], ORIGIN, "{path}");
+            }
+            let (status, headers, _) = request(&router, Method::POST, "/wado", &[]).await;
+            assert_eq!(status, 405);
+            assert_eq!(headers[header::ALLOW], "GET,HEAD");
+            assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_a_problem_for_a_program() {
+        let dist = tempfile::tempdir().unwrap();
+        let [without, with] = wholes(dist.path()).await;
+        for (router, path) in [
+            (&without, "/nowhere"),
+            (&without, "/dicom-web/nowhere"),
+            (&with, "/dicom-web/nowhere"),
+        ] {
+            let (status, headers, _) = request(router, Method::GET, path, &[]).await;
+            assert_eq!(status, 404, "{path}");
+            assert_eq!(
+                headers[header::CONTENT_TYPE],
+                "application/problem+json",
+                "{path}"
+            );
+        }
+        assert_eq!(request(&with, Method::GET, "/nowhere", &[]).await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn what_is_got_can_be_asked_for_by_head() {
+        let dist = tempfile::tempdir().unwrap();
+        for router in wholes(dist.path()).await {
+            for path in [
+                "/",
+                "/quick",
+                "/quick/",
+                "/quick/app.js",
+                "/status",
+                "/dicom-web/studies",
+                "/wado",
+            ] {
+                let page = [(header::ACCEPT, "text/html, */*")];
+                let (status, ..) = request(&router, Method::GET, path, &page).await;
+                let head = request(&router, Method::HEAD, path, &page).await;
+                assert_eq!((head.0, &*head.2), (status, ""), "{path}");
+            }
+        }
     }
 
     fn title() -> AeTitle {

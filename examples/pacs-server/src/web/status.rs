@@ -305,7 +305,6 @@ mod tests {
                 data: data.path().to_owned(),
                 ae_title: "HERE".parse().unwrap(),
                 dicom: ([127, 0, 0, 1], 104).into(),
-                http: ([127, 0, 0, 1], 80).into(),
                 rates,
                 associations: Box::new(|| 3),
                 associations_max: 7,
