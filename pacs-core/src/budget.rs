@@ -16,8 +16,29 @@ pub struct Budget {
 struct State {
     total: usize,
     free: usize,
-    waiting: VecDeque<(usize, oneshot::Sender<Share>)>,
+    waiting: VecDeque<(usize, Box<dyn Waiter>)>,
 }
+
+/// Who waits for a share.
+pub(crate) trait Waiter: Send {
+    /// Whether it waits no longer.
+    fn has_left(&self) -> bool;
+    /// Gives it the share. It must neither block nor panic.
+    fn serve(self: Box<Self>, share: Share);
+}
+
+impl Waiter for oneshot::Sender<Share> {
+    fn has_left(&self) -> bool {
+        self.is_canceled()
+    }
+    fn serve(self: Box<Self>, share: Share) {
+        // Whoever has left since gives it back by its drop.
+        let _ = self.send(share);
+    }
+}
+
+/// Those who left: they are dropped once the lock is let go, as what they hold may come back for it.
+type Gone = Vec<(usize, Box<dyn Waiter>)>;
 
 /// A part of a [`Budget`] in use; dropping it gives it back.
 pub struct Share {
@@ -42,21 +63,28 @@ impl Budget {
     pub async fn take(&self, amount: usize) -> Share {
         // Dropped behind the receiver, wherever this future ends: who waits behind it is looked after then.
         let nothing = self.share(0);
-        let receiver = {
-            let mut state = lock(&self.state);
-            let amount = amount.min(state.total);
-            state.skip_those_who_left();
-            if state.waiting.is_empty() && state.free >= amount {
-                state.free -= amount;
-                return self.share(amount);
-            }
-            let (sender, receiver) = oneshot::channel();
-            state.waiting.push_back((amount, sender));
-            receiver
-        };
+        let (sender, receiver) = oneshot::channel();
+        self.serve(amount, Box::new(sender));
         // The sender stays in the shared state until a share goes through it, so the wait can't end from the
         // other side; a share of nothing is the harmless answer if it did.
         receiver.await.unwrap_or(nothing)
+    }
+
+    /// As [`take`](Self::take), for who is not polled: the share comes to it when it is its turn.
+    pub(crate) fn serve(&self, amount: usize, waiter: Box<dyn Waiter>) {
+        let mut gone = Gone::new();
+        let amount = {
+            let mut state = lock(&self.state);
+            let amount = amount.min(state.total);
+            state.skip_those_who_left(&mut gone);
+            if !state.waiting.is_empty() || state.free < amount {
+                state.waiting.push_back((amount, waiter));
+                return;
+            }
+            state.free -= amount;
+            amount
+        };
+        waiter.serve(self.share(amount));
     }
 
     /// Takes so much if it is free now and nobody waits.
@@ -64,10 +92,17 @@ impl Budget {
         self.reserve(amount).then(|| self.share(amount))
     }
 
+    /// How much it is in all.
+    #[cfg(feature = "pixel")]
+    pub(crate) fn total(&self) -> usize {
+        lock(&self.state).total
+    }
+
     /// Whether anybody waits now.
     pub fn is_short(&self) -> bool {
+        let mut gone = Gone::new();
         let mut state = lock(&self.state);
-        state.skip_those_who_left();
+        state.skip_those_who_left(&mut gone);
         !state.waiting.is_empty()
     }
 
@@ -79,8 +114,9 @@ impl Budget {
     }
 
     fn reserve(&self, amount: usize) -> bool {
+        let mut gone = Gone::new();
         let mut state = lock(&self.state);
-        state.skip_those_who_left();
+        state.skip_those_who_left(&mut gone);
         let fits = state.waiting.is_empty() && state.free >= amount;
         if fits {
             state.free -= amount;
@@ -119,19 +155,15 @@ impl Share {
 }
 
 impl State {
-    fn skip_those_who_left(&mut self) {
-        while self
-            .waiting
-            .front()
-            .is_some_and(|(_, sender)| sender.is_canceled())
-        {
-            self.waiting.pop_front();
+    fn skip_those_who_left(&mut self, gone: &mut Gone) {
+        while self.waiting.front().is_some_and(|(_, waiter)| waiter.has_left()) {
+            gone.extend(self.waiting.pop_front());
         }
     }
 
     /// Takes what the first who waits gets, if so much is free.
-    fn next_served(&mut self) -> Option<(usize, oneshot::Sender<Share>)> {
-        self.skip_those_who_left();
+    fn next_served(&mut self, gone: &mut Gone) -> Option<(usize, Box<dyn Waiter>)> {
+        self.skip_those_who_left(gone);
         let (amount, _) = self.waiting.front()?;
         self.free = self.free.checked_sub(*amount)?;
         self.waiting.pop_front()
@@ -142,17 +174,16 @@ impl Drop for Share {
     fn drop(&mut self) {
         lock(&self.state).free += self.amount;
         loop {
-            // The lock is let go before anything is sent: whoever wakes, or has left, comes back for it.
-            let served = lock(&self.state).next_served();
-            let Some((amount, sender)) = served else {
+            // The lock is let go before anybody is served: whoever wakes, or has left, comes back for it.
+            let mut gone = Gone::new();
+            let served = lock(&self.state).next_served(&mut gone);
+            let Some((amount, waiter)) = served else {
                 return;
             };
-            let share = Share {
+            waiter.serve(Share {
                 state: Arc::clone(&self.state),
                 amount,
-            };
-            // Whoever has left since gives it back by its drop.
-            let _ = sender.send(share);
+            });
         }
     }
 }

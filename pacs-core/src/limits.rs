@@ -75,7 +75,8 @@ pub const RECEIPT_RATE_WINDOW_SECONDS: u64 = 10;
 pub const FRAME_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// All that is decoded at once, compressed and decoded and with what decoders take beside: room for over a
-/// hundred usual slices. A larger frame is decoded alone; who finds no room waits.
+/// hundred usual slices. A larger frame is decoded alone; who finds no room waits. As much again is for decoded
+/// frames that were handed out, and for streams that are transcoded: see `pixel::DecodingRoom`.
 pub const DECODING_LENGTH_MAX_BYTES: usize = 512 * 1024 * 1024;
 
 /// What stands before the compressed pixel data of an instance that is transcoded: it is held until

@@ -12,13 +12,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use pacs_core::budget::Budget;
 use pacs_core::dataset::DataSet;
 use pacs_core::dataset::part10::{Meta, read_meta, write_meta};
 use pacs_core::dataset::scan::{Scanner, parse};
 use pacs_core::limits::DECODING_LENGTH_MAX_BYTES;
 use pacs_core::pixel::render::{RenderOptions, picture_size, render};
-use pacs_core::pixel::{Overrides, Target, transcode};
+use pacs_core::pixel::{DecodingRoom, Overrides, Target, transcode};
 use pacs_core::uid::Uid;
 use pacs_core::{Result, VR, tags};
 
@@ -93,14 +92,14 @@ fn plain(file: &[u8]) -> Result<Option<Plain>> {
     let target = Target::ExplicitLittleEndian;
     let bytes = block_on(async {
         let source = stream::iter([Ok(data_set)]).boxed();
-        let budget = Budget::new(DECODING_LENGTH_MAX_BYTES);
+        let room = DecodingRoom::new(DECODING_LENGTH_MAX_BYTES);
         let out = transcode(
             &meta.transfer_syntax,
             source,
             None,
             target,
             Overrides::default(),
-            &budget,
+            &room,
         )
         .await?;
         out.try_collect::<Vec<Bytes>>().await

@@ -13,12 +13,11 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use pacs_core::Result;
-use pacs_core::budget::Budget;
 use pacs_core::dataset::part10::{FileMeta, Meta, read_meta, write_meta};
 use pacs_core::dataset::recode::is_native;
 use pacs_core::dataset::scan::Scanner;
 use pacs_core::limits::DECODING_LENGTH_MAX_BYTES;
-use pacs_core::pixel::{Overrides, Target, can_transcode, transcode};
+use pacs_core::pixel::{DecodingRoom, Overrides, Target, can_transcode, transcode};
 use pacs_core::uid::Uid;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcode_pydicom.py");
@@ -87,7 +86,7 @@ fn transcoded(file: &[u8], meta: &FileMeta, target: Target, with_table: bool) ->
             table.map(Arc::new),
             target,
             Overrides::default(),
-            &Budget::new(DECODING_LENGTH_MAX_BYTES),
+            &DecodingRoom::new(DECODING_LENGTH_MAX_BYTES),
         )
         .await?;
         stream.try_collect::<Vec<Bytes>>().await

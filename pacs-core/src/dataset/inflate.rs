@@ -1,5 +1,8 @@
 //! Inflates a deflated data set as a stream (PS3.5 A.5).
 
+use std::future;
+use std::task::Poll;
+
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use futures::stream::{self, BoxStream};
@@ -10,12 +13,16 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::limits;
 
 const OUTPUT_BYTES: usize = 32 * 1024;
+/// After so many pieces the executor has its turn, also where all that is inflated is passed over.
+const PIECES_AT_ONCE: u32 = 16;
 
 /// What runs between two pieces.
 struct Inflating {
     source: BoxStream<'static, Result<Bytes>>,
     input: Bytes,
     stream: Option<Decompress>,
+    /// Pieces since the executor had its turn.
+    pieces: u32,
 }
 
 /// The inflated data set, in pieces of bounded size; it ends where the deflated stream does.
@@ -27,8 +34,14 @@ pub(crate) fn inflated(source: BoxStream<'static, Result<Bytes>>) -> BoxStream<'
         source,
         input: Bytes::new(),
         stream: None,
+        pieces: 0,
     };
     stream::try_unfold(inflating, |mut inflating| async {
+        inflating.pieces += 1;
+        if inflating.pieces > PIECES_AT_ONCE {
+            inflating.pieces = 0;
+            yield_now().await;
+        }
         let piece = inflating.next().await?;
         Ok(piece.map(|piece| (piece, inflating)))
     })
@@ -98,6 +111,19 @@ impl Inflating {
     }
 }
 
+/// Gives the executor its turn.
+async fn yield_now() {
+    let mut yielded = false;
+    future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 fn damaged() -> Error {
     let what = "the deflated stream is damaged or ends early";
     Error::new(ErrorKind::Invalid, "data_set.inflate", what)
@@ -121,6 +147,24 @@ mod tests {
         let out = block_on(inflated(stream::iter(pieces).boxed()).try_collect::<Vec<_>>())?;
         assert!(out.iter().all(|piece| piece.len() <= OUTPUT_BYTES));
         Ok(out.concat())
+    }
+
+    #[test]
+    fn the_executor_has_its_turn_while_much_is_passed_over() {
+        let plain = vec![0; 4 * 1024 * 1024];
+        let mut deflated = DeflateEncoder::new(Vec::new(), Compression::best());
+        deflated.write_all(&plain).unwrap();
+        let deflated = deflated.finish().unwrap();
+        let source = stream::iter([Ok(Bytes::from(deflated))]).boxed();
+        let mut all =
+            Box::pin(inflated(source).try_fold(0, |length, piece| async move { Ok(length + piece.len()) }));
+        let mut turns = 0;
+        let length = block_on(future::poll_fn(|context| {
+            turns += 1;
+            all.as_mut().poll(context)
+        }));
+        assert_eq!(length.unwrap(), plain.len());
+        assert!(turns > 4, "{turns}");
     }
 
     #[test]

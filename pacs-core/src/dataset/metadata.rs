@@ -21,6 +21,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
@@ -182,8 +183,9 @@ pub struct BulkValue {
     pub offset: u64,
     /// Its bytes; `None` when it is encapsulated (PS3.5 A.4).
     pub length: Option<u64>,
-    /// Whether its numbers stand there with the most significant byte first.
-    pub big_endian: bool,
+    /// Bytes of each of its numbers, or of the cells of pixel data, where those stand there with the most significant
+    /// byte first; else 1.
+    pub swapped: u8,
 }
 
 /// All of an instance but its bulk data: values of OB, OD, OF, OL, OV, OW and UN above
@@ -289,6 +291,14 @@ impl MetadataScanner {
             }
             same
         });
+        let pixel_data = ElementPath::new(tags::PIXEL_DATA);
+        let bits = scan.header.u16(tags::BITS_ALLOCATED).map(usize::from);
+        for value in &mut bulk {
+            if value.swapped > 1 && value.path == pixel_data {
+                // 8 at most.
+                value.swapped = syntax::swapped_size(value.vr, bits) as u8;
+            }
+        }
         Ok(Metadata {
             header: scan.header,
             bulk,
@@ -304,10 +314,11 @@ impl fmt::Debug for MetadataScanner {
 }
 
 /// The version of what [`Metadata::to_bytes`] writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const HAS_LENGTH: u8 = 1;
-const BIG_ENDIAN: u8 = 2;
+/// Above it are the bytes that are swapped.
+const SWAPPED_SHIFT: u32 = 1;
 
 impl Metadata {
     /// Writes it for an index to keep: [`compact`], and where the bulk data lies, compressed.
@@ -320,13 +331,7 @@ impl Metadata {
             for &step in &value.path.steps {
                 write_number(u64::from(step), &mut places);
             }
-            write_place(
-                value.vr,
-                value.offset,
-                value.length,
-                value.big_endian,
-                &mut places,
-            );
+            write_place(value.vr, value.offset, value.length, value.swapped, &mut places);
         }
         if let Some(pixel_data) = &self.pixel_data {
             write_number(u64::from(number_of(pixel_data.tag)), &mut places);
@@ -334,7 +339,7 @@ impl Metadata {
                 pixel_data.vr,
                 pixel_data.offset,
                 pixel_data.length,
-                false,
+                1,
                 &mut places,
             );
         }
@@ -389,13 +394,13 @@ impl Metadata {
             let path = ElementPath {
                 steps: steps.collect::<Option<_>>()?,
             };
-            let (vr, offset, length, big_endian) = read_place(&mut rest)?;
+            let (vr, offset, length, swapped) = read_place(&mut rest)?;
             bulk.push(BulkValue {
                 path,
                 vr,
                 offset,
                 length,
-                big_endian,
+                swapped,
             });
         }
         let mut pixel_data = None;
@@ -422,17 +427,17 @@ fn no_metadata() -> Error {
     Error::new(ErrorKind::Corrupt, "metadata.from_bytes", what)
 }
 
-fn write_place(vr: VR, offset: u64, length: Option<u64>, big_endian: bool, out: &mut Vec<u8>) {
+fn write_place(vr: VR, offset: u64, length: Option<u64>, swapped: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&vr.to_bytes());
     let has_length = if length.is_some() { HAS_LENGTH } else { 0 };
-    out.push(has_length | if big_endian { BIG_ENDIAN } else { 0 });
+    out.push(has_length | swapped << SWAPPED_SHIFT);
     write_number(offset, out);
     if let Some(length) = length {
         write_number(length, out);
     }
 }
 
-fn read_place(rest: &mut &[u8]) -> Option<(VR, u64, Option<u64>, bool)> {
+fn read_place(rest: &mut &[u8]) -> Option<(VR, u64, Option<u64>, u8)> {
     let [first, second, flags] = *rest.split_off(..3)?.first_chunk()?;
     let vr = syntax::vr([first, second])?;
     let offset = read_number(rest)?;
@@ -440,7 +445,8 @@ fn read_place(rest: &mut &[u8]) -> Option<(VR, u64, Option<u64>, bool)> {
         0 => None,
         _ => Some(read_number(rest)?),
     };
-    Some((vr, offset, length, flags & BIG_ENDIAN != 0))
+    let swapped = flags >> SWAPPED_SHIFT;
+    matches!(swapped, 1 | 2 | 4 | 8).then_some((vr, offset, length, swapped))
 }
 
 #[cfg(test)]

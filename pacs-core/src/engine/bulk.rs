@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::Pacs;
 use super::outgoing::{data_set, shorter};
+use crate::dataset::inflate::inflated;
 use crate::dataset::metadata::BulkValue;
-use crate::dataset::recode::inflate::{self, Inflater};
 use crate::dataset::syntax::{self, SEQUENCE_END};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::InstanceRecord;
@@ -31,15 +31,15 @@ impl Pacs {
         if range.is_empty() {
             return stream::empty().boxed();
         }
-        let size = syntax::number_size(value.vr) as u64;
-        if !value.big_endian || value.length.is_none() || size == 1 {
+        let size = u64::from(value.swapped);
+        if value.length.is_none() || size <= 1 {
             return self.stored(record, value, range);
         }
         // Whole numbers, of which then the range is taken.
         let from = range.start - range.start % size;
         let to = range.end.checked_next_multiple_of(size);
         let to = to.unwrap_or(u64::MAX).min(value.length.unwrap_or(u64::MAX));
-        let swapped = swapped(self.stored(record, value, from..to), value);
+        let swapped = swapped(self.stored(record, value, from..to), value.swapped);
         within(swapped, range.start - from..range.end - from)
     }
 
@@ -108,9 +108,8 @@ fn exactly(pieces: Pieces, length: u64) -> Pieces {
 }
 
 /// Numbers turned to little endian, wherever pieces are cut.
-fn swapped(pieces: Pieces, value: &BulkValue) -> Pieces {
-    let vr = value.vr;
-    let size = syntax::number_size(vr);
+fn swapped(pieces: Pieces, size: u8) -> Pieces {
+    let size = usize::from(size);
     stream::try_unfold(
         (pieces, BytesMut::new()),
         move |(mut pieces, mut held)| async move {
@@ -118,7 +117,9 @@ fn swapped(pieces: Pieces, value: &BulkValue) -> Pieces {
                 held.extend_from_slice(&piece);
                 let mut whole = held.split_to(held.len() / size * size);
                 if !whole.is_empty() {
-                    syntax::swap(vr, &mut whole);
+                    for number in whole.chunks_exact_mut(size) {
+                        number.reverse();
+                    }
                     return Ok(Some((whole.freeze(), (pieces, held))));
                 }
             }
@@ -127,60 +128,6 @@ fn swapped(pieces: Pieces, value: &BulkValue) -> Pieces {
         },
     )
     .boxed()
-}
-
-fn inflated(pieces: Pieces) -> Pieces {
-    let state = Inflating {
-        pieces,
-        inflater: Inflater::new(),
-        first: BytesMut::new(),
-        input: Bytes::new(),
-        is_full: false,
-    };
-    stream::try_unfold(state, |mut state| async move {
-        Ok(state.next().await?.map(|output| (output, state)))
-    })
-    .boxed()
-}
-
-struct Inflating {
-    pieces: Pieces,
-    inflater: Inflater,
-    /// A single byte that came first: two are looked at together.
-    first: BytesMut,
-    input: Bytes,
-    /// More may come without further input.
-    is_full: bool,
-}
-
-impl Inflating {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        while !self.inflater.ended() {
-            let is_empty = self.input.is_empty();
-            if !is_empty || self.is_full {
-                let output = match self.inflater.inflate(&mut self.input) {
-                    // Nothing more came.
-                    Err(_) if is_empty => Bytes::new(),
-                    output => output?,
-                };
-                self.is_full = output.len() == inflate::OUTPUT_BYTES;
-                if !output.is_empty() {
-                    return Ok(Some(output));
-                }
-                self.first.extend_from_slice(&self.input);
-                self.input.clear();
-                continue;
-            }
-            let piece = self.pieces.try_next().await?.ok_or_else(cut_off)?;
-            self.input = if self.first.is_empty() {
-                piece
-            } else {
-                self.first.extend_from_slice(&piece);
-                self.first.split().freeze()
-            };
-        }
-        Ok(None)
-    }
 }
 
 /// Items with their headers, up to the delimiter behind them (PS3.5 A.4).

@@ -579,11 +579,11 @@ impl State {
                     return undone;
                 }
                 let record: Arc<InstanceRecord> = Arc::from(record);
+                self.committer.recent.note(record.key.series);
                 let _ = reply.send(Ok(Committed {
                     outcome,
                     record: Arc::clone(&record),
                 }));
-                self.committer.recent.note(record.key.series);
                 let deliveries = self.committer.route(&record, &source);
                 let kept = Arc::clone(&record);
                 self.committer.tell(&Event::Received {

@@ -116,13 +116,13 @@ impl Pacs {
     /// What the index says. An instance that can't be read is passed over.
     pub async fn describe_recent(&self) -> Result<u64> {
         let requests = self.inner.requests()?;
-        let describer = &self.inner.describer;
         let mut made = 0;
-        for series in describer.recent.take_all() {
-            made += describer
-                .describe_ahead(series, &requests, || true, |_| true)
-                .await?
-                .made;
+        for series in self.inner.describer.recent.take_all() {
+            let (describer, requests) = (self.inner.describer.clone(), requests.clone());
+            let work = move |goes_on: &dyn Fn() -> bool| {
+                block_on(describer.describe_ahead(series, &requests, goes_on, |_| goes_on()))
+            };
+            made += self.inner.describer.threads.run(work).await?.made;
         }
         Ok(made)
     }

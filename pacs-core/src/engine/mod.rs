@@ -33,6 +33,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{AdmitAll, Coercer, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::limits;
+#[cfg(feature = "pixel")]
+use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
 use crate::route::Router;
 use crate::uid::Uid;
@@ -145,7 +147,7 @@ struct Inner {
     /// Frame tables that are in use or being made.
     tables: frames::Tables,
     #[cfg(feature = "pixel")]
-    decoding: Budget,
+    decoding: DecodingRoom,
     describer: Describer,
     /// The archive has what the index does not.
     behind: Arc<AtomicBool>,
@@ -224,7 +226,7 @@ impl Pacs {
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 tables: frames::Tables::default(),
                 #[cfg(feature = "pixel")]
-                decoding: Budget::new(limits::DECODING_LENGTH_MAX_BYTES),
+                decoding: DecodingRoom::new(limits::DECODING_LENGTH_MAX_BYTES),
                 describer,
                 behind,
                 threads: Mutex::new(Some(Threads {

@@ -92,7 +92,8 @@ impl Pacs {
     }
 
     /// What leaves of an instance in another transfer syntax, made of its stored data set, for who has begun to
-    /// read that already: see [`pixel::transcode`]. All that one engine transcodes at once shares
+    /// read that already: see [`pixel::transcode`]. All that one engine transcodes at once, and
+    /// all that it decodes at once, shares
     /// [`DECODING_LENGTH_MAX_BYTES`](crate::limits::DECODING_LENGTH_MAX_BYTES): this waits while that is used up.
     ///
     /// # Errors

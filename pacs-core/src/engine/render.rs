@@ -9,12 +9,11 @@ use futures::TryStreamExt;
 
 use super::frames::FrameReader;
 use super::{Inner, Pacs};
-use crate::dataset::metadata::{BulkValue, ElementPath};
+use crate::dataset::metadata::{BulkValue, ElementPath, Metadata};
 use crate::dataset::{DataSet, Element, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::InstanceRecord;
 use crate::limits::RENDERED_VALUES_LENGTH_MAX_BYTES;
-use crate::pixel::contained;
 use crate::pixel::render::{self, Picture, PictureFormat, PresentationState, RenderOptions};
 
 /// The time between the pictures of an animation where the instance doesn't say it.
@@ -28,7 +27,7 @@ impl Pacs {
     /// lookup tables, overlays and the like are longer than what is held.
     pub async fn renderer(&self, record: &InstanceRecord) -> Result<Renderer> {
         let reader = self.frame_reader(record).await?;
-        let values = self.drawn_values(record).await?;
+        let values = self.drawn_values(record, reader.metadata()).await?;
         Ok(Renderer {
             pacs: Arc::clone(&self.inner),
             reader,
@@ -42,16 +41,20 @@ impl Pacs {
     /// # Errors
     /// Those of [`PresentationState::read`] and [`metadata`](Self::metadata).
     pub async fn presentation_state(&self, record: &InstanceRecord) -> Result<PresentationState> {
-        let mut header = self.metadata(record).await?.header.clone();
-        for (path, element) in self.drawn_values(record).await? {
+        let metadata = self.metadata(record).await?;
+        let mut header = metadata.header.clone();
+        for (path, element) in self.drawn_values(record, &metadata).await? {
             put(&mut header, &path, element);
         }
         PresentationState::read(&header)
     }
 
     /// The large values that drawing needs.
-    async fn drawn_values(&self, record: &InstanceRecord) -> Result<Vec<(ElementPath, Element)>> {
-        let metadata = self.metadata(record).await?;
+    async fn drawn_values(
+        &self,
+        record: &InstanceRecord,
+        metadata: &Metadata,
+    ) -> Result<Vec<(ElementPath, Element)>> {
         let mut values = Vec::new();
         let mut held = 0;
         for value in metadata.bulk.iter().filter(|value| is_drawn(value)) {
@@ -144,44 +147,24 @@ impl Renderer {
 
     /// Draws a frame, counted from 1.
     ///
-    /// It is decoded and drawn on threads of their own, so that what is wrong with it is an error of this call alone.
-    /// All that one engine decodes and draws at once shares
+    /// It is read, decoded and drawn on a thread of its own, so that what is wrong with it is an error of this call
+    /// alone. All that one engine decodes and draws at once shares
     /// [`DECODING_LENGTH_MAX_BYTES`](crate::limits::DECODING_LENGTH_MAX_BYTES): this waits while that is used up.
     ///
     /// # Errors
     /// Those of [`FrameReader::decoded`] and [`render`](render::render).
     pub async fn picture(&self, number: u32, options: &RenderOptions) -> Result<Picture> {
-        // Before anything is decoded for it.
-        let (width, height) = render::picture_size(self.reader.header(), number, options)?;
-        let frame = self.reader.decoded(number).await?;
-        let header = Arc::clone(self.header.get_or_init(|| {
-            if self.values.is_empty() {
-                return Arc::clone(&frame.header);
-            }
-            let mut header = DataSet::clone(&frame.header);
-            for (path, element) in &self.values {
-                put(&mut header, path, element.clone());
-            }
-            Arc::new(header)
-        }));
-        // The picture, and as much on the way to it.
-        let length = (width as usize).saturating_mul(height as usize).saturating_mul(6);
-        let share = self
-            .pacs
-            .decoding
-            .take(length.saturating_add(frame.pixels.len()))
-            .await;
-        let options = options.clone();
-        contained(share, move || {
-            render::render(&header, &frame.pixels, number, &options)
-        })
-        .await
+        let drawn = self
+            .drawn(&[number], options, |mut pictures| Ok(pictures.pop()))
+            .await?;
+        drawn.ok_or_else(|| failed("no picture was drawn"))
     }
 
-    /// Draws these frames as one picture: several as an animation.
+    /// Draws these frames as one picture: several as an animation, all on one thread.
     ///
     /// # Errors
-    /// Those of [`picture`](Self::picture) and [`encode`](render::encode).
+    /// Those of [`picture`](Self::picture) and [`encode`](render::encode), whose `Invalid` comes before anything is
+    /// drawn where frames make pictures of several sizes.
     pub async fn encoded(
         &self,
         numbers: &[u32],
@@ -192,12 +175,66 @@ impl Renderer {
             let (width, height) = render::picture_size(self.reader.header(), first, options)?;
             render::check_animation(numbers.len() as u64, width, height)?;
         }
-        let mut pictures = Vec::new();
-        for number in numbers {
-            pictures.push(self.picture(*number, options).await?);
-        }
-        let length: usize = pictures.iter().map(|picture| picture.pixels.len()).sum();
-        let share = self.pacs.decoding.take(length).await;
-        contained(share, move || render::encode(&pictures, format)).await
+        self.drawn(numbers, options, move |pictures| {
+            render::encode(&pictures, format)
+        })
+        .await
     }
+
+    /// Draws frames and does something with the pictures. Room for all of that is taken at once: who has some must
+    /// not wait for more.
+    async fn drawn<T: Send + 'static>(
+        &self,
+        numbers: &[u32],
+        options: &RenderOptions,
+        finish: impl FnOnce(Vec<Picture>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let decoding = self.reader.decoding()?;
+        let mut size = None;
+        let mut frames = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let this = render::picture_size(self.reader.header(), number, options)?;
+            if *size.get_or_insert(this) != this {
+                let what = format!("the picture of frame {number} has another size than the first one");
+                return Err(Error::new(ErrorKind::Invalid, "engine.render", what));
+            }
+            frames.push((number, self.reader.encoded(number).await?));
+        }
+        let (width, height) = size.unwrap_or_default();
+        let pixels = (width as usize).saturating_mul(height as usize);
+        // The picture, and as much on the way to it; of several all, and what they are encoded to.
+        let drawing = pixels.saturating_mul(6).saturating_add(decoding.frame_length()?);
+        let kept = match numbers.len() {
+            0 | 1 => 0,
+            several => pixels.saturating_mul(4).saturating_mul(several),
+        };
+        let length = decoding.length()?.max(drawing).saturating_add(kept);
+        let header = Arc::clone(self.header.get_or_init(|| {
+            if self.values.is_empty() {
+                return Arc::clone(&decoding.header);
+            }
+            let mut header = DataSet::clone(&decoding.header);
+            for (path, element) in &self.values {
+                put(&mut header, path, element.clone());
+            }
+            Arc::new(header)
+        }));
+        let options = options.clone();
+        let draw = move |goes_on: &dyn Fn() -> bool| {
+            let mut pictures = Vec::with_capacity(frames.len());
+            for (number, pieces) in frames {
+                if !goes_on() {
+                    return Err(failed("nobody waits for the picture"));
+                }
+                let pixels = decoding.decode(pieces)?;
+                pictures.push(render::render(&header, &pixels, number, &options)?);
+            }
+            finish(pictures)
+        };
+        self.pacs.decoding.work(length, draw).await
+    }
+}
+
+fn failed(what: &'static str) -> Error {
+    Error::new(ErrorKind::Internal, "engine.render", what)
 }

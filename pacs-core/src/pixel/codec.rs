@@ -1,6 +1,7 @@
 //! Which transfer syntaxes can be decoded, and one frame of each.
 
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::image::Image;
 use super::{jpeg, jpeg_ls, rle, ybr};
@@ -88,6 +89,12 @@ impl Codec {
             Codec::JpegXlRecompressed => true,
             _ => false,
         }
+    }
+
+    /// As [`decode`](Self::decode); a panic of a decoder is an error of its frame.
+    pub(super) fn decode_contained(self, frame: &[u8], image: &Image) -> Result<Vec<u8>> {
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(frame, image)));
+        decoded.unwrap_or_else(|_| Err(corrupt("the decoder failed on a frame")))
     }
 
     /// Decodes one frame: as many bytes as `image` says, its samples as `image` says they lie.

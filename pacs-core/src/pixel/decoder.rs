@@ -1,13 +1,7 @@
 //! [`FrameDecoder`]: one frame by itself.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-
 use super::codec::{Codec, unsupported};
 use super::image::Image;
-use super::worker::Worker;
-use crate::budget::Share;
 use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::uid::Uid;
@@ -56,10 +50,13 @@ impl FrameDecoder {
         self.image.decoding_length()
     }
 
-    /// Decodes a frame on a thread of its own, which holds `share` to its end.
-    pub(crate) async fn decode(&self, frame: Bytes, share: Share) -> Result<Bytes> {
-        let (codec, image) = (self.codec, self.image.clone());
-        let worker = Worker::start(Arc::new(share), move |frame| codec.decode(frame, &image))?;
-        worker.decode(frame).await
+    /// Bytes of a decoded frame.
+    pub(crate) fn frame_length(&self) -> Result<usize> {
+        self.image.frame_length()
+    }
+
+    /// Decodes a frame; what is wrong with a decoder is an error of this frame.
+    pub(crate) fn decode(&self, frame: &[u8]) -> Result<Vec<u8>> {
+        self.codec.decode_contained(frame, &self.image)
     }
 }

@@ -125,13 +125,19 @@ impl Image {
         Ok(self.frame_length()? * 2 + COMPRESSED_OVERHEAD_BYTES)
     }
 
-    /// What decoding takes at once, in bytes: a frame, compressed and decoded; and where the frames begin.
+    /// What decoding a frame takes, in bytes: compressed and decoded, and what decoders take beside.
     pub(super) fn decoding_length(&self) -> Result<usize> {
         let frame = self.frame_length()?;
-        let table = self.frames.min(limits::FRAME_TABLE_ENTRIES_MAX as u64) as usize * 32;
         Ok(frame
             .saturating_mul(self.decoding_frames)
-            .saturating_add(COMPRESSED_OVERHEAD_BYTES + table))
+            .saturating_add(COMPRESSED_OVERHEAD_BYTES))
+    }
+
+    /// What a stream of decoded frames holds, in bytes: one that is decoded and what of the next has come, which
+    /// mostly takes less; and where the frames begin.
+    pub(super) fn streaming_length(&self) -> Result<usize> {
+        let table = self.frames.min(limits::FRAME_TABLE_ENTRIES_MAX as u64) as usize * 32;
+        Ok(self.frame_length()?.saturating_mul(2).saturating_add(table))
     }
 
     /// Bytes of all frames, which a native Pixel Data has a 4-byte length for.

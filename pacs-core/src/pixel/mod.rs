@@ -33,14 +33,13 @@ mod jpeg_xl;
 #[cfg(feature = "render")]
 pub mod render;
 mod rle;
+mod room;
 mod samples;
 mod transcode;
-mod worker;
 mod ybr;
 
 pub use self::codec::can_transcode;
 pub(crate) use self::decoder::FrameDecoder;
+pub use self::room::DecodingRoom;
 pub use self::transcode::transcode;
-#[cfg(feature = "render")]
-pub(crate) use self::worker::contained;
 pub use crate::dataset::recode::{Overrides, Target};

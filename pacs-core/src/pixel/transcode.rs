@@ -11,8 +11,8 @@ use futures::{StreamExt, TryStreamExt};
 use super::codec::{Codec, unsupported};
 use super::frames::Frames;
 use super::image::Image;
-use super::worker::Worker;
-use crate::budget::{Budget, Share};
+use super::room::DecodingRoom;
+use crate::budget::Share;
 use crate::dataset::recode::{Event, Overrides, PixelEvent, Recoder, Target, is_native, recode};
 use crate::dataset::scan::Scanner;
 use crate::dataset::{DataSet, FrameTable};
@@ -42,8 +42,8 @@ type Source = BoxStream<'static, Result<Bytes>>;
 /// `overrides` stand in place of what is stored: for an instance that was coerced those of
 /// [`coercion::overrides`](crate::dataset::coercion::overrides). What describes the pixels is not for them.
 ///
-/// What is decoded, with what decoders take beside, is counted against `decoding`, in bytes: this waits while
-/// that is used up, and what is taken is given back with the stream.
+/// What a stream holds, a frame compressed and decoded, is counted in `room` until the stream is dropped, and what
+/// decoding takes while a frame is decoded: this, and the stream, wait while that is used up.
 ///
 /// # Errors
 /// With a context that says why, fit for an Error Comment: `Unsupported` when the transfer syntax, or
@@ -55,14 +55,14 @@ pub async fn transcode(
     frames: Option<Arc<FrameTable>>,
     target: Target,
     overrides: Overrides,
-    decoding: &Budget,
+    room: &DecodingRoom,
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
     let mut running: Source = if is_native(from) {
         recode(Recoder::new(from, target, overrides)?, data_set)
     } else {
         let codec = Codec::of(from)
             .ok_or_else(|| unsupported(format!("nothing here decodes transfer syntax {from}")))?;
-        Transcoder::open(from, codec, data_set, frames, target, overrides, decoding)
+        Transcoder::open(from, codec, data_set, frames, target, overrides, room)
             .await?
             .run()
             .await?
@@ -82,13 +82,14 @@ struct Transcoder {
 }
 
 struct Pixels {
-    image: Image,
+    codec: Codec,
+    image: Arc<Image>,
     frames: Frames,
-    worker: Worker,
+    room: DecodingRoom,
     decoded: u64,
     ended: bool,
-    /// What it counts for among all that is decoded.
-    _share: Arc<Share>,
+    /// What the stream holds.
+    _share: Share,
 }
 
 impl Transcoder {
@@ -100,7 +101,7 @@ impl Transcoder {
         table: Option<Arc<FrameTable>>,
         target: Target,
         overrides: Overrides,
-        decoding: &Budget,
+        room: &DecodingRoom,
     ) -> Result<Self> {
         let mut scanner = Scanner::new(from);
         let mut head = Vec::new();
@@ -123,14 +124,13 @@ impl Transcoder {
                 let image = Image::of(&header, codec)?;
                 // Before any thread and memory is taken.
                 image.length()?;
-                let share = Arc::new(decoding.take(image.decoding_length()?).await);
+                let share = room.stream(image.streaming_length()?).await;
                 let frames = Frames::new(&image, table, codec.frame_is_fragment())?;
-                let described = image.clone();
-                let worker = Worker::start(Arc::clone(&share), move |frame| codec.decode(frame, &described))?;
                 Some(Pixels {
-                    image,
+                    codec,
+                    image: Arc::new(image),
                     frames,
-                    worker,
+                    room: room.clone(),
                     decoded: 0,
                     ended: false,
                     _share: share,
@@ -184,7 +184,10 @@ impl Transcoder {
                 if let Some(frame) = pixels.frames.next() {
                     // Frames beyond Number of Frames are nobody's.
                     if pixels.decoded < pixels.image.frames {
-                        let decoded = pixels.worker.decode(frame).await?;
+                        let (codec, image) = (pixels.codec, Arc::clone(&pixels.image));
+                        let length = image.decoding_length()?;
+                        let decode = move |_: &dyn Fn() -> bool| codec.decode_contained(&frame, &image);
+                        let decoded = Bytes::from(pixels.room.work(length, decode).await?);
                         pixels.decoded += 1;
                         walk.out.value(decoded);
                     }

@@ -56,6 +56,7 @@ macro_rules! engine_conformance {
                 metadata_is_that_of_the_version_that_is_asked_for,
                 the_metadata_of_a_coerced_instance_has_the_coercion_applied,
                 bulk_data_comes_in_little_endian_and_in_any_range_whatever_the_transfer_syntax,
+                large_cells_of_big_endian_pixel_data_are_turned_whole,
                 pixel_data_is_passed_over_where_metadata_is_made_and_what_follows_it_is_not_missed,
                 metadata_that_can_not_be_made_is_an_error_of_its_instance_alone,
                 nothing_of_an_instance_without_commit_is_found,
@@ -89,9 +90,11 @@ macro_rules! engine_conformance {
                 frames_split_into_any_fragments_are_read_back_as_they_were,
                 native_frames_are_handed_out_as_explicit_little_endian_has_them,
                 a_frame_that_is_not_there_is_not_found_and_a_missing_one_costs_no_other,
+                no_more_frames_are_counted_than_the_stored_bytes_can_hold,
                 where_the_index_knows_no_frames_the_instance_is_read_once_for_all_who_ask,
                 a_video_is_handed_out_whole_as_its_one_frame,
                 a_frame_is_decoded_with_a_header_that_describes_it_and_a_damaged_one_costs_no_other,
+                an_animation_of_pictures_of_several_sizes_is_refused,
             );
         }
     };

@@ -183,7 +183,7 @@ pub(in crate::dataset) fn without_binary(set: &DataSet) -> (DataSet, Vec<BulkVal
                     vr: element.vr,
                     offset: 0,
                     length: Some(bytes.len() as u64),
-                    big_endian: false,
+                    swapped: 1,
                 }),
                 Value::Bytes(_) => out.put(element.clone()),
                 Value::Items(items) => {

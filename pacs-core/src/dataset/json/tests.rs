@@ -129,7 +129,7 @@ fn bulk(path: &str, length: Option<u64>) -> BulkValue {
         vr: VR::OW,
         offset: 0,
         length,
-        big_endian: false,
+        swapped: 1,
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{BulkValue, ElementPath, Metadata, MetadataScanner};
 use crate::dataset::charset::CharacterSet;
 use crate::dataset::encode::encode;
-use crate::dataset::syntax::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, swap};
+use crate::dataset::syntax::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE};
 use crate::dataset::{DataSet, Element, Value};
 use crate::error::{ErrorKind, Result};
 use crate::limits;
@@ -100,8 +100,10 @@ fn put_back(metadata: &Metadata, bytes: &[u8]) -> DataSet {
     for value in &metadata.bulk {
         let start = value.offset as usize;
         let mut bytes = bytes[start..start + value.length.unwrap() as usize].to_vec();
-        if value.big_endian {
-            swap(value.vr, &mut bytes);
+        if value.swapped > 1 {
+            for number in bytes.chunks_exact_mut(value.swapped.into()) {
+                number.reverse();
+            }
         }
         let items: Vec<_> = value.path.items().collect();
         put(&mut set, &items, element(value.path.tag(), value.vr, bytes));
@@ -363,7 +365,7 @@ fn elements_that_take_the_place_of_others_do_so_for_bulk_data_too() {
             vr: VR::OB,
             offset: 0,
             length: None,
-            big_endian: false,
+            swapped: 1,
         });
     }
     let mut elements = DataSet::new();

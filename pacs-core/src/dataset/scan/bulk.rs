@@ -5,7 +5,7 @@ use dicom_core::{Tag, VR};
 use super::level::{Content, Level};
 use super::walk::{State, Walker};
 use crate::dataset::metadata::{BulkValue, ElementPath};
-use crate::dataset::syntax::is_pixel_data;
+use crate::dataset::syntax::{self, is_pixel_data};
 use crate::limits;
 
 /// What was noted so far.
@@ -53,14 +53,19 @@ impl Walker {
         if !self.charge(path.size()) {
             return;
         }
-        let (offset, big_endian) = (self.position, self.current_encoding().big_endian);
+        let offset = self.position;
+        let swapped = match self.current_encoding().big_endian {
+            // 8 at most.
+            true => syntax::number_size(vr) as u8,
+            false => 1,
+        };
         if let Some(noted) = &mut self.noted {
             noted.values.push(BulkValue {
                 path,
                 vr,
                 offset,
                 length,
-                big_endian,
+                swapped,
             });
         }
     }

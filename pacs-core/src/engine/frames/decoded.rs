@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use super::native::Cells;
 use super::{Form, FrameReader, error};
 use crate::dataset::DataSet;
+use crate::engine::block_on::block_on;
 use crate::error::{ErrorKind, Result};
 use crate::limits;
 use crate::pixel::FrameDecoder;
@@ -19,7 +20,9 @@ use crate::pixel::FrameDecoder;
 /// The pixels of one frame.
 #[derive(Clone)]
 pub struct DecodedFrame {
-    /// Native little-endian cells (PS3.5 8.1.1), without padding. Cells of one bit stay packed, from bit 0 on.
+    /// Native little-endian cells (PS3.5 8.1.1), without padding. Cells of one bit stay packed, from bit 0 on. They
+    /// count among what is handed out until the last part of them is dropped: see
+    /// [`DecodingRoom`](crate::pixel::DecodingRoom).
     pub pixels: Bytes,
     /// The instance's header, as it describes these pixels: Photometric Interpretation (0028,0004) and Planar
     /// Configuration (0028,0006) are what came out (PS3.5 8.2). Number of Frames is still the instance's.
@@ -40,10 +43,10 @@ pub(super) type Described = OnceLock<Arc<DataSet>>;
 impl FrameReader {
     /// The pixels of one frame. `number` counts from 1.
     ///
-    /// A compressed frame is decoded on a thread of its own: what is wrong with it, or with its decoder, is an
+    /// The frame is read and decoded on a thread of its own: what is wrong with it, or with its decoder, is an
     /// error of this call alone. All that one engine decodes at once shares
     /// [`DECODING_LENGTH_MAX_BYTES`](crate::limits::DECODING_LENGTH_MAX_BYTES): this waits while that is used
-    /// up. What is handed out counts no longer.
+    /// up. What is handed out shares as much again, for which nobody waits.
     ///
     /// Colours of lossy JPEG and JPEG 2000 come out as [`pixel::transcode`](crate::pixel::transcode) has them;
     /// native pixels that share their chrominance (YBR_FULL_422) get one each, as YBR_FULL.
@@ -54,29 +57,65 @@ impl FrameReader {
     ///   is larger than [`FRAME_LENGTH_MAX_BYTES`](crate::limits::FRAME_LENGTH_MAX_BYTES), and for Float and
     ///   Double Float Pixel Data.
     /// - `Mismatch` when the frame is not what the header describes, `Invalid` when it is damaged.
+    /// - `OutOfResources`, to be tried again, when too many decoded frames are held by those who asked for them.
     pub async fn decoded(&self, number: u32) -> Result<DecodedFrame> {
         self.position(number)?;
-        match &self.form {
-            Form::Native(cells) => self.decoded_native(cells, number).await,
-            Form::Encapsulated(_) => self.decoded_fragments(number).await,
-        }
-    }
-
-    async fn decoded_fragments(&self, number: u32) -> Result<DecodedFrame> {
-        let decoder = FrameDecoder::new(&self.record.transfer_syntax, &self.metadata.header)?;
-        let header = Arc::clone(
-            self.described
-                .get_or_init(|| Arc::new(decoder.describe(&self.metadata.header))),
-        );
-        // Where it lies may take long to find; nothing of it is read before there is room for it.
+        let decoding = self.decoding()?;
         let pieces = self.encoded(number).await?;
-        let share = self.pacs.decoding.take(decoder.decoding_length()?).await;
-        let frame = collect(pieces, decoder.compressed_length_max()?).await?;
-        let pixels = decoder.decode(frame, share).await?;
+        let room = &self.pacs.decoding;
+        let held = room.hand_out(decoding.frame_length()?)?;
+        let (length, header) = (decoding.length()?, Arc::clone(&decoding.header));
+        let decode = move |_: &dyn Fn() -> bool| decoding.decode(pieces);
+        let pixels = room.work(length, decode).await?;
+        let pixels = held.count(pixels);
         Ok(DecodedFrame { pixels, header })
     }
 
-    async fn decoded_native(&self, cells: &Cells, number: u32) -> Result<DecodedFrame> {
+    /// What decodes its frames.
+    pub(in crate::engine) fn decoding(&self) -> Result<Decoding> {
+        let metadata = &self.metadata.header;
+        let (way, header) = match &self.form {
+            Form::Native(cells) => {
+                let way = Way::native(cells)?;
+                (
+                    way,
+                    self.described
+                        .get_or_init(|| Arc::new(described_native(cells, metadata))),
+                )
+            }
+            Form::Encapsulated(_) => {
+                let decoder = FrameDecoder::new(&self.record.transfer_syntax, metadata)?;
+                let header = self
+                    .described
+                    .get_or_init(|| Arc::new(decoder.describe(metadata)));
+                (Way::Fragments(decoder), header)
+            }
+        };
+        Ok(Decoding {
+            way,
+            header: Arc::clone(header),
+        })
+    }
+}
+
+/// Decodes frames of one instance.
+pub(in crate::engine) struct Decoding {
+    way: Way,
+    /// What describes decoded frames.
+    pub(in crate::engine) header: Arc<DataSet>,
+}
+
+enum Way {
+    Native {
+        /// Bytes of a frame.
+        length: usize,
+        shares_chrominance: Option<usize>,
+    },
+    Fragments(FrameDecoder),
+}
+
+impl Way {
+    fn native(cells: &Cells) -> Result<Self> {
         if !cells.integers {
             let what = "floating point pixels are not decoded";
             return Err(error(ErrorKind::Unsupported, what));
@@ -86,33 +125,71 @@ impl FrameReader {
             let what = format!("a frame of {length} bytes is larger than what is decoded");
             return Err(error(ErrorKind::Unsupported, what));
         }
-        // In pieces, and whole; with a chrominance for each pixel.
-        let _share = self.pacs.decoding.take(length.saturating_mul(4)).await;
-        let pieces = self.encoded(number).await?;
-        let mut pixels = collect(pieces, length).await?;
-        if let Some(sample) = cells.shares_chrominance {
-            pixels = with_own_chrominance(&pixels, sample);
-        }
-        let header = self.described.get_or_init(|| {
-            let mut header = self.metadata.header.clone();
-            let photometric = header
-                .string(tags::PHOTOMETRIC_INTERPRETATION)
-                .unwrap_or_default();
-            // Where it is not shared, it never was.
-            let full = photometric.strip_suffix("_422").map(str::to_owned);
-            if let Some(full) = full.filter(|_| header.u16(tags::SAMPLES_PER_PIXEL) == Some(3)) {
-                header.put_text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, full);
-            }
-            if cells.shares_chrominance.is_some() {
-                header.put_u16(tags::PLANAR_CONFIGURATION, 0);
-            }
-            Arc::new(header)
-        });
-        Ok(DecodedFrame {
-            pixels,
-            header: Arc::clone(header),
+        Ok(Way::Native {
+            length,
+            shares_chrominance: cells.shares_chrominance,
         })
     }
+}
+
+impl Decoding {
+    /// What decoding a frame takes at once, in bytes.
+    pub(in crate::engine) fn length(&self) -> Result<usize> {
+        match &self.way {
+            // In pieces, and whole; with a chrominance for each pixel.
+            Way::Native { length, .. } => Ok(length.saturating_mul(4)),
+            Way::Fragments(decoder) => decoder.decoding_length(),
+        }
+    }
+
+    /// Bytes of a decoded frame.
+    pub(in crate::engine) fn frame_length(&self) -> Result<usize> {
+        match &self.way {
+            Way::Native {
+                length,
+                shares_chrominance: Some(_),
+            } => Ok(length / 2 * 3),
+            Way::Native { length, .. } => Ok(*length),
+            Way::Fragments(decoder) => decoder.frame_length(),
+        }
+    }
+
+    /// Reads and decodes a frame, which [`FrameReader::encoded`] has, on this thread.
+    pub(in crate::engine) fn decode(&self, pieces: BoxStream<'static, Result<Bytes>>) -> Result<Bytes> {
+        match &self.way {
+            Way::Native {
+                length,
+                shares_chrominance,
+            } => {
+                let pixels = block_on(collect(pieces, *length))?;
+                Ok(match shares_chrominance {
+                    Some(sample) => with_own_chrominance(&pixels, *sample),
+                    None => pixels,
+                })
+            }
+            Way::Fragments(decoder) => {
+                let frame = block_on(collect(pieces, decoder.compressed_length_max()?))?;
+                Ok(decoder.decode(&frame)?.into())
+            }
+        }
+    }
+}
+
+/// `header` as it describes native pixels that are handed out.
+fn described_native(cells: &Cells, header: &DataSet) -> DataSet {
+    let mut header = header.clone();
+    let photometric = header
+        .string(tags::PHOTOMETRIC_INTERPRETATION)
+        .unwrap_or_default();
+    // Where it is not shared, it never was.
+    let full = photometric.strip_suffix("_422").map(str::to_owned);
+    if let Some(full) = full.filter(|_| header.u16(tags::SAMPLES_PER_PIXEL) == Some(3)) {
+        header.put_text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, full);
+    }
+    if cells.shares_chrominance.is_some() {
+        header.put_u16(tags::PLANAR_CONFIGURATION, 0);
+    }
+    header
 }
 
 /// All of `pieces`, which are `max` bytes at most.

@@ -24,6 +24,7 @@ use crate::dataset::recode::is_native;
 use crate::dataset::{DataSet, FrameExtent, FrameTable, syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::InstanceRecord;
+use crate::limits;
 #[cfg(feature = "pixel")]
 use crate::pixel::can_transcode;
 use crate::uid::Uid;
@@ -99,11 +100,18 @@ impl FrameReader {
                 return Err(error(ErrorKind::Mismatch, what).with_tag(tags::PIXEL_DATA));
             }
         };
-        let count = if syntax::is_video(&record.transfer_syntax) {
-            1
-        } else {
-            number_of_frames(&metadata.header)
+        let length = record.length.saturating_sub(record.data_set_offset);
+        let most = match &form {
+            _ if syntax::is_video(&record.transfer_syntax) => 1,
+            Form::Native(cells) => cells.frames_within(length),
+            // Each has the header of an item, and an entry in the frame table.
+            Form::Encapsulated(_) => {
+                let items = length.saturating_sub(pixel_data.offset) / 8;
+                items.min(limits::FRAME_TABLE_ENTRIES_MAX as u64)
+            }
         };
+        let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+        let count = number_of_frames(&metadata.header).min(most);
         Ok(Self {
             pacs,
             record,
@@ -115,7 +123,9 @@ impl FrameReader {
         })
     }
 
-    /// How many frames the instance has: its Number of Frames (0028,0008), 1 where it has none. Of a video
+    /// How many frames the instance has: its Number of Frames (0028,0008), 1 where it has none. It is never more
+    /// than the stored bytes can hold: of native pixel data that is cut off, those that are there whole or in part.
+    /// Of a video
     /// (MPEG-2, MPEG-4, HEVC) it is 1: its frames are inside one stream (PS3.5 8.2.5 to 8.2.8), which is handed
     /// out whole, as frame 1.
     pub fn count(&self) -> u32 {

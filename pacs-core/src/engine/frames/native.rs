@@ -12,6 +12,7 @@ use crate::dataset::scan::PixelData;
 use crate::dataset::{DataSet, inflate, syntax};
 use crate::error::{ErrorKind, Result};
 use crate::index::InstanceRecord;
+use crate::limits;
 
 /// The cells of native pixel data, and where they lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,16 @@ impl Cells {
             shares_chrominance: shares.then_some(cell_bits / 8),
             integers: pixel_data.tag == tags::PIXEL_DATA,
         })
+    }
+
+    /// How many frames are there, whole or in part, in a data set that is stored in so many bytes.
+    pub(super) fn frames_within(&self, length: u64) -> u64 {
+        let held = match self.deflated {
+            true => limits::INFLATED_LENGTH_MAX_BYTES,
+            false => length,
+        };
+        let there = held.saturating_sub(self.offset).min(self.length);
+        there.saturating_mul(8).div_ceil(self.frame_bits)
     }
 
     /// Reads the frame at a place, from 0.

@@ -53,11 +53,11 @@ async fn explicit(
     from: &Uid,
     source: Source,
     table: Option<FrameTable>,
-    decoding: &Budget,
+    room: &DecodingRoom,
 ) -> Result<Source> {
     let target = Target::ExplicitLittleEndian;
     let overrides = Overrides::default();
-    transcode(from, source, table.map(Arc::new), target, overrides, decoding).await
+    transcode(from, source, table.map(Arc::new), target, overrides, room).await
 }
 
 fn run(from: &str, source: &[u8], table: Option<FrameTable>, chunk: usize) -> Result<Vec<u8>> {
@@ -67,7 +67,7 @@ fn run(from: &str, source: &[u8], table: Option<FrameTable>, chunk: usize) -> Re
         .collect();
     let stream = stream::iter(pieces).boxed();
     block_on(async {
-        let out = explicit(&Uid::parse(from)?, stream, table, &Budget::new(0)).await?;
+        let out = explicit(&Uid::parse(from)?, stream, table, &DecodingRoom::new(0)).await?;
         let out: Vec<Bytes> = out.try_collect().await?;
         Ok(out.concat())
     })
@@ -251,20 +251,21 @@ fn who_finds_no_room_to_decode_waits_until_another_is_done() {
     let set = header("MONOCHROME2", 1, 8, None);
     let source = data_set(&set, &[&[], &lossless(&FIRST, 3, false, 0)]);
     let from = Uid::constant(JPEG_LOSSLESS);
-    let budget = Budget::new(1024 * 1024);
+    // A stream of 9 pixels, twice, and where its frame begins.
+    let room = DecodingRoom::new(50);
     let begin = || {
         let stream = stream::iter([Ok(Bytes::copy_from_slice(&source))]).boxed();
-        explicit(&from, stream, None, &budget)
+        explicit(&from, stream, None, &room)
     };
     let first = block_on(begin()).unwrap();
-    assert_eq!(budget.free(), 0);
+    // A stream that nobody reads on keeps nobody from decoding.
+    assert_eq!(room.free(), [50, 50, 0]);
     let mut second = Box::pin(begin());
     assert!((&mut second).now_or_never().is_none());
-    assert!(budget.is_short());
     drop(first);
     let second: Vec<_> = block_on(async { second.await.unwrap().try_collect().await }).unwrap();
     assert_eq!(second.concat(), run(JPEG_LOSSLESS, &source, None, 64).unwrap());
-    assert_eq!(budget.free(), 1024 * 1024);
+    assert_eq!(room.free(), [50, 50, 50]);
 }
 
 #[test]
@@ -295,7 +296,12 @@ fn an_offset_table_that_is_longer_than_the_frames_need_is_passed_over() {
 fn what_can_not_be_decoded_fails_before_the_first_byte_and_says_why() {
     let fails = |from, source: &[u8], kind, says: &str| {
         let stream = stream::iter([Ok(Bytes::copy_from_slice(source))]).boxed();
-        let out = block_on(explicit(&Uid::constant(from), stream, None, &Budget::new(0)));
+        let out = block_on(explicit(
+            &Uid::constant(from),
+            stream,
+            None,
+            &DecodingRoom::new(0),
+        ));
         let error = out.err().unwrap_or_else(|| panic!("not refused: {says}"));
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.context().contains(says), "{error}");
@@ -484,7 +490,7 @@ fn what_is_put_in_place_of_the_source_stands_beside_the_labels_and_frames_are_st
         let pieces = stream::iter([Ok(Bytes::from(source.clone()))]).boxed();
         let from = Uid::constant(RLE);
         let (table, target) = (Some(Arc::new(table)), Target::ExplicitLittleEndian);
-        let out = transcode(&from, pieces, table, target, overrides, &Budget::new(0)).await?;
+        let out = transcode(&from, pieces, table, target, overrides, &DecodingRoom::new(0)).await?;
         Ok::<_, Error>(out.try_collect::<Vec<Bytes>>().await?.concat())
     })
     .unwrap();

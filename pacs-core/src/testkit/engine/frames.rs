@@ -409,6 +409,42 @@ pub fn a_frame_that_is_not_there_is_not_found_and_a_missing_one_costs_no_other(p
 }
 
 /// See its name.
+pub fn no_more_frames_are_counted_than_the_stored_bytes_can_hold(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let absurd = |number| {
+        let mut header = header(number, 1, 4, 4, 16);
+        header.put_text(tags::NUMBER_OF_FRAMES, VR::IS, "4000000000");
+        header
+    };
+    let mut native = absurd(1);
+    native.put(Element {
+        tag: tags::PIXEL_DATA,
+        vr: VR::OW,
+        value: Value::Bytes(vec![0; 32 * 5].into()),
+    });
+    let native = explicit(&native);
+    let explicit_little = uids::EXPLICIT_VR_LITTLE_ENDIAN;
+    let whole = keep(&pacs, (announced(1, explicit_little), native.clone()));
+    assert_eq!(reader(&pacs, &whole).count(), 5);
+    // Two frames and a byte of a third.
+    let cut = native.slice(..native.len() - 32 * 3 + 1);
+    let cut = keep(&pacs, (announced(1, explicit_little), cut));
+    assert_eq!(reader(&pacs, &cut).count(), 3);
+    let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    deflated.write_all(&native).expect("is deflated");
+    let deflated = deflated.finish().expect("is deflated").into();
+    let kept = keep(
+        &pacs,
+        (announced(1, uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN), deflated),
+    );
+    assert_eq!(reader(&pacs, &kept).count(), 5);
+    // At most a fragment of nothing for each.
+    let bytes = encapsulated(&absurd(2), b"", &[vec![1; 32], vec![2; 32]]);
+    let kept = keep(&pacs, (announced(2, uids::RLE_LOSSLESS), bytes));
+    assert_eq!(reader(&pacs, &kept).count(), (8 + 2 * 40 + 8) / 8);
+}
+
+/// See its name.
 pub fn where_the_index_knows_no_frames_the_instance_is_read_once_for_all_who_ask(place: &dyn Place) {
     let (pacs, read, deaf) = watched(place);
     deaf.store(true, Ordering::Relaxed);
@@ -417,6 +453,8 @@ pub fn where_the_index_knows_no_frames_the_instance_is_read_once_for_all_who_ask
     let length = bytes.len() as u64;
     let kept = keep(&pacs, (announced(1, uids::RLE_LOSSLESS), bytes));
     assert_eq!(block_on(pacs.frames(&kept.record)).expect("is looked up"), None);
+    // Its metadata is known.
+    block_on(pacs.describe_recent()).expect("is made");
     deaf.store(false, Ordering::Relaxed);
     let before = read.load(Ordering::Relaxed);
     let ask = |number: u32| {
@@ -427,11 +465,11 @@ pub fn where_the_index_knows_no_frames_the_instance_is_read_once_for_all_who_ask
     for (found, expected) in found.into_iter().zip(&frames) {
         assert!(found.expect("is read") == *expected);
     }
-    let one = |frames: u64| frames * (64 * 1024 + 16 * 1024 + 8);
+    let one = |frames: u64| frames * (16 * 1024 + 8);
     let whole = read.load(Ordering::Relaxed) - before - one(12);
     assert!(
         whole < length + length / 2,
-        "{whole} bytes of {length} beside heads and frames"
+        "{whole} bytes of {length} beside frames"
     );
     // The committer takes one request after the other: what came before this one is applied.
     block_on(pacs.remove(&instance_uid(9, 9, 9))).expect("is not there");
@@ -463,6 +501,59 @@ pub fn a_frame_is_decoded_with_a_header_that_describes_it_and_a_damaged_one_cost
     decoding(place);
     #[cfg(not(feature = "pixel"))]
     let _ = place;
+}
+
+/// See its name; with feature `render`.
+pub fn an_animation_of_pictures_of_several_sizes_is_refused(place: &dyn Place) {
+    #[cfg(feature = "render")]
+    drawing(place);
+    #[cfg(not(feature = "render"))]
+    let _ = place;
+}
+
+#[cfg(feature = "render")]
+fn drawing(place: &dyn Place) {
+    use crate::pixel::render::{PictureFormat, RenderOptions};
+
+    let pacs = open(place, DuplicatePolicy::default());
+    let mut set = header(1, 3, 4, 4, 8);
+    set.put_u16(tags::BITS_STORED, 8);
+    set.put_u16(tags::HIGH_BIT, 7);
+    let spacing = |spacing: &str| {
+        let mut measures = DataSet::new();
+        measures.put_text(tags::PIXEL_SPACING, VR::DS, spacing);
+        let mut groups = DataSet::new();
+        groups.put_items(tags::PIXEL_MEASURES_SEQUENCE, vec![measures]);
+        groups
+    };
+    // The pixels of the third are twice as high as wide.
+    let groups = ["1\\1", "1\\1", "2\\1"].map(spacing).to_vec();
+    set.put_items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, groups);
+    let value = Value::Bytes((0..48).collect::<Vec<u8>>().into());
+    set.put(Element {
+        tag: tags::PIXEL_DATA,
+        vr: VR::OB,
+        value,
+    });
+    let kept = keep(
+        &pacs,
+        (announced(1, uids::EXPLICIT_VR_LITTLE_ENDIAN), explicit(&set)),
+    );
+    let renderer = block_on(pacs.renderer(&kept.record)).expect("has frames");
+    let options = RenderOptions::default();
+    let size = |number| {
+        let picture = block_on(renderer.picture(number, &options)).expect("is drawn");
+        (picture.width, picture.height)
+    };
+    assert_eq!([1, 2, 3].map(size), [(4, 4), (4, 4), (4, 8)]);
+    let frame_time = renderer.frame_time();
+    let animation =
+        |numbers: &[u32]| block_on(renderer.encoded(numbers, &options, PictureFormat::Gif { frame_time }));
+    assert!(animation(&[1, 2, 1]).expect("is drawn").starts_with(b"GIF89a"));
+    let refused = animation(&[1, 2, 3]).expect_err("sizes differ");
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.context().contains("frame 3"), "{refused}");
+    assert_eq!(kind(animation(&[1, 4])), Some(ErrorKind::NotFound));
 }
 
 #[cfg(feature = "pixel")]

@@ -191,8 +191,8 @@ pub fn who_asks_for_the_same_large_metadata_has_the_same(place: &dyn Place) {
     let (pacs, _) = open(place);
     let item = |number: u32| {
         let mut item = DataSet::new();
-        item.put_text(tags::CODE_VALUE, VR::SH, number.to_string());
-        item.put_text(tags::CODE_MEANING, VR::LO, number.to_string());
+        item.put_text(tags::CODE_VALUE, VR::SH, format!("{number:06}"));
+        item.put_text(tags::CODE_MEANING, VR::LO, format!("{number:06}"));
         item
     };
     let mut set = data_set(1, 1, 1, 0);
@@ -328,6 +328,35 @@ pub fn bulk_data_comes_in_little_endian_and_in_any_range_whatever_the_transfer_s
             assert_eq!(last, expected[length - 2..]);
             assert!(bulk(&pacs, &record, value, u64::MAX - 1..u64::MAX).is_empty());
         }
+    }
+}
+
+/// See its name; words of OW in other values have 16 bits.
+pub fn large_cells_of_big_endian_pixel_data_are_turned_whole(place: &dyn Place) {
+    let (pacs, _) = open(place);
+    let mut set = data_set(1, 1, 1, 0);
+    set.put_u16(tags::BITS_ALLOCATED, 32);
+    let header = encode::encode(&set, "1.2.840.10008.1.2.2", &CharacterSet::utf8()).expect("is encoded");
+    let at = header
+        .windows(6)
+        .position(|bytes| bytes == b"\x7F\xE0\x00\x10OW")
+        .expect("it has pixel data");
+    let value: Vec<u8> = (0..40).collect();
+    let bytes = [&header[..at], b"\x7F\xE0\x00\x10OW\0\0\0\0\0\x28", &value].concat();
+    let announced = Announced {
+        transfer_syntax: Uid::constant("1.2.840.10008.1.2.2"),
+        ..instance(1, 1, 1, 0).0
+    };
+    let record = keep(&pacs, (announced, bytes.into())).record;
+    let turned: Vec<u8> = value
+        .chunks(4)
+        .flat_map(|cell| cell.iter().rev().copied())
+        .collect();
+    for _ in 0..2 {
+        let metadata = metadata(&pacs, &record);
+        let found = bulk(&pacs, &record, &metadata.bulk[0], 0..u64::MAX);
+        assert_eq!(found, turned);
+        assert_eq!(bulk(&pacs, &record, &metadata.bulk[0], 3..6), turned[3..6]);
     }
 }
 
