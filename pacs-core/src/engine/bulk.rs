@@ -24,7 +24,8 @@ impl Pacs {
     ///   headers (PS3.5 A.4), without the delimiter behind them.
     /// - Of an instance in a deflated transfer syntax all that stands before is inflated.
     ///
-    /// The stream fails with `Corrupt` when the archive has less than that, and with what the archive says.
+    /// The stream fails with `Mismatch` when the instance was cut off inside of the value before it was received,
+    /// with `Corrupt` when the archive has less than was stored, and with what the archive says.
     pub fn read_bulk(&self, record: &InstanceRecord, value: &BulkValue, range: Range<u64>) -> Pieces {
         let end = range.end.min(value.length.unwrap_or(u64::MAX));
         let range = range.start.min(end)..end;
@@ -60,6 +61,11 @@ impl Pacs {
             };
         }
         let start = record.data_set_offset.saturating_add(value.offset);
+        if value.length.is_some() && start.saturating_add(range.end) > record.length {
+            let what = "the instance was cut off inside of this value before it came here";
+            let error = Error::new(ErrorKind::Mismatch, "engine.read_bulk", what);
+            return stream::iter([Err(error.with_tag(value.path.tag()))]).boxed();
+        }
         let at = |offset: u64| start.saturating_add(offset).min(record.length);
         match value.length {
             Some(_) => {

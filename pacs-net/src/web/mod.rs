@@ -202,6 +202,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segments {
 pub fn router(pacs: Pacs, options: WebOptions) -> Router {
     let path = options.path.clone();
     let web = Arc::new(Web::new(pacs, options));
+    let described = Arc::clone(&web);
     let mut router = Router::new()
         .route("/", MethodRouter::new().options(capabilities::options))
         .route("/studies", get(query::studies).post(store::store))
@@ -253,7 +254,14 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
     let router = with_privacy(with_problems(router));
     match path.as_str() {
         "" => router,
-        path => Router::new().nest(path, router),
+        path => {
+            // The service itself is asked for with and without a slash at its end.
+            let with_slash = MethodRouter::new().options(capabilities::options);
+            let with_slash = Router::new()
+                .route(&format!("{path}/"), with_slash)
+                .with_state(described);
+            Router::new().nest(path, router).merge(with_slash)
+        }
     }
 }
 

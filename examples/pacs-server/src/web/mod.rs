@@ -15,8 +15,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::response::Redirect;
+use axum::http::{StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use pacs_core::Pacs;
 use pacs_net::web::http::health::{Health, metrics_router};
@@ -88,7 +89,26 @@ fn dicomweb(pacs: &Pacs, options: WebOptions, origins: &[String]) -> pacs_core::
 /// All that is served; what is nowhere is a problem, or OHIF's to answer.
 fn whole(router: Router, dicomweb: Router, has_ohif: bool) -> Router {
     let router = router.merge(dicomweb);
-    if has_ohif { router } else { with_problems(router) }
+    if !has_ohif {
+        return with_problems(router);
+    }
+    router.layer(middleware::map_response(told))
+}
+
+/// Says in words what is nowhere, or not done there, where a file server says it by its status alone.
+async fn told(response: Response) -> Response {
+    let status = response.status();
+    let is_told = response.headers().contains_key(header::CONTENT_TYPE);
+    if is_told || !matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+        return response;
+    }
+    let mut problem = Problem::bare(status).into_response();
+    for (name, value) in response.headers() {
+        if *name != header::CONTENT_LENGTH {
+            problem.headers_mut().insert(name, value.clone());
+        }
+    }
+    problem
 }
 
 /// Answers for all of the above. Paths of others (`/dicom-web`, `/wado`, `/metrics`) are merged with it; the

@@ -47,7 +47,7 @@ fn is_time_out(error: &axum::Error) -> bool {
 /// The body of a request, whole: for small ones.
 ///
 /// # Errors
-/// `OutOfResources`, not to be tried again, above `max_bytes`; and as [`stream`].
+/// `OutOfResources`, not to be tried again, above `max_bytes`; and as [`stream()`].
 pub async fn gather(body: Body, max_bytes: usize) -> Result<Bytes> {
     let mut pieces = stream(body);
     let mut whole: Vec<u8> = Vec::new();

@@ -31,6 +31,12 @@ const METADATA_BYTES_HELD_PER_BYTE: usize = 8;
 /// Names of all bulk data of one request, in bytes: some ten thousand URLs.
 const NAMES_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// How often the bulk data of a request is stored, all in all: several elements may have one value.
+const BULK_USES_MAX: u64 = 4;
+
+/// And small values as often as they are wanted, up to this, in bytes.
+const BULK_SMALL_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Metadata above this is read on a thread of its own.
 const READ_AT_ONCE_BYTES: usize = 256 * 1024;
 
@@ -165,12 +171,17 @@ impl Descriptions {
             .spool
             .file
             .map(|file| Arc::new(tokio::sync::Mutex::new(file)));
-        let mut bulk = self.bulk;
+        let bulk = self.bulk;
+        let mut left = self
+            .spool
+            .length
+            .saturating_mul(BULK_USES_MAX)
+            .saturating_add(BULK_SMALL_BYTES);
         // The room goes with the last of them.
         let room = self.room;
         self.described.into_iter().map(move |described| {
             let _held = &room;
-            Assembled::new(described, &mut bulk, file.clone())
+            Assembled::new(described, &bulk, &mut left, file.clone())
         })
     }
 }
@@ -205,7 +216,8 @@ enum Piece {
 impl Assembled {
     fn new(
         described: Described,
-        bulk: &mut HashMap<String, Bulk>,
+        bulk: &HashMap<String, Bulk>,
+        left: &mut u64,
         file: Option<Arc<tokio::sync::Mutex<File>>>,
     ) -> Result<Self> {
         let Described {
@@ -226,12 +238,15 @@ impl Assembled {
                 let what = "what says how an instance is encoded is no bulk data";
                 return Err(Error::new(ErrorKind::Invalid, "web.store", what).with_tag(tag));
             }
-            // Each part serves one instance, so that a request stores no more than what it brings.
-            let bulk = bulk.remove(&reference.uri).ok_or_else(|| {
-                let what = "the request brings no part that a BulkDataURI names, or it served already";
+            let bulk = bulk.get(&reference.uri).ok_or_else(|| {
+                let what = "the request brings no part that a BulkDataURI names";
                 Error::new(ErrorKind::Invalid, "web.store", what).with_tag(tag)
             })?;
-            found.push((reference, bulk));
+            // A part may serve more than once, within bounds: a request stores about as much as it brings.
+            *left = left
+                .checked_sub(bulk.length)
+                .ok_or_else(|| too_large("the parts of a request are referred to too often"))?;
+            found.push((reference, bulk.clone()));
         }
         found.sort_by_key(|(reference, _)| reference.path.tag());
         let compressed = found
