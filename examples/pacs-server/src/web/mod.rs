@@ -21,7 +21,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use pacs_core::Pacs;
 use pacs_net::web::http::health::{Health, metrics_router};
-use pacs_net::web::http::layers::{with_compression, with_cors, with_problems};
+use pacs_net::web::http::layers::{with_compression, with_cors, with_identity, with_problems};
 use pacs_net::web::http::metrics::Metrics;
 use pacs_net::web::http::problem::Problem;
 use pacs_net::web::http::server::{HttpLimits, HttpServer};
@@ -124,7 +124,7 @@ pub(crate) fn routes(status: Status, ohif: Option<Ohif>) -> Router {
         None => router.merge(page::routes("./")),
     };
     // OHIF's largest file has 17 MB that way.
-    router.layer(CompressionLayer::new())
+    with_identity(router.layer(CompressionLayer::new()))
 }
 
 #[cfg(test)]

@@ -114,15 +114,17 @@ pub fn with_compression(router: Router) -> Router {
         // In both a level that keeps up with a network.
         .quality(CompressionLevel::Precise(3))
         .compress_when(SizeAbove::new(COMPRESSED_LENGTH_MIN_BYTES).and(is_worthwhile));
-    router
-        .layer(layer)
-        .layer(middleware::map_response(weaken))
-        .layer(middleware::map_request(with_identity))
+    with_identity(router.layer(layer).layer(middleware::map_response(weaken)))
 }
 
-/// Takes out of Accept-Encoding that a client refuses what is not encoded: it gets that all the same where nothing
-/// else can be had (RFC 9110 12.5.3 leaves that to the server), rather than 406 for what was done already.
-async fn with_identity(mut request: Request) -> Request {
+/// For what goes around a compression layer: a client that refuses what is not encoded gets that all the same where
+/// nothing else can be had (RFC 9110 12.5.3 leaves that to the server), rather than 406 for what was done already.
+pub fn with_identity(router: Router) -> Router {
+    router.layer(middleware::map_request(without_refusal_of_identity))
+}
+
+/// Takes the refusal out of Accept-Encoding.
+async fn without_refusal_of_identity(mut request: Request) -> Request {
     let headers = request.headers_mut();
     let fields: Vec<&str> = headers
         .get_all(header::ACCEPT_ENCODING)
