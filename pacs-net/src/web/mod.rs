@@ -56,8 +56,8 @@
 //! | problem details | all | `what_is_not_kept_is_not_found` |
 //!
 //! Not supported: rendered MPR and 3D volumes (10.4.1.1.7, 10.4.1.1.8); video and text as rendered media types; ICC
-//! profiles; `anonymize` of the URI Service (answered 501); bulk data within sequences in a Store of metadata
-//! (such an instance fails); Worklist, Non-Patient Instance and Storage Commitment Services. Parameters that are
+//! profiles; `anonymize` of the URI Service (answered 501); bulk data within sequences, and several compressed frames in one part, in
+//! a Store of metadata (such an instance fails); Worklist, Non-Patient Instance and Storage Commitment Services. Parameters that are
 //! neither of the Standard nor attributes are refused in a search, so that a mistyped one does not find everybody.
 
 mod capabilities;
