@@ -99,7 +99,7 @@ fn whole(router: Router, dicomweb: Router, has_ohif: bool) -> Router {
 async fn told(response: Response) -> Response {
     let status = response.status();
     let is_told = response.headers().contains_key(header::CONTENT_TYPE);
-    if is_told || !matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+    if is_told || !status.is_client_error() {
         return response;
     }
     let mut problem = Problem::bare(status).into_response();

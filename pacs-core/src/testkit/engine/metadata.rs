@@ -447,6 +447,6 @@ pub fn metadata_that_can_not_be_made_is_an_error_of_its_instance_alone(place: &d
         ..value
     };
     let read: Result<Vec<Bytes>> = block_on(pacs.read_bulk(&kept, &beyond, 0..1 << 40).try_collect());
-    assert_eq!(read.expect_err("is not there").kind(), ErrorKind::Corrupt);
+    assert_eq!(read.expect_err("is not there").kind(), ErrorKind::Mismatch);
     assert_eq!(metadata_in(&pacs, Scope::All).len(), 1);
 }

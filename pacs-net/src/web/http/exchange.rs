@@ -258,7 +258,7 @@ impl Drop for Exchange {
 
 /// The longest piece of a response that is handed out at once. What hyper has taken counts as sent, and it takes a
 /// few of these before a client has taken anything.
-const PIECE_LENGTH_MAX_BYTES: usize = 256 * 1024;
+const PIECE_LENGTH_MAX_BYTES: usize = 64 * 1024;
 
 /// The body of a response: its panics are contained, and it comes in small pieces, so that it ends about when its
 /// client has it.
