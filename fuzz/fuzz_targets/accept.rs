@@ -18,13 +18,28 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(value) = http::HeaderValue::from_bytes(field) else {
         return;
     };
-    for name in ["accept", "range", "if-range", "if-match", "if-none-match", "if-modified-since"] {
+    for name in [
+        "accept",
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+    ] {
         headers.insert(name, value.clone());
     }
-    if let Some(media_type) = value.to_str().ok().and_then(|text| text.parse::<MediaType>().ok()) {
+    if let Some(media_type) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<MediaType>().ok())
+    {
         let again = media_type.to_string().parse::<MediaType>();
         assert_eq!(again.expect("what we write we read"), media_type);
-        let _ = (media_type.root(), media_type.transfer_syntax(), media_type.is_text());
+        let _ = (
+            media_type.root(),
+            media_type.transfer_syntax(),
+            media_type.is_text(),
+        );
     }
     let explicit = "1.2.840.10008.1.2.1";
     let offers = [
@@ -41,7 +56,8 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = check_charset(query);
     let validators = Validators::of_tag("a");
     let _ = validators.check(&http::Method::GET, &headers);
-    if let Ok(ByteRange::Part(range)) = ByteRange::of_request(&http::Method::GET, &headers, 1000, &validators) {
+    if let Ok(ByteRange::Part(range)) = ByteRange::of_request(&http::Method::GET, &headers, 1000, &validators)
+    {
         assert!(range.start < range.end && range.end <= 1000);
     }
 });

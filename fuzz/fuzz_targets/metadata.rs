@@ -31,7 +31,10 @@ fuzz_target!(|input: &[u8]| {
         let skippable = jumping.skippable().min(left);
         if skippable > 0 {
             jumping.skip(skippable);
-        } else if jumping.push(&bytes[at..bytes.len().min(at + usize::from(*piece).max(1))]).is_err() {
+        } else if jumping
+            .push(&bytes[at..bytes.len().min(at + usize::from(*piece).max(1))])
+            .is_err()
+        {
             assert!(pushed.is_err());
             return;
         }

@@ -12,7 +12,10 @@ use pacs_net::web::http::multipart::MultipartReader;
 
 /// The parts up to the first error, and whether there was one.
 fn read(body: &[u8], piece: usize) -> (Vec<(usize, Vec<u8>)>, bool) {
-    let pieces: Vec<_> = body.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let pieces: Vec<_> = body
+        .chunks(piece)
+        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .collect();
     let mut reader = MultipartReader::with_boundary("b", stream::iter(pieces).boxed()).expect("a boundary");
     let mut parts = Vec::new();
     block_on(async {
