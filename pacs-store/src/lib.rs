@@ -7,9 +7,12 @@
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`MemoryArchive`], [`MemoryIndex`] | the same in memory: simple models, gone with the process |
 //!
+//! [`embedded`] opens them by settings, as a configuration file has them.
+//!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
 mod buffers;
+pub mod embedded;
 pub mod folder;
 pub mod medium;
 pub mod memory;

@@ -21,9 +21,10 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 
+use pacs_store::embedded::Store;
+
 use cli::Command;
 use config::Config;
-use store::Store;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -54,20 +55,20 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Serve => {
             let rates = web::Rates::new();
             with_store(
-                Store::open_or_make(config, vec![Arc::clone(&rates) as _])?,
+                store::open_or_make(config, vec![Arc::clone(&rates) as _])?,
                 |store| serve::serve(config, store, rates).map(|()| true),
             )
         }
         Command::Import { directory, workers } => {
-            with_store(Store::open_or_make(config, Vec::new())?, |store| {
-                import::run(&store.pacs, &directory, workers.into(), &store.imports())
+            with_store(store::open_or_make(config, Vec::new())?, |store| {
+                import::run(&store.pacs, &directory, workers.into(), &store::imports(config))
             })
         }
-        Command::Verify => with_store(Store::open(config)?, |store| {
+        Command::Verify => with_store(store::open(config)?, |store| {
             maintain::verify(config, &store.pacs)
         }),
         Command::RebuildIndex => maintain::rebuild_index(config),
-        Command::Stats => with_store(Store::open(config)?, |store| {
+        Command::Stats => with_store(store::open(config)?, |store| {
             maintain::stats(config, &store.pacs).map(|()| true)
         }),
     }

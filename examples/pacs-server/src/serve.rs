@@ -7,14 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::executor::block_on;
 use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
 use pacs_net::web::http::health::Health;
 use pacs_net::web::http::metrics::Metrics;
+use pacs_store::embedded::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
-use crate::store::Store;
 use crate::web::{self, Rates};
 
 /// Serves until SIGTERM or SIGINT; a second one ends the wait for running associations.
@@ -126,17 +125,8 @@ fn options(config: &Config) -> ScpOptions {
 /// Indexes what is stored by the attributes that are configured now.
 fn reindex(store: &Store) {
     tracing::info!("other attributes are configured: what is stored is indexed again");
-    // Noted only when it is durable: a crash in between begins it again.
-    let made = block_on(async {
-        let made = store.pacs.reindex(|_| ()).await?;
-        store.pacs.checkpoint().await?;
-        Ok::<_, pacs_core::Error>(made)
-    });
-    match made {
-        Ok(made) => match store.note_attributes() {
-            Ok(()) => tracing::info!(instances = made, "indexed again"),
-            Err(error) => tracing::warn!(%error, "indexed again, which could not be noted"),
-        },
+    match store.reindex() {
+        Ok(made) => tracing::info!(instances = made, "indexed again"),
         Err(error) => {
             tracing::warn!(%error, "indexing again ended early; it begins again with the next start")
         }

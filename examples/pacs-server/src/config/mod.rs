@@ -1,6 +1,5 @@
 //! The settings: from their defaults, a TOML file and the command line, in this order.
 
-mod attributes;
 mod render;
 mod values;
 
@@ -8,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pacs_core::query::AttributeSet;
-use pacs_core::{AeTitle, DuplicatePolicy, Level};
+use pacs_core::AeTitle;
+use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Settings};
 use serde::Deserialize;
 
-use values::{ae_title, associations, at_least_one, filter, not_empty, origin, origins, path, port};
+use values::{ae_title, associations, at_least_one, filter, not_empty, origin, origins, port};
 
 /// All settings. The file's keys are the names of the command line's flags.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -52,67 +51,6 @@ pub(crate) struct Config {
     /// Whom it sends to, and what is known of them.
     #[serde(rename = "peer")]
     pub(crate) peers: Vec<Peer>,
-}
-
-/// What happens to an instance that comes with other bytes under a UID that is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Duplicates {
-    Replace,
-    KeepFirst,
-    Refuse,
-}
-
-impl Duplicates {
-    pub(crate) fn policy(self) -> DuplicatePolicy {
-        match self {
-            Self::Replace => DuplicatePolicy::Replace,
-            Self::KeepFirst => DuplicatePolicy::KeepFirst,
-            Self::Refuse => DuplicatePolicy::Refuse,
-        }
-    }
-}
-
-/// An attribute that is searched and returned besides the usual ones.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Attribute {
-    /// At which level it is asked for.
-    pub(crate) level: AttributeLevel,
-    /// Where it stands, as [`AttributePath`](pacs_core::query::AttributePath) reads it.
-    #[serde(deserialize_with = "path")]
-    pub(crate) path: String,
-}
-
-/// A level by its name in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum AttributeLevel {
-    Patient,
-    Study,
-    Series,
-    Instance,
-}
-
-impl AttributeLevel {
-    /// As the file writes it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Patient => "patient",
-            Self::Study => "study",
-            Self::Series => "series",
-            Self::Instance => "instance",
-        }
-    }
-
-    fn level(self) -> Level {
-        match self {
-            Self::Patient => Level::Patient,
-            Self::Study => Level::Study,
-            Self::Series => Level::Series,
-            Self::Instance => Level::Instance,
-        }
-    }
 }
 
 /// How much is served at once, and how long is waited.
@@ -254,7 +192,8 @@ impl Config {
                 ));
             }
         }
-        config.attribute_set()?;
+        let attributes = config.store().attribute_set();
+        attributes.map_err(|error| error.to_string())?;
         Ok(config)
     }
 
@@ -275,9 +214,15 @@ impl Config {
         format!("pacs-server {}", words.collect::<Vec<String>>().join(" "))
     }
 
-    /// The attributes that are searched and returned. Settings that were read have some.
-    pub(crate) fn attribute_set(&self) -> Result<AttributeSet, String> {
-        attributes::set(&self.attributes)
+    /// What is kept where.
+    pub(crate) fn store(&self) -> Settings {
+        Settings {
+            data: self.data.clone(),
+            archive: ArchiveKind::Segment,
+            duplicates: self.duplicates,
+            index_cache_mebibytes: self.index_cache_mebibytes,
+            attributes: self.attributes.clone(),
+        }
     }
 
     /// How long running associations may take to end after a signal to stop.
@@ -299,6 +244,9 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pacs_core::query::AttributeSet;
+    use pacs_store::embedded::AttributeLevel;
+
     use super::*;
 
     #[test]
@@ -364,7 +312,7 @@ mod tests {
         });
         let config = Config::parse(&examples.collect::<String>()).unwrap();
         assert_eq!((config.attributes.len(), config.peers.len()), (2, 1));
-        assert_ne!(config.attribute_set().unwrap(), AttributeSet::default());
+        assert_ne!(config.store().attribute_set().unwrap(), AttributeSet::default());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Attribute, AttributeLevel, Config, Duplicates, LogFormat, Peer};
+use pacs_store::embedded::{Attribute, AttributeLevel};
+
+use super::{Config, LogFormat, Peer};
 
 impl Config {
     /// All settings with their meaning, as TOML that [`parse`](Self::parse) reads back.
@@ -40,14 +42,9 @@ impl Config {
             self.stop_grace_seconds,
             "On SIGTERM or SIGINT running associations may go on this long before they are aborted.",
         );
-        let duplicates = match self.duplicates {
-            Duplicates::Replace => "replace",
-            Duplicates::KeepFirst => "keep-first",
-            Duplicates::Refuse => "refuse",
-        };
         out.setting(
             "duplicates",
-            quoted(duplicates),
+            quoted(self.duplicates.name()),
             "An instance with other bytes under a UID that is kept: \"replace\" (the old version stays in the\n\
              # archive), \"keep-first\" or \"refuse\". The same bytes again are always a success.",
         );

@@ -1,7 +1,6 @@
 //! Values that a setting may have.
 
 use pacs_core::AeTitle;
-use pacs_core::query::AttributePath;
 use serde::{Deserialize, Deserializer, de};
 
 use super::Peer;
@@ -15,14 +14,6 @@ pub(super) fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strin
     let text = String::deserialize(deserializer)?;
     crate::logging::filter(&text).map_err(de::Error::custom)?;
     Ok(text)
-}
-
-pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.parse::<AttributePath>() {
-        Ok(_) => Ok(text),
-        Err(error) => Err(de::Error::custom(format_args!("{text:?}: {}", error.context()))),
-    }
 }
 
 pub(super) fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

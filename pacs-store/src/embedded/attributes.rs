@@ -38,13 +38,16 @@ pub(super) fn set(attributes: &[Attribute]) -> Result<AttributeSet, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
+    use crate::embedded::Settings;
 
-    fn parse(attributes: &[(&str, &str)]) -> Result<Config, String> {
+    fn parse(attributes: &[(&str, &str)]) -> Result<Settings, String> {
         let tables = attributes
             .iter()
             .map(|(level, path)| format!("[[attribute]]\nlevel = \"{level}\"\npath = \"{path}\"\n"));
-        Config::parse(&tables.collect::<String>())
+        let settings: Settings =
+            toml::from_str(&tables.collect::<String>()).map_err(|error| error.to_string())?;
+        settings.attribute_set().map_err(|error| error.to_string())?;
+        Ok(settings)
     }
 
     #[test]
@@ -99,6 +102,6 @@ mod tests {
             ("series", "RequestAttributesSequence.RequestedProcedureID"),
             ("series", "RequestAttributesSequence.AccessionNumber"),
         ]);
-        assert_eq!(taken.map(|config| config.attributes.len()), Ok(7));
+        assert_eq!(taken.map(|settings| settings.attributes.len()), Ok(7));
     }
 }

@@ -1,0 +1,261 @@
+//! The embedded stores by their settings: a data directory, opened and looked after.
+//!
+//! ```text
+//! DATA/archive/          instances, one behind the other in large files (segment archive)
+//! DATA/files/            or instances, a file each (folder archive)
+//! DATA/index.redb        what is searched; can be made anew from the archive
+//! DATA/index.attributes  which attributes the index was filled with
+//! ```
+//!
+//! [`Settings`] say what is kept where, as a program's configuration file has them; [`Store`] is the open
+//! directory with its engine.
+
+mod attributes;
+mod settings;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use pacs_core::query::AttributeSet;
+use pacs_core::{Archive, Error, ErrorKind, Index, Options, Pacs, Result};
+
+pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Settings};
+use crate::{
+    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive,
+    SegmentOptions,
+};
+
+const INDEX: &str = "index.redb";
+const ATTRIBUTES: &str = "index.attributes";
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    /// The engine on it.
+    pub pacs: Pacs,
+    /// Which attributes are searched.
+    pub attributes: Arc<AttributeSet>,
+    /// None of a store in memory.
+    data: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens the store, and makes it where there is none. Blocks. Of `options`, what `settings` say too is taken
+    /// from them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_or_make(settings: &Settings, options: Options) -> Result<Self> {
+        if let Some(directory) = settings.archive_directory() {
+            settings.check_kind()?;
+            fs::create_dir_all(&directory)
+                .map_err(|error| Error::io("store.make", format!("{}", directory.display()), error))?;
+        }
+        Self::open(settings, options)
+    }
+
+    /// Opens the store, which must be there. Blocks.
+    ///
+    /// # Errors
+    /// - `NotFound` when there is none, `Refused` when another process has it open.
+    /// - `Mismatch` when its archive is of another kind, `Invalid` when attributes can't mean anything.
+    /// - `Corrupt` of an operation that begins with `index.` when the index is damaged, `Unsupported` when it is of
+    ///   another version: [`rebuild_index`](Self::rebuild_index) makes it anew.
+    /// - What the archive or the index says.
+    pub fn open(settings: &Settings, options: Options) -> Result<Self> {
+        let attributes = Arc::new(settings.attribute_set()?);
+        let (archive, index) = (archive(settings)?, index(settings)?);
+        let empty = block_on(index.totals())?.instances == 0;
+        let options = Options {
+            duplicates: settings.duplicates.policy(),
+            attributes: Arc::clone(&attributes),
+            ..options
+        };
+        let store = Self {
+            pacs: block_on(Pacs::open(archive, index, options))?,
+            attributes,
+            data: settings.directory().map(Path::to_owned),
+        };
+        if empty {
+            // All that is in the index now was put there with the attributes of today.
+            store.note_attributes()?;
+        }
+        Ok(store)
+    }
+
+    /// Makes the index anew from the archive alone; answers how many instances it knows and how many can't be
+    /// read. Blocks. A store in memory has nothing to be made from.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn rebuild_index(settings: &Settings) -> Result<(u64, u64)> {
+        let attributes = settings.attribute_set()?;
+        // The archive's lock comes first: nobody else works on the index then.
+        let archive = archive(settings)?;
+        let failed = |error| Error::io("index.rebuild", "the old index can't be removed", error);
+        if let Some(data) = settings.directory() {
+            match fs::remove_file(data.join(INDEX)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        let index = index(settings)?;
+        let rebuilt = block_on(Pacs::rebuild_index(&*archive, &*index, &attributes))?;
+        if let Some(data) = settings.directory() {
+            note_attributes(data, &attributes)?;
+        }
+        Ok((block_on(index.totals())?.instances, rebuilt.unreadable))
+    }
+
+    /// Whether the index was filled with other attributes than are searched now:
+    /// [`reindex`](Self::reindex) mends that.
+    pub fn attributes_changed(&self) -> bool {
+        let Some(data) = &self.data else { return false };
+        fs::read_to_string(data.join(ATTRIBUTES)).ok() != Some(fingerprint(&self.attributes))
+    }
+
+    /// Indexes what is stored by the attributes that are searched now; answers how many instances those were.
+    /// Blocks; the engine serves meanwhile. Noted only when it is durable: broken off, it is to be begun again.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub fn reindex(&self) -> Result<u64> {
+        let made = block_on(async {
+            let made = self.pacs.reindex(|_| ()).await?;
+            self.pacs.checkpoint().await?;
+            Ok::<_, Error>(made)
+        })?;
+        self.note_attributes()?;
+        Ok(made)
+    }
+
+    fn note_attributes(&self) -> Result<()> {
+        match &self.data {
+            Some(data) => note_attributes(data, &self.attributes),
+            None => Ok(()),
+        }
+    }
+}
+
+fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
+    let (Some(data), Some(directory)) = (settings.directory(), settings.archive_directory()) else {
+        return Ok(Arc::new(MemoryArchive::new()));
+    };
+    settings.check_kind()?;
+    match fs::metadata(&directory) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("store.open", format!("{}", directory.display()), error));
+        }
+        _ => {
+            let what = format!("there is no store at {}", data.display());
+            return Err(Error::new(ErrorKind::NotFound, "store.open", what));
+        }
+    }
+    let opened = match settings.archive {
+        ArchiveKind::Folder => FolderArchive::open(&directory, FolderOptions::default())
+            .map(|archive| Arc::new(archive) as Arc<dyn Archive>),
+        _ => SegmentArchive::open(&directory, SegmentOptions::default())
+            .map(|archive| Arc::new(archive) as Arc<dyn Archive>),
+    };
+    opened.map_err(|error| match error.kind() {
+        ErrorKind::Refused => {
+            let what = format!("{} is in use by another process", data.display());
+            Error::new(ErrorKind::Refused, "store.open", what)
+        }
+        kind => Error::new(kind, "store.open", format!("{}: {error}", directory.display())),
+    })
+}
+
+fn index(settings: &Settings) -> Result<Arc<dyn Index>> {
+    let Some(data) = settings.directory() else {
+        return Ok(Arc::new(MemoryIndex::new()));
+    };
+    let path = data.join(INDEX);
+    let mebibytes = usize::try_from(settings.index_cache_mebibytes).unwrap_or(usize::MAX);
+    let options = RedbIndexOptions {
+        cache_max_bytes: mebibytes.saturating_mul(1024 * 1024),
+        ..RedbIndexOptions::default()
+    };
+    let opened = RedbIndex::open(&path, options).map_err(|error| {
+        let kind = match error.kind() {
+            // A file that can be opened and still is no index: some damage looks like a failing disk.
+            ErrorKind::Io if can_be_opened(&path) => ErrorKind::Corrupt,
+            kind => kind,
+        };
+        Error::new(kind, "index.open", format!("{}: {error}", path.display()))
+    });
+    Ok(Arc::new(opened?))
+}
+
+fn can_be_opened(path: &Path) -> bool {
+    fs::OpenOptions::new().read(true).write(true).open(path).is_ok()
+}
+
+fn fingerprint(attributes: &AttributeSet) -> String {
+    format!("{:016x}\n", attributes.fingerprint())
+}
+
+fn note_attributes(data: &Path, attributes: &AttributeSet) -> Result<()> {
+    // Not synced: without it the index is only filled again.
+    fs::write(data.join(ATTRIBUTES), fingerprint(attributes))
+        .map_err(|error| Error::io("store.note", "the index's attributes can't be noted", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(data: &Path, archive: ArchiveKind) -> Settings {
+        Settings {
+            data: data.to_owned(),
+            archive,
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn each_kind_opens_again_and_no_kind_as_another() {
+        for (kind, other) in [
+            (ArchiveKind::Segment, ArchiveKind::Folder),
+            (ArchiveKind::Folder, ArchiveKind::Segment),
+        ] {
+            let data = tempfile::tempdir().unwrap();
+            let here = settings(data.path(), kind);
+            let missing = Store::open(&here, Options::default()).unwrap_err();
+            assert_eq!(missing.kind(), ErrorKind::NotFound);
+            let store = Store::open_or_make(&here, Options::default()).unwrap();
+            assert!(!store.attributes_changed());
+            store.pacs.close().unwrap();
+            drop(store);
+            let as_other = settings(data.path(), other);
+            let refused = Store::open_or_make(&as_other, Options::default()).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Mismatch);
+            assert_eq!(Store::rebuild_index(&here).unwrap(), (0, 0));
+            drop(Store::open(&here, Options::default()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_store_in_memory_leaves_nothing_on_the_disk() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open_or_make(&settings(data.path(), ArchiveKind::Memory), Options::default());
+        store.unwrap().pacs.close().unwrap();
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_no_index_is_told_as_a_damaged_one() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = settings(data.path(), ArchiveKind::Segment);
+        drop(Store::open_or_make(&settings, Options::default()).unwrap());
+        fs::write(data.path().join(INDEX), vec![7; 8192]).unwrap();
+        let error = Store::open(&settings, Options::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.operation().starts_with("index."));
+        assert_eq!(Store::rebuild_index(&settings).unwrap(), (0, 0));
+    }
+}
