@@ -29,6 +29,8 @@ pub mod recode;
 pub mod scan;
 mod splice;
 pub(crate) mod syntax;
+mod text;
 pub mod xml;
 
 pub use model::{DataSet, Element, FrameExtent, FrameTable, Value};
+pub use text::{is_private_creator, standard_vr};

@@ -32,6 +32,13 @@ impl Pacs {
         whole(&*self.inner.archive, record)
     }
 
+    /// A part of the Part 10 stream of an instance, in pieces of bounded size; of a part that reaches past the end
+    /// what there is. An archive holds no checksum against a part of an instance, as a rule.
+    pub fn read_range(&self, record: &InstanceRecord, part: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let part = part.start.min(record.length)..part.end.min(record.length);
+        range(&*self.inner.archive, record, part)
+    }
+
     /// The data set of an instance, byte for byte as it was received, in pieces of bounded size: also where it
     /// was coerced. See [`outgoing_data_set`](Self::outgoing_data_set) for what a receiver is to get.
     pub fn read_data_set(&self, record: &InstanceRecord) -> BoxStream<'static, Result<Bytes>> {

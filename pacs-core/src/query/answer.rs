@@ -5,8 +5,8 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 
 use super::Query;
-use super::key::{Key, is_never_matched, is_private_creator, standard_vr};
-use crate::dataset::{DataSet, Element, Value};
+use super::key::{Key, is_never_matched};
+use crate::dataset::{DataSet, Element, Value, is_private_creator, standard_vr};
 
 impl Query {
     /// The response identifier for an entity that matches: every key that was asked for, with the values

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use dicom_core::{Tag, VR};
 
-use super::key::{is_never_matched, is_private_creator, standard_vr};
+use super::key::is_never_matched;
 use super::path::{AttributePath, AttributeStep};
 use super::standard;
-use crate::dataset::{DataSet, Element, Value};
+use crate::dataset::{DataSet, Element, Value, is_private_creator, standard_vr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::uid::Level;

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::key::standard_vr;
 use super::{AttributeSet, Model, Query, QueryOptions, unique_key};
-use crate::dataset::{DataSet, Element, Value};
+use crate::dataset::{DataSet, Element, Value, standard_vr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{InstanceRecord, Scope};
 use crate::limits;

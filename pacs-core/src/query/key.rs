@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
-use dicom_dictionary_std::{StandardDataDictionary, tags};
+use dicom_dictionary_std::tags;
 
 use super::QueryOptions;
 use super::number::{Number, numbers};
 use super::person::PersonKey;
 use super::temporal::{self, RangeForm, Span};
 use super::wildcard::Pattern;
-use crate::dataset::{DataSet, Element, Value};
+use crate::dataset::{DataSet, Element, Value, is_private_creator, standard_vr};
 use crate::uid::Uid;
 
 /// What a key asks of the values of its attribute.
@@ -101,18 +100,6 @@ pub(crate) fn is_never_matched(tag: Tag) -> bool {
             | tags::STORAGE_MEDIA_FILE_SET_UID
     ) || tag.element() == 0
         || is_private_creator(tag)
-}
-
-/// Whether the element reserves a block of private elements (PS3.5 7.8.1).
-pub(crate) fn is_private_creator(tag: Tag) -> bool {
-    tag.group() % 2 == 1 && (0x10..=0xFF).contains(&tag.element())
-}
-
-/// The VR that the Standard gives an attribute.
-pub(crate) fn standard_vr(tag: Tag) -> Option<VR> {
-    StandardDataDictionary
-        .by_tag(tag)
-        .map(|entry| entry.vr().relaxed())
 }
 
 impl Key {

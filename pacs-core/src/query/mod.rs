@@ -38,6 +38,7 @@ pub use attributes::{AttributeSet, LevelAttributes, unique_key};
 pub use identifier::{Retrieval, retrieval};
 pub use key::{Key, KeyMatch};
 pub use number::Number;
+pub(crate) use number::numbers;
 pub use path::{AttributePath, AttributeStep};
 pub use person::{PersonKey, fold_person_name, folded_groups};
 pub use wildcard::Pattern;

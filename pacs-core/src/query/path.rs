@@ -6,7 +6,7 @@ use dicom_core::dictionary::DataDictionary;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::StandardDataDictionary;
 
-use super::key::standard_vr;
+use crate::dataset::standard_vr;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 

@@ -1,11 +1,10 @@
 //! The query component of a search: what is matched, what is returned, and which part of it
 //! (PS3.18 8.3.4).
 
-use bytes::Bytes;
-use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::dictionary::DataDictionary;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
-use pacs_core::dataset::{Element, Value};
+use pacs_core::dataset::{Element, Value, standard_vr};
 use pacs_core::limits::SEQUENCE_DEPTH_MAX;
 use pacs_core::query::QueryOptions;
 use pacs_core::{DataSet, Error, ErrorKind, Level, Result};
@@ -110,7 +109,7 @@ fn path(name: &str) -> Result<Vec<Tag>> {
     if tags.len() > SEQUENCE_DEPTH_MAX {
         return Err(invalid("an attribute is in too many sequences"));
     }
-    let is_sequence = |tag: &Tag| vr(*tag).is_none_or(|vr| vr == VR::SQ);
+    let is_sequence = |tag: &Tag| standard_vr(*tag).is_none_or(|vr| vr == VR::SQ);
     match tags.iter().rev().skip(1).find(|tag| !is_sequence(tag)) {
         Some(tag) => Err(invalid("what stands before a . is no sequence").with_tag(*tag)),
         None => Ok(tags),
@@ -129,20 +128,6 @@ fn tag(text: &str) -> Option<Tag> {
     Some(entry.tag.inner()).filter(|tag| tag.0 >= 8)
 }
 
-/// The VR that the Standard gives an attribute; none for one that it doesn't know.
-fn vr(tag: Tag) -> Option<VR> {
-    if is_private_creator(tag) {
-        return Some(VR::LO);
-    }
-    StandardDataDictionary
-        .by_tag(tag)
-        .map(|entry| entry.vr().relaxed())
-}
-
-fn is_private_creator(tag: Tag) -> bool {
-    tag.group() % 2 == 1 && (0x10..=0xFF).contains(&tag.element())
-}
-
 /// Puts a matching key, or without a value a return key, at the end of a path.
 fn put(set: &mut DataSet, path: &[Tag], value: Option<&str>) -> Result<()> {
     let Some((&first, rest)) = path.split_first() else {
@@ -157,7 +142,7 @@ fn put(set: &mut DataSet, path: &[Tag], value: Option<&str>) -> Result<()> {
         set.put_items(first, vec![item]);
         return Ok(());
     }
-    let vr = vr(first).unwrap_or(VR::UN);
+    let vr = standard_vr(first).unwrap_or(VR::UN);
     match value {
         // What is matched is returned as well.
         None if set.contains(first) => {}
@@ -165,12 +150,12 @@ fn put(set: &mut DataSet, path: &[Tag], value: Option<&str>) -> Result<()> {
             if set.get(first).is_some_and(|element| !element.is_empty()) {
                 return Err(invalid("an attribute is matched twice").with_tag(first));
             }
-            let value = Value::Bytes(bytes(first, vr, text)?);
-            set.put(Element {
-                tag: first,
-                vr,
-                value,
-            });
+            // Several UIDs also have a comma between them (8.3.4.1).
+            let text = match vr {
+                VR::UI => text.replace(',', "\\"),
+                _ => text.to_owned(),
+            };
+            set.put(Element::from_text(first, vr, &text)?);
         }
         Some(text) if !text.is_empty() => {
             return Err(invalid("a sequence is matched by what is in it").with_tag(first));
@@ -185,37 +170,6 @@ fn put(set: &mut DataSet, path: &[Tag], value: Option<&str>) -> Result<()> {
 pub(super) fn put_return_key(set: &mut DataSet, tag: Tag) {
     // One that is in no sequence is always put.
     let _ = put(set, &[tag], None);
-}
-
-/// The value of a key as text says it: several values with `\` between them, UIDs also with `,` (8.3.4.1).
-fn bytes(tag: Tag, vr: VR, text: &str) -> Result<Bytes> {
-    let numbers = |read: &dyn Fn(&str) -> Option<Vec<u8>>| -> Result<Bytes> {
-        let values: Option<Vec<Vec<u8>>> = text.split('\\').map(|value| read(value.trim())).collect();
-        let values = values.ok_or_else(|| invalid("a number that the attribute can't have").with_tag(tag))?;
-        Ok(Bytes::from(values.concat()))
-    };
-    macro_rules! number {
-        ($kind:ty) => {
-            numbers(&|text| Some(text.parse::<$kind>().ok()?.to_le_bytes().to_vec()))
-        };
-    }
-    match vr {
-        VR::US => number!(u16),
-        VR::SS => number!(i16),
-        VR::UL => number!(u32),
-        VR::SL => number!(i32),
-        VR::UV => number!(u64),
-        VR::SV => number!(i64),
-        VR::FL => number!(f32),
-        VR::FD => number!(f64),
-        VR::AT => numbers(&|text| {
-            let number = u32::from_str_radix(text, 16).ok().filter(|_| text.len() == 8)?;
-            let [group, element] = [(number >> 16) as u16, number as u16];
-            Some([group.to_le_bytes(), element.to_le_bytes()].concat())
-        }),
-        VR::UI => Ok(Bytes::from(text.replace(',', "\\"))),
-        _ => Ok(Bytes::copy_from_slice(text.as_bytes())),
-    }
 }
 
 #[cfg(test)]

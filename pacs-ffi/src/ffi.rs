@@ -1,0 +1,296 @@
+//! The only place where raw pointers are followed.
+//!
+//! Each function here turns something that C gave into something Rust can hold, after the checks that can be made.
+//! What can't be checked is what the header asks of every caller: a pointer that is not null points to what its type
+//! says, for the whole of the call, and no other thread writes there meanwhile.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
+
+use crate::error::Failure;
+
+/// A string argument.
+pub(crate) fn text<'a>(pointer: *const c_char) -> Result<&'a str, Failure> {
+    optional_text(pointer)?.ok_or_else(|| Failure::argument("a string is null"))
+}
+
+/// A string argument that may be null.
+pub(crate) fn optional_text<'a>(pointer: *const c_char) -> Result<Option<&'a str>, Failure> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not null, so it is a string that ends with NUL, by the rules of the header.
+    let text = unsafe { CStr::from_ptr(pointer) };
+    match text.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Failure::argument("a string is not UTF-8")),
+    }
+}
+
+/// Bytes that an argument points to.
+pub(crate) fn bytes<'a>(pointer: *const c_void, length: usize) -> Result<&'a [u8], Failure> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    check(pointer, length)?;
+    // SAFETY: not null and of a possible length, so there are that many bytes, by the rules of the header.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
+}
+
+fn check<T>(pointer: *const T, length: usize) -> Result<(), Failure> {
+    if pointer.is_null() {
+        return Err(Failure::argument("a buffer is null"));
+    }
+    if isize::try_from(length).is_err() {
+        return Err(Failure::argument("a length is larger than any buffer"));
+    }
+    Ok(())
+}
+
+/// Where a result goes; written on success alone.
+pub(crate) struct Out<T>(*mut T);
+
+/// A place for a result.
+pub(crate) fn out<T>(pointer: *mut T) -> Result<Out<T>, Failure> {
+    if pointer.is_null() {
+        return Err(Failure::argument("the place for a result is null"));
+    }
+    Ok(Out(pointer))
+}
+
+impl<T> Out<T> {
+    /// Writes the result. What was there is not looked at: it may never have been set.
+    pub(crate) fn set(self, value: T) {
+        // SAFETY: not null, so there is room for a T, by the rules of the header. It may stand where no T may.
+        unsafe { self.0.write_unaligned(value) }
+    }
+}
+
+/// A place for a result whose caller says how much of the structure it knows.
+pub(crate) struct OutSized<T> {
+    pointer: *mut T,
+    size: usize,
+}
+
+/// A structure of the header that begins with `size_t struct_size` and is plain data: every pattern of bits that C
+/// may give is one.
+///
+/// # Safety
+/// `#[repr(C)]`, the first field is `struct_size: usize`, and what is all zero is a valid value.
+pub(crate) unsafe trait Sized_: Copy {
+    /// How large the structure was in the first version that had it.
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+fn struct_size<T>(pointer: *const T, first: usize) -> Result<usize, Failure> {
+    if pointer.is_null() {
+        return Err(Failure::argument("a structure is null"));
+    }
+    // SAFETY: not null, so a structure is there, which begins with its size, by the rules of the header.
+    let size = unsafe { pointer.cast::<usize>().read_unaligned() };
+    if size < first || size > size_of::<T>() {
+        return Err(Failure::argument(format!(
+            "struct_size is {size}, and {first} to {} are known here",
+            size_of::<T>()
+        )));
+    }
+    Ok(size)
+}
+
+/// A place for a structure.
+pub(crate) fn out_sized<T: Copy>(pointer: *mut T) -> Result<OutSized<T>, Failure> {
+    let size = struct_size(pointer, size_of::<usize>())?;
+    Ok(OutSized { pointer, size })
+}
+
+impl<T: Copy> OutSized<T> {
+    /// Writes as much of the structure as the caller knows. Its `struct_size` stays.
+    pub(crate) fn set(self, value: T) {
+        let head = size_of::<usize>();
+        // SAFETY: the caller has room for `size` bytes, which is no more than `value` has, by `struct_size`.
+        unsafe {
+            let from = ptr::from_ref(&value).cast::<u8>().add(head);
+            self.pointer
+                .cast::<u8>()
+                .add(head)
+                .copy_from_nonoverlapping(from, self.size - head);
+        }
+    }
+}
+
+/// A structure that a caller gives; what its version doesn't have is zero.
+pub(crate) fn sized<T: Sized_>(pointer: *const T) -> Result<T, Failure> {
+    let size = struct_size(pointer, T::FIRST_SIZE)?;
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: `size` bytes are there, by `struct_size`, and no more than a T has; what is all zero, and whatever C
+    // may put there, is a T, by the contract of `Sized_`.
+    unsafe {
+        value
+            .as_mut_ptr()
+            .cast::<u8>()
+            .copy_from_nonoverlapping(pointer.cast(), size);
+        Ok(value.assume_init())
+    }
+}
+
+/// The same, where the structure may be missing.
+pub(crate) fn optional_sized<T: Sized_>(pointer: *const T) -> Result<Option<T>, Failure> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    sized(pointer).map(Some)
+}
+
+/// Room that a caller gives for bytes.
+pub(crate) struct Room {
+    pointer: *mut u8,
+    capacity: usize,
+}
+
+/// Room for `capacity` bytes.
+pub(crate) fn room(pointer: *mut c_void, capacity: usize) -> Result<Room, Failure> {
+    if capacity > 0 {
+        check(pointer, capacity)?;
+    }
+    Ok(Room {
+        pointer: pointer.cast(),
+        capacity,
+    })
+}
+
+impl Room {
+    /// How many bytes fit.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Puts `bytes` at `offset`, as many of them as fit; answers how many.
+    pub(crate) fn put(&mut self, offset: usize, bytes: &[u8]) -> usize {
+        let fitting = self.capacity.saturating_sub(offset).min(bytes.len());
+        if fitting > 0 {
+            // SAFETY: the room reaches from `offset` for `fitting` bytes, and no slice of ours lies in it.
+            unsafe { ptr::copy(bytes.as_ptr(), self.pointer.add(offset), fitting) };
+        }
+        fitting
+    }
+}
+
+/// Gives all of `value`, and its length, to who has room for it; NUL behind it where it is text.
+pub(crate) fn give(
+    value: &[u8],
+    is_text: bool,
+    buffer: *mut c_void,
+    capacity: usize,
+    length: *mut usize,
+) -> Result<(), Failure> {
+    let mut room = room(buffer, capacity)?;
+    let needed = value.len() + usize::from(is_text);
+    if !length.is_null() {
+        out(length)?.set(value.len());
+    }
+    if room.capacity() < needed {
+        return Err(Failure::new(
+            crate::error::pacs_status::PACS_BUFFER_TOO_SMALL,
+            format!("{needed} bytes are needed"),
+        ));
+    }
+    let end = room.put(0, value);
+    if is_text {
+        room.put(end, &[0]);
+    }
+    Ok(())
+}
+
+/// Text in an array of a structure, cut where it doesn't fit, with NUL behind it.
+pub(crate) fn fill<const N: usize>(text: &str) -> [c_char; N] {
+    let mut end = text.len().min(N - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut filled = [0; N];
+    for (to, from) in filled.iter_mut().zip(&text.as_bytes()[..end]) {
+        // NUL would end it for C.
+        *to = if *from == 0 { b' ' } else { *from } as c_char;
+    }
+    filled
+}
+
+/// What a caller gave for its callbacks, with what frees it.
+#[derive(Debug)]
+pub(crate) struct User {
+    pointer: *mut c_void,
+    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+// SAFETY: the header asks that what callbacks are given may be used from any thread.
+unsafe impl Send for User {}
+// SAFETY: as above, also by several at once.
+unsafe impl Sync for User {}
+
+impl User {
+    pub(crate) fn new(pointer: *mut c_void, destroy: Option<unsafe extern "C" fn(*mut c_void)>) -> Self {
+        Self { pointer, destroy }
+    }
+
+    pub(crate) fn pointer(&self) -> *mut c_void {
+        self.pointer
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: it is called once, with what it was given for, by the rules of the header.
+            unsafe { destroy(self.pointer) }
+        }
+    }
+}
+
+/// Calls back with a line of the log.
+pub(crate) fn hand_over_line(
+    call: unsafe extern "C" fn(*mut c_void, u32, *const c_char, *const c_char),
+    user: *mut c_void,
+    level: u32,
+    target: &CStr,
+    text: &CStr,
+) {
+    // SAFETY: the callback is called with what the header promises it.
+    unsafe { call(user, level, target.as_ptr(), text.as_ptr()) }
+}
+
+/// Calls back with how much is done; answers what the callback does.
+pub(crate) fn tell_progress(
+    call: unsafe extern "C" fn(*mut c_void, u64) -> i32,
+    user: *mut c_void,
+    done: u64,
+) -> i32 {
+    // SAFETY: the callback is called with what the header promises it.
+    unsafe { call(user, done) }
+}
+
+/// Calls back with what is damaged.
+pub(crate) fn tell_damaged(
+    call: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char),
+    user: *mut c_void,
+    instance: &str,
+    why: &str,
+) {
+    let (instance, why) = (c_string(instance), c_string(why));
+    // SAFETY: the callback is called with what the header promises it.
+    unsafe { call(user, instance.as_ptr(), why.as_ptr()) }
+}
+
+/// Text that ends with NUL, and has none before.
+pub(crate) fn c_string(text: &str) -> std::ffi::CString {
+    std::ffi::CString::new(text.replace('\0', " ")).unwrap_or_default()
+}
+
+/// Calls back with bytes; answers what the callback does.
+pub(crate) fn sink(
+    call: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> i32,
+    user: *mut c_void,
+    bytes: &[u8],
+) -> i32 {
+    // SAFETY: the callback is called with what the header promises it.
+    unsafe { call(user, bytes.as_ptr().cast(), bytes.len()) }
+}

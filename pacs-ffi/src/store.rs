@@ -1,0 +1,358 @@
+//! Taking instances in: from memory, from a file, in pieces.
+
+use std::collections::VecDeque;
+use std::ffi::{c_char, c_void};
+use std::fs::File;
+use std::io::Read as _;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, stream};
+use pacs_core::limits::READ_CHUNK_BYTES;
+use pacs_core::{AeTitle, Error, ErrorKind, Receipt, Received, Source, StoreOutcome};
+
+use crate::context::Context;
+use crate::engine::{Engine, pacs_engine};
+use crate::error::{Failure, pacs_status};
+use crate::ffi::{self, OutSized, Sized_, fill};
+use crate::guard::{call, call_last, close, may_change};
+use crate::handle::{self, Object};
+use crate::wait::block_on;
+
+/// Room for a UID of 64 characters and NUL.
+pub const PACS_UID_LENGTH: usize = 65;
+
+/// Who sends or asks, as far as it is known. It is what hooks are told.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pacs_source {
+    /// `sizeof(pacs_source)`.
+    pub struct_size: usize,
+    /// Calling AE title; may be null.
+    pub calling_ae: *const c_char,
+    /// Called AE title; may be null.
+    pub called_ae: *const c_char,
+    /// Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
+    pub address: *const c_char,
+}
+
+// SAFETY: it begins with its size, and all zero is valid.
+unsafe impl Sized_ for pacs_source {}
+
+/// Reads who asks; null is nobody.
+pub(crate) fn source(pointer: *const pacs_source) -> Result<Source, Failure> {
+    let Some(given) = ffi::optional_sized(pointer)? else {
+        return Ok(Source::default());
+    };
+    let title = |text| -> Result<Option<AeTitle>, Failure> {
+        Ok(ffi::optional_text(text)?.map(AeTitle::parse).transpose()?)
+    };
+    let address = match ffi::optional_text(given.address)? {
+        None => None,
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| Failure::argument("an address is that of a host, with its port"))?,
+        ),
+    };
+    Ok(Source {
+        calling_ae: title(given.calling_ae)?,
+        called_ae: title(given.called_ae)?,
+        address,
+    })
+}
+
+/// What a stored instance was to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pacs_outcome {
+    /// Nothing was kept under its SOP Instance UID.
+    PACS_OUTCOME_NEW = 0,
+    /// The same bytes were kept already.
+    PACS_OUTCOME_ALREADY_KEPT = 1,
+    /// Different bytes were kept; they are an earlier version now.
+    PACS_OUTCOME_REPLACED = 2,
+    /// Different bytes were kept and still are; these are not.
+    PACS_OUTCOME_FIRST_KEPT = 3,
+}
+
+impl From<StoreOutcome> for pacs_outcome {
+    fn from(outcome: StoreOutcome) -> Self {
+        match outcome {
+            StoreOutcome::New => Self::PACS_OUTCOME_NEW,
+            StoreOutcome::AlreadyKept => Self::PACS_OUTCOME_ALREADY_KEPT,
+            StoreOutcome::Replaced => Self::PACS_OUTCOME_REPLACED,
+            StoreOutcome::FirstKept => Self::PACS_OUTCOME_FIRST_KEPT,
+        }
+    }
+}
+
+/// An instance that was stored.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pacs_stored {
+    /// `sizeof(pacs_stored)`, set by the caller.
+    pub struct_size: usize,
+    /// What it was to the engine.
+    pub outcome: pacs_outcome,
+    /// The warning that its sender is to be answered with (PS3.4 B.2.3), 0 for none.
+    pub warning: u16,
+    /// Study Instance UID.
+    pub study: [c_char; PACS_UID_LENGTH],
+    /// Series Instance UID.
+    pub series: [c_char; PACS_UID_LENGTH],
+    /// SOP Instance UID.
+    pub instance: [c_char; PACS_UID_LENGTH],
+}
+
+fn tell(out: Option<OutSized<pacs_stored>>, received: &Received) {
+    let Some(out) = out else { return };
+    let key = received.record.key;
+    out.set(pacs_stored {
+        struct_size: size_of::<pacs_stored>(),
+        outcome: received.outcome.into(),
+        warning: received.warning().unwrap_or(0),
+        study: fill(key.study.as_str()),
+        series: fill(key.series.as_str()),
+        instance: fill(key.instance.as_str()),
+    });
+}
+
+fn optional_out(stored: *mut pacs_stored) -> Result<Option<OutSized<pacs_stored>>, Failure> {
+    match stored.is_null() {
+        true => Ok(None),
+        false => ffi::out_sized(stored).map(Some),
+    }
+}
+
+/// Stores an instance from memory: a DICOM file (PS3.10), or a bare data set. When it returns `PACS_OK`, the instance
+/// is on stable storage and a query finds it. `source` and `stored` may be null. The bytes are the caller's again
+/// afterwards.
+///
+/// Blocks. Errors: `PACS_INVALID` when it is no DICOM file or lacks the UIDs that say what it is, `PACS_UNSUPPORTED`
+/// for a DICOMDIR, `PACS_ALREADY_EXISTS` by the policy, what a hook says, `PACS_OUT_OF_RESOURCES`, `PACS_IO`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_store(
+    engine: *mut pacs_engine,
+    source: *const pacs_source,
+    bytes: *const c_void,
+    length: usize,
+    stored: *mut pacs_stored,
+) -> pacs_status {
+    call(engine, |engine: &Engine| {
+        may_change()?;
+        let (out, source) = (optional_out(stored)?, self::source(source)?);
+        let bytes = ffi::bytes(bytes, length)?;
+        // A piece at a time is copied, since the engine may hold one for longer than this call.
+        let pieces = bytes
+            .chunks(READ_CHUNK_BYTES)
+            .map(|piece| Ok(Bytes::copy_from_slice(piece)));
+        let received = block_on(engine.pacs.import(source, stream::iter(pieces)))?;
+        tell(out, &received);
+        Ok(())
+    })
+}
+
+/// Stores an instance from a file; otherwise as `pacs_store`. `path` is UTF-8.
+///
+/// Blocks. Errors: as `pacs_store`; `PACS_NOT_FOUND` when there is no such file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_store_file(
+    engine: *mut pacs_engine,
+    source: *const pacs_source,
+    path: *const c_char,
+    stored: *mut pacs_stored,
+) -> pacs_status {
+    call(engine, |engine: &Engine| {
+        may_change()?;
+        let (out, source) = (optional_out(stored)?, self::source(source)?);
+        let failed = |error| Error::io("store.file", "the file can't be read", error);
+        let mut file = Some(File::open(ffi::text(path)?).map_err(failed)?);
+        let pieces = std::iter::from_fn(|| {
+            let mut piece = Vec::with_capacity(READ_CHUNK_BYTES);
+            let read = file
+                .as_mut()?
+                .take(READ_CHUNK_BYTES as u64)
+                .read_to_end(&mut piece);
+            if !matches!(read, Ok(1..)) {
+                file = None;
+            }
+            match read {
+                Ok(0) => None,
+                Ok(_) => Some(Ok(piece.into())),
+                Err(error) => Some(Err(failed(error))),
+            }
+        });
+        let received = block_on(engine.pacs.import(source, stream::iter(pieces)))?;
+        tell(out, &received);
+        Ok(())
+    })
+}
+
+/// An instance on its way in, in pieces. From one thread at a time.
+pub struct pacs_receipt {
+    _opaque: [u8; 0],
+}
+
+/// The object behind it.
+struct Incoming {
+    context: Arc<Context>,
+    pieces: Pieces,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// What the engine makes of the pieces so far.
+    Receiving(BoxFuture<'static, pacs_core::Result<Receipt>>),
+    /// It was refused: no further piece is taken.
+    Failed,
+}
+
+impl Object for Incoming {
+    type Raw = pacs_receipt;
+    const KIND: u8 = 4;
+    const NAME: &'static str = "receipt";
+
+    fn context(this: &Arc<Self>) -> Arc<Context> {
+        Arc::clone(&this.context)
+    }
+}
+
+/// Pieces that wait for the engine.
+#[derive(Clone, Default)]
+struct Pieces(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    pieces: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl Pieces {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream for Pieces {
+    type Item = pacs_core::Result<Bytes>;
+
+    /// Nobody is woken by a new piece: who brings one polls.
+    fn poll_next(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let mut waiting = self.lock();
+        match waiting.pieces.pop_front() {
+            Some(piece) => Poll::Ready(Some(Ok(piece))),
+            None if waiting.ended => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+fn state(incoming: &Incoming) -> std::sync::MutexGuard<'_, State> {
+    incoming.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins an instance whose file comes in pieces. Ended by `pacs_receipt_commit` or `pacs_receipt_abort`. `source`
+/// may be null.
+///
+/// Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_receive(
+    engine: *mut pacs_engine,
+    source: *const pacs_source,
+    receipt: *mut *mut pacs_receipt,
+) -> pacs_status {
+    call(engine, |engine: &Engine| {
+        let (out, source) = (ffi::out(receipt)?, self::source(source)?);
+        let pieces = Pieces::default();
+        let (pacs, stream) = (engine.pacs.clone(), pieces.clone());
+        out.set(handle::insert(Incoming {
+            context: Arc::clone(&engine.context),
+            pieces,
+            state: Mutex::new(State::Receiving(
+                async move { pacs.receive_file(source, stream).await }.boxed(),
+            )),
+        })?);
+        Ok(())
+    })
+}
+
+/// Takes the next bytes of the file; they are the caller's again afterwards.
+///
+/// Blocks while the archive has too much unwritten: that is how a fast sender is slowed down. Errors: as
+/// `pacs_store`; the instance is refused then, and the receipt is still to be ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_receipt_write(
+    receipt: *mut pacs_receipt,
+    bytes: *const c_void,
+    length: usize,
+) -> pacs_status {
+    call(receipt, |incoming: &Incoming| {
+        may_change()?;
+        let bytes = ffi::bytes(bytes, length)?;
+        let mut state = state(incoming);
+        for piece in bytes.chunks(READ_CHUNK_BYTES) {
+            let State::Receiving(receiving) = &mut *state else {
+                return Err(refused());
+            };
+            incoming
+                .pieces
+                .lock()
+                .pieces
+                .push_back(Bytes::copy_from_slice(piece));
+            // It has the piece when it asks for another one.
+            let failed = block_on(futures::future::poll_fn(|context| {
+                match receiving.as_mut().poll(context) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
+                    Poll::Ready(Ok(_)) => Poll::Ready(Some(Error::new(
+                        ErrorKind::Internal,
+                        "receipt.write",
+                        "the instance ended before its bytes",
+                    ))),
+                    Poll::Pending if incoming.pieces.lock().pieces.is_empty() => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                }
+            }));
+            if let Some(error) = failed {
+                *state = State::Failed;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    })
+}
+
+fn refused() -> Failure {
+    Failure::new(pacs_status::PACS_CLOSED, "the instance was refused before")
+}
+
+/// Ends the file, makes the instance durable and visible, and ends the handle. When it returns `PACS_OK`, the instance
+/// is on stable storage and a query finds it; otherwise nothing is kept. `stored` may be null.
+///
+/// Blocks. Errors: as `pacs_store`; `PACS_CLOSED` when a piece was refused before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_receipt_commit(
+    receipt: *mut pacs_receipt,
+    stored: *mut pacs_stored,
+) -> pacs_status {
+    call_last(receipt, |incoming: &Incoming| {
+        may_change()?;
+        let out = optional_out(stored)?;
+        let mut state = state(incoming);
+        let State::Receiving(receiving) = std::mem::replace(&mut *state, State::Failed) else {
+            return Err(refused());
+        };
+        incoming.pieces.lock().ended = true;
+        let received = block_on(async { receiving.await?.commit().await })?;
+        tell(out, &received);
+        Ok(())
+    })
+}
+
+/// Gives an instance up, and ends the handle; null is nothing to do. Nothing of it is kept.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_receipt_abort(receipt: *mut pacs_receipt) -> pacs_status {
+    close::<Incoming>(receipt)
+}
