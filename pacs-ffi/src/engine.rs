@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use pacs_core::{Options, Pacs, Scope};
+use pacs_net::transport::Admission;
 use pacs_store::embedded::{Settings, Store};
 
 use crate::context::{Context, pacs_context};
@@ -16,6 +17,7 @@ use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_};
 use crate::guard::{call, call_last, call_shared, may_change};
 use crate::handle::{self, Object};
+use crate::hooks::{Hooks, hooks, pacs_hooks};
 use crate::instance::scope;
 use crate::wait::{block_on, call_out};
 
@@ -28,7 +30,22 @@ pub struct pacs_engine {
 pub(crate) struct Engine {
     pub(crate) context: Arc<Context>,
     pub(crate) pacs: Pacs,
+    /// Who decides about associations of its servers, if one does.
+    pub(crate) admission: Option<Arc<dyn Admission>>,
 }
+
+/// What the caller brings to an engine. All zero but the first: nothing.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pacs_parts {
+    /// `sizeof(pacs_parts)`.
+    pub struct_size: usize,
+    /// Takes part in what the engine does; may be null.
+    pub hooks: *const pacs_hooks,
+}
+
+// SAFETY: it begins with its size, and all zero is valid.
+unsafe impl Sized_ for pacs_parts {}
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,7 +76,7 @@ fn settings(configuration: *const c_char) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-/// Opens a store, and makes it where there is none. To be closed with `pacs_engine_close`.
+/// Opens a store, and makes it where there is none. To be closed with `pacs_engine_close`. `parts` may be null.
 ///
 /// `configuration` is TOML, null for all defaults:
 ///
@@ -82,14 +99,26 @@ fn settings(configuration: *const c_char) -> Result<Settings, Failure> {
 pub unsafe extern "C" fn pacs_engine_open(
     context: *mut pacs_context,
     configuration: *const c_char,
+    parts: *const pacs_parts,
     engine: *mut *mut pacs_engine,
 ) -> pacs_status {
     call_shared(context, |context: &Arc<Context>| {
+        let parts = ffi::optional_sized(parts)?;
+        // First of all, so that they are destroyed whatever fails.
+        let hooks = match parts {
+            Some(parts) => hooks(context, parts.hooks)?,
+            None => None,
+        };
         let out = ffi::out(engine)?;
-        let store = Store::open_or_make(&settings(configuration)?, Options::default())?;
+        let mut options = Options::default();
+        if let Some(hooks) = &hooks {
+            hooks.put_into(&mut options);
+        }
+        let store = Store::open_or_make(&settings(configuration)?, options)?;
         let opened = Engine {
             context: Arc::clone(context),
             pacs: store.pacs.clone(),
+            admission: hooks.as_ref().and_then(Hooks::admission),
         };
         // Other attributes are configured than the index was filled with: it is filled again, while it serves.
         if store.attributes_changed() {

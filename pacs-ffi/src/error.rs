@@ -156,6 +156,11 @@ impl Failure {
         Self::new(PACS_BAD_ARGUMENT, text)
     }
 
+    /// Why, as a sentence.
+    pub(crate) fn text(&self) -> String {
+        self.text.clone().into_owned()
+    }
+
     /// There is no more.
     pub(crate) fn end() -> Self {
         Self::new(PACS_END, "there is no more")

@@ -294,3 +294,40 @@ pub(crate) fn sink(
     // SAFETY: the callback is called with what the header promises it.
     unsafe { call(user, bytes.as_ptr().cast(), bytes.len()) }
 }
+
+/// Text that was written into an array, up to its NUL or its end; what is no UTF-8 is replaced.
+pub(crate) fn text_of(array: &[c_char]) -> String {
+    let bytes: Vec<u8> = array
+        .iter()
+        .map(|&unit| unit as u8)
+        .take_while(|&byte| byte != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Asks a hook that may give a reason; answers what it does.
+pub(crate) fn ask<T>(
+    call: unsafe extern "C" fn(*mut c_void, *const T, *mut c_char) -> i32,
+    user: *mut c_void,
+    about: &T,
+    reason: *mut c_char,
+) -> i32 {
+    // SAFETY: the hook is called with what the header promises it; `reason` has PACS_REASON_LENGTH bytes.
+    unsafe { call(user, about, reason) }
+}
+
+/// Asks whether an association is accepted.
+pub(crate) fn ask_association<T>(
+    call: unsafe extern "C" fn(*mut c_void, *const T) -> i32,
+    user: *mut c_void,
+    about: &T,
+) -> i32 {
+    // SAFETY: the hook is called with what the header promises it.
+    unsafe { call(user, about) }
+}
+
+/// Tells a hook what happened.
+pub(crate) fn tell_event<T>(call: unsafe extern "C" fn(*mut c_void, *const T), user: *mut c_void, event: &T) {
+    // SAFETY: the hook is called with what the header promises it.
+    unsafe { call(user, event) }
+}

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use pacs_core::{AeTitle, Error, ErrorKind, Result, Uid};
 use tokio::sync::mpsc;
 
@@ -300,6 +301,37 @@ impl Responses {
         let command = CommandSet::cancel(self.message_id);
         let sender = &self.client.link.sender;
         sender.send(self.context_id, command.encode(), NO_DATA_SET).await
+    }
+
+    /// The same responses; when `cancelled` is ready before the final one, the peer is asked to end the operation as
+    /// by [`cancel`](Self::cancel).
+    pub fn cancelled_by(
+        self,
+        cancelled: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxStream<'static, Result<Response>> {
+        let cancelled = Some(Box::pin(cancelled));
+        let state = (self, cancelled);
+        futures::stream::try_unfold(state, |(mut responses, mut cancelled)| async move {
+            loop {
+                let Some(until) = &mut cancelled else {
+                    let next = responses.try_next().await?;
+                    return Ok(next.map(|response| (response, (responses, cancelled))));
+                };
+                tokio::select! {
+                    biased;
+                    () = until => {
+                        cancelled = None;
+                        if !responses.over {
+                            responses.cancel().await?;
+                        }
+                    }
+                    next = responses.try_next() => {
+                        return Ok(next?.map(|response| (response, (responses, cancelled))));
+                    }
+                }
+            }
+        })
+        .boxed()
     }
 
     /// The final response; those before it are passed over.

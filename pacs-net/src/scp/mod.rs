@@ -23,7 +23,7 @@ pub use server::{Limits, Server};
 use tokio::sync::Semaphore;
 
 use crate::dimse::{CommandField, Operation, Reply, Services, Status};
-use crate::transport::Timeouts;
+use crate::transport::{Admission, Timeouts};
 
 /// Where a C-MOVE destination is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,18 @@ pub struct ScpOptions {
     pub timeouts: Timeouts,
     /// Is told what happens, for metrics.
     pub monitor: Option<Arc<dyn Monitor>>,
+    /// Who else decides who may associate, besides the AE title that must be called.
+    pub admission: Option<AdmissionHook>,
+}
+
+/// Who decides who may associate.
+#[derive(Clone)]
+pub struct AdmissionHook(pub Arc<dyn Admission>);
+
+impl fmt::Debug for AdmissionHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdmissionHook")
+    }
 }
 
 /// Is told what a server does, for whoever measures it. Nothing here may block.
@@ -80,6 +92,7 @@ impl ScpOptions {
             operations_max: 16,
             timeouts: Timeouts::default(),
             monitor: None,
+            admission: None,
         }
     }
 }

@@ -111,13 +111,15 @@ fn retrieval_rule() -> ContextRule {
 pub(super) struct StorageAdmission {
     pub(super) any_sop_class: bool,
     pub(super) policy: Arc<AcceptPolicy>,
+    /// Asked first.
+    pub(super) further: Option<Arc<dyn Admission>>,
 }
 
 impl Admission for StorageAdmission {
     fn admit<'a>(
         &'a self,
         request: &'a AssociateRq,
-        _: &'a Peer,
+        peer: &'a Peer,
     ) -> BoxFuture<'a, Result<Admitted, Rejection>> {
         let proposed = request
             .contexts
@@ -138,16 +140,18 @@ impl Admission for StorageAdmission {
                 )
             })
             .collect();
-        let policy = (!storage.is_empty()).then(|| {
-            let mut policy = (*self.policy).clone();
-            policy.contexts.extend(storage);
-            Arc::new(policy)
-        });
-        Box::pin(async {
-            Ok(Admitted {
-                policy,
-                ..Admitted::default()
-            })
+        Box::pin(async move {
+            let mut admitted = match &self.further {
+                Some(further) => further.admit(request, peer).await?,
+                None => Admitted::default(),
+            };
+            // A policy that it gives for this peer says all that is accepted.
+            if admitted.policy.is_none() && !storage.is_empty() {
+                let mut policy = (*self.policy).clone();
+                policy.contexts.extend(storage);
+                admitted.policy = Some(Arc::new(policy));
+            }
+            Ok(admitted)
         })
     }
 }

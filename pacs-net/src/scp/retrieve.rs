@@ -14,13 +14,13 @@ use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
 use pacs_core::query::{Model, Retrieval, retrieval};
 use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
-#[cfg(feature = "pixel")]
-use pacs_core::{Error, ErrorKind};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Destination, PacsServices, query, source};
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
+#[cfg(feature = "pixel")]
+use crate::scu::transcoded;
 use crate::scu::{Outgoing, Pieces, Remote, Sending, Sent, Supply, send_on};
 
 /// Unable to perform sub-operations (PS3.4 C.4.2.1.5, C.4.3.1.4).
@@ -409,24 +409,9 @@ impl Supply<Item> for Kept {
 
     #[cfg(feature = "pixel")]
     fn convert<'a>(&'a self, item: &'a Item, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
-        use pacs_core::pixel::can_transcode;
         async move {
-            let stored = &item.record.transfer_syntax;
-            let Some(target) = can_transcode(stored, accepted) else {
-                let why =
-                    format!("the receiver does not take transfer syntax {stored}, and it can't be converted");
-                return Err(Error::new(ErrorKind::Unsupported, "retrieve.convert", why));
-            };
-            let data_set = self.stored(item).await?;
-            // Others that decode may be slow to take it; this one gives up before its association does.
-            let transcoded = self.pacs.transcode(&item.record, data_set, target);
-            let pieces = tokio::time::timeout(self.patience, transcoded)
-                .await
-                .map_err(|_| {
-                    let why = "its decoding has not begun in time";
-                    Error::new(ErrorKind::OutOfResources, "retrieve.convert", why)
-                })??;
-            Ok((target.uid(), pieces))
+            let stored = self.stored(item);
+            transcoded(&self.pacs, &item.record, stored, accepted, self.patience).await
         }
         .boxed()
     }

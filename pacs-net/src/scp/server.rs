@@ -58,6 +58,7 @@ impl Server {
             admission: Arc::new(StorageAdmission {
                 any_sop_class: options.any_sop_class,
                 policy,
+                further: options.admission.clone().map(|hook| hook.0),
             }),
             timeouts: options.timeouts,
             slots: Some(Arc::new(Semaphore::new(limits.associations_max))),

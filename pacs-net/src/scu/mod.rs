@@ -2,9 +2,12 @@
 //!
 //! - [`Remote`]: where a peer is and what it is called; [`Remote::connect`] associates.
 //! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
-//! - [`Sending`]: sends instances over several associations, several at a time on each.
+//! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
+//!   engine.
 
+mod kept;
 mod query;
+mod receiving;
 mod send;
 
 use std::time::Duration;
@@ -12,8 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use pacs_core::{AeTitle, Error, Result, Uid};
 
+pub use kept::Kept;
+#[cfg(feature = "pixel")]
+pub(crate) use kept::transcoded;
 pub(crate) use query::sop_class;
-pub use query::{Progress, find, identifier, move_to, query_proposal, retrieve};
+pub use query::{
+    Progress, find, find_until, identifier, move_to, move_until, query_proposal, retrieve, retrieve_until,
+};
+pub use receiving::receiving;
 pub(crate) use send::send_on;
 pub use send::{Outgoing, Sending, Sent, Supply};
 

@@ -11,7 +11,7 @@ use pacs_core::query::Model;
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Level, Result, Uid};
 
 use super::{NATIVE, Remote};
-use crate::dimse::{Client, CommandField, Response, Responses, Status, SubOperations};
+use crate::dimse::{Client, CommandField, Response, Status, SubOperations};
 use crate::transport::{PresentationContext, Proposal};
 
 /// The SOP class of an operation in an information model (PS3.4 C.6).
@@ -75,9 +75,23 @@ pub async fn find(
     model: Model,
     identifier: &DataSet,
 ) -> Result<BoxStream<'static, Result<DataSet>>> {
+    find_until(client, model, identifier, std::future::pending()).await
+}
+
+/// The same. When `cancelled` is ready, the peer is asked to end it (C-CANCEL); the stream then ends with `Cancelled`,
+/// unless the peer was done already.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_until(
+    client: &Client,
+    model: Model,
+    identifier: &DataSet,
+    cancelled: impl Future<Output = ()> + Send + 'static,
+) -> Result<BoxStream<'static, Result<DataSet>>> {
     let context = context(client, model, CommandField::C_FIND)?.clone();
     let responses = client.find(&context, encoded(&context, identifier)?).await?;
-    let matches = responses.try_filter_map(move |response| {
+    let matches = responses.cancelled_by(cancelled).try_filter_map(move |response| {
         let transfer_syntax = context.transfer_syntax;
         async move {
             match response.data_set {
@@ -119,7 +133,10 @@ pub struct Progress {
     pub failed: Vec<String>,
 }
 
-fn progress(responses: Responses, transfer_syntax: Uid) -> BoxStream<'static, Result<Progress>> {
+fn progress(
+    responses: BoxStream<'static, Result<Response>>,
+    transfer_syntax: Uid,
+) -> BoxStream<'static, Result<Progress>> {
     responses
         .map_ok(move |response| {
             let list = response
@@ -153,11 +170,28 @@ pub async fn move_to(
     identifier: &DataSet,
     destination: &AeTitle,
 ) -> Result<BoxStream<'static, Result<Progress>>> {
+    move_until(client, model, identifier, destination, std::future::pending()).await
+}
+
+/// The same. When `cancelled` is ready, the peer is asked to end it (C-CANCEL).
+///
+/// # Errors
+/// As [`move_to`].
+pub async fn move_until(
+    client: &Client,
+    model: Model,
+    identifier: &DataSet,
+    destination: &AeTitle,
+    cancelled: impl Future<Output = ()> + Send + 'static,
+) -> Result<BoxStream<'static, Result<Progress>>> {
     let context = context(client, model, CommandField::C_MOVE)?.clone();
     let responses = client
         .r#move(&context, destination, encoded(&context, identifier)?)
         .await?;
-    Ok(progress(responses, context.transfer_syntax))
+    Ok(progress(
+        responses.cancelled_by(cancelled),
+        context.transfer_syntax,
+    ))
 }
 
 /// C-GET (PS3.4 C.4.3). The instances come to the services that `client` was started with.
@@ -169,7 +203,23 @@ pub async fn retrieve(
     model: Model,
     identifier: &DataSet,
 ) -> Result<BoxStream<'static, Result<Progress>>> {
+    retrieve_until(client, model, identifier, std::future::pending()).await
+}
+
+/// The same. When `cancelled` is ready, the peer is asked to end it (C-CANCEL).
+///
+/// # Errors
+/// As [`retrieve`].
+pub async fn retrieve_until(
+    client: &Client,
+    model: Model,
+    identifier: &DataSet,
+    cancelled: impl Future<Output = ()> + Send + 'static,
+) -> Result<BoxStream<'static, Result<Progress>>> {
     let context = context(client, model, CommandField::C_GET)?.clone();
     let responses = client.get(&context, encoded(&context, identifier)?).await?;
-    Ok(progress(responses, context.transfer_syntax))
+    Ok(progress(
+        responses.cancelled_by(cancelled),
+        context.transfer_syntax,
+    ))
 }

@@ -75,14 +75,14 @@ use std::sync::Arc;
 
 use ::http::request::Parts;
 use ::http::uri::Authority;
-use ::http::{Extensions, HeaderMap, Method, Uri, header};
+use ::http::{Extensions, HeaderMap, Method, StatusCode, Uri, header};
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Request};
 use axum::routing::{MethodRouter, delete, get, post};
 use pacs_core::budget::Budget;
 use pacs_core::{Pacs, Source};
 
-use self::http::layers::{with_privacy, with_problems};
+use self::http::layers::{with_compression, with_cors, with_privacy, with_problems};
 use self::http::problem::{Problem, WebResult};
 
 /// How requests are answered.
@@ -196,6 +196,27 @@ impl<S: Send + Sync> FromRequestParts<S> for Segments {
         let Path(segments) = path.map_err(|_| Problem::bad_request("a segment of the path is not UTF-8"))?;
         Ok(Self(segments))
     }
+}
+
+/// Where the URI Service usually is: see [`wado_uri`].
+pub const WADO_URI: &str = "/wado";
+
+/// The Studies Service and, under the path `wado`, the URI Service, with what goes around them: compression, and leave
+/// for pages of `origins` to use them (`*` for all).
+///
+/// # Errors
+/// `Invalid` when an origin is none.
+pub fn services(
+    pacs: &Pacs,
+    options: WebOptions,
+    wado: &str,
+    origins: &[String],
+) -> pacs_core::Result<Router> {
+    // Given here, since what is given behind the layers is not within them: a preflight request ends there.
+    let wado_uri = wado_uri(pacs.clone(), options.clone(), wado)
+        .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED));
+    let services = router(pacs.clone(), options).merge(wado_uri);
+    with_cors(with_compression(services), origins)
 }
 
 /// The Studies Service (PS3.18 10), under [`WebOptions::path`].

@@ -15,13 +15,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use pacs_core::Pacs;
 use pacs_net::web::http::health::{Health, metrics_router};
-use pacs_net::web::http::layers::{with_compression, with_cors, with_identity, with_problems};
+use pacs_net::web::http::layers::{with_identity, with_problems};
 use pacs_net::web::http::metrics::Metrics;
 use pacs_net::web::http::problem::Problem;
 use pacs_net::web::http::server::{HttpLimits, HttpServer};
@@ -32,9 +32,6 @@ pub(crate) use ohif::Ohif;
 pub(crate) use status::{Rates, Status};
 
 use crate::config::Config;
-
-/// Where the URI Service is.
-const WADO_URI: &str = "/wado";
 
 /// Listens for HTTP. The error is fit to be shown.
 pub(crate) async fn bind(
@@ -65,7 +62,8 @@ pub(crate) async fn bind(
         any_sop_class: config.any_sop_class,
         ..WebOptions::default()
     };
-    let dicomweb = dicomweb(pacs, options, &config.web.cors_origins).map_err(failed)?;
+    let origins = &config.web.cors_origins;
+    let dicomweb = web::services(pacs, options, web::WADO_URI, origins).map_err(failed)?;
     let has_ohif = ohif.is_some();
     let router = routes(status, ohif)
         .merge(health.router())
@@ -75,15 +73,6 @@ pub(crate) async fn bind(
         .await
         .map_err(failed)?;
     Ok(server.with_metrics(metrics.clone()))
-}
-
-/// The services of PS3.18, with what goes around them.
-fn dicomweb(pacs: &Pacs, options: WebOptions, origins: &[String]) -> pacs_core::Result<Router> {
-    // Given here, since what is given behind the layers is not within them: a preflight request ends there.
-    let wado_uri = web::wado_uri(pacs.clone(), options.clone(), WADO_URI)
-        .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED));
-    let services = web::router(pacs.clone(), options).merge(wado_uri);
-    with_cors(with_compression(services), origins)
 }
 
 /// All that is served; what is nowhere is a problem, or OHIF's to answer.
@@ -133,7 +122,7 @@ mod tests {
     use std::path::Path;
 
     use axum::body::{Body, to_bytes};
-    use axum::http::{HeaderMap, Method, Request, header};
+    use axum::http::{HeaderMap, Method, Request, StatusCode, header};
     use pacs_core::{AeTitle, Options};
     use pacs_store::{MemoryArchive, MemoryIndex};
     use tower::ServiceExt as _;
@@ -159,7 +148,8 @@ mod tests {
         fs::write(dist.join("index.html"), "<title>OHIF</title>").unwrap();
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
         let pacs = Pacs::open(archive, index, Options::default()).await.unwrap();
-        let services = dicomweb(&pacs, WebOptions::default(), &[ORIGIN.to_owned()]).unwrap();
+        let services =
+            web::services(&pacs, WebOptions::default(), web::WADO_URI, &[ORIGIN.to_owned()]).unwrap();
         let router = server(None).await.merge(Health::new(pacs).router());
         let ohif = server(Ohif::find(Some(dist), title()).unwrap()).await;
         [

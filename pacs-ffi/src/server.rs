@@ -1,0 +1,344 @@
+//! Servers inside the caller's process.
+
+use std::ffi::c_char;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use pacs_core::{AeTitle, Result as CoreResult};
+use pacs_net::scp::{AdmissionHook, Destination, Limits, ScpOptions, Server};
+use pacs_net::web::http::health::{Health, metrics_router};
+use pacs_net::web::http::layers::with_problems;
+use pacs_net::web::http::metrics::Metrics;
+use pacs_net::web::http::server::{HttpLimits, HttpServer};
+use pacs_net::web::{self, WebOptions};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+use crate::engine::{Engine, configuration, pacs_engine};
+use crate::error::{Failure, pacs_status};
+use crate::ffi;
+use crate::guard::{call, call_last};
+use crate::handle::{self, Object};
+
+/// A server that runs. May be used from any thread.
+pub struct pacs_server {
+    _opaque: [u8; 0],
+}
+
+/// The object behind it.
+struct Running {
+    context: Arc<Context>,
+    address: SocketAddr,
+    /// How long what runs may go on after a stop, in milliseconds; nothing while it serves.
+    stop: watch::Sender<Option<u32>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Object for Running {
+    type Raw = pacs_server;
+    const KIND: u8 = 10;
+    const NAME: &'static str = "server";
+
+    fn context(this: &Arc<Self>) -> Arc<Context> {
+        Arc::clone(&this.context)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct DicomSettings {
+    ae_title: String,
+    listen: IpAddr,
+    port: u16,
+    associations: usize,
+    operations: u16,
+    idle_seconds: u32,
+    patience_seconds: u32,
+    any_sop_class: bool,
+    #[serde(rename = "peer")]
+    peers: Vec<PeerSettings>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct PeerSettings {
+    ae_title: String,
+    host: String,
+    port: u16,
+    #[serde(default = "two")]
+    associations: usize,
+}
+
+fn two() -> usize {
+    2
+}
+
+impl Default for DicomSettings {
+    fn default() -> Self {
+        Self {
+            ae_title: "PACS".to_owned(),
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 11112,
+            associations: 1000,
+            operations: 16,
+            idle_seconds: 600,
+            patience_seconds: 30,
+            any_sop_class: false,
+            peers: Vec::new(),
+        }
+    }
+}
+
+impl DicomSettings {
+    fn options(&self, engine: &Engine) -> Result<ScpOptions, Failure> {
+        let title = |text: &str| -> Result<AeTitle, Failure> { Ok(AeTitle::parse(text)?) };
+        let at_least_one = |number: u64, name: &str| match number {
+            0 => Err(Failure::new(
+                pacs_status::PACS_INVALID,
+                format!("the configuration: {name} is at least 1"),
+            )),
+            number => Ok(number),
+        };
+        let mut options = ScpOptions::new(title(&self.ae_title)?);
+        options.any_sop_class = self.any_sop_class;
+        options.operations_max = at_least_one(self.operations.into(), "operations")? as u16;
+        let idle = at_least_one(self.idle_seconds.into(), "idle-seconds")?;
+        options.timeouts.idle = Duration::from_secs(idle);
+        let patience = at_least_one(self.patience_seconds.into(), "patience-seconds")?;
+        options.patience = Duration::from_secs(patience);
+        at_least_one(self.associations as u64, "associations")?;
+        options.admission = engine.admission.clone().map(AdmissionHook);
+        for peer in &self.peers {
+            options.destinations.push(Destination {
+                ae_title: title(&peer.ae_title)?,
+                host: peer.host.clone(),
+                port: peer.port,
+                associations: peer.associations.clamp(1, 64),
+            });
+        }
+        Ok(options)
+    }
+}
+
+/// A server that is bound, and serves until it is told to stop.
+trait Bound: Sized + Send + 'static {
+    fn address(&self) -> CoreResult<SocketAddr>;
+    fn run(self, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
+}
+
+/// Longer than any server runs on after a stop: how long is said only then.
+const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Bound for Server {
+    fn address(&self) -> CoreResult<SocketAddr> {
+        self.address()
+    }
+
+    fn run(self, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        self.run(stop, GRACE_MAX).boxed()
+    }
+}
+
+/// With what tells whether it is ready.
+impl Bound for (HttpServer, Health) {
+    fn address(&self) -> CoreResult<SocketAddr> {
+        self.0.address()
+    }
+
+    fn run(self, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        let (server, health) = self;
+        let drained = stop.map(move |()| health.drain());
+        server.run(drained, GRACE_MAX).boxed()
+    }
+}
+
+/// Until somebody says stop: how long what runs may go on.
+async fn stopped(mut stop: watch::Receiver<Option<u32>>) -> Duration {
+    // Without a word means that the handle is gone: at once.
+    let grace = stop.wait_for(Option::is_some).await.ok().and_then(|grace| *grace);
+    Duration::from_millis(grace.unwrap_or_default().into())
+}
+
+async fn serve(server: impl Bound, stop: watch::Receiver<Option<u32>>) {
+    let until = stopped(stop.clone()).map(|_| ()).boxed();
+    // What still runs is broken off when this is dropped.
+    let running = server.run(until);
+    tokio::select! {
+        () = running => {}
+        () = async { tokio::time::sleep(stopped(stop).await).await } => {}
+    }
+}
+
+fn start<B: Bound>(
+    engine: &Engine,
+    bind: impl Future<Output = CoreResult<B>> + Send + 'static,
+) -> Result<*mut pacs_server, Failure> {
+    let server = engine.context.run(bind)??;
+    let address = server.address()?;
+    let (stop, watch) = watch::channel(None);
+    let task = engine.context.spawn(serve(server, watch))?;
+    handle::insert(Running {
+        context: Arc::clone(&engine.context),
+        address,
+        stop,
+        task: Mutex::new(Some(task)),
+    })
+}
+
+/// Starts a DICOM server on an engine: Verification, Storage, Query/Retrieve (FIND, MOVE, GET). To be stopped with
+/// `pacs_server_stop`.
+///
+/// `configuration` is TOML, null for all defaults:
+///
+/// ```toml
+/// ae-title = "PACS"             # what peers must call it
+/// listen = "127.0.0.1"          # "0.0.0.0" serves every network
+/// port = 11112                  # 0 lets the system choose: see pacs_server_port
+/// associations = 1000           # at once
+/// operations = 16               # that one association may have in flight
+/// idle-seconds = 600            # that an association may be silent
+/// patience-seconds = 30         # that an instance waits for its turn
+/// any-sop-class = false         # true: also those that the Standard's dictionary doesn't know
+///
+/// [[peer]]                      # a destination of C-MOVE
+/// ae-title = "WORKSTATION"
+/// host = "192.0.2.7"
+/// port = 104
+/// associations = 2
+/// ```
+///
+/// Blocks shortly. Errors: `PACS_INVALID` for the configuration, with the line; `PACS_IO` when the address can't be
+/// had.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_dicom_start(
+    engine: *mut pacs_engine,
+    configuration: *const c_char,
+    server: *mut *mut pacs_server,
+) -> pacs_status {
+    call(engine, |engine: &Engine| {
+        let out = ffi::out(server)?;
+        let settings: DicomSettings =
+            self::configuration(ffi::optional_text(configuration)?.unwrap_or_default())?;
+        let (options, pacs) = (settings.options(engine)?, engine.pacs.clone());
+        let address = SocketAddr::new(settings.listen, settings.port);
+        let limits = Limits {
+            associations_max: settings.associations,
+        };
+        out.set(start(engine, Server::bind(address, pacs, options, limits))?);
+        Ok(())
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct WebSettings {
+    listen: IpAddr,
+    port: u16,
+    origin: Option<String>,
+    delete: bool,
+    cors_origins: Vec<String>,
+    any_sop_class: bool,
+    spool: Option<PathBuf>,
+}
+
+impl Default for WebSettings {
+    fn default() -> Self {
+        Self {
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8080,
+            origin: None,
+            delete: false,
+            cors_origins: Vec::new(),
+            any_sop_class: false,
+            spool: None,
+        }
+    }
+}
+
+/// Starts an HTTP server on an engine: DICOMweb (PS3.18) below `/dicom-web`, WADO-URI at `/wado`, `/metrics`, `/healthz`
+/// and `/readyz`. To be stopped with `pacs_server_stop`.
+///
+/// `configuration` is TOML, null for all defaults:
+///
+/// ```toml
+/// listen = "127.0.0.1"          # "0.0.0.0" serves every network
+/// port = 8080                   # 0 lets the system choose: see pacs_server_port
+/// origin = "https://pacs.example"   # how clients reach it, where that is not what their Host field says
+/// delete = false                # true: studies, series and instances may be deleted
+/// cors-origins = []             # pages of these origins may use it
+/// any-sop-class = false
+/// spool = "/var/tmp"            # where bulk data waits that comes beside metadata
+/// ```
+///
+/// Blocks shortly. Errors: as `pacs_dicom_start`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_web_start(
+    engine: *mut pacs_engine,
+    configuration: *const c_char,
+    server: *mut *mut pacs_server,
+) -> pacs_status {
+    call(engine, |engine: &Engine| {
+        let out = ffi::out(server)?;
+        let settings: WebSettings =
+            self::configuration(ffi::optional_text(configuration)?.unwrap_or_default())?;
+        let options = WebOptions {
+            origin: settings.origin,
+            delete: settings.delete,
+            any_sop_class: settings.any_sop_class,
+            spool: settings.spool.unwrap_or_else(std::env::temp_dir),
+            ..WebOptions::default()
+        };
+        let (pacs, metrics) = (&engine.pacs, Metrics::new());
+        let health = Health::new(pacs.clone());
+        let services = web::services(pacs, options, web::WADO_URI, &settings.cors_origins)?;
+        let router = services
+            .merge(health.router())
+            .merge(metrics_router(metrics.clone(), pacs.clone()));
+        let address = SocketAddr::new(settings.listen, settings.port);
+        let bind = async move {
+            let server = HttpServer::bind(address, with_problems(router), HttpLimits::default()).await?;
+            Ok((server.with_metrics(metrics), health))
+        };
+        out.set(start(engine, bind)?);
+        Ok(())
+    })
+}
+
+/// The TCP port that a server listens on.
+///
+/// Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_server_port(server: *const pacs_server, port: *mut u16) -> pacs_status {
+    call(server, |server: &Running| {
+        ffi::out(port)?.set(server.address.port());
+        Ok(())
+    })
+}
+
+/// Stops a server and ends the handle; null is nothing to do. No new association or connection is accepted; what runs
+/// may go on for `grace_milliseconds`, and is broken off then.
+///
+/// Blocks until it has ended. Errors: `PACS_REFUSED` in a callback of a polled context; it stops all the same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_server_stop(server: *mut pacs_server, grace_milliseconds: u32) -> pacs_status {
+    if server.is_null() {
+        return pacs_status::PACS_OK;
+    }
+    call_last(server, |server: &Running| {
+        server.stop.send_replace(Some(grace_milliseconds));
+        let mut task = server.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            server.context.run(async move {
+                // Its panics are contained, and there is nothing to tell of them here.
+                let _ = task.await;
+            })?;
+        }
+        Ok(())
+    })
+}
