@@ -34,7 +34,7 @@ int main(int argc, char **argv)
     check(pacs_check_abi(PACS_ABI_VERSION), "libpacs");
     check(pacs_context_new(NULL, &context), "context");
     snprintf(configuration, sizeof configuration, "data = '%s'", argv[2]);
-    check(pacs_engine_open(context, configuration, &engine), "open");
+    check(pacs_engine_open(context, configuration, NULL, &engine), "open");
 
     /* When this returns, the instance is on stable storage, and found. */
     check(pacs_store_file(engine, NULL, argv[1], &stored), "store");

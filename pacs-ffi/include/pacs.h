@@ -61,6 +61,11 @@
 #define PACS_PHOTOMETRIC_LENGTH 17
 
 /**
+ * Room for the reason that a hook gives, with NUL: what fits an Error Comment (0000,0902).
+ */
+#define PACS_REASON_LENGTH 65
+
+/**
  * Room for a UID of 64 characters and NUL.
  */
 #define PACS_UID_LENGTH 65
@@ -154,6 +159,20 @@ typedef enum pacs_status {
 } pacs_status;
 
 /**
+ * What happened: a number.
+ */
+typedef enum pacs_event_kind {
+    /**
+     * An instance was stored, or was there already.
+     */
+    PACS_EVENT_STORED = 1,
+    /**
+     * An instance was removed.
+     */
+    PACS_EVENT_REMOVED = 2,
+} pacs_event_kind;
+
+/**
  * What a stored instance was to the engine.
  */
 typedef enum pacs_outcome {
@@ -234,6 +253,25 @@ typedef enum pacs_picture_format {
 } pacs_picture_format;
 
 /**
+ * The information model of a query (PS3.4 C.6): a number that calls take as `int32_t`.
+ */
+typedef enum pacs_model {
+    /**
+     * Study Root.
+     */
+    PACS_MODEL_STUDY_ROOT = 0,
+    /**
+     * Patient Root.
+     */
+    PACS_MODEL_PATIENT_ROOT = 1,
+} pacs_model;
+
+/**
+ * Ends calls from another thread.
+ */
+typedef struct pacs_cancel pacs_cancel;
+
+/**
  * Threads, errors and log of one user of the library. Everything else belongs to a context.
  */
 typedef struct pacs_context pacs_context;
@@ -281,6 +319,11 @@ typedef struct pacs_reader pacs_reader;
 typedef struct pacs_receipt pacs_receipt;
 
 /**
+ * A server that runs. May be used from any thread.
+ */
+typedef struct pacs_server pacs_server;
+
+/**
  * Takes a line of the log: its level (1 errors to 5 everything), the part of the library it comes from, and its
  * text with what belongs to it as `name=value`. UTF-8, valid during the call. It holds no patient data.
  *
@@ -324,6 +367,248 @@ typedef struct pacs_context_options {
      */
     void (*log_destroy)(void*);
 } pacs_context_options;
+
+/**
+ * Who sends or asks, as far as it is known. It is what hooks are told.
+ */
+typedef struct pacs_source {
+    /**
+     * `sizeof(pacs_source)`.
+     */
+    size_t struct_size;
+    /**
+     * Calling AE title; may be null.
+     */
+    const char *calling_ae;
+    /**
+     * Called AE title; may be null.
+     */
+    const char *called_ae;
+    /**
+     * Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
+     */
+    const char *address;
+} pacs_source;
+
+/**
+ * An association that a peer asks for.
+ */
+typedef struct pacs_associating {
+    /**
+     * `sizeof(pacs_associating)`.
+     */
+    size_t struct_size;
+    /**
+     * Who asks.
+     */
+    const struct pacs_source *source;
+    /**
+     * Type of the user identity (PS3.7 D.3.3.7): 1 user name, 2 user name and passcode, 3 Kerberos, 4 SAML, 5 JSON web
+     * token; 0 for none.
+     */
+    uint32_t identity_type;
+    /**
+     * User name, ticket, assertion or token; no NUL behind it.
+     */
+    const void *identity;
+    /**
+     * Its length in bytes.
+     */
+    size_t identity_length;
+    /**
+     * The passcode, with type 2; no NUL behind it.
+     */
+    const void *passcode;
+    /**
+     * Its length in bytes.
+     */
+    size_t passcode_length;
+} pacs_associating;
+
+/**
+ * An instance whose bytes have arrived and that is about to be kept.
+ */
+typedef struct pacs_arriving {
+    /**
+     * `sizeof(pacs_arriving)`.
+     */
+    size_t struct_size;
+    /**
+     * Who sends it.
+     */
+    const struct pacs_source *source;
+    /**
+     * Study Instance UID.
+     */
+    const char *study;
+    /**
+     * Series Instance UID.
+     */
+    const char *series;
+    /**
+     * SOP Instance UID.
+     */
+    const char *instance;
+    /**
+     * What stands before its pixel data.
+     */
+    const struct pacs_data_set *header;
+    /**
+     * Empty: what is put here takes the place of what came (PS3.4 B.4.1.3). The stored bytes stay; queries find the
+     * values given here, and the instance leaves with them and with the values it came with in Original Attributes
+     * Sequence.
+     */
+    struct pacs_data_set *changes;
+} pacs_arriving;
+
+/**
+ * A query that is about to be asked.
+ */
+typedef struct pacs_asking {
+    /**
+     * `sizeof(pacs_asking)`.
+     */
+    size_t struct_size;
+    /**
+     * Who asks.
+     */
+    const struct pacs_source *source;
+    /**
+     * What is asked for: a `pacs_level`.
+     */
+    int32_t level;
+    /**
+     * Its keys.
+     */
+    const struct pacs_data_set *keys;
+    /**
+     * Empty: keys that are put here must match too, so that who asks sees only a part.
+     */
+    struct pacs_data_set *restriction;
+} pacs_asking;
+
+/**
+ * An instance that is about to be handed out.
+ */
+typedef struct pacs_retrieving {
+    /**
+     * `sizeof(pacs_retrieving)`.
+     */
+    size_t struct_size;
+    /**
+     * Who gets it.
+     */
+    const struct pacs_source *source;
+    /**
+     * Study Instance UID.
+     */
+    const char *study;
+    /**
+     * Series Instance UID.
+     */
+    const char *series;
+    /**
+     * SOP Instance UID.
+     */
+    const char *instance;
+    /**
+     * SOP Class UID.
+     */
+    const char *sop_class;
+} pacs_retrieving;
+
+/**
+ * Something that happened and is durable.
+ */
+typedef struct pacs_event {
+    /**
+     * `sizeof(pacs_event)`.
+     */
+    size_t struct_size;
+    /**
+     * What happened.
+     */
+    enum pacs_event_kind kind;
+    /**
+     * Who sent the instance; null where nobody did.
+     */
+    const struct pacs_source *source;
+    /**
+     * Study Instance UID.
+     */
+    const char *study;
+    /**
+     * Series Instance UID.
+     */
+    const char *series;
+    /**
+     * SOP Instance UID.
+     */
+    const char *instance;
+    /**
+     * Of an instance that was stored: what it was to the engine.
+     */
+    enum pacs_outcome outcome;
+} pacs_event;
+
+/**
+ * Functions of the caller that take part in what an engine does, on whatever thread that happens: they may be called
+ * by several threads at once. Each may be null. What they are given is valid during the call.
+ *
+ * Those that decide answer `PACS_OK`, or why not: it is what the peer is answered, with the text that they put into
+ * `reason` (room for `PACS_REASON_LENGTH` bytes; it must hold no patient data). They should answer quickly.
+ */
+typedef struct pacs_hooks {
+    /**
+     * `sizeof(pacs_hooks)`.
+     */
+    size_t struct_size;
+    /**
+     * Given to every hook.
+     */
+    void *user;
+    /**
+     * Called with `user` when no hook is called any more, once, also when the engine could not be opened.
+     */
+    void (*destroy)(void *user);
+    /**
+     * Whether an association is accepted by a server of this engine. `PACS_OUT_OF_RESOURCES` rejects it for now, every
+     * other failure for good.
+     */
+    int32_t (*associate)(void *user, const struct pacs_associating *associating);
+    /**
+     * Whether an instance is kept, and with which changes. Where there is one, the beginning of each instance is held
+     * in memory until it has answered.
+     */
+    int32_t (*before_store)(void *user, const struct pacs_arriving *arriving, char *reason);
+    /**
+     * Whether a query is asked, and of which part of what is kept.
+     */
+    int32_t (*before_find)(void *user, const struct pacs_asking *asking, char *reason);
+    /**
+     * Whether an instance is handed out.
+     */
+    int32_t (*before_retrieve)(void *user, const struct pacs_retrieving *retrieving, char *reason);
+    /**
+     * Told what happened, one event after the other. The engine waits for it, so it should hand over and return; calls
+     * that change the engine are answered with `PACS_REFUSED` in it, others may be made.
+     */
+    void (*happened)(void *user, const struct pacs_event *event);
+} pacs_hooks;
+
+/**
+ * What the caller brings to an engine. All zero but the first: nothing.
+ */
+typedef struct pacs_parts {
+    /**
+     * `sizeof(pacs_parts)`.
+     */
+    size_t struct_size;
+    /**
+     * Takes part in what the engine does; may be null.
+     */
+    const struct pacs_hooks *hooks;
+} pacs_parts;
 
 /**
  * How much is kept.
@@ -419,28 +704,6 @@ typedef struct pacs_error {
      */
     char text[PACS_ERROR_TEXT_LENGTH];
 } pacs_error;
-
-/**
- * Who sends or asks, as far as it is known. It is what hooks are told.
- */
-typedef struct pacs_source {
-    /**
-     * `sizeof(pacs_source)`.
-     */
-    size_t struct_size;
-    /**
-     * Calling AE title; may be null.
-     */
-    const char *calling_ae;
-    /**
-     * Called AE title; may be null.
-     */
-    const char *called_ae;
-    /**
-     * Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
-     */
-    const char *address;
-} pacs_source;
 
 /**
  * What decoded pixels are (PS3.3 C.7.6.3.1).
@@ -578,6 +841,99 @@ typedef struct pacs_instance_info {
  * `PACS_CANCELLED`. On the thread of the call; it may call the library.
  */
 typedef int32_t (*pacs_sink)(void *user, const void *bytes, size_t length);
+
+/**
+ * A peer application entity.
+ */
+typedef struct pacs_remote {
+    /**
+     * `sizeof(pacs_remote)`.
+     */
+    size_t struct_size;
+    /**
+     * Its host name or address.
+     */
+    const char *host;
+    /**
+     * Its AE title.
+     */
+    const char *called_ae;
+    /**
+     * What we are called.
+     */
+    const char *calling_ae;
+    /**
+     * Its TCP port.
+     */
+    uint16_t port;
+} pacs_remote;
+
+/**
+ * How far a transfer has come, and at its end what came of it.
+ */
+typedef struct pacs_counts {
+    /**
+     * `sizeof(pacs_counts)`, set by the caller where it gets one as a result.
+     */
+    size_t struct_size;
+    /**
+     * Instances that were transferred.
+     */
+    uint64_t completed;
+    /**
+     * Instances that were not.
+     */
+    uint64_t failed;
+    /**
+     * Instances that were, with a warning.
+     */
+    uint64_t warnings;
+    /**
+     * Instances that are still to come, as far as it is known.
+     */
+    uint64_t remaining;
+    /**
+     * The last status of the peer (PS3.7 annex C); 0 is success.
+     */
+    uint16_t dimse_status;
+} pacs_counts;
+
+/**
+ * Told how far a transfer has come. Another answer than 0 cancels it. On the thread of the call.
+ */
+typedef int32_t (*pacs_counting)(void *user, const struct pacs_counts *counts);
+
+/**
+ * How a call to a peer goes on. Zero is the default of every field but the first.
+ */
+typedef struct pacs_operation {
+    /**
+     * `sizeof(pacs_operation)`.
+     */
+    size_t struct_size;
+    /**
+     * The whole call ends after so many milliseconds with `PACS_TIMED_OUT`; 0 for no such limit. Whatever this is, a
+     * connection that doesn't come about ends it after 10 s, and a silent peer after some minutes.
+     */
+    uint32_t timeout_milliseconds;
+    /**
+     * May be null.
+     */
+    const struct pacs_cancel *cancel;
+    /**
+     * Told how far it has come; may be null.
+     */
+    pacs_counting counting;
+    /**
+     * Given to `counting`.
+     */
+    void *user;
+} pacs_operation;
+
+/**
+ * Takes a match, which is valid during the call. Another answer than 0 cancels the query. On the thread of the call.
+ */
+typedef int32_t (*pacs_matched)(void *user, const struct pacs_data_set *found);
 
 /**
  * An instance that was stored.
@@ -800,7 +1156,7 @@ enum pacs_status pacs_data_set_json(const struct pacs_data_set *set,
                                     size_t *length);
 
 /**
- * Opens a store, and makes it where there is none. To be closed with `pacs_engine_close`.
+ * Opens a store, and makes it where there is none. To be closed with `pacs_engine_close`. `parts` may be null.
  *
  * `configuration` is TOML, null for all defaults:
  *
@@ -822,6 +1178,7 @@ enum pacs_status pacs_data_set_json(const struct pacs_data_set *set,
  */
 enum pacs_status pacs_engine_open(struct pacs_context *context,
                                   const char *configuration,
+                                  const struct pacs_parts *parts,
                                   struct pacs_engine **engine);
 
 /**
@@ -1094,6 +1451,179 @@ enum pacs_status pacs_instance_read_range(const struct pacs_instance *instance,
                                           void *buffer,
                                           size_t capacity,
                                           size_t *length);
+
+/**
+ * Makes a token with which calls can be ended from another thread. To be freed with `pacs_cancel_free`.
+ *
+ * Does not block.
+ */
+enum pacs_status pacs_cancel_new(struct pacs_context *context, struct pacs_cancel **cancel);
+
+/**
+ * Ends the calls that were given the token, now and later.
+ *
+ * Does not block: the calls end when their peers have answered, at the latest after ten seconds.
+ */
+enum pacs_status pacs_cancel_now(struct pacs_cancel *cancel);
+
+/**
+ * Frees a token; null is nothing to do. Calls that were given it go on.
+ */
+enum pacs_status pacs_cancel_free(struct pacs_cancel *cancel);
+
+/**
+ * Verification (PS3.4 annex A). `dimse_status`, which may be null, becomes what the peer answered; 0 is success.
+ * `operation` may be null.
+ *
+ * Blocks. Errors: `PACS_IO` when the peer can't be reached, `PACS_REFUSED` when it rejects the association or answers
+ * a failure, `PACS_TIMED_OUT`, `PACS_CANCELLED`.
+ */
+enum pacs_status pacs_remote_echo(struct pacs_context *context,
+                                  const struct pacs_remote *remote,
+                                  const struct pacs_operation *operation,
+                                  uint16_t *dimse_status);
+
+/**
+ * Asks a peer (C-FIND, PS3.4 C.4.1). `model` is a `pacs_model`, `level` a `pacs_level`; `keys` has matching keys, with a
+ * value, and return keys, without one. `matched` is called with each match, and given `user`. `operation` may be null.
+ *
+ * Blocks. Errors: as `pacs_remote_echo`.
+ */
+enum pacs_status pacs_remote_find(struct pacs_context *context,
+                                  const struct pacs_remote *remote,
+                                  const struct pacs_operation *operation,
+                                  int32_t model,
+                                  int32_t level,
+                                  const struct pacs_data_set *keys,
+                                  pacs_matched matched,
+                                  void *user);
+
+/**
+ * Has a peer send what matches to a destination (C-MOVE, PS3.4 C.4.2). `model`, `level` and `keys` as for
+ * `pacs_remote_find`; the keys name what is to be sent by its UIDs. `destination` is an AE title that the peer knows.
+ * `result`, which may be null, becomes what came of it, also when the call fails with `PACS_REFUSED` or
+ * `PACS_CANCELLED` by the peer's answer. `operation` may be null.
+ *
+ * Blocks. Errors: as `pacs_remote_echo`. Some instances that could not be sent are no error but stand in `result`.
+ */
+enum pacs_status pacs_remote_move(struct pacs_context *context,
+                                  const struct pacs_remote *remote,
+                                  const struct pacs_operation *operation,
+                                  int32_t model,
+                                  int32_t level,
+                                  const struct pacs_data_set *keys,
+                                  const char *destination,
+                                  struct pacs_counts *result);
+
+/**
+ * Fetches what matches into an engine (C-GET, PS3.4 C.4.3); each instance that the peer is told to be stored is kept
+ * as by `pacs_store`. `model`, `level` and `keys` as for `pacs_remote_move`, `result` as well. `operation` may be null.
+ *
+ * Blocks. Errors: as `pacs_remote_move`; `PACS_REFUSED` in a callback that the engine waits for.
+ */
+enum pacs_status pacs_remote_get(struct pacs_engine *engine,
+                                 const struct pacs_remote *remote,
+                                 const struct pacs_operation *operation,
+                                 int32_t model,
+                                 int32_t level,
+                                 const struct pacs_data_set *keys,
+                                 struct pacs_counts *result);
+
+/**
+ * Sends what an engine keeps to a peer (C-STORE, PS3.4 annex B): everything of a patient, a study or a series, or an
+ * instance. `level` is a `pacs_level`, `id` what names the entity. Where the peer doesn't take a transfer syntax, the
+ * instance is converted if it can be. `result`, which may be null, becomes what came of it. `operation` may be null.
+ *
+ * Blocks. Errors: `PACS_NOT_FOUND` when there is nothing to send; `PACS_IO` or `PACS_REFUSED` when nothing could be
+ * sent, `PACS_TIMED_OUT`, `PACS_CANCELLED`. Some instances that could not be sent are no error but stand in `result`.
+ */
+enum pacs_status pacs_remote_send(const struct pacs_engine *engine,
+                                  const struct pacs_remote *remote,
+                                  const struct pacs_operation *operation,
+                                  int32_t level,
+                                  const char *id,
+                                  struct pacs_counts *result);
+
+/**
+ * Sends a DICOM file to a peer (C-STORE), in the transfer syntax that it has. `path` is UTF-8. `dimse_status`, which
+ * may be null, becomes what the peer answered, also when it is a failure. `operation` may be null.
+ *
+ * Blocks. Errors: as `pacs_remote_echo`; `PACS_NOT_FOUND` when there is no such file, `PACS_INVALID` when it is no DICOM
+ * file that says what it holds, `PACS_UNSUPPORTED` when the peer doesn't take its SOP class or transfer syntax.
+ */
+enum pacs_status pacs_remote_store_file(struct pacs_context *context,
+                                        const struct pacs_remote *remote,
+                                        const struct pacs_operation *operation,
+                                        const char *path,
+                                        uint16_t *dimse_status);
+
+/**
+ * Starts a DICOM server on an engine: Verification, Storage, Query/Retrieve (FIND, MOVE, GET). To be stopped with
+ * `pacs_server_stop`.
+ *
+ * `configuration` is TOML, null for all defaults:
+ *
+ * ```toml
+ * ae-title = "PACS"             # what peers must call it
+ * listen = "127.0.0.1"          # "0.0.0.0" serves every network
+ * port = 11112                  # 0 lets the system choose: see pacs_server_port
+ * associations = 1000           # at once
+ * operations = 16               # that one association may have in flight
+ * idle-seconds = 600            # that an association may be silent
+ * patience-seconds = 30         # that an instance waits for its turn
+ * any-sop-class = false         # true: also those that the Standard's dictionary doesn't know
+ *
+ * [[peer]]                      # a destination of C-MOVE
+ * ae-title = "WORKSTATION"
+ * host = "192.0.2.7"
+ * port = 104
+ * associations = 2
+ * ```
+ *
+ * Blocks shortly. Errors: `PACS_INVALID` for the configuration, with the line; `PACS_IO` when the address can't be
+ * had.
+ */
+enum pacs_status pacs_dicom_start(struct pacs_engine *engine,
+                                  const char *configuration,
+                                  struct pacs_server **server);
+
+/**
+ * Starts an HTTP server on an engine: DICOMweb (PS3.18) below `/dicom-web`, WADO-URI at `/wado`, `/metrics`, `/healthz`
+ * and `/readyz`. To be stopped with `pacs_server_stop`.
+ *
+ * `configuration` is TOML, null for all defaults:
+ *
+ * ```toml
+ * listen = "127.0.0.1"          # "0.0.0.0" serves every network
+ * port = 8080                   # 0 lets the system choose: see pacs_server_port
+ * origin = "https://pacs.example"   # how clients reach it, where that is not what their Host field says
+ * delete = false                # true: studies, series and instances may be deleted
+ * cors-origins = []             # pages of these origins may use it
+ * any-sop-class = false
+ * spool = "/var/tmp"            # where bulk data waits that comes beside metadata
+ * ```
+ *
+ * Blocks shortly. Errors: as `pacs_dicom_start`.
+ */
+enum pacs_status pacs_web_start(struct pacs_engine *engine,
+                                const char *configuration,
+                                struct pacs_server **server);
+
+/**
+ * The TCP port that a server listens on.
+ *
+ * Does not block.
+ */
+enum pacs_status pacs_server_port(const struct pacs_server *server, uint16_t *port);
+
+/**
+ * Stops a server and ends the handle; null is nothing to do. No new association or connection is accepted; what runs
+ * may go on for `grace_milliseconds`, and is broken off then.
+ *
+ * Blocks until it has ended. Errors: `PACS_REFUSED` in a callback of a polled context; it stops all the same.
+ */
+enum pacs_status pacs_server_stop(struct pacs_server *server,
+                                  uint32_t grace_milliseconds);
 
 /**
  * Stores an instance from memory: a DICOM file (PS3.10), or a bare data set. When it returns `PACS_OK`, the instance

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _, stream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
@@ -13,7 +14,7 @@ use crate::ffi::{self, Sized_, User};
 use crate::guard::{call, close, contained};
 use crate::handle::{self, Object};
 use crate::log::{self, Log, pacs_log};
-use crate::wait::block_on;
+use crate::wait::{block_on, call_out};
 
 /// Threads, errors and log of one user of the library. Everything else belongs to a context.
 pub struct pacs_context {
@@ -134,19 +135,40 @@ impl Context {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.run_with(work, stream::empty(), |_: ()| ())
+    }
+
+    /// The same, and hands what comes meanwhile to `each`, on this thread.
+    pub(crate) fn run_with<T: Send + 'static, E>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+        mut events: impl Stream<Item = E> + Unpin,
+        mut each: impl FnMut(E),
+    ) -> Result<T, Failure> {
         let pool = self.pool()?;
         let Some(runtime) = &pool.0 else {
             return Err(Failure::new(pacs_status::PACS_CLOSED, "the context is closed"));
         };
         if !self.polled {
-            return block_on(runtime.spawn(work))
+            let work = runtime.spawn(work);
+            while let Some(event) = block_on(events.next()) {
+                call_out(|| each(event));
+            }
+            return block_on(work)
                 .map_err(|_| Failure::new(pacs_status::PACS_INTERNAL, "a panic was contained"));
         }
         if Handle::try_current().is_ok() {
             let text = "not from a callback of a polled context: only this thread could do the work";
             return Err(Failure::new(pacs_status::PACS_REFUSED, text));
         }
-        Ok(runtime.block_on(work))
+        Ok(runtime.block_on(async {
+            let events = async {
+                while let Some(event) = events.next().await {
+                    each(event);
+                }
+            };
+            futures::future::join(work, events).await.0
+        }))
     }
 }
 

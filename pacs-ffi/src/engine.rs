@@ -15,7 +15,7 @@ use pacs_store::embedded::{Settings, Store};
 use crate::context::{Context, pacs_context};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_};
-use crate::guard::{call, call_last, call_shared, may_change};
+use crate::guard::{call, call_shared, close, may_change};
 use crate::handle::{self, Object};
 use crate::hooks::{Hooks, hooks, pacs_hooks};
 use crate::instance::scope;
@@ -149,9 +149,16 @@ pub unsafe extern "C" fn pacs_engine_close(engine: *mut pacs_engine) -> pacs_sta
     if engine.is_null() {
         return pacs_status::PACS_OK;
     }
-    match call(engine, |_: &Engine| may_change()) {
-        pacs_status::PACS_OK => call_last(engine, |engine: &Engine| Ok(engine.pacs.close()?)),
-        refused => refused,
+    if let refused @ (pacs_status::PACS_REFUSED | pacs_status::PACS_BAD_HANDLE) =
+        call(engine, |_: &Engine| may_change())
+    {
+        return refused;
+    }
+    // The handle ends last: hooks that are told of the end may still ask it.
+    let closed = call(engine, |engine: &Engine| Ok(engine.pacs.close()?));
+    match close::<Engine>(engine) {
+        pacs_status::PACS_OK => closed,
+        ended => ended,
     }
 }
 

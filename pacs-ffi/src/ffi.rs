@@ -331,3 +331,23 @@ pub(crate) fn tell_event<T>(call: unsafe extern "C" fn(*mut c_void, *const T), u
     // SAFETY: the hook is called with what the header promises it.
     unsafe { call(user, event) }
 }
+
+/// Tells how far a transfer has come; answers what the callback does.
+pub(crate) fn tell_counts<T>(
+    call: unsafe extern "C" fn(*mut c_void, *const T) -> i32,
+    user: *mut c_void,
+    counts: &T,
+) -> i32 {
+    // SAFETY: the callback is called with what the header promises it.
+    unsafe { call(user, counts) }
+}
+
+/// Hands a match over; answers what the callback does.
+pub(crate) fn tell_match<T>(
+    call: unsafe extern "C" fn(*mut c_void, *const T) -> i32,
+    user: *mut c_void,
+    found: *const T,
+) -> i32 {
+    // SAFETY: the callback is called with what the header promises it: a handle, which nobody follows.
+    unsafe { call(user, found) }
+}

@@ -44,6 +44,7 @@ mod handle;
 pub mod hooks;
 pub mod instance;
 pub mod log;
+pub mod remote;
 pub mod server;
 pub mod store;
 pub mod version;
