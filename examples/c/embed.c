@@ -13,7 +13,9 @@ static void check(pacs_status status, const char *what)
     pacs_error error = {.struct_size = sizeof error};
     if (status == PACS_OK)
         return;
-    pacs_last_error(context, &error);
+    /* A bad handle has no context, and no text. */
+    if (pacs_last_error(context, &error) != PACS_OK || error.status != status)
+        error.text[0] = '\0';
     fprintf(stderr, "%s: %s: %s\n", what, pacs_status_text(status), error.text);
     exit(1);
 }

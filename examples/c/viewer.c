@@ -41,7 +41,7 @@ static pacs_instance *first_image(const pacs_engine *engine, const char *study)
 
     check(pacs_walk(engine, PACS_LEVEL_STUDY, study, &instances), "walk");
     while ((status = pacs_instances_next(instances, &instance)) == PACS_OK) {
-        check(pacs_instance_header(instance, &header), "header");
+        check(pacs_instance_header(instance, NULL, &header), "header");
         status = pacs_data_set_count(header, ROWS, &count);
         pacs_data_set_free(header);
         if (status == PACS_OK)
@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     check(pacs_check_abi(PACS_ABI_VERSION), "libpacs");
     check(pacs_context_new(NULL, &context), "context");
     snprintf(buffer, sizeof buffer, "data = '%s'", argv[1]);
-    check(pacs_engine_open(context, buffer, &engine), "open");
+    check(pacs_engine_open(context, buffer, NULL, &engine), "open");
 
     check(pacs_data_set_new(context, &keys), "keys");
     check(pacs_data_set_put(keys, PATIENT_NAME, NULL, argv[2]), "Patient's Name");

@@ -363,7 +363,8 @@ typedef struct pacs_context_options {
      */
     void *log_user;
     /**
-     * Called with `log_user` when it isn't needed any more; may be null.
+     * Called with `log_user` when it isn't needed any more, once, also when the context could not be made; may be
+     * null.
      */
     void (*log_destroy)(void*);
 } pacs_context_options;
@@ -568,7 +569,7 @@ typedef struct pacs_hooks {
      */
     void *user;
     /**
-     * Called with `user` when no hook is called any more, once, also when the engine could not be opened.
+     * Called with `user` when no hook is called any more, once, also when the engine could not be opened. May be null.
      */
     void (*destroy)(void *user);
     /**
@@ -1104,8 +1105,8 @@ enum pacs_status pacs_data_set_text(const struct pacs_data_set *set,
 /**
  * A value of an attribute as a whole number: of IS, US, SS, UL, SL, UV, SV, AT, and of DS where it is one.
  *
- * Does not block. Errors: `PACS_NOT_FOUND` when there is no such value, `PACS_INVALID` when it isn't whole or too
- * large.
+ * Does not block. Errors: `PACS_NOT_FOUND` when there is no such value, `PACS_INVALID` when it is no number, not whole
+ * or too large.
  */
 enum pacs_status pacs_data_set_integer(const struct pacs_data_set *set,
                                        uint32_t tag,
@@ -1115,7 +1116,7 @@ enum pacs_status pacs_data_set_integer(const struct pacs_data_set *set,
 /**
  * A value of an attribute as a number: of DS, FL, FD and of what `pacs_data_set_integer` takes.
  *
- * Does not block. Errors: `PACS_NOT_FOUND` when there is no such value.
+ * Does not block. Errors: `PACS_NOT_FOUND` when there is no such value, `PACS_INVALID` when it is no number.
  */
 enum pacs_status pacs_data_set_double(const struct pacs_data_set *set,
                                       uint32_t tag,
@@ -1126,7 +1127,7 @@ enum pacs_status pacs_data_set_double(const struct pacs_data_set *set,
  * The bytes of an attribute's value, all values together, little endian; text as UTF-8. `length` becomes how many
  * they are, also when they don't fit; it may be null, and so may `buffer` where `capacity` is 0.
  *
- * Does not block. Errors: `PACS_NOT_FOUND`, `PACS_BUFFER_TOO_SMALL`.
+ * Does not block. Errors: `PACS_NOT_FOUND`, `PACS_BUFFER_TOO_SMALL`, `PACS_INVALID` for a sequence.
  */
 enum pacs_status pacs_data_set_bytes(const struct pacs_data_set *set,
                                      uint32_t tag,
@@ -1183,8 +1184,8 @@ enum pacs_status pacs_engine_open(struct pacs_context *context,
 
 /**
  * Finishes what was accepted, makes the index durable and ends the handle; null is nothing to do. What was got from
- * the engine stays open, must be freed, and answers `PACS_CLOSED` where it would have to change something. Servers
- * are stopped before.
+ * the engine stays open, must be freed, and answers `PACS_CLOSED` where it would have to change something; until then
+ * the store can't be opened again. Servers are stopped before.
  *
  * Blocks. Errors: what the archive or the index says of the last flush; the handle is ended all the same, and what
  * was acknowledged is kept. `PACS_REFUSED` in a callback that the engine waits for; the handle stays open then.
@@ -1369,12 +1370,13 @@ enum pacs_status pacs_instance_get_info(const struct pacs_instance *instance,
                                         struct pacs_instance_info *info);
 
 /**
- * All attributes of an instance but its bulk data, as it leaves: what was coerced is in place of what came. To be
- * freed with `pacs_data_set_free`.
+ * All attributes of an instance but its bulk data, as it leaves: what was coerced is in place of what came. `source`,
+ * which may be null, is who asks. To be freed with `pacs_data_set_free`.
  *
- * Blocks. Errors: what the archive says.
+ * Blocks. Errors: what a hook or the archive says.
  */
 enum pacs_status pacs_instance_header(const struct pacs_instance *instance,
+                                      const struct pacs_source *source,
                                       struct pacs_data_set **header);
 
 /**
@@ -1648,6 +1650,17 @@ enum pacs_status pacs_store_file(struct pacs_engine *engine,
                                  const struct pacs_source *source,
                                  const char *path,
                                  struct pacs_stored *stored);
+
+/**
+ * Stores an instance that was made in memory, as a file in Explicit VR Little Endian and UTF-8; otherwise as
+ * `pacs_store`. The data set says what it is: SOP Class, SOP Instance, Study and Series Instance UID.
+ *
+ * Blocks. Errors: as `pacs_store`; `PACS_INVALID` when a UID is missing or a value can't be written.
+ */
+enum pacs_status pacs_store_data_set(struct pacs_engine *engine,
+                                     const struct pacs_source *source,
+                                     const struct pacs_data_set *set,
+                                     struct pacs_stored *stored);
 
 /**
  * Begins an instance whose file comes in pieces. Ended by `pacs_receipt_commit` or `pacs_receipt_abort`. `source`

@@ -677,7 +677,7 @@ public:
     // All attributes but bulk data, as they leave.
     DataSet header() const {
         pacs_data_set *raw = nullptr;
-        check(pacs_instance_header(get(), &raw));
+        check(pacs_instance_header(get(), nullptr, &raw));
         return DataSet(context(), raw);
     }
 
@@ -910,7 +910,7 @@ public:
 private:
     static pacs_engine *open(const Context &context, const std::string &configuration) {
         pacs_engine *raw = nullptr;
-        context.check(pacs_engine_open(context.get(), configuration.c_str(), &raw));
+        context.check(pacs_engine_open(context.get(), configuration.c_str(), nullptr, &raw));
         return raw;
     }
 };

@@ -39,7 +39,8 @@ pub struct pacs_context_options {
     pub log_level: u32,
     /// Given to `log`.
     pub log_user: *mut c_void,
-    /// Called with `log_user` when it isn't needed any more; may be null.
+    /// Called with `log_user` when it isn't needed any more, once, also when the context could not be made; may be
+    /// null.
     pub log_destroy: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
@@ -186,14 +187,13 @@ pub unsafe extern "C" fn pacs_context_new(
     context: *mut *mut pacs_context,
 ) -> pacs_status {
     let made = contained(|| {
-        let out = ffi::out(context)?;
         let options = ffi::optional_sized(options)?;
-        let log = match options {
-            Some(options) => {
-                let user = User::new(options.log_user, options.log_destroy);
-                log::register(options.log, options.log_level, user)?
-            }
-            None => None,
+        // First of all, so that it is destroyed whatever fails.
+        let user = options.map(|options| User::new(options.log_user, options.log_destroy));
+        let out = ffi::out(context)?;
+        let log = match (options, user) {
+            (Some(options), Some(user)) => log::register(options.log, options.log_level, user)?,
+            _ => None,
         };
         let handle = handle::insert(Context {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn pacs_context_free(context: *mut pacs_context) -> pacs_s
         0 => Ok(()),
         live => Err(Failure::new(
             pacs_status::PACS_REFUSED,
-            format!("{live} handles of the context are open"),
+            format!("handles of the context that are open: {live}"),
         )),
     });
     match may {

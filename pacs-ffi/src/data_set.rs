@@ -321,14 +321,22 @@ pub unsafe extern "C" fn pacs_data_set_text(
 }
 
 fn number(set: &Set, tag: u32, index: usize) -> Result<Number, Failure> {
-    let numbers = element(&set.lock(), tag)?.numbers();
-    numbers.get(index).copied().ok_or_else(|| value(numbers.len()))
+    let set = set.lock();
+    let element = element(&set, tag)?;
+    let numbers = element.numbers();
+    match numbers.get(index) {
+        Some(number) => Ok(*number),
+        None if index < element.texts().len() => {
+            Err(Failure::new(pacs_status::PACS_INVALID, "the value is no number"))
+        }
+        None => Err(value(numbers.len())),
+    }
 }
 
 /// A value of an attribute as a whole number: of IS, US, SS, UL, SL, UV, SV, AT, and of DS where it is one.
 ///
-/// Does not block. Errors: `PACS_NOT_FOUND` when there is no such value, `PACS_INVALID` when it isn't whole or too
-/// large.
+/// Does not block. Errors: `PACS_NOT_FOUND` when there is no such value, `PACS_INVALID` when it is no number, not whole
+/// or too large.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_data_set_integer(
     set: *const pacs_data_set,
@@ -356,7 +364,7 @@ pub unsafe extern "C" fn pacs_data_set_integer(
 
 /// A value of an attribute as a number: of DS, FL, FD and of what `pacs_data_set_integer` takes.
 ///
-/// Does not block. Errors: `PACS_NOT_FOUND` when there is no such value.
+/// Does not block. Errors: `PACS_NOT_FOUND` when there is no such value, `PACS_INVALID` when it is no number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_data_set_double(
     set: *const pacs_data_set,
@@ -377,7 +385,7 @@ pub unsafe extern "C" fn pacs_data_set_double(
 /// The bytes of an attribute's value, all values together, little endian; text as UTF-8. `length` becomes how many
 /// they are, also when they don't fit; it may be null, and so may `buffer` where `capacity` is 0.
 ///
-/// Does not block. Errors: `PACS_NOT_FOUND`, `PACS_BUFFER_TOO_SMALL`.
+/// Does not block. Errors: `PACS_NOT_FOUND`, `PACS_BUFFER_TOO_SMALL`, `PACS_INVALID` for a sequence.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_data_set_bytes(
     set: *const pacs_data_set,
@@ -388,7 +396,11 @@ pub unsafe extern "C" fn pacs_data_set_bytes(
 ) -> pacs_status {
     call(set, |set: &Set| {
         let set = set.lock();
-        give(element(&set, tag)?.bytes(), false, buffer, capacity, length)
+        let element = element(&set, tag)?;
+        if let Value::Items(_) = element.value {
+            return Err(Failure::new(pacs_status::PACS_INVALID, "a sequence has items"));
+        }
+        give(element.bytes(), false, buffer, capacity, length)
     })
 }
 

@@ -139,8 +139,8 @@ pub unsafe extern "C" fn pacs_engine_open(
 }
 
 /// Finishes what was accepted, makes the index durable and ends the handle; null is nothing to do. What was got from
-/// the engine stays open, must be freed, and answers `PACS_CLOSED` where it would have to change something. Servers
-/// are stopped before.
+/// the engine stays open, must be freed, and answers `PACS_CLOSED` where it would have to change something; until then
+/// the store can't be opened again. Servers are stopped before.
 ///
 /// Blocks. Errors: what the archive or the index says of the last flush; the handle is ended all the same, and what
 /// was acknowledged is kept. `PACS_REFUSED` in a callback that the engine waits for; the handle stays open then.

@@ -145,7 +145,7 @@ pub struct pacs_hooks {
     pub struct_size: usize,
     /// Given to every hook.
     pub user: *mut c_void,
-    /// Called with `user` when no hook is called any more, once, also when the engine could not be opened.
+    /// Called with `user` when no hook is called any more, once, also when the engine could not be opened. May be null.
     pub destroy: Option<unsafe extern "C" fn(user: *mut c_void)>,
     /// Whether an association is accepted by a server of this engine. `PACS_OUT_OF_RESOURCES` rejects it for now, every
     /// other failure for good.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use pacs_core::{InstanceRecord, Pacs, Result as CoreResult, Scope, Uid};
+use pacs_core::{Error, InstanceRecord, Pacs, Result as CoreResult, Scope, Uid};
 
 use crate::context::Context;
 use crate::data_set::{handle_for, pacs_data_set};
@@ -134,17 +134,21 @@ pub unsafe extern "C" fn pacs_instance_get_info(
     })
 }
 
-/// All attributes of an instance but its bulk data, as it leaves: what was coerced is in place of what came. To be
-/// freed with `pacs_data_set_free`.
+/// All attributes of an instance but its bulk data, as it leaves: what was coerced is in place of what came. `source`,
+/// which may be null, is who asks. To be freed with `pacs_data_set_free`.
 ///
-/// Blocks. Errors: what the archive says.
+/// Blocks. Errors: what a hook or the archive says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_instance_header(
     instance: *const pacs_instance,
+    source: *const pacs_source,
     header: *mut *mut pacs_data_set,
 ) -> pacs_status {
     call(instance, |instance: &Instance| {
         let out = ffi::out(header)?;
+        instance
+            .pacs
+            .admit_retrieve(&self::source(source)?, &instance.record)?;
         let metadata = block_on(instance.pacs.metadata(&instance.record))?;
         out.set(handle_for(&instance.context, metadata.header.clone())?);
         Ok(())
@@ -251,6 +255,8 @@ struct Reading {
     pieces: BoxStream<'static, CoreResult<Bytes>>,
     /// What is left of the last piece.
     rest: Bytes,
+    /// What came instead of a piece, when others were to be handed over first.
+    failed: Option<Error>,
 }
 
 impl Reader {
@@ -260,6 +266,7 @@ impl Reader {
             state: Mutex::new(Reading {
                 pieces: pieces.fuse().boxed(),
                 rest: Bytes::new(),
+                failed: None,
             }),
         }
     }
@@ -324,11 +331,20 @@ pub unsafe extern "C" fn pacs_reader_read(
     call(reader, |reader: &Reader| {
         let (out, mut room) = (ffi::out(length)?, ffi::room(buffer, capacity)?);
         let mut state = reader.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = state.failed.take() {
+            return Err(error.into());
+        }
         let mut filled = 0;
         while filled < room.capacity() {
             if state.rest.is_empty() {
                 match block_on(state.pieces.next()) {
-                    Some(piece) => state.rest = piece?,
+                    Some(Ok(piece)) => state.rest = piece,
+                    // Not before what came before it.
+                    Some(Err(error)) if filled > 0 => {
+                        state.failed = Some(error);
+                        break;
+                    }
+                    Some(Err(error)) => return Err(error.into()),
                     None => break,
                 }
             }

@@ -11,10 +11,14 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, stream};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
+use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::limits::READ_CHUNK_BYTES;
-use pacs_core::{AeTitle, Error, ErrorKind, Receipt, Received, Source, StoreOutcome};
+use pacs_core::{AeTitle, Error, ErrorKind, Receipt, Received, Source, StoreOutcome, Uid, VR, tags, uids};
 
 use crate::context::Context;
+use crate::data_set::{Set, pacs_data_set};
 use crate::engine::{Engine, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, OutSized, Sized_, fill};
@@ -186,6 +190,35 @@ pub unsafe extern "C" fn pacs_store_file(
             }
         });
         let received = block_on(engine.pacs.import(source, stream::iter(pieces)))?;
+        tell(out, &received);
+        Ok(())
+    })
+}
+
+/// Stores an instance that was made in memory, as a file in Explicit VR Little Endian and UTF-8; otherwise as
+/// `pacs_store`. The data set says what it is: SOP Class, SOP Instance, Study and Series Instance UID.
+///
+/// Blocks. Errors: as `pacs_store`; `PACS_INVALID` when a UID is missing or a value can't be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pacs_store_data_set(
+    engine: *mut pacs_engine,
+    source: *const pacs_source,
+    set: *const pacs_data_set,
+    stored: *mut pacs_stored,
+) -> pacs_status {
+    call(engine, |engine: &Engine| {
+        may_change()?;
+        let (out, source) = (optional_out(stored)?, self::source(source)?);
+        let mut set = handle::get::<Set>(set)?.copy();
+        let charset = CharacterSet::utf8();
+        set.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, charset.value());
+        let syntax = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let (class, instance) = (set.uid(tags::SOP_CLASS_UID)?, set.uid(tags::SOP_INSTANCE_UID)?);
+        let pieces = [
+            write_meta(&Meta::new(class, instance, syntax)),
+            encode(&set, &syntax, &charset)?.into(),
+        ];
+        let received = block_on(engine.pacs.import(source, stream::iter(pieces.map(Ok))))?;
         tell(out, &received);
         Ok(())
     })

@@ -5,10 +5,12 @@
 //! ```text
 //! cargo run --release -p load-bench -- memory   # large instances at once, many associations: peak memory
 //! cargo run --release -p load-bench -- scale    # an index of 10 million instances: times at the wire
+//! cargo run --release -p load-bench -- abi      # the C ABI beside the Rust API, without a server
 //! ```
 //!
 //! Linux only: memory is read from /proc, and `setpriv` of util-linux ends the server with this program.
 
+mod abi;
 mod frames;
 mod large;
 mod made;
@@ -43,6 +45,8 @@ enum What {
     Memory(memory::Arguments),
     /// Queries at the wire, size and opening of an index as it grows
     Scale(scale::Arguments),
+    /// Storing, finding and reading through the C ABI beside the Rust API, in this process
+    Abi(abi::Arguments),
 }
 
 /// What both runs take.
@@ -76,11 +80,15 @@ fn main() -> ExitCode {
 }
 
 fn measure(what: What) -> Result<bool, Box<dyn Error>> {
+    if let What::Abi(arguments) = &what {
+        return abi::measure(arguments);
+    }
     build_server()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match what {
         What::Memory(arguments) => runtime.block_on(memory::measure(&arguments)),
         What::Scale(arguments) => runtime.block_on(scale::measure(&arguments)),
+        What::Abi(arguments) => abi::measure(&arguments),
     }
 }
 

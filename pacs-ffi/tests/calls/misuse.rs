@@ -169,7 +169,7 @@ fn what_was_got_from_an_engine_outlives_it_and_says_that_it_is_closed() {
         pacs::store::pacs_receipt_write(receipt, bytes.as_ptr().cast(), bytes.len())
     );
     assert_eq!(status!(pacs_context_free(context.0)), PACS_REFUSED);
-    assert!(last_error(context.0).contains("3 handles"));
+    assert!(last_error(context.0).contains("open: 3"));
     context.close(engine);
     assert_eq!(
         status!(pacs_receipt_commit(receipt, ptr::null_mut())),

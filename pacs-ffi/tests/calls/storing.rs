@@ -20,7 +20,8 @@ use pacs::instance::{
     pacs_instance_read_range, pacs_instances_free, pacs_instances_next, pacs_walk,
 };
 use pacs::store::{
-    pacs_outcome, pacs_receipt_abort, pacs_receipt_commit, pacs_receipt_write, pacs_receive, pacs_store_file,
+    pacs_outcome, pacs_receipt_abort, pacs_receipt_commit, pacs_receipt_write, pacs_receive,
+    pacs_store_data_set, pacs_store_file,
 };
 
 use super::*;
@@ -345,7 +346,10 @@ fn an_instance_is_read_by_callback_and_by_range_and_its_header_as_a_data_set() {
     assert_eq!(behind, PACS_END);
 
     let mut header = ptr::null_mut();
-    ok!(context.0, pacs_instance_header(instance, &mut header));
+    ok!(
+        context.0,
+        pacs_instance_header(instance, ptr::null(), &mut header)
+    );
     assert_eq!(context.text(header, PATIENT_NAME), "Müller^Patient1");
     ok!(context.0, pacs_data_set_free(header));
     ok!(context.0, pacs_instance_free(instance));
@@ -398,6 +402,35 @@ fn a_frame_is_read_decoded_and_drawn() {
 
 unsafe extern "C" fn stop_at_two(_: *mut c_void, done: u64) -> c_int {
     (done == 2).into()
+}
+
+#[test]
+fn an_instance_that_was_made_in_memory_is_stored() {
+    let context = Context::new();
+    let engine = context.engine();
+    let set = context.keys(&[
+        (0x0008_0016, uids::ENCAPSULATED_PDF_STORAGE),
+        (INSTANCE_UID, "1.2.3.4"),
+        (STUDY_UID, "1.2.3"),
+        (0x0020_000E, "1.2.3.1"),
+        (PATIENT_NAME, "山田^太郎"),
+    ]);
+    ok!(
+        context.0,
+        pacs_store_data_set(engine, ptr::null(), set, ptr::null_mut())
+    );
+    assert_eq!(
+        context.found(engine, STUDY, &[(PATIENT_NAME, "")], PATIENT_NAME),
+        ["山田^太郎"]
+    );
+    ok!(context.0, pacs_data_set_remove(set, STUDY_UID));
+    let store = pacs_store_data_set;
+    assert_eq!(
+        status!(store(engine, ptr::null(), set, ptr::null_mut())),
+        PACS_INVALID
+    );
+    ok!(context.0, pacs_data_set_free(set));
+    context.close(engine);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn eight_threads_store_find_and_read_on_one_engine_beside_another_one() {
                     context.store(engine, &file(study, number));
                     let uid = format!("1.2.{study}.1.{number}");
                     let found = context.found(engine, INSTANCE, &[(INSTANCE_UID, &uid)], INSTANCE_UID);
-                    assert_eq!(found, [uid.clone()]);
+                    assert_eq!(found, std::slice::from_ref(&uid));
                     assert!(context.read(engine, &uid, 0).len() > 500);
                 }
             });
