@@ -87,7 +87,7 @@
 //! | know how much of anything is allowed | [`limits`] |
 //!
 //! The crates around this one: `pacs-store` has archives and indexes, `pacs-net` reaches an engine over
-//! DICOM.
+//! DICOM and DICOMweb, `pacs-ffi` puts all of it behind a C ABI.
 //!
 //! # Features
 //!
