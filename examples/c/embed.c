@@ -1,5 +1,4 @@
 /* A PACS inside a program: keeps a DICOM file, finds it and reads it back.
- *
  * Run with: make -C examples/c && examples/c/embed FILE DIRECTORY */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,15 +7,15 @@
 
 static pacs_context *context;
 
-static void check(pacs_status status, const char *what)
+/* Ends the program when a call failed. False when there is no more to iterate over or to read. */
+static int check(pacs_status status, const char *what)
 {
     pacs_error error = {.struct_size = sizeof error};
-    if (status == PACS_OK)
-        return;
-    /* A bad handle has no context, and no text. */
-    if (pacs_last_error(context, &error) != PACS_OK || error.status != status)
-        error.text[0] = '\0';
-    fprintf(stderr, "%s: %s: %s\n", what, pacs_status_text(status), error.text);
+    if (status == PACS_OK || status == PACS_END)
+        return status == PACS_OK;
+    pacs_last_error(context, &error);
+    /* A call without a valid handle leaves an earlier failure there. */
+    fprintf(stderr, "%s: %s: %s\n", what, pacs_status_text(status), error.status == status ? error.text : "");
     exit(1);
 }
 
@@ -45,19 +44,17 @@ int main(int argc, char **argv)
     check(pacs_data_set_put(keys, 0x00100010, NULL, "*"), "Patient's Name");
     check(pacs_data_set_put(keys, 0x0020000D, NULL, stored.study), "Study Instance UID");
     check(pacs_find(engine, NULL, PACS_LEVEL_STUDY, keys, 0, &matches), "find");
-    while (pacs_matches_next(matches, &match) == PACS_OK) {
+    while (check(pacs_matches_next(matches, &match), "next match")) {
         if (pacs_data_set_text(match, 0x00100010, 0, name, sizeof name, NULL) == PACS_OK)
             printf("a study of %s\n", name);
         pacs_data_set_free(match);
     }
     check(pacs_lookup(engine, stored.instance, &instance), "lookup");
-    check(pacs_instance_open(instance, NULL, PACS_FORM_FILE, &reader), "read");
-    while (pacs_reader_read(reader, bytes, sizeof bytes, &length) == PACS_OK)
+    check(pacs_instance_open(instance, NULL, PACS_FORM_FILE, &reader), "open instance");
+    while (check(pacs_reader_read(reader, bytes, sizeof bytes, &length), "read"))
         total += length;
     printf("%zu bytes read back\n", total);
-
-    pacs_reader_free(reader), pacs_instance_free(instance);
-    pacs_matches_free(matches), pacs_data_set_free(keys);
+    pacs_reader_free(reader), pacs_instance_free(instance), pacs_matches_free(matches), pacs_data_set_free(keys);
     check(pacs_engine_close(engine), "close");
     return pacs_context_free(context) == PACS_OK ? 0 : 1;
 }

@@ -18,7 +18,7 @@ static void check(pacs_status status, const char *what)
     if (status == PACS_OK)
         return;
     pacs_last_error(context, &error);
-    fprintf(stderr, "%s: %s: %s\n", what, pacs_status_text(status), error.text);
+    fprintf(stderr, "%s: %s: %s\n", what, pacs_status_text(status), error.status == status ? error.text : "");
     exit(1);
 }
 

@@ -100,6 +100,12 @@ enum class Outcome : std::int32_t {
     FirstKept = PACS_OUTCOME_FIRST_KEPT,
 };
 
+// What happened to an instance. Later libraries may have others.
+enum class EventKind : std::int32_t { Stored = PACS_EVENT_STORED, Removed = PACS_EVENT_REMOVED };
+
+// The information model of a query to a peer (PS3.4 C.6).
+enum class Model : std::int32_t { StudyRoot = PACS_MODEL_STUDY_ROOT, PatientRoot = PACS_MODEL_PATIENT_ROOT };
+
 enum class PictureFormat : std::int32_t { Png = PACS_PICTURE_PNG, Jpeg = PACS_PICTURE_JPEG };
 
 enum class LogLevel : std::uint32_t { Error = 1, Warning = 2, Info = 3, Debug = 4, Trace = 5 };
@@ -186,6 +192,11 @@ private:
     pacs_source source_ = sized<pacs_source>();
 };
 
+// As C takes a length of time.
+inline std::uint32_t milliseconds(std::chrono::milliseconds time) noexcept {
+    return static_cast<std::uint32_t>(std::clamp<std::int64_t>(time.count(), 0, UINT32_MAX));
+}
+
 // A function that C calls during one call of ours: it is `user` there. What it throws waits here until that call is
 // over, since nothing may be thrown through the library.
 template <typename Function>
@@ -195,12 +206,12 @@ public:
 
     // Whether to go on: what the function answers, true when it answers nothing, false when it throws or did before.
     template <typename... Arguments>
-    bool call(Arguments... arguments) noexcept {
+    bool call(const Arguments &...arguments) noexcept {
         if (thrown_) {
             return false;
         }
         try {
-            if constexpr (std::is_void_v<std::invoke_result_t<const Function &, Arguments...>>) {
+            if constexpr (std::is_void_v<std::invoke_result_t<const Function &, const Arguments &...>>) {
                 function_(arguments...);
                 return true;
             } else {
@@ -379,11 +390,9 @@ public:
     pacs_context *get() const noexcept { return shared_.get(); }
     const std::shared_ptr<pacs_context> &context() const noexcept { return shared_; }
 
-    // Lets servers and network calls of a polled context go on, on this thread, for so long.
-    void poll(std::chrono::milliseconds timeout) {
-        auto milliseconds = std::clamp<std::int64_t>(timeout.count(), 0, UINT32_MAX);
-        check(pacs_poll(get(), static_cast<std::uint32_t>(milliseconds)));
-    }
+    // Lets servers and network calls of a polled context go on, on this thread, for so long; with 0 once over what is
+    // ready. From one thread at a time, and not in a callback.
+    void poll(std::chrono::milliseconds timeout) { check(pacs_poll(get(), detail::milliseconds(timeout))); }
 
     // Handles that are open: 0 when nothing leaks.
     std::uint64_t live_handles() const {
@@ -509,6 +518,17 @@ public:
             return std::nullopt;
         }
         return DataSet(context(), raw);
+    }
+
+    // One of its own with the same attributes: what is lent to a callback is kept that way.
+    DataSet copy() const {
+        // C copies items alone, so it is one for a moment: of Referenced Series Sequence.
+        constexpr std::uint32_t sequence = 0x00081115;
+        pacs_data_set *raw = nullptr;
+        check(pacs_data_set_new(context().get(), &raw));
+        DataSet around(context(), raw);
+        around.add_item(sequence, *this);
+        return around.item(sequence).value();
     }
 
     // In the DICOM JSON Model.
@@ -675,9 +695,9 @@ public:
     }
 
     // All attributes but bulk data, as they leave.
-    DataSet header() const {
+    DataSet header(const Source &source = {}) const {
         pacs_data_set *raw = nullptr;
-        check(pacs_instance_header(get(), nullptr, &raw));
+        check(pacs_instance_header(get(), detail::CSource(source), &raw));
         return DataSet(context(), raw);
     }
 
@@ -803,14 +823,215 @@ struct Verified {
     std::uint64_t damaged;
 };
 
+// An association that a peer asks for.
+struct Associating {
+    Source source;
+    // Of the user identity (PS3.7 D.3.3.7): 1 user name, 2 user name and passcode, 3 Kerberos, 4 SAML, 5 JSON web
+    // token; 0 for none.
+    std::uint32_t identity_type;
+    // User name, ticket, assertion or token; valid during the call.
+    BytesView identity;
+    // With type 2; valid during the call.
+    BytesView passcode;
+};
+
+// An instance whose bytes have arrived and that is about to be kept.
+struct Arriving {
+    Source source;
+    std::string study;
+    std::string series;
+    std::string instance;
+    // What stands before its pixel data. Lent for the call: copy() what you keep.
+    const DataSet &header;
+    // Empty: what is put here takes the place of what came. Lent for the call, and not to be moved away.
+    DataSet &changes;
+};
+
+// A query that is about to be asked.
+struct Asking {
+    Source source;
+    Level level;
+    // Lent for the call: copy() what you keep.
+    const DataSet &keys;
+    // Empty: keys that are put here must match too. Lent for the call, and not to be moved away.
+    DataSet &restriction;
+};
+
+// An instance that is about to be handed out.
+struct Retrieving {
+    Source source;
+    std::string study;
+    std::string series;
+    std::string instance;
+    std::string sop_class;
+};
+
+// Something that happened and is durable.
+struct Event {
+    EventKind kind;
+    // Who sent the instance; empty where nobody did.
+    Source source;
+    std::string study;
+    std::string series;
+    std::string instance;
+    // Of an instance that was stored.
+    Outcome outcome;
+};
+
+// Functions that take part in what an engine does, on whatever thread that happens: by several at once. Those that
+// are empty are not asked.
+//
+// The first four decide. To return is yes; to throw is no: what is answered then is status and text of a pacs::Error,
+// cut to 64 bytes, and PACS_INTERNAL without a text for whatever else is thrown, since that may hold patient data.
+// The text of an Error must not. They should answer quickly.
+//
+// They are moved into the engine and destroyed, on some thread, when the engine and everything that came from it is
+// gone, or when it could not be opened. So what they use must live that long: let them hold it by a std::shared_ptr.
+// The Engine itself they may use by reference, never own: it would wait for itself.
+struct Hooks {
+    // Whether an association is accepted by a server of this engine. PACS_OUT_OF_RESOURCES rejects it for now, all else
+    // for good; the peer gets no text.
+    std::function<void(const Associating &)> associate = {};
+    // Whether an instance is kept, and with which changes.
+    std::function<void(const Arriving &)> before_store = {};
+    // Whether a query is asked, and of which part of what is kept.
+    std::function<void(const Asking &)> before_find = {};
+    // Whether an instance is handed out.
+    std::function<void(const Retrieving &)> before_retrieve = {};
+    // Told what happened, one event after the other. The engine waits for it: what changes the engine throws
+    // PACS_REFUSED in it. What it throws itself is dropped.
+    std::function<void(const Event &)> happened = {};
+};
+
+namespace detail {
+
+inline std::string text_or_empty(const char *text) { return text ? text : ""; }
+
+inline Source source_of(const pacs_source *c) {
+    return c ? Source{text_or_empty(c->calling_ae), text_or_empty(c->called_ae), text_or_empty(c->address)} : Source{};
+}
+
+// A data set that is the library's, in an object of ours.
+class Lent {
+public:
+    Lent(const std::shared_ptr<pacs_context> &context, const pacs_data_set *raw) noexcept
+        : set_(context, const_cast<pacs_data_set *>(raw)) {}
+    Lent(const Lent &) = delete;
+    Lent &operator=(const Lent &) = delete;
+    ~Lent() { set_.release(); }
+
+    DataSet &operator*() noexcept { return set_; }
+
+private:
+    DataSet set_;
+};
+
+// The hooks of one engine, as C has them: this is `user` there.
+class Hooked {
+public:
+    Hooked(std::shared_ptr<pacs_context> context, Hooks hooks) noexcept
+        : context_(std::move(context)), hooks_(std::move(hooks)) {}
+
+    // Gives itself to the library.
+    static pacs_hooks give(std::unique_ptr<Hooked> hooked) noexcept {
+        auto c = sized<pacs_hooks>();
+        const Hooks &hooks = hooked->hooks_;
+        if (hooks.associate) {
+            c.associate = [](void *user, const pacs_associating *given) noexcept {
+                return decide(nullptr, [&] {
+                    self(user).hooks_.associate({source_of(given->source), given->identity_type,
+                                                 BytesView(given->identity, given->identity_length),
+                                                 BytesView(given->passcode, given->passcode_length)});
+                });
+            };
+        }
+        if (hooks.before_store) {
+            c.before_store = [](void *user, const pacs_arriving *given, char *reason) noexcept {
+                return decide(reason, [&] {
+                    Lent header(self(user).context_, given->header), changes(self(user).context_, given->changes);
+                    self(user).hooks_.before_store(
+                        {source_of(given->source), given->study, given->series, given->instance, *header, *changes});
+                });
+            };
+        }
+        if (hooks.before_find) {
+            c.before_find = [](void *user, const pacs_asking *given, char *reason) noexcept {
+                return decide(reason, [&] {
+                    Lent keys(self(user).context_, given->keys), restriction(self(user).context_, given->restriction);
+                    self(user).hooks_.before_find(
+                        {source_of(given->source), static_cast<Level>(given->level), *keys, *restriction});
+                });
+            };
+        }
+        if (hooks.before_retrieve) {
+            c.before_retrieve = [](void *user, const pacs_retrieving *given, char *reason) noexcept {
+                return decide(reason, [&] {
+                    self(user).hooks_.before_retrieve(
+                        {source_of(given->source), given->study, given->series, given->instance, given->sop_class});
+                });
+            };
+        }
+        if (hooks.happened) {
+            c.happened = [](void *user, const pacs_event *given) noexcept {
+                decide(nullptr, [&] {
+                    self(user).hooks_.happened({static_cast<EventKind>(given->kind), source_of(given->source),
+                                                given->study, given->series, given->instance,
+                                                static_cast<Outcome>(given->outcome)});
+                });
+            };
+        }
+        c.destroy = detail::destroy<Hooked>;
+        c.user = hooked.release();
+        return c;
+    }
+
+private:
+    static const Hooked &self(void *user) noexcept { return *static_cast<const Hooked *>(user); }
+
+    // What a hook answers. Nothing may be thrown through the library.
+    template <typename Hook>
+    static std::int32_t decide(char *reason, const Hook &hook) noexcept {
+        try {
+            hook();
+            return PACS_OK;
+        } catch (const Error &error) {
+            if (reason) {
+                give_reason(reason, error.what());
+            }
+            // To throw is never yes.
+            return error.status() == PACS_OK ? PACS_INTERNAL : error.status();
+        } catch (...) {
+            return PACS_INTERNAL;
+        }
+    }
+
+    // As much of a text as there is room for.
+    static void give_reason(char *reason, std::string_view text) noexcept {
+        std::size_t length = text.size();
+        if (length >= PACS_REASON_LENGTH) {
+            length = PACS_REASON_LENGTH - 1;
+            // Not half a character.
+            while (length > 0 && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80) {
+                --length;
+            }
+        }
+        reason[text.copy(reason, length)] = '\0';
+    }
+
+    std::shared_ptr<pacs_context> context_;
+    Hooks hooks_;
+};
+
+}  // namespace detail
+
 // An open store: keeps instances, finds them and hands them out.
 class Engine : public detail::Handle<pacs_engine, pacs_engine_close> {
 public:
     using Handle::Handle;
 
     // Opens a store, and makes it where there is none. `configuration` is the TOML of pacs_engine_open.
-    explicit Engine(const Context &context, const std::string &configuration = {})
-        : Handle(context.context(), open(context, configuration)) {}
+    explicit Engine(const Context &context, const std::string &configuration = {}, Hooks hooks = {})
+        : Handle(context.context(), open(context, configuration, std::move(hooks))) {}
 
     // Finishes what was accepted and makes the index durable; the destructor does the same, and drops an error.
     void close() {
@@ -832,6 +1053,13 @@ public:
     Stored store_file(const std::string &path, const Source &source = {}) {
         auto c = detail::sized<pacs_stored>();
         check(pacs_store_file(get(), detail::CSource(source), path.c_str(), &c));
+        return Stored(c);
+    }
+
+    // One that was made in memory. It says what it is: SOP Class, SOP Instance, Study and Series Instance UID.
+    Stored store(const DataSet &set, const Source &source = {}) {
+        auto c = detail::sized<pacs_stored>();
+        check(pacs_store_data_set(get(), detail::CSource(source), set.get(), &c));
         return Stored(c);
     }
 
@@ -908,11 +1136,272 @@ public:
     }
 
 private:
-    static pacs_engine *open(const Context &context, const std::string &configuration) {
+    static pacs_engine *open(const Context &context, const std::string &configuration, Hooks hooks) {
+        // A context that was moved from: C would not even look at the hooks, and not destroy them.
+        if (!context.get()) {
+            throw Error(PACS_BAD_HANDLE);
+        }
+        auto parts = detail::sized<pacs_parts>();
+        auto table = detail::sized<pacs_hooks>();
+        if (hooks.associate || hooks.before_store || hooks.before_find || hooks.before_retrieve || hooks.happened) {
+            // From here on they are the library's, also when it fails.
+            table = detail::Hooked::give(std::make_unique<detail::Hooked>(context.context(), std::move(hooks)));
+            parts.hooks = &table;
+        }
         pacs_engine *raw = nullptr;
-        context.check(pacs_engine_open(context.get(), configuration.c_str(), nullptr, &raw));
+        context.check(pacs_engine_open(context.get(), configuration.c_str(), &parts, &raw));
         return raw;
     }
+};
+
+namespace detail {
+
+// How a server ends whose object is destroyed.
+inline Status stop_at_once(pacs_server *server) noexcept { return pacs_server_stop(server, 0); }
+
+}  // namespace detail
+
+// A server that runs on an engine, and on the threads of its context: with a polled one, inside Context::poll alone.
+// The destructor stops it and breaks off what runs. Stop it before the engine is closed: declare it behind the Engine.
+class Server : public detail::Handle<pacs_server, detail::stop_at_once> {
+public:
+    using Handle::Handle;
+
+    // Verification, Storage, Query/Retrieve. `configuration` is the TOML of pacs_dicom_start.
+    static Server dicom(Engine &engine, const std::string &configuration = {}) {
+        return start(engine, pacs_dicom_start, configuration);
+    }
+
+    // DICOMweb, WADO-URI and what monitors ask. `configuration` is the TOML of pacs_web_start.
+    static Server web(Engine &engine, const std::string &configuration = {}) {
+        return start(engine, pacs_web_start, configuration);
+    }
+
+    // The TCP port that it listens on.
+    std::uint16_t port() const {
+        std::uint16_t port = 0;
+        check(pacs_server_port(get(), &port));
+        return port;
+    }
+
+    // Accepts nothing new any more, lets what runs go on for `grace`, and breaks it off then. Ends the server, also
+    // when it fails.
+    void stop(std::chrono::milliseconds grace = {}) {
+        check(pacs_server_stop(release(), detail::milliseconds(grace)));
+    }
+
+private:
+    static Server start(Engine &engine, Status (*start)(pacs_engine *, const char *, pacs_server **),
+                        const std::string &configuration) {
+        pacs_server *raw = nullptr;
+        if (Status status = start(engine.get(), configuration.c_str(), &raw); status != PACS_OK) {
+            throw Error(status, engine.context().get());
+        }
+        return Server(engine.context(), raw);
+    }
+};
+
+// Ends calls to peers from another thread: those that were given it, now and later.
+class Cancel : public detail::Handle<pacs_cancel, pacs_cancel_free> {
+public:
+    using Handle::Handle;
+
+    explicit Cancel(const Context &context) : Handle(context.context(), make(context)) {}
+
+    void now() const { check(pacs_cancel_now(get())); }
+
+private:
+    static pacs_cancel *make(const Context &context) {
+        pacs_cancel *raw = nullptr;
+        context.check(pacs_cancel_new(context.get(), &raw));
+        return raw;
+    }
+};
+
+// How far a transfer has come, and at its end what came of it.
+struct Counts {
+    std::uint64_t completed = 0;
+    std::uint64_t failed = 0;
+    // Transferred, with a warning.
+    std::uint64_t warnings = 0;
+    // Still to come, as far as it is known.
+    std::uint64_t remaining = 0;
+    // The last status of the peer (PS3.7 annex C); 0 is success, or that it answered none.
+    std::uint16_t dimse_status = 0;
+};
+
+// Told how far a transfer has come; true to go on, false to end the call with PACS_CANCELLED.
+using Counting = std::function<bool(const Counts &)>;
+// Takes a match, which is lent for the call: copy() what you keep. True to go on, false to end the call with
+// PACS_CANCELLED.
+using Matched = std::function<bool(const DataSet &)>;
+
+// How a call to a peer goes on. Its callbacks come on the thread of the call.
+struct Operation {
+    // The whole call ends after so long with PACS_TIMED_OUT; 0 for no such limit.
+    std::chrono::milliseconds timeout = {};
+    const Cancel *cancel = nullptr;
+    // Of Remote::move, get and send.
+    Counting counting = {};
+};
+
+// Why a call to a peer failed.
+class RemoteError : public Error {
+public:
+    RemoteError(Status status, const pacs_context *context, const Counts &counts)
+        : Error(status, context), counts_(counts) {}
+
+    // What came of it nevertheless, and what the peer answered.
+    const Counts &counts() const noexcept { return counts_; }
+
+private:
+    Counts counts_;
+};
+
+// A peer application entity. Each call opens an association, blocks until it is done and releases it. May be used from
+// any thread, and from many at once. What fails throws RemoteError; some instances that could not be transferred are no
+// failure but stand in Counts.
+class Remote {
+public:
+    Remote(const Context &context, std::string host, std::uint16_t port, std::string called_ae, std::string calling_ae)
+        : context_(context.context()), host_(std::move(host)), called_ae_(std::move(called_ae)),
+          calling_ae_(std::move(calling_ae)), port_(port) {}
+
+    // Verification. Answers what the peer did: 0, or a warning.
+    std::uint16_t echo(const Operation &operation = {}) const {
+        COperation c(operation);
+        pacs_remote remote = this->remote();
+        std::uint16_t dimse_status = 0;
+        return answer(pacs_remote_echo(context_.get(), &remote, c, &dimse_status), dimse_status);
+    }
+
+    // Asks it. Keys with a value must match, those without one are returned.
+    void find(Model model, Level level, const DataSet &keys, const Matched &matched,
+              const Operation &operation = {}) const {
+        struct Call {
+            const std::shared_ptr<pacs_context> &context;
+            detail::Guarded<Matched> matched;
+        };
+        Call call{context_, detail::Guarded<Matched>(matched)};
+        COperation c(operation);
+        pacs_remote remote = this->remote();
+        Status status = pacs_remote_find(
+            context_.get(), &remote, c, static_cast<std::int32_t>(model), static_cast<std::int32_t>(level), keys.get(),
+            [](void *user, const pacs_data_set *found) noexcept -> std::int32_t {
+                auto *self = static_cast<Call *>(user);
+                detail::Lent lent(self->context, found);
+                return !self->matched.call(*lent);
+            },
+            &call);
+        call.matched.rethrow();
+        check(status, context_.get());
+    }
+
+    // Has it send what the UIDs in `keys` name to an AE title that it knows (C-MOVE).
+    Counts move(Model model, Level level, const DataSet &keys, const std::string &destination,
+                const Operation &operation = {}) const {
+        COperation c(operation);
+        pacs_remote remote = this->remote();
+        auto counts = detail::sized<pacs_counts>();
+        Status status =
+            pacs_remote_move(context_.get(), &remote, c, static_cast<std::int32_t>(model),
+                             static_cast<std::int32_t>(level), keys.get(), destination.c_str(), &counts);
+        return result(status, context_.get(), c, counts);
+    }
+
+    // Fetches what the UIDs in `keys` name into an engine (C-GET).
+    Counts get(Engine &engine, Model model, Level level, const DataSet &keys, const Operation &operation = {}) const {
+        COperation c(operation);
+        pacs_remote remote = this->remote();
+        auto counts = detail::sized<pacs_counts>();
+        Status status = pacs_remote_get(engine.get(), &remote, c, static_cast<std::int32_t>(model),
+                                        static_cast<std::int32_t>(level), keys.get(), &counts);
+        return result(status, engine.context().get(), c, counts);
+    }
+
+    // Sends it everything of a patient, a study or a series, or an instance (C-STORE).
+    Counts send(const Engine &engine, Level level, const std::string &id, const Operation &operation = {}) const {
+        COperation c(operation);
+        pacs_remote remote = this->remote();
+        auto counts = detail::sized<pacs_counts>();
+        Status status =
+            pacs_remote_send(engine.get(), &remote, c, static_cast<std::int32_t>(level), id.c_str(), &counts);
+        return result(status, engine.context().get(), c, counts);
+    }
+
+    // Sends it a DICOM file, as it is (C-STORE). Answers what the peer did: 0, or a warning.
+    std::uint16_t store_file(const std::string &path, const Operation &operation = {}) const {
+        COperation c(operation);
+        pacs_remote remote = this->remote();
+        std::uint16_t dimse_status = 0;
+        return answer(pacs_remote_store_file(context_.get(), &remote, c, path.c_str(), &dimse_status), dimse_status);
+    }
+
+private:
+    static Counts counts_of(const pacs_counts &c) noexcept {
+        return {c.completed, c.failed, c.warnings, c.remaining, c.dimse_status};
+    }
+
+    // An Operation as C takes it; valid as long as that is.
+    class COperation {
+    public:
+        explicit COperation(const Operation &operation) noexcept : counting_(operation.counting) {
+            // A time that is over is no time without end.
+            c_.timeout_milliseconds =
+                operation.timeout.count() == 0 ? 0 : std::max(detail::milliseconds(operation.timeout), 1u);
+            c_.cancel = operation.cancel ? operation.cancel->get() : nullptr;
+            if (operation.counting) {
+                c_.counting = [](void *user, const pacs_counts *counts) noexcept -> std::int32_t {
+                    return !static_cast<detail::Guarded<Counting> *>(user)->call(counts_of(*counts));
+                };
+                c_.user = &counting_;
+            }
+        }
+        COperation(const COperation &) = delete;
+        COperation &operator=(const COperation &) = delete;
+
+        operator const pacs_operation *() const noexcept { return &c_; }
+        void rethrow() const { counting_.rethrow(); }
+
+    private:
+        detail::Guarded<Counting> counting_;
+        pacs_operation c_ = detail::sized<pacs_operation>();
+    };
+
+    pacs_remote remote() const noexcept {
+        auto c = detail::sized<pacs_remote>();
+        c.host = host_.c_str();
+        c.called_ae = called_ae_.c_str();
+        c.calling_ae = calling_ae_.c_str();
+        c.port = port_;
+        return c;
+    }
+
+    static void check(Status status, const pacs_context *context, const Counts &counts = {}) {
+        if (status != PACS_OK) {
+            throw RemoteError(status, context, counts);
+        }
+    }
+
+    std::uint16_t answer(Status status, std::uint16_t dimse_status) const {
+        Counts counts;
+        counts.dimse_status = dimse_status;
+        check(status, context_.get(), counts);
+        return dimse_status;
+    }
+
+    static Counts result(Status status, const pacs_context *context, const COperation &operation,
+                         const pacs_counts &counts) {
+        operation.rethrow();
+        check(status, context, counts_of(counts));
+        return counts_of(counts);
+    }
+
+    std::shared_ptr<pacs_context> context_;
+    std::string host_;
+    std::string called_ae_;
+    std::string calling_ae_;
+    std::uint16_t port_;
 };
 
 // What is in an index that was made anew.
