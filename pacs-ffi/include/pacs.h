@@ -31,6 +31,32 @@
 #include <stdint.h>
 
 /**
+ * The version of `pacs_archive` that this header has.
+ */
+#define PACS_ARCHIVE_VERSION 1
+
+/**
+ * A committed instance survives the death of the process and of the machine.
+ */
+#define PACS_ARCHIVE_DURABLE 1
+
+/**
+ * A scan begins after a sequence, is in ascending order, and tells of removals. Where it can't, it always tells
+ * everything that is kept, in any order, and nothing of removals.
+ */
+#define PACS_ARCHIVE_ORDERED_SCAN 2
+
+/**
+ * The longest locator.
+ */
+#define PACS_LOCATOR_LENGTH 255
+
+/**
+ * Room for the words in which a function of an archive says why it failed, with NUL.
+ */
+#define PACS_ARCHIVE_REASON_LENGTH 256
+
+/**
  * Room for an operation's name.
  */
 #define PACS_OPERATION_LENGTH 48
@@ -322,6 +348,162 @@ typedef struct pacs_receipt pacs_receipt;
  * A server that runs. May be used from any thread.
  */
 typedef struct pacs_server pacs_server;
+
+/**
+ * An instance that an archive of the caller's own keeps, or the removal of one.
+ */
+typedef struct pacs_archive_entry {
+    /**
+     * `sizeof(pacs_archive_entry)` of the library, set by it: what lies behind isn't there.
+     */
+    size_t struct_size;
+    /**
+     * Its place in the order of commits and removals: greater means later, 0 and `UINT64_MAX` are none.
+     */
+    uint64_t sequence;
+    /**
+     * Length of the whole file in bytes; at most `INT64_MAX`.
+     */
+    uint64_t length;
+    /**
+     * When it was committed, in milliseconds since 1970-01-01 UTC.
+     */
+    uint64_t received;
+    /**
+     * Not 0: what was kept there was removed. Then `length`, `received`, `study` and `series` say nothing.
+     */
+    int32_t removed;
+    /**
+     * Bytes of `locator` that say something: 1 to `PACS_LOCATOR_LENGTH`.
+     */
+    uint32_t locator_length;
+    /**
+     * Where it is kept: the archive's own encoding of a place, of which the library knows nothing but that it stays.
+     */
+    uint8_t locator[PACS_LOCATOR_LENGTH];
+    /**
+     * Study Instance UID.
+     */
+    char study[PACS_UID_LENGTH];
+    /**
+     * Series Instance UID.
+     */
+    char series[PACS_UID_LENGTH];
+    /**
+     * SOP Instance UID.
+     */
+    char instance[PACS_UID_LENGTH];
+} pacs_archive_entry;
+
+/**
+ * An archive of the caller's own: it keeps the bytes of instances, each a DICOM file (PS3.10), and does not look into
+ * them. `examples/c/storage.c` is one.
+ *
+ * Its functions
+ *
+ * - are called from any thread: of the caller, of servers, of the engine; and many at once. One writer, and one
+ *   cursor, is used by one thread at a time, not always by the same.
+ * - block until it is done. They answer `PACS_OK`, or by the `pacs_status` that fits why not; a number that is none
+ *   counts as `PACS_CALLBACK`. `reason` is room for `PACS_ARCHIVE_REASON_LENGTH` bytes, in which they may say it in words,
+ *   UTF-8, without patient data.
+ * - must not change an engine: what would is answered with `PACS_REFUSED`. They may call what else the library has.
+ * - are given what is valid during the call.
+ *
+ * What they give is checked, so that an archive which breaks these rules fails with `PACS_INTERNAL`, where that shows.
+ * All of them must be there but `destroy`.
+ */
+typedef struct pacs_archive {
+    /**
+     * `sizeof(pacs_archive)`.
+     */
+    size_t struct_size;
+    /**
+     * Given to all functions.
+     */
+    void *user;
+    /**
+     * Called with `user` once, after the last use; may be null. That is when the engine is closed, or as soon as
+     * what was got from it is freed too; on any thread.
+     */
+    void (*destroy)(void *user);
+    /**
+     * `PACS_ARCHIVE_VERSION`.
+     */
+    uint32_t version;
+    /**
+     * What it can do: `PACS_ARCHIVE_...`, added up.
+     */
+    uint32_t capability;
+    /**
+     * Begins an instance; `writer` becomes what the other functions are given for it. Nothing of it is told by a
+     * reading or a scan before its commit. `PACS_OUT_OF_RESOURCES` when there is no room.
+     */
+    int32_t (*begin)(void *user, void **writer, char *reason);
+    /**
+     * Appends bytes. May wait while too much is unwritten: that is how a fast sender is slowed down. After a failure
+     * the writer is only aborted.
+     */
+    int32_t (*write)(void *user, void *writer, const void *bytes, size_t length, char *reason);
+    /**
+     * Makes an instance durable and visible, and ends the writer, whatever it answers. `entry` has the UIDs, the
+     * length and the time, and is to be given sequence and locator; the time may be changed. After `PACS_OK` a
+     * reading gives the written bytes for ever, and after a failure nothing is kept. Two commits of one instance are
+     * both kept, at two locators.
+     *
+     * Commits and removals come from a few threads that do nothing else: those at the same time may share a flush.
+     */
+    int32_t (*commit)(void *user, void *writer, struct pacs_archive_entry *entry, char *reason);
+    /**
+     * Gives an instance up, and ends the writer: nothing of it is kept.
+     */
+    void (*abort)(void *user, void *writer);
+    /**
+     * Reads from `offset` of the file at `locator`, as many bytes as fit, or fewer, but at least one. `length` becomes
+     * how many they are. `PACS_END` at the end of the file and behind it, `PACS_NOT_FOUND` when nothing is kept there,
+     * which a locator of somebody else may say too, `PACS_CORRUPT` for bytes that are not what was written, where
+     * that can be told.
+     */
+    int32_t (*read)(void *user,
+                    const void *locator,
+                    size_t locator_length,
+                    uint64_t offset,
+                    void *buffer,
+                    size_t capacity,
+                    size_t *length,
+                    char *reason);
+    /**
+     * Removes what is kept at `locator`, as durably as a commit is; `sequence` becomes its place in the order.
+     * Removing what isn't there succeeds, with a sequence that isn't smaller than the last one.
+     */
+    int32_t (*remove)(void *user,
+                      const char *sop_instance_uid,
+                      const void *locator,
+                      size_t locator_length,
+                      uint64_t *sequence,
+                      char *reason);
+    /**
+     * Begins to tell what was committed and not removed since, and what was removed, after the sequence `after`;
+     * after 0 everything that is kept. `cursor` becomes what `scan_next` and `scan_end` are given.
+     */
+    int32_t (*scan)(void *user, uint64_t after, void **cursor, char *reason);
+    /**
+     * Tells the next one in `entry`, which is all zero but for its `struct_size`; `PACS_END` behind the last one.
+     */
+    int32_t (*scan_next)(void *user, void *cursor, struct pacs_archive_entry *entry, char *reason);
+    /**
+     * Ends a scan, at its end or before.
+     */
+    void (*scan_end)(void *user, void *cursor);
+    /**
+     * Compares what is kept at `locator` with the checksum made when it was written: `PACS_CORRUPT` when it differs,
+     * `PACS_NOT_FOUND` when nothing is kept there. Where there are no checksums, whether it can be read.
+     */
+    int32_t (*verify)(void *user, const void *locator, size_t locator_length, char *reason);
+    /**
+     * Hints that an index durably knows everything up to `sequence`. To do nothing is right.
+     */
+    int32_t (*indexed)(void *user, uint64_t sequence, char *reason);
+} pacs_archive;
 
 /**
  * Takes a line of the log: its level (1 errors to 5 everything), the part of the library it comes from, and its
@@ -969,6 +1151,36 @@ typedef struct pacs_stored {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Opens a store on an archive of the caller's own. To be closed with `pacs_engine_close`.
+ *
+ * `configuration` is that of `pacs_engine_open`, with another meaning of `archive`: `"memory"` has the index in memory,
+ * where each opening fills it with all that is kept; otherwise it is made in the data directory, which no archive of
+ * the library may have too.
+ *
+ * `archive` is read before this returns; its `user` is the library's from then on, and `destroy` is called once, also
+ * when the opening fails. Where `archive` is null, or its `struct_size` ends before `version`, nothing is taken over.
+ *
+ * Blocks: as `pacs_engine_open`. Errors: also `PACS_BAD_ARGUMENT` for an archive that lacks a function, is of another
+ * version or of a size that isn't known here; what the archive says.
+ */
+enum pacs_status pacs_engine_open_on(struct pacs_context *context,
+                                     const char *configuration,
+                                     const struct pacs_archive *archive,
+                                     struct pacs_engine **engine);
+
+/**
+ * Makes the index of a store on an archive of the caller's own anew. For a store that is not open; otherwise as
+ * `pacs_rebuild_index`, with the `archive` of `pacs_engine_open_on`, which is taken over here too.
+ *
+ * Blocks as long as it takes to read everything. Errors: as `pacs_engine_open_on`.
+ */
+enum pacs_status pacs_rebuild_index_on(struct pacs_context *context,
+                                       const char *configuration,
+                                       const struct pacs_archive *archive,
+                                       uint64_t *known,
+                                       uint64_t *unreadable);
 
 /**
  * Makes a context. `options` may be null. To be freed with `pacs_context_free`.

@@ -69,7 +69,7 @@ pub(crate) fn configuration<T: serde::de::DeserializeOwned>(text: &str) -> Resul
         .map_err(|error| Failure::new(pacs_status::PACS_INVALID, format!("the configuration: {error}")))
 }
 
-fn settings(configuration: *const c_char) -> Result<Settings, Failure> {
+pub(crate) fn settings(configuration: *const c_char) -> Result<Settings, Failure> {
     let settings: Settings = self::configuration(ffi::optional_text(configuration)?.unwrap_or_default())?;
     // What a line alone doesn't show.
     settings.attribute_set()?;
@@ -115,27 +115,35 @@ pub unsafe extern "C" fn pacs_engine_open(
             hooks.put_into(&mut options);
         }
         let store = Store::open_or_make(&settings(configuration)?, options)?;
-        let opened = Engine {
-            context: Arc::clone(context),
-            pacs: store.pacs.clone(),
-            admission: hooks.as_ref().and_then(Hooks::admission),
-        };
-        // Other attributes are configured than the index was filled with: it is filled again, while it serves.
-        if store.attributes_changed() {
-            std::thread::Builder::new()
-                .name("pacs-reindex".to_owned())
-                .spawn(move || {
-                    if let Err(error) = store.reindex() {
-                        tracing::warn!(%error, "indexing again ended early; it begins again with the next opening");
-                    }
-                })
-                .map_err(|error| {
-                    pacs_core::Error::io("engine.open", "a thread can't be started", error)
-                })?;
-        }
-        out.set(handle::insert(opened)?);
+        let admission = hooks.as_ref().and_then(Hooks::admission);
+        out.set(handle::insert(serve(context, store, admission)?)?);
         Ok(())
     })
+}
+
+/// The engine of an open store.
+pub(crate) fn serve(
+    context: &Arc<Context>,
+    store: Store,
+    admission: Option<Arc<dyn Admission>>,
+) -> Result<Engine, Failure> {
+    let opened = Engine {
+        context: Arc::clone(context),
+        pacs: store.pacs.clone(),
+        admission,
+    };
+    // Other attributes are configured than the index was filled with: it is filled again, while it serves.
+    if store.attributes_changed() {
+        std::thread::Builder::new()
+            .name("pacs-reindex".to_owned())
+            .spawn(move || {
+                if let Err(error) = store.reindex() {
+                    tracing::warn!(%error, "indexing again ended early; it begins again with the next opening");
+                }
+            })
+            .map_err(|error| pacs_core::Error::io("engine.open", "a thread can't be started", error))?;
+    }
+    Ok(opened)
 }
 
 /// Finishes what was accepted, makes the index durable and ends the handle; null is nothing to do. What was got from

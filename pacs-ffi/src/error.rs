@@ -104,7 +104,7 @@ impl pacs_status {
         }
     }
 
-    fn text(self) -> &'static CStr {
+    pub(crate) fn text(self) -> &'static CStr {
         match self {
             PACS_OK => c"success",
             PACS_END => c"there is no more",

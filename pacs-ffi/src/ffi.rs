@@ -7,7 +7,8 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
-use crate::error::Failure;
+use crate::archive::{PACS_ARCHIVE_REASON_LENGTH, pacs_archive, pacs_archive_entry};
+use crate::error::{Failure, pacs_status};
 
 /// A string argument.
 pub(crate) fn text<'a>(pointer: *const c_char) -> Result<&'a str, Failure> {
@@ -82,12 +83,16 @@ pub(crate) unsafe trait Sized_: Copy {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-fn struct_size<T>(pointer: *const T, first: usize) -> Result<usize, Failure> {
+fn given_size<T>(pointer: *const T) -> Result<usize, Failure> {
     if pointer.is_null() {
         return Err(Failure::argument("a structure is null"));
     }
     // SAFETY: not null, so a structure is there, which begins with its size, by the rules of the header.
-    let size = unsafe { pointer.cast::<usize>().read_unaligned() };
+    Ok(unsafe { pointer.cast::<usize>().read_unaligned() })
+}
+
+fn struct_size<T>(pointer: *const T, first: usize) -> Result<usize, Failure> {
+    let size = given_size(pointer)?;
     if size < first || size > size_of::<T>() {
         return Err(Failure::argument(format!(
             "struct_size is {size}, and {first} to {} are known here",
@@ -190,7 +195,7 @@ pub(crate) fn give(
     }
     if room.capacity() < needed {
         return Err(Failure::new(
-            crate::error::pacs_status::PACS_BUFFER_TOO_SMALL,
+            pacs_status::PACS_BUFFER_TOO_SMALL,
             format!("{needed} bytes are needed"),
         ));
     }
@@ -243,6 +248,136 @@ impl Drop for User {
             // SAFETY: it is called once, with what it was given for, by the rules of the header.
             unsafe { destroy(self.pointer) }
         }
+    }
+}
+
+/// A structure of callbacks that is taken over with what they are given.
+///
+/// # Safety
+/// Its first fields are those of [`Owned`], in every version.
+pub(crate) unsafe trait Callbacks: Sized_ {}
+
+#[repr(C)]
+struct Owned {
+    struct_size: usize,
+    user: *mut c_void,
+    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+/// What a structure of callbacks is taken over with, whatever else may be wrong with it.
+pub(crate) fn user_of<T: Callbacks>(pointer: *const T) -> Result<User, Failure> {
+    let size = given_size(pointer)?;
+    if size < size_of::<Owned>() {
+        let text = format!("struct_size is {size}, which no version of the structure has");
+        return Err(Failure::argument(text));
+    }
+    // SAFETY: that many bytes are there, by `struct_size`, and begin like that, by the contract of `Callbacks`.
+    let Owned { user, destroy, .. } = unsafe { pointer.cast::<Owned>().read_unaligned() };
+    Ok(User::new(user, destroy))
+}
+
+/// What a callback gave, to be given back to it.
+pub(crate) struct Given(pub(crate) *mut c_void);
+
+// SAFETY: the header asks that it may be used from any thread, by one at a time.
+unsafe impl Send for Given {}
+
+/// The functions of an archive of the caller's own, and what they are given.
+pub(crate) struct ArchiveCalls {
+    pub(crate) table: pacs_archive,
+    pub(crate) user: User,
+}
+
+// SAFETY: the header asks that they may be called from any thread, with what they are given.
+unsafe impl Send for ArchiveCalls {}
+// SAFETY: as above, also by several at once.
+unsafe impl Sync for ArchiveCalls {}
+
+/// Room for the words of a callback that fails.
+pub(crate) type Reason = [c_char; PACS_ARCHIVE_REASON_LENGTH];
+
+/// Calls a function of an archive; one that is missing, which no opening lets pass, fails.
+macro_rules! archive_call {
+    ($calls:ident.$function:ident($($argument:expr),* $(,)?)) => {
+        match $calls.table.$function {
+            // SAFETY: it is called with what the header promises it.
+            Some(function) => unsafe { function($calls.user.pointer(), $($argument),*) },
+            None => pacs_status::PACS_BAD_ARGUMENT as i32,
+        }
+    };
+}
+
+/// Each answers what the function does.
+impl ArchiveCalls {
+    pub(crate) fn begin(&self, writer: &mut Given, reason: &mut Reason) -> i32 {
+        archive_call!(self.begin(&mut writer.0, reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn write(&self, writer: &Given, bytes: &[u8], reason: &mut Reason) -> i32 {
+        archive_call!(self.write(writer.0, bytes.as_ptr().cast(), bytes.len(), reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn commit(&self, writer: Given, entry: &mut pacs_archive_entry, reason: &mut Reason) -> i32 {
+        archive_call!(self.commit(writer.0, entry, reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn abort(&self, writer: Given) {
+        if let Some(abort) = self.table.abort {
+            // SAFETY: it is called with what the header promises it.
+            unsafe { abort(self.user.pointer(), writer.0) }
+        }
+    }
+
+    pub(crate) fn read(
+        &self,
+        locator: &[u8],
+        offset: u64,
+        into: &mut [u8],
+        length: &mut usize,
+        reason: &mut Reason,
+    ) -> i32 {
+        let (at, of) = (locator.as_ptr().cast(), locator.len());
+        let (buffer, capacity) = (into.as_mut_ptr().cast(), into.len());
+        archive_call!(self.read(at, of, offset, buffer, capacity, length, reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn remove(
+        &self,
+        instance: &CStr,
+        locator: &[u8],
+        sequence: &mut u64,
+        reason: &mut Reason,
+    ) -> i32 {
+        let (at, of) = (locator.as_ptr().cast(), locator.len());
+        archive_call!(self.remove(instance.as_ptr(), at, of, sequence, reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn scan(&self, after: u64, cursor: &mut Given, reason: &mut Reason) -> i32 {
+        archive_call!(self.scan(after, &mut cursor.0, reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn scan_next(
+        &self,
+        cursor: &Given,
+        entry: &mut pacs_archive_entry,
+        reason: &mut Reason,
+    ) -> i32 {
+        archive_call!(self.scan_next(cursor.0, entry, reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn scan_end(&self, cursor: &Given) {
+        if let Some(scan_end) = self.table.scan_end {
+            // SAFETY: it is called with what the header promises it.
+            unsafe { scan_end(self.user.pointer(), cursor.0) }
+        }
+    }
+
+    pub(crate) fn verify(&self, locator: &[u8], reason: &mut Reason) -> i32 {
+        archive_call!(self.verify(locator.as_ptr().cast(), locator.len(), reason.as_mut_ptr()))
+    }
+
+    pub(crate) fn indexed(&self, sequence: u64, reason: &mut Reason) -> i32 {
+        archive_call!(self.indexed(sequence, reason.as_mut_ptr()))
     }
 }
 

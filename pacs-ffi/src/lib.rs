@@ -10,6 +10,7 @@
 //! | what a handle is, and how misuse is told | `handle` |
 //! | what happens around every call: panics, failures, callbacks that call back in | `guard`, `error` |
 //! | threads and waiting | `context`, `wait` |
+//! | what the archive of a caller is to the engine | `backend` |
 //! | one noun of the header | the file of its name |
 //!
 //! # Rules
@@ -32,6 +33,8 @@
 )]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod archive;
+mod backend;
 pub mod context;
 pub mod data_set;
 pub mod engine;

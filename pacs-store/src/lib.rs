@@ -7,7 +7,7 @@
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`MemoryArchive`], [`MemoryIndex`] | the same in memory: simple models, gone with the process |
 //!
-//! [`embedded`] opens them by settings, as a configuration file has them.
+//! [`embedded`] opens them by settings, as a configuration file has them. [`pool`] is for backends that block.
 //!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
@@ -16,7 +16,7 @@ pub mod embedded;
 pub mod folder;
 pub mod medium;
 pub mod memory;
-mod pool;
+pub mod pool;
 pub mod redb;
 pub mod segment;
 

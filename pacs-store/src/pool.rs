@@ -1,6 +1,7 @@
 //! A few threads that do blocking work for futures.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A fixed number of threads and the jobs that wait for them.
 ///
 /// Whoever submits bounds what waits: each reader and writer has at most one job at a time.
-pub(crate) struct Pool {
+pub struct Pool {
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -29,6 +30,12 @@ struct State {
     closed: bool,
 }
 
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
 impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds this lock.
@@ -37,7 +44,11 @@ impl Queue {
 }
 
 impl Pool {
-    pub(crate) fn new(name: &str, threads: usize) -> std::io::Result<Self> {
+    /// Starts the threads: at least one, each of this name.
+    ///
+    /// # Errors
+    /// When one can't be started.
+    pub fn new(name: &str, threads: usize) -> std::io::Result<Self> {
         let pool = Self {
             queue: Arc::default(),
             threads: Mutex::default(),
@@ -57,10 +68,7 @@ impl Pool {
 
     /// Runs `job` on a thread of the pool. What it returns comes through the receiver, which is
     /// cancelled when the pool is closed or the job panics.
-    pub(crate) fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> oneshot::Receiver<T> {
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         self.spawn(move || {
             // Nobody waits any more: the result is dropped.
@@ -70,7 +78,7 @@ impl Pool {
     }
 
     /// Runs `job` on a thread of the pool. A closed pool drops it.
-    pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) {
+    pub fn spawn(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.queue.state();
         if !state.closed {
             state.jobs.push_back(Box::new(job));
@@ -80,7 +88,7 @@ impl Pool {
     }
 
     /// Finishes the jobs that wait, takes no more, and ends the threads.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.queue.state().closed = true;
         self.queue.changed.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));

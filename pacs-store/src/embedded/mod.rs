@@ -5,6 +5,7 @@
 //! DATA/files/            or instances, a file each (folder archive)
 //! DATA/index.redb        what is searched; can be made anew from the archive
 //! DATA/index.attributes  which attributes the index was filled with
+//! DATA/own-archive/      these two, where the archive is the program's own
 //! ```
 //!
 //! [`Settings`] say what is kept where, as a program's configuration file has them; [`Store`] is the open
@@ -38,8 +39,8 @@ pub struct Store {
     pub pacs: Pacs,
     /// Which attributes are searched.
     pub attributes: Arc<AttributeSet>,
-    /// None of a store in memory.
-    data: Option<PathBuf>,
+    /// Where the index is; nowhere of a store in memory.
+    directory: Option<PathBuf>,
 }
 
 impl Store {
@@ -66,8 +67,32 @@ impl Store {
     ///   another version: [`rebuild_index`](Self::rebuild_index) makes it anew.
     /// - What the archive or the index says.
     pub fn open(settings: &Settings, options: Options) -> Result<Self> {
+        Self::with(
+            archive(settings)?,
+            settings.directory().map(Path::to_owned),
+            settings,
+            options,
+        )
+    }
+
+    /// Opens an engine on an archive of the program's own, with an index in the data directory, which is made where
+    /// there is none. Where `settings` say that instances are kept in memory, it is the index that is; of the archive
+    /// they say nothing else. Blocks. Of `options`, what `settings` say too is taken from them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also `Mismatch` when the data directory has an archive.
+    pub fn open_on(archive: Arc<dyn Archive>, settings: &Settings, options: Options) -> Result<Self> {
+        Self::with(archive, own_directory(settings)?, settings, options)
+    }
+
+    fn with(
+        archive: Arc<dyn Archive>,
+        directory: Option<PathBuf>,
+        settings: &Settings,
+        options: Options,
+    ) -> Result<Self> {
         let attributes = Arc::new(settings.attribute_set()?);
-        let (archive, index) = (archive(settings)?, index(settings)?);
+        let index = index(directory.as_deref(), settings)?;
         let empty = block_on(index.totals())?.instances == 0;
         let options = Options {
             duplicates: settings.duplicates.policy(),
@@ -77,7 +102,7 @@ impl Store {
         let store = Self {
             pacs: block_on(Pacs::open(archive, index, options))?,
             attributes,
-            data: settings.directory().map(Path::to_owned),
+            directory,
         };
         if empty {
             // All that is in the index now was put there with the attributes of today.
@@ -92,20 +117,38 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn rebuild_index(settings: &Settings) -> Result<(u64, u64)> {
-        let attributes = settings.attribute_set()?;
         // The archive's lock comes first: nobody else works on the index then.
         let archive = archive(settings)?;
+        Self::rebuild(&*archive, settings.directory(), settings)
+    }
+
+    /// The same of an archive of the program's own.
+    ///
+    /// # Errors
+    /// As [`open_on`](Self::open_on).
+    pub fn rebuild_index_on(archive: &dyn Archive, settings: &Settings) -> Result<(u64, u64)> {
+        let directory = own_directory(settings)?;
+        // Whether that archive has a lock isn't known; an open index has one. How else it is doesn't matter.
+        match index(directory.as_deref(), settings) {
+            Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
+            _ => {}
+        }
+        Self::rebuild(archive, directory.as_deref(), settings)
+    }
+
+    fn rebuild(archive: &dyn Archive, directory: Option<&Path>, settings: &Settings) -> Result<(u64, u64)> {
+        let attributes = settings.attribute_set()?;
         let failed = |error| Error::io("index.rebuild", "the old index can't be removed", error);
-        if let Some(data) = settings.directory() {
-            match fs::remove_file(data.join(INDEX)) {
+        if let Some(directory) = directory {
+            match fs::remove_file(directory.join(INDEX)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
         }
-        let index = index(settings)?;
-        let rebuilt = block_on(Pacs::rebuild_index(&*archive, &*index, &attributes))?;
-        if let Some(data) = settings.directory() {
-            note_attributes(data, &attributes)?;
+        let index = index(directory, settings)?;
+        let rebuilt = block_on(Pacs::rebuild_index(archive, &*index, &attributes))?;
+        if let Some(directory) = directory {
+            note_attributes(directory, &attributes)?;
         }
         Ok((block_on(index.totals())?.instances, rebuilt.unreadable))
     }
@@ -113,8 +156,10 @@ impl Store {
     /// Whether the index was filled with other attributes than are searched now:
     /// [`reindex`](Self::reindex) mends that.
     pub fn attributes_changed(&self) -> bool {
-        let Some(data) = &self.data else { return false };
-        fs::read_to_string(data.join(ATTRIBUTES)).ok() != Some(fingerprint(&self.attributes))
+        let Some(directory) = &self.directory else {
+            return false;
+        };
+        fs::read_to_string(directory.join(ATTRIBUTES)).ok() != Some(fingerprint(&self.attributes))
     }
 
     /// Indexes what is stored by the attributes that are searched now; answers how many instances those were.
@@ -133,8 +178,8 @@ impl Store {
     }
 
     fn note_attributes(&self) -> Result<()> {
-        match &self.data {
-            Some(data) => note_attributes(data, &self.attributes),
+        match &self.directory {
+            Some(directory) => note_attributes(directory, &self.attributes),
             None => Ok(()),
         }
     }
@@ -170,11 +215,22 @@ fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
     })
 }
 
-fn index(settings: &Settings) -> Result<Arc<dyn Index>> {
-    let Some(data) = settings.directory() else {
+/// Where the index of an archive of the program's own is.
+fn own_directory(settings: &Settings) -> Result<Option<PathBuf>> {
+    let directory = settings.own_directory();
+    if let Some(directory) = &directory {
+        settings.check_own()?;
+        fs::create_dir_all(directory)
+            .map_err(|error| Error::io("store.make", format!("{}", directory.display()), error))?;
+    }
+    Ok(directory)
+}
+
+fn index(directory: Option<&Path>, settings: &Settings) -> Result<Arc<dyn Index>> {
+    let Some(directory) = directory else {
         return Ok(Arc::new(MemoryIndex::new()));
     };
-    let path = data.join(INDEX);
+    let path = directory.join(INDEX);
     let mebibytes = usize::try_from(settings.index_cache_mebibytes).unwrap_or(usize::MAX);
     let options = RedbIndexOptions {
         cache_max_bytes: mebibytes.saturating_mul(1024 * 1024),
@@ -184,6 +240,8 @@ fn index(settings: &Settings) -> Result<Arc<dyn Index>> {
         let kind = match error.kind() {
             // A file that can be opened and still is no index: some damage looks like a failing disk.
             ErrorKind::Io if can_be_opened(&path) => ErrorKind::Corrupt,
+            // Another process, or this one, has it open.
+            ErrorKind::AlreadyExists => ErrorKind::Refused,
             kind => kind,
         };
         Error::new(kind, "index.open", format!("{}: {error}", path.display()))
@@ -199,9 +257,9 @@ fn fingerprint(attributes: &AttributeSet) -> String {
     format!("{:016x}\n", attributes.fingerprint())
 }
 
-fn note_attributes(data: &Path, attributes: &AttributeSet) -> Result<()> {
+fn note_attributes(directory: &Path, attributes: &AttributeSet) -> Result<()> {
     // Not synced: without it the index is only filled again.
-    fs::write(data.join(ATTRIBUTES), fingerprint(attributes))
+    fs::write(directory.join(ATTRIBUTES), fingerprint(attributes))
         .map_err(|error| Error::io("store.note", "the index's attributes can't be noted", error))
 }
 
@@ -244,6 +302,36 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open_or_make(&settings(data.path(), ArchiveKind::Memory), Options::default());
         store.unwrap().pacs.close().unwrap();
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_archive_of_ones_own_has_its_index_in_the_data_directory_and_no_other_store_beside_it() {
+        let data = tempfile::tempdir().unwrap();
+        let here = settings(data.path(), ArchiveKind::Segment);
+        let own = Arc::new(MemoryArchive::new());
+        let store = Store::open_on(own.clone(), &here, Options::default()).unwrap();
+        for busy in [
+            Store::open_on(own.clone(), &here, Options::default()).map(drop),
+            Store::rebuild_index_on(&*own, &here).map(drop),
+        ] {
+            assert_eq!(busy.unwrap_err().kind(), ErrorKind::Refused);
+        }
+        store.pacs.close().unwrap();
+        drop(store);
+        assert_eq!(Store::rebuild_index_on(&*own, &here).unwrap(), (0, 0));
+        let refused = Store::open_or_make(&here, Options::default()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Mismatch);
+
+        let data = tempfile::tempdir().unwrap();
+        let here = settings(data.path(), ArchiveKind::Folder);
+        drop(Store::open_or_make(&here, Options::default()).unwrap());
+        let refused = Store::open_on(own.clone(), &here, Options::default()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Mismatch);
+
+        let data = tempfile::tempdir().unwrap();
+        let in_memory = settings(data.path(), ArchiveKind::Memory);
+        drop(Store::open_on(own, &in_memory, Options::default()).unwrap());
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
     }
 

@@ -147,11 +147,25 @@ impl Settings {
         Some(self.data.join(directory_of(self.archive)?))
     }
 
+    /// Where the index of an archive of one's own is; nowhere when it is in memory.
+    pub(super) fn own_directory(&self) -> Option<PathBuf> {
+        Some(self.directory()?.join(OWN))
+    }
+
     /// That the data directory has no archive of another kind: it would be left out.
     pub(super) fn check_kind(&self) -> Result<()> {
-        for kind in [ArchiveKind::Segment, ArchiveKind::Folder] {
-            let Some(name) = directory_of(kind) else { continue };
-            if kind != self.archive && self.data.join(name).is_dir() {
+        self.check_alone(directory_of(self.archive))
+    }
+
+    /// The same, for an archive of one's own.
+    pub(super) fn check_own(&self) -> Result<()> {
+        self.check_alone(Some(OWN))
+    }
+
+    fn check_alone(&self, own: Option<&str>) -> Result<()> {
+        let others = [ArchiveKind::Segment, ArchiveKind::Folder].map(directory_of);
+        for name in others.into_iter().flatten().chain([OWN]) {
+            if own != Some(name) && self.data.join(name).is_dir() {
                 let what = format!("{} has an archive of another kind: {name}", self.data.display());
                 return Err(Error::new(ErrorKind::Mismatch, "store.open", what));
             }
@@ -159,6 +173,9 @@ impl Settings {
         Ok(())
     }
 }
+
+/// Beside the directories of the archives that are ours, so that none is opened with another's index.
+const OWN: &str = "own-archive";
 
 fn directory_of(kind: ArchiveKind) -> Option<&'static str> {
     match kind {

@@ -236,7 +236,7 @@ impl Known {
             studies: self.studies.len() as u64,
             series: self.studies.values().map(|study| study.series.len() as u64).sum(),
             instances: instances().count() as u64,
-            bytes: instances().map(|record| record.length).sum(),
+            bytes: instances().fold(0, |all, record| all.saturating_add(record.length)),
         }
     }
 }
