@@ -428,7 +428,7 @@ int main(int argc, char **argv)
         return fprintf(stderr, "%s\n", reason), 1;
     /* The index is kept beside the instances. The archive is the engine's now, also if this fails. */
     snprintf(configuration, sizeof configuration, "data = '%s'", argv[1]);
-    check(pacs_engine_open_on(context, configuration, &archive, &engine), "open");
+    check(pacs_engine_open_on(context, configuration, &archive, NULL, &engine), "open");
 
     for (at = 2; at < argc; at++)
         check(pacs_store_file(engine, NULL, argv[at], NULL), argv[at]);

@@ -506,52 +506,6 @@ typedef struct pacs_archive {
 } pacs_archive;
 
 /**
- * Takes a line of the log: its level (1 errors to 5 everything), the part of the library it comes from, and its
- * text with what belongs to it as `name=value`. UTF-8, valid during the call. It holds no patient data.
- *
- * Called from any thread, also by several at once, and must not block or call the library. The engines of all
- * contexts of a process write one log: each context that wants lines gets all.
- */
-typedef void (*pacs_log)(void *user, uint32_t level, const char *target, const char *text);
-
-/**
- * How a context works. Zero is the default of every field but the first.
- */
-typedef struct pacs_context_options {
-    /**
-     * `sizeof(pacs_context_options)`.
-     */
-    size_t struct_size;
-    /**
-     * Threads of the pool that servers and network calls run on; 0 for one for each processor. It is started with
-     * the first of them. Engines have a few threads of their own.
-     */
-    uint32_t threads;
-    /**
-     * Not 0: no pool; servers and network calls go on only while a thread of the caller is in `pacs_poll`.
-     */
-    uint32_t polled;
-    /**
-     * Called with each line of the log; null for none. See `pacs_log`.
-     */
-    pacs_log log;
-    /**
-     * Lines of this level and the more severe ones: 1 errors, 2 warnings, 3 what happens, 4 details, 5 everything;
-     * 0 for 3.
-     */
-    uint32_t log_level;
-    /**
-     * Given to `log`.
-     */
-    void *log_user;
-    /**
-     * Called with `log_user` when it isn't needed any more, once, also when the context could not be made; may be
-     * null.
-     */
-    void (*log_destroy)(void*);
-} pacs_context_options;
-
-/**
  * Who sends or asks, as far as it is known. It is what hooks are told.
  */
 typedef struct pacs_source {
@@ -792,6 +746,52 @@ typedef struct pacs_parts {
      */
     const struct pacs_hooks *hooks;
 } pacs_parts;
+
+/**
+ * Takes a line of the log: its level (1 errors to 5 everything), the part of the library it comes from, and its
+ * text with what belongs to it as `name=value`. UTF-8, valid during the call. It holds no patient data.
+ *
+ * Called from any thread, also by several at once, and must not block or call the library. The engines of all
+ * contexts of a process write one log: each context that wants lines gets all.
+ */
+typedef void (*pacs_log)(void *user, uint32_t level, const char *target, const char *text);
+
+/**
+ * How a context works. Zero is the default of every field but the first.
+ */
+typedef struct pacs_context_options {
+    /**
+     * `sizeof(pacs_context_options)`.
+     */
+    size_t struct_size;
+    /**
+     * Threads of the pool that servers and network calls run on; 0 for one for each processor. It is started with
+     * the first of them. Engines have a few threads of their own.
+     */
+    uint32_t threads;
+    /**
+     * Not 0: no pool; servers and network calls go on only while a thread of the caller is in `pacs_poll`.
+     */
+    uint32_t polled;
+    /**
+     * Called with each line of the log; null for none. See `pacs_log`.
+     */
+    pacs_log log;
+    /**
+     * Lines of this level and the more severe ones: 1 errors, 2 warnings, 3 what happens, 4 details, 5 everything;
+     * 0 for 3.
+     */
+    uint32_t log_level;
+    /**
+     * Given to `log`.
+     */
+    void *log_user;
+    /**
+     * Called with `log_user` when it isn't needed any more, once, also when the context could not be made; may be
+     * null.
+     */
+    void (*log_destroy)(void*);
+} pacs_context_options;
 
 /**
  * How much is kept.
@@ -1153,7 +1153,7 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Opens a store on an archive of the caller's own. To be closed with `pacs_engine_close`.
+ * Opens a store on an archive of the caller's own. To be closed with `pacs_engine_close`. `parts` may be null.
  *
  * `configuration` is that of `pacs_engine_open`, with another meaning of `archive`: `"memory"` has the index in memory,
  * where each opening fills it with all that is kept; otherwise it is made in the data directory, which no archive of
@@ -1168,6 +1168,7 @@ extern "C" {
 enum pacs_status pacs_engine_open_on(struct pacs_context *context,
                                      const char *configuration,
                                      const struct pacs_archive *archive,
+                                     const struct pacs_parts *parts,
                                      struct pacs_engine **engine);
 
 /**

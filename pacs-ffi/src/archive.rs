@@ -3,13 +3,13 @@
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
+use pacs_core::Archive;
 use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
-use pacs_core::{Archive, Options};
 use pacs_store::embedded::Store;
 
 use crate::backend::Backend;
 use crate::context::{Context, pacs_context};
-use crate::engine::{pacs_engine, serve, settings};
+use crate::engine::{pacs_engine, pacs_parts, serve, settings, taken_parts};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Callbacks, Sized_};
 use crate::guard::{call, call_shared, contained};
@@ -204,7 +204,7 @@ pub unsafe fn archive_of(archive: *const pacs_archive) -> Result<Arc<dyn Archive
     taken(archive).map_err(|failure| failure.status)
 }
 
-/// Opens a store on an archive of the caller's own. To be closed with `pacs_engine_close`.
+/// Opens a store on an archive of the caller's own. To be closed with `pacs_engine_close`. `parts` may be null.
 ///
 /// `configuration` is that of `pacs_engine_open`, with another meaning of `archive`: `"memory"` has the index in memory,
 /// where each opening fills it with all that is kept; otherwise it is made in the data directory, which no archive of
@@ -220,14 +220,16 @@ pub unsafe extern "C" fn pacs_engine_open_on(
     context: *mut pacs_context,
     configuration: *const c_char,
     archive: *const pacs_archive,
+    parts: *const pacs_parts,
     engine: *mut *mut pacs_engine,
 ) -> pacs_status {
     // Before anything else, so that whatever fails it is destroyed.
     let archive = contained(|| taken(archive));
     call_shared(context, |context: &Arc<Context>| {
+        let (options, admission) = taken_parts(context, parts)?;
         let (out, archive) = (ffi::out(engine)?, archive?);
-        let store = Store::open_on(archive, &settings(configuration)?, Options::default())?;
-        out.set(handle::insert(serve(context, store, None)?)?);
+        let store = Store::open_on(archive, &settings(configuration)?, options)?;
+        out.set(handle::insert(serve(context, store, admission)?)?);
         Ok(())
     })
 }

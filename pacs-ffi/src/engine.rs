@@ -103,22 +103,29 @@ pub unsafe extern "C" fn pacs_engine_open(
     engine: *mut *mut pacs_engine,
 ) -> pacs_status {
     call_shared(context, |context: &Arc<Context>| {
-        let parts = ffi::optional_sized(parts)?;
         // First of all, so that they are destroyed whatever fails.
-        let hooks = match parts {
-            Some(parts) => hooks(context, parts.hooks)?,
-            None => None,
-        };
+        let (options, admission) = taken_parts(context, parts)?;
         let out = ffi::out(engine)?;
-        let mut options = Options::default();
-        if let Some(hooks) = &hooks {
-            hooks.put_into(&mut options);
-        }
         let store = Store::open_or_make(&settings(configuration)?, options)?;
-        let admission = hooks.as_ref().and_then(Hooks::admission);
         out.set(handle::insert(serve(context, store, admission)?)?);
         Ok(())
     })
+}
+
+/// What the caller brings to an engine; null is nothing.
+pub(crate) fn taken_parts(
+    context: &Arc<Context>,
+    parts: *const pacs_parts,
+) -> Result<(Options, Option<Arc<dyn Admission>>), Failure> {
+    let hooks = match ffi::optional_sized(parts)? {
+        Some(parts) => hooks(context, parts.hooks)?,
+        None => None,
+    };
+    let mut options = Options::default();
+    if let Some(hooks) = &hooks {
+        hooks.put_into(&mut options);
+    }
+    Ok((options, hooks.as_ref().and_then(Hooks::admission)))
 }
 
 /// The engine of an open store.

@@ -223,7 +223,9 @@ fn with_store(library: &Library, data: &Path, work: impl FnOnce(*mut pacs_engine
     // SAFETY: what is given is what the header asks for.
     unsafe {
         assert_eq!(pacs_context_new(ptr::null(), &mut context), PACS_OK);
-        let opened = pacs_engine_open_on(context, configuration(data).as_ptr(), &functions, &mut engine);
+        let configuration = configuration(data);
+        let (at, parts) = (configuration.as_ptr(), ptr::null());
+        let opened = pacs_engine_open_on(context, at, &functions, parts, &mut engine);
         assert_eq!(opened, PACS_OK);
         work(engine);
         assert_eq!(pacs_engine_close(engine), PACS_OK);

@@ -15,6 +15,7 @@ use pacs::engine::*;
 use pacs::error::pacs_status::{self, *};
 use pacs::error::{PACS_ERROR_TEXT_LENGTH, PACS_OPERATION_LENGTH};
 use pacs::error::{pacs_error, pacs_last_error, pacs_live_handles};
+use pacs::hooks::{pacs_hooks, pacs_retrieving};
 use pacs::instance::*;
 use pacs::store::*;
 use pacs_core::testkit::archive::{key, part10};
@@ -441,7 +442,12 @@ impl Program {
     }
 
     fn open_on(&mut self, functions: &pacs_archive) -> pacs_status {
-        unsafe { pacs_engine_open_on(self.context, IN_MEMORY.as_ptr(), functions, &mut self.engine) }
+        self.open_with(functions, ptr::null())
+    }
+
+    fn open_with(&mut self, functions: &pacs_archive, parts: *const pacs_parts) -> pacs_status {
+        let (at, engine) = (IN_MEMORY.as_ptr(), &mut self.engine);
+        unsafe { pacs_engine_open_on(self.context, at, functions, parts, engine) }
     }
 
     /// One that is open and keeps instance 1.
@@ -881,7 +887,8 @@ fn an_archive_is_destroyed_when_the_engine_is_not_opened_for_another_reason() {
     ];
     for (expected, context, configuration, engine) in cases {
         let double = Double::new();
-        let opened = unsafe { pacs_engine_open_on(context, configuration, &double.functions(), engine) };
+        let (functions, parts) = (double.functions(), ptr::null());
+        let opened = unsafe { pacs_engine_open_on(context, configuration, &functions, parts, engine) };
         assert_eq!(opened, expected);
         assert_eq!((double.destroyed(), Arc::strong_count(&double)), (1, 1));
     }
@@ -890,10 +897,56 @@ fn an_archive_is_destroyed_when_the_engine_is_not_opened_for_another_reason() {
 }
 
 #[test]
-fn what_is_no_archive_at_all_is_not_taken_over() {
+fn hooks_and_an_archive_of_the_callers_own_go_together() {
+    unsafe extern "C" fn refuses(_: *mut c_void, _: *const pacs_retrieving, _: *mut c_char) -> i32 {
+        PACS_REFUSED as i32
+    }
+    unsafe extern "C" fn ended(user: *mut c_void) {
+        // SAFETY: it is counted here.
+        unsafe { &*user.cast::<AtomicUsize>() }.fetch_add(1, Ordering::SeqCst);
+    }
+    let destroyed = AtomicUsize::new(0);
+    let hooks = pacs_hooks {
+        struct_size: size_of::<pacs_hooks>(),
+        user: ptr::from_ref(&destroyed).cast_mut().cast(),
+        destroy: Some(ended),
+        associate: None,
+        before_store: None,
+        before_find: None,
+        before_retrieve: Some(refuses),
+        happened: None,
+    };
+    let mut parts = pacs_parts {
+        struct_size: size_of::<pacs_parts>(),
+        hooks: &hooks,
+    };
     let mut program = Program::new();
-    let opened =
-        unsafe { pacs_engine_open_on(program.context, ptr::null(), ptr::null(), &mut program.engine) };
+    let functions = program.double.functions();
+    assert_eq!(program.open_with(&functions, &parts), PACS_OK);
+    assert_eq!(program.store(1), PACS_OK);
+    assert_eq!(program.read(), PACS_REFUSED);
+    program.ends();
+    assert_eq!(destroyed.load(Ordering::SeqCst), 1);
+
+    let mut program = Program::new();
+    let functions = program.double.functions();
+    parts.struct_size += 8;
+    assert_eq!(program.open_with(&functions, &parts), PACS_BAD_ARGUMENT);
+    program.ends();
+}
+
+#[test]
+fn what_is_no_archive_at_all_is_not_taken_over() {
+    let (mut program, mut engine) = (Program::new(), ptr::null_mut());
+    let opened = unsafe {
+        pacs_engine_open_on(
+            program.context,
+            ptr::null(),
+            ptr::null(),
+            ptr::null(),
+            &mut engine,
+        )
+    };
     assert_eq!(opened, PACS_BAD_ARGUMENT);
     for size in [0, 8, 23] {
         let functions = pacs_archive {
