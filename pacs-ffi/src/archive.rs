@@ -184,7 +184,9 @@ pub struct pacs_archive {
 }
 
 // SAFETY: it begins with its size, and all zero is valid.
-unsafe impl Sized_ for pacs_archive {}
+unsafe impl Sized_ for pacs_archive {
+    const FIRST_SIZE: usize = 120;
+}
 // SAFETY: its first fields are those, in every version.
 unsafe impl Callbacks for pacs_archive {}
 

@@ -30,7 +30,8 @@ pub struct pacs_context_options {
     /// Threads of the pool that servers and network calls run on; 0 for one for each processor. It is started with
     /// the first of them. Engines have a few threads of their own.
     pub threads: u32,
-    /// Not 0: no pool; servers and network calls go on only while a thread of the caller is in `pacs_poll`.
+    /// Not 0: no pool; servers and network calls go on only while a thread of the caller is in `pacs_poll` or in a call
+    /// that waits. In a callback of such a call, network calls are answered with `PACS_REFUSED`.
     pub polled: u32,
     /// Called with each line of the log; null for none. See `pacs_log`.
     pub log: pacs_log,
@@ -39,13 +40,15 @@ pub struct pacs_context_options {
     pub log_level: u32,
     /// Given to `log`.
     pub log_user: *mut c_void,
-    /// Called with `log_user` when it isn't needed any more, once, also when the context could not be made; may be
-    /// null.
+    /// Called with `log_user` when it isn't needed any more, once, also when the context could not be made, but not when
+    /// `struct_size` was wrong. May be null.
     pub log_destroy: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
 // SAFETY: it begins with its size, and all zero is the default.
-unsafe impl Sized_ for pacs_context_options {}
+unsafe impl Sized_ for pacs_context_options {
+    const FIRST_SIZE: usize = 48;
+}
 
 /// What a context is to this library.
 #[derive(Debug)]
@@ -139,7 +142,29 @@ impl Context {
         self.run_with(work, stream::empty(), |_: ()| ())
     }
 
-    /// The same, and hands what comes meanwhile to `each`, on this thread.
+    /// That work would not wait for the thread that asks for it.
+    pub(crate) fn may_run(&self) -> Result<(), Failure> {
+        if self.polled && Handle::try_current().is_ok() {
+            let text = "not from a callback of a polled context: only this thread could do the work";
+            return Err(Failure::new(pacs_status::PACS_REFUSED, text));
+        }
+        Ok(())
+    }
+
+    /// Waits for what an engine does. Where only this thread could serve those who hold what is waited for, it goes on
+    /// serving.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        let pool = match self.polled {
+            true => self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            false => None,
+        };
+        match pool.as_ref().and_then(|pool| pool.0.as_ref()) {
+            Some(runtime) if Handle::try_current().is_err() => runtime.block_on(work),
+            _ => block_on(work),
+        }
+    }
+
+    /// The same as [`run`](Self::run), and hands what comes meanwhile to `each`, on this thread.
     pub(crate) fn run_with<T: Send + 'static, E>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -158,10 +183,7 @@ impl Context {
             return block_on(work)
                 .map_err(|_| Failure::new(pacs_status::PACS_INTERNAL, "a panic was contained"));
         }
-        if Handle::try_current().is_ok() {
-            let text = "not from a callback of a polled context: only this thread could do the work";
-            return Err(Failure::new(pacs_status::PACS_REFUSED, text));
-        }
+        self.may_run()?;
         Ok(runtime.block_on(async {
             let events = async {
                 while let Some(event) = events.next().await {
@@ -172,6 +194,9 @@ impl Context {
         }))
     }
 }
+
+/// Threads of a pool: more than the processors of any machine that runs this.
+const THREADS_MAX: u32 = 1024;
 
 /// Contexts that were made.
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -198,7 +223,10 @@ pub unsafe extern "C" fn pacs_context_new(
         let handle = handle::insert(Context {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             live: AtomicU64::new(0),
-            threads: options.map_or(0, |options| options.threads as usize),
+            threads: match options.map_or(0, |options| options.threads) {
+                threads @ 0..=THREADS_MAX => threads as usize,
+                _ => return Err(Failure::argument(format!("threads is at most {THREADS_MAX}"))),
+            },
             polled: options.is_some_and(|options| options.polled != 0),
             pool: Mutex::new(None),
             _log: log,
@@ -225,7 +253,17 @@ pub unsafe extern "C" fn pacs_context_free(context: *mut pacs_context) -> pacs_s
         )),
     });
     match may {
-        pacs_status::PACS_OK => close::<Context>(context),
+        pacs_status::PACS_OK => {
+            // What a broken-off server has left on a polled one holds the context, which holds it.
+            let ended = call(context, |context: &Context| {
+                drop(context.pool.lock().unwrap_or_else(PoisonError::into_inner).take());
+                Ok(())
+            });
+            match ended {
+                pacs_status::PACS_OK => close::<Context>(context),
+                failed => failed,
+            }
+        }
         refused => refused,
     }
 }

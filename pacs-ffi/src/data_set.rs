@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use pacs_core::DataSet;
 use pacs_core::dataset::{Element, Value, json, standard_vr};
+use pacs_core::limits::SEQUENCE_DEPTH_MAX;
 use pacs_core::query::{AttributePath, AttributeStep, Number};
 
 use crate::context::{Context, pacs_context};
@@ -74,6 +75,16 @@ fn value(count: usize) -> Failure {
         pacs_status::PACS_NOT_FOUND,
         format!("the attribute has {count} values"),
     )
+}
+
+/// How deep sequences are nested; what is in a set is never deeper than the limit.
+fn depth(set: &DataSet) -> usize {
+    let items = set.iter().filter_map(|element| match &element.value {
+        Value::Items(items) => Some(items),
+        Value::Bytes(_) => None,
+    });
+    let below = items.map(|items| 1 + items.iter().map(depth).max().unwrap_or(0));
+    below.max().unwrap_or(0)
 }
 
 /// The VR of these two letters.
@@ -206,7 +217,7 @@ pub unsafe extern "C" fn pacs_data_set_put_bytes(
 
 /// Adds an item to a sequence, which is made where it isn't there: a copy of `item`.
 ///
-/// Does not block. Errors: `PACS_INVALID` when the attribute is there and no sequence.
+/// Does not block. Errors: `PACS_INVALID` when the attribute is there and no sequence, or sequences are nested too deep.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_data_set_add_item(
     set: *mut pacs_data_set,
@@ -216,6 +227,12 @@ pub unsafe extern "C" fn pacs_data_set_add_item(
     call(set, |set: &Set| {
         // Not while the other one is locked: it may be the same.
         let item = handle::get::<Set>(item)?.copy();
+        if depth(&item) >= SEQUENCE_DEPTH_MAX {
+            return Err(Failure::new(
+                pacs_status::PACS_INVALID,
+                "sequences are nested too deep",
+            ));
+        }
         let at = self::tag(tag);
         let mut set = set.lock();
         let items = match set.get(at).map(|element| &element.value) {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use pacs_core::{Options, Pacs, Scope};
@@ -32,6 +33,8 @@ pub(crate) struct Engine {
     pub(crate) pacs: Pacs,
     /// Who decides about associations of its servers, if one does.
     pub(crate) admission: Option<Arc<dyn Admission>>,
+    /// Receipts that are open.
+    pub(crate) receipts: Arc<AtomicUsize>,
 }
 
 /// What the caller brings to an engine. All zero but the first: nothing.
@@ -45,7 +48,9 @@ pub struct pacs_parts {
 }
 
 // SAFETY: it begins with its size, and all zero is valid.
-unsafe impl Sized_ for pacs_parts {}
+unsafe impl Sized_ for pacs_parts {
+    const FIRST_SIZE: usize = 16;
+}
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,6 +143,7 @@ pub(crate) fn serve(
         context: Arc::clone(context),
         pacs: store.pacs.clone(),
         admission,
+        receipts: Arc::default(),
     };
     // Other attributes are configured than the index was filled with: it is filled again, while it serves.
     if store.attributes_changed() {
@@ -158,7 +164,7 @@ pub(crate) fn serve(
 /// the store can't be opened again. Servers are stopped before.
 ///
 /// Blocks. Errors: what the archive or the index says of the last flush; the handle is ended all the same, and what
-/// was acknowledged is kept. `PACS_REFUSED` in a callback that the engine waits for; the handle stays open then.
+/// was acknowledged is kept. `PACS_REFUSED` in a hook; the handle stays open then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_engine_close(engine: *mut pacs_engine) -> pacs_status {
     if engine.is_null() {
@@ -238,7 +244,7 @@ pub enum pacs_level {
 /// number of instances that were: 0 when there was none. `level` is a `pacs_level` other than `PACS_LEVEL_ALL`.
 ///
 /// Blocks: every instance is removed durably. When it fails, `removed` of them are gone all the same.
-/// Errors: what the archive or the index says; `PACS_REFUSED` in a callback that the engine waits for.
+/// Errors: what the archive or the index says; `PACS_REFUSED` in a hook.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_engine_remove(
     engine: *mut pacs_engine,
@@ -306,7 +312,9 @@ pub struct pacs_verification {
 }
 
 // SAFETY: it begins with its size, and all zero is valid.
-unsafe impl Sized_ for pacs_verification {}
+unsafe impl Sized_ for pacs_verification {
+    const FIRST_SIZE: usize = 32;
+}
 
 /// Compares everything that is kept with the checksums made when it was stored, and the archive with the index.
 /// `whole` and `damaged` become how many instances, earlier versions among them, are whole and how many are not.

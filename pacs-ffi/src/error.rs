@@ -151,6 +151,12 @@ impl Failure {
         }
     }
 
+    /// The same call may succeed later.
+    pub(crate) fn with_retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
     /// An argument that breaks the rules of the header.
     pub(crate) fn argument(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(PACS_BAD_ARGUMENT, text)
@@ -204,7 +210,9 @@ thread_local! {
 
 /// Remembers a failure of this thread.
 pub(crate) fn remember(context: &Context, failure: Failure) {
-    LAST.with_borrow_mut(|last| {
+    // A thread that is ending, and a process, has no such place any more: then only the status tells.
+    let _ = LAST.try_with(|last| {
+        let mut last = last.borrow_mut();
         last.retain(|(of, _)| *of != context.number());
         if last.len() == REMEMBERED_MAX {
             last.remove(0);
@@ -252,11 +260,9 @@ pub unsafe extern "C" fn pacs_last_error(
 ) -> pacs_status {
     quietly(context, |context: &Context| {
         let out = ffi::out_sized(error)?;
-        LAST.with_borrow(|last| {
-            let (_, failure) = last
-                .iter()
-                .find(|(of, _)| *of == context.number())
-                .ok_or_else(Failure::end)?;
+        let told = LAST.try_with(|last| {
+            let last = last.borrow();
+            let (_, failure) = last.iter().find(|(of, _)| *of == context.number())?;
             out.set(pacs_error {
                 struct_size: size_of::<pacs_error>(),
                 status: failure.status,
@@ -265,8 +271,9 @@ pub unsafe extern "C" fn pacs_last_error(
                 operation: fill(failure.operation),
                 text: fill(&failure.text),
             });
-            Ok(())
-        })
+            Some(())
+        });
+        told.ok().flatten().ok_or_else(Failure::end)
     })
 }
 

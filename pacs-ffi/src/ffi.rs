@@ -79,8 +79,8 @@ pub(crate) struct OutSized<T> {
 /// # Safety
 /// `#[repr(C)]`, the first field is `struct_size: usize`, and what is all zero is a valid value.
 pub(crate) unsafe trait Sized_: Copy {
-    /// How large the structure was in the first version that had it.
-    const FIRST_SIZE: usize = size_of::<Self>();
+    /// How large the structure was in the first version that had it: a number that stays when it grows.
+    const FIRST_SIZE: usize;
 }
 
 fn given_size<T>(pointer: *const T) -> Result<usize, Failure> {
@@ -106,6 +106,14 @@ fn struct_size<T>(pointer: *const T, first: usize) -> Result<usize, Failure> {
 pub(crate) fn out_sized<T: Copy>(pointer: *mut T) -> Result<OutSized<T>, Failure> {
     let size = struct_size(pointer, size_of::<usize>())?;
     Ok(OutSized { pointer, size })
+}
+
+/// The same, where nobody may want it.
+pub(crate) fn optional_out_sized<T: Copy>(pointer: *mut T) -> Result<Option<OutSized<T>>, Failure> {
+    match pointer.is_null() {
+        true => Ok(None),
+        false => out_sized(pointer).map(Some),
+    }
 }
 
 impl<T: Copy> OutSized<T> {

@@ -1,6 +1,6 @@
 //! Finding: matches, one after the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -12,7 +12,7 @@ use crate::data_set::{Set, handle_for, pacs_data_set};
 use crate::engine::{Engine, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi;
-use crate::guard::{call, close};
+use crate::guard::{alone, call, close};
 use crate::handle::{self, Object};
 use crate::store::{pacs_source, source};
 use crate::wait::block_on;
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn pacs_matches_next(
 ) -> pacs_status {
     call(matches, |matches: &Matches| {
         let out = ffi::out(found)?;
-        let mut stream = matches.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = alone(&matches.stream)?;
         let next = block_on(stream.next()).ok_or_else(Failure::end)?;
         out.set(handle_for(&matches.context, next?)?);
         Ok(())

@@ -209,7 +209,9 @@ pub struct pacs_picture {
 }
 
 // SAFETY: it begins with its size, and all zero is the default.
-unsafe impl Sized_ for pacs_picture {}
+unsafe impl Sized_ for pacs_picture {
+    const FIRST_SIZE: usize = 40;
+}
 
 /// Draws a frame as a picture, as a viewer shows it. `picture` and `source` may be null. The reader is to be freed with
 /// `pacs_reader_free`.

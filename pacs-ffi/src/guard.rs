@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use crate::error::{Failure, pacs_status, remember};
 use crate::handle::{self, Object};
@@ -87,31 +87,70 @@ pub(crate) fn contained<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<
     })
 }
 
-thread_local! {
-    /// This thread runs a callback for which the engine's own thread waits.
-    static HOLDS_ENGINE: Cell<bool> = const { Cell::new(false) };
+/// What runs on this thread while it is in a callback.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Nothing,
+    /// A callback for which an engine's own thread waits.
+    Engine,
+    /// A hook that decides about a request.
+    Hook,
 }
 
-/// Runs a callback for which the engine's own thread waits: what needs that thread is refused meanwhile.
-pub(crate) fn holding_engine<T>(callback: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
+thread_local! {
+    static INSIDE: Cell<Inside> = const { Cell::new(Inside::Nothing) };
+}
+
+fn inside_of<T>(what: Inside, callback: impl FnOnce() -> T) -> T {
+    struct Restore(Inside);
     impl Drop for Restore {
         fn drop(&mut self) {
-            HOLDS_ENGINE.set(self.0);
+            INSIDE.set(self.0);
         }
     }
-    let _restore = Restore(HOLDS_ENGINE.replace(true));
+    let before = INSIDE.get();
+    // The thread of an engine stays that, whatever is called from there.
+    let _restore = Restore(before);
+    if before != Inside::Engine {
+        INSIDE.set(what);
+    }
     callback()
 }
 
-/// That a call which changes the engine would not wait for itself.
+/// Runs a callback for which an engine's own thread waits: what needs such a thread is refused meanwhile.
+pub(crate) fn holding_engine<T>(callback: impl FnOnce() -> T) -> T {
+    inside_of(Inside::Engine, callback)
+}
+
+/// Runs a hook that decides about a request, which holds its place among those that an engine serves at once.
+pub(crate) fn in_hook<T>(hook: impl FnOnce() -> T) -> T {
+    inside_of(Inside::Hook, hook)
+}
+
+/// That a call which changes an engine would not wait for itself.
 ///
 /// # Errors
-/// `PACS_REFUSED` in a callback for which the engine's own thread waits.
+/// `PACS_REFUSED` in a callback for which an engine waits, and in a hook, whose request has its turn: with many of
+/// them no turn would be left.
 pub(crate) fn may_change() -> Result<(), Failure> {
-    if HOLDS_ENGINE.get() {
+    if INSIDE.get() != Inside::Nothing {
         let text = "not from this callback: the engine waits for it; hand over to a thread of your own";
         return Err(Failure::new(pacs_status::PACS_REFUSED, text));
     }
     Ok(())
+}
+
+/// Takes what one call at a time may use.
+///
+/// # Errors
+/// `PACS_REFUSED` while another call uses it: of another thread, or the one that this callback is called from.
+pub(crate) fn alone<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            pacs_status::PACS_REFUSED,
+            "another call uses it: it takes one at a time",
+        )),
+    }
 }

@@ -18,7 +18,7 @@ use crate::data_set::{Set, pacs_data_set};
 use crate::engine::pacs_level;
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_, User, c_string};
-use crate::guard::holding_engine;
+use crate::guard::{holding_engine, in_hook};
 use crate::handle;
 use crate::store::{pacs_outcome, pacs_source};
 use crate::wait::call_out;
@@ -131,13 +131,16 @@ pub struct pacs_event {
     pub instance: *const c_char,
     /// Of an instance that was stored: what it was to the engine.
     pub outcome: pacs_outcome,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Functions of the caller that take part in what an engine does, on whatever thread that happens: they may be called
 /// by several threads at once. Each may be null. What they are given is valid during the call.
 ///
 /// Those that decide answer `PACS_OK`, or why not: it is what the peer is answered, with the text that they put into
-/// `reason` (room for `PACS_REASON_LENGTH` bytes; it must hold no patient data). They should answer quickly.
+/// `reason` (room for `PACS_REASON_LENGTH` bytes; it must hold no patient data). They should answer quickly. Calls that
+/// change an engine or stop a server are answered with `PACS_REFUSED` in them, others may be made.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pacs_hooks {
@@ -145,7 +148,8 @@ pub struct pacs_hooks {
     pub struct_size: usize,
     /// Given to every hook.
     pub user: *mut c_void,
-    /// Called with `user` when no hook is called any more, once, also when the engine could not be opened. May be null.
+    /// Called with `user` when no hook is called any more, once, also when the engine could not be opened, but not when
+    /// the context was none or `struct_size` wrong. May be null.
     pub destroy: Option<unsafe extern "C" fn(user: *mut c_void)>,
     /// Whether an association is accepted by a server of this engine. `PACS_OUT_OF_RESOURCES` rejects it for now, every
     /// other failure for good.
@@ -168,13 +172,14 @@ pub struct pacs_hooks {
             reason: *mut c_char,
         ) -> i32,
     >,
-    /// Told what happened, one event after the other. The engine waits for it, so it should hand over and return; calls
-    /// that change the engine are answered with `PACS_REFUSED` in it, others may be made.
+    /// Told what happened, one event after the other. The engine waits for it, so it should hand over and return.
     pub happened: Option<unsafe extern "C" fn(user: *mut c_void, event: *const pacs_event)>,
 }
 
 // SAFETY: it begins with its size, and all zero is valid: no function at all.
-unsafe impl Sized_ for pacs_hooks {}
+unsafe impl Sized_ for pacs_hooks {
+    const FIRST_SIZE: usize = 64;
+}
 
 /// The hooks of one engine.
 pub(crate) struct Hooks {
@@ -300,7 +305,7 @@ fn failed(failure: Failure) -> Error {
 /// What a hook decided, with the reason that it gave.
 fn decided(operation: &'static str, call: impl FnOnce(*mut c_char) -> i32) -> Result<()> {
     let mut reason = [0 as c_char; PACS_REASON_LENGTH];
-    let number = call_out(|| call(reason.as_mut_ptr()));
+    let number = call_out(|| in_hook(|| call(reason.as_mut_ptr())));
     match pacs_status::of_number(number) {
         Some(pacs_status::PACS_OK) => Ok(()),
         status => {
@@ -436,9 +441,18 @@ impl Observer for Observing {
             series,
             instance,
             outcome,
+            reserved: 0,
         };
         holding_engine(|| ffi::tell_event(call, hooks.user.pointer(), &event));
         Ok(())
+    }
+}
+
+/// Null where there is nothing.
+fn pointer(bytes: &[u8]) -> *const c_void {
+    match bytes.is_empty() {
+        true => std::ptr::null(),
+        false => bytes.as_ptr().cast(),
     }
 }
 
@@ -470,12 +484,13 @@ impl Admission for Admitting {
                 struct_size: size_of::<pacs_associating>(),
                 source: &source,
                 identity_type: identity.map_or(0, |identity| identity.kind.into()),
-                identity: primary.as_ptr().cast(),
+                identity: pointer(primary),
                 identity_length: primary.len(),
-                passcode: secondary.as_ptr().cast(),
+                passcode: pointer(secondary),
                 passcode_length: secondary.len(),
             };
-            let answer = call_out(|| ffi::ask_association(call, hooks.user.pointer(), &associating));
+            let answer =
+                call_out(|| in_hook(|| ffi::ask_association(call, hooks.user.pointer(), &associating)));
             match pacs_status::of_number(answer) {
                 Some(pacs_status::PACS_OK) => Ok(Admitted::default()),
                 Some(pacs_status::PACS_OUT_OF_RESOURCES) => Err(Rejection::TEMPORARY_CONGESTION),

@@ -1,7 +1,7 @@
 //! Instances: what is known of one, walking over many, reading.
 
 use std::ffi::{c_char, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
@@ -13,7 +13,7 @@ use crate::data_set::{handle_for, pacs_data_set};
 use crate::engine::{Engine, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, fill};
-use crate::guard::{call, close};
+use crate::guard::{alone, call, close};
 use crate::handle::{self, Object};
 use crate::store::{PACS_UID_LENGTH, pacs_source, source};
 use crate::wait::{block_on, call_out};
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn pacs_instances_next(
 ) -> pacs_status {
     call(instances, |instances: &Instances| {
         let out = ffi::out(instance)?;
-        let mut stream = instances.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = alone(&instances.stream)?;
         let record = block_on(stream.next()).ok_or_else(Failure::end)??;
         out.set(handle::insert(Instance {
             context: Arc::clone(&instances.context),
@@ -330,7 +330,7 @@ pub unsafe extern "C" fn pacs_reader_read(
 ) -> pacs_status {
     call(reader, |reader: &Reader| {
         let (out, mut room) = (ffi::out(length)?, ffi::room(buffer, capacity)?);
-        let mut state = reader.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = alone(&reader.state)?;
         if let Some(error) = state.failed.take() {
             return Err(error.into());
         }

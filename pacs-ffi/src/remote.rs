@@ -51,10 +51,14 @@ pub struct pacs_remote {
     pub calling_ae: *const c_char,
     /// Its TCP port.
     pub port: u16,
+    /// Zero.
+    pub reserved: [u16; 3],
 }
 
 // SAFETY: it begins with its size, and all zero is valid to be read.
-unsafe impl Sized_ for pacs_remote {}
+unsafe impl Sized_ for pacs_remote {
+    const FIRST_SIZE: usize = 40;
+}
 
 /// How far a transfer has come, and at its end what came of it.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +76,8 @@ pub struct pacs_counts {
     pub remaining: u64,
     /// The last status of the peer (PS3.7 annex C); 0 is success.
     pub dimse_status: u16,
+    /// Zero.
+    pub reserved: [u16; 3],
 }
 
 /// Told how far a transfer has come. Another answer than 0 cancels it. On the thread of the call.
@@ -151,7 +157,9 @@ pub struct pacs_operation {
 }
 
 // SAFETY: it begins with its size, and all zero is the default.
-unsafe impl Sized_ for pacs_operation {}
+unsafe impl Sized_ for pacs_operation {
+    const FIRST_SIZE: usize = 40;
+}
 
 /// What ends a call before its time.
 struct Ends {
@@ -234,6 +242,9 @@ fn ended(kind: ErrorKind, why: &'static str) -> Error {
 
 fn remote(given: *const pacs_remote) -> Result<Remote, Failure> {
     let given = ffi::sized(given)?;
+    if given.reserved != [0; 3] {
+        return Err(Failure::argument("reserved is zero"));
+    }
     let title = |text| -> Result<AeTitle, Failure> { Ok(AeTitle::parse(ffi::text(text)?)?) };
     let (called, calling) = (title(given.called_ae)?, title(given.calling_ae)?);
     Ok(Remote::new(ffi::text(given.host)?, given.port, called, calling))
@@ -404,6 +415,7 @@ impl pacs_counts {
             warnings: 0,
             remaining: 0,
             dimse_status: 0,
+            reserved: [0; 3],
         }
     }
 
@@ -440,9 +452,9 @@ async fn watch(
 }
 
 /// Gives the counts at the end, also where not all went well.
-fn finish(last: &Progress, result: *mut pacs_counts) -> Result<(), Failure> {
-    if !result.is_null() {
-        ffi::out_sized(result)?.set(pacs_counts::of(last));
+fn finish(last: &Progress, result: Option<ffi::OutSized<pacs_counts>>) -> Result<(), Failure> {
+    if let Some(result) = result {
+        result.set(pacs_counts::of(last));
     }
     answered(last.status, last.comment.as_deref())
 }
@@ -465,6 +477,7 @@ pub unsafe extern "C" fn pacs_remote_move(
     result: *mut pacs_counts,
 ) -> pacs_status {
     call(context, |context: &Context| {
+        let result = ffi::optional_out_sized(result)?;
         let (remote, (ends, operation)) = (self::remote(remote)?, Ends::read(operation)?);
         let (model, (_, identifier)) = (self::model(model)?, asked(level, keys)?);
         let destination = AeTitle::parse(ffi::text(destination)?)?;
@@ -500,6 +513,7 @@ pub unsafe extern "C" fn pacs_remote_get(
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
         may_change()?;
+        let result = ffi::optional_out_sized(result)?;
         let (remote, (ends, operation)) = (self::remote(remote)?, Ends::read(operation)?);
         let (model, (_, identifier)) = (self::model(model)?, asked(level, keys)?);
         let (counts, told) = mpsc::channel(COUNTS_WAITING);
@@ -539,10 +553,17 @@ async fn sop_classes(remote: &Remote, model: Model, identifier: &DataSet) -> Cor
         .try_collect()
         .await?;
     release(&client).await;
-    let values = found
-        .iter()
-        .flat_map(|set| asked.iter().flat_map(|tag| set.strings(*tag)));
-    Ok(values.filter_map(|value| Uid::parse(value).ok()).collect())
+    let mut classes = BTreeSet::new();
+    for set in &found {
+        let values = asked.iter().flat_map(|tag| set.strings(*tag));
+        let of_match: Vec<Uid> = values.filter_map(|value| Uid::parse(value).ok()).collect();
+        if of_match.is_empty() {
+            // Of some it is not known: then of all.
+            return Ok(BTreeSet::new());
+        }
+        classes.extend(of_match);
+    }
+    Ok(classes)
 }
 
 /// Sends what an engine keeps to a peer (C-STORE, PS3.4 annex B): everything of a patient, a study or a series, or an
@@ -561,6 +582,7 @@ pub unsafe extern "C" fn pacs_remote_send(
     result: *mut pacs_counts,
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
+        let result = ffi::optional_out_sized(result)?;
         let (remote, (ends, operation)) = (self::remote(remote)?, Ends::read(operation)?);
         let scope = scope(level, ffi::optional_text(id)?)?;
         let (counts, told) = mpsc::channel(COUNTS_WAITING);
@@ -569,8 +591,8 @@ pub unsafe extern "C" fn pacs_remote_send(
         let (done, why) = engine
             .context
             .run_with(ends.around(send), told, counting(&ends, operation))??;
-        if !result.is_null() {
-            ffi::out_sized(result)?.set(done);
+        if let Some(result) = result {
+            result.set(done);
         }
         match why {
             Some(error) if done.completed + done.warnings == 0 => Err(error.into()),
@@ -632,8 +654,14 @@ async fn send(
         count(&mut counts, &mut why, sent);
         let _ = told.try_send(counts);
     }
-    // Removed meanwhile.
-    counts.failed += std::mem::take(&mut counts.remaining);
+    let missing = std::mem::take(&mut counts.remaining);
+    if missing > 0 {
+        counts.failed += missing;
+        why.get_or_insert_with(|| {
+            let text = "instances were removed, or the index failed, meanwhile";
+            Error::new(ErrorKind::NotFound, "remote.send", text)
+        });
+    }
     Ok((counts, why))
 }
 

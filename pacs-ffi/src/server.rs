@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::engine::{Engine, configuration, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi;
-use crate::guard::{call, call_last};
+use crate::guard::{call, call_last, may_change};
 use crate::handle::{self, Object};
 
 /// A server that runs. May be used from any thread.
@@ -129,19 +129,17 @@ impl DicomSettings {
 /// A server that is bound, and serves until it is told to stop.
 trait Bound: Sized + Send + 'static {
     fn address(&self) -> CoreResult<SocketAddr>;
-    fn run(self, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
+    /// `stop` answers how long what runs may go on.
+    fn run(self, stop: BoxFuture<'static, Duration>) -> BoxFuture<'static, ()>;
 }
-
-/// Longer than any server runs on after a stop: how long is said only then.
-const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Bound for Server {
     fn address(&self) -> CoreResult<SocketAddr> {
         self.address()
     }
 
-    fn run(self, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        self.run(stop, GRACE_MAX).boxed()
+    fn run(self, stop: BoxFuture<'static, Duration>) -> BoxFuture<'static, ()> {
+        self.run_until(stop).boxed()
     }
 }
 
@@ -151,10 +149,10 @@ impl Bound for (HttpServer, Health) {
         self.0.address()
     }
 
-    fn run(self, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+    fn run(self, stop: BoxFuture<'static, Duration>) -> BoxFuture<'static, ()> {
         let (server, health) = self;
-        let drained = stop.map(move |()| health.drain());
-        server.run(drained, GRACE_MAX).boxed()
+        let drained = stop.inspect(move |_| health.drain());
+        server.run_until(drained).boxed()
     }
 }
 
@@ -165,16 +163,6 @@ async fn stopped(mut stop: watch::Receiver<Option<u32>>) -> Duration {
     Duration::from_millis(grace.unwrap_or_default().into())
 }
 
-async fn serve(server: impl Bound, stop: watch::Receiver<Option<u32>>) {
-    let until = stopped(stop.clone()).map(|_| ()).boxed();
-    // What still runs is broken off when this is dropped.
-    let running = server.run(until);
-    tokio::select! {
-        () = running => {}
-        () = async { tokio::time::sleep(stopped(stop).await).await } => {}
-    }
-}
-
 fn start<B: Bound>(
     engine: &Engine,
     bind: impl Future<Output = CoreResult<B>> + Send + 'static,
@@ -182,7 +170,7 @@ fn start<B: Bound>(
     let server = engine.context.run(bind)??;
     let address = server.address()?;
     let (stop, watch) = watch::channel(None);
-    let task = engine.context.spawn(serve(server, watch))?;
+    let task = engine.context.spawn(server.run(stopped(watch).boxed()))?;
     handle::insert(Running {
         context: Arc::clone(&engine.context),
         address,
@@ -324,11 +312,19 @@ pub unsafe extern "C" fn pacs_server_port(server: *const pacs_server, port: *mut
 /// Stops a server and ends the handle; null is nothing to do. No new association or connection is accepted; what runs
 /// may go on for `grace_milliseconds`, and is broken off then.
 ///
-/// Blocks until it has ended. Errors: `PACS_REFUSED` in a callback of a polled context; it stops all the same.
+/// Blocks until it has ended: no hook is called for it afterwards. Errors: `PACS_REFUSED` in a hook, and in a callback of
+/// a polled context; the handle stays open then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_server_stop(server: *mut pacs_server, grace_milliseconds: u32) -> pacs_status {
     if server.is_null() {
         return pacs_status::PACS_OK;
+    }
+    // Its hook would wait for itself.
+    if let refused @ pacs_status::PACS_REFUSED = call(server, |server: &Running| {
+        may_change()?;
+        server.context.may_run()
+    }) {
+        return refused;
     }
     call_last(server, |server: &Running| {
         server.stop.send_replace(Some(grace_milliseconds));

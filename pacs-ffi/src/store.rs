@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_void};
 use std::fs::File;
 use std::io::Read as _;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 
@@ -14,6 +15,7 @@ use futures::{FutureExt as _, Stream, stream};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
+use pacs_core::dataset::{DataSet, Value};
 use pacs_core::limits::READ_CHUNK_BYTES;
 use pacs_core::{AeTitle, Error, ErrorKind, Receipt, Received, Source, StoreOutcome, Uid, VR, tags, uids};
 
@@ -22,9 +24,8 @@ use crate::data_set::{Set, pacs_data_set};
 use crate::engine::{Engine, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, OutSized, Sized_, fill};
-use crate::guard::{call, call_last, close, may_change};
+use crate::guard::{alone, call, call_last, close, may_change};
 use crate::handle::{self, Object};
-use crate::wait::block_on;
 
 /// Room for a UID of 64 characters and NUL.
 pub const PACS_UID_LENGTH: usize = 65;
@@ -44,7 +45,9 @@ pub struct pacs_source {
 }
 
 // SAFETY: it begins with its size, and all zero is valid.
-unsafe impl Sized_ for pacs_source {}
+unsafe impl Sized_ for pacs_source {
+    const FIRST_SIZE: usize = 32;
+}
 
 /// Reads who asks; null is nobody.
 pub(crate) fn source(pointer: *const pacs_source) -> Result<Source, Failure> {
@@ -124,13 +127,6 @@ fn tell(out: Option<OutSized<pacs_stored>>, received: &Received) {
     });
 }
 
-fn optional_out(stored: *mut pacs_stored) -> Result<Option<OutSized<pacs_stored>>, Failure> {
-    match stored.is_null() {
-        true => Ok(None),
-        false => ffi::out_sized(stored).map(Some),
-    }
-}
-
 /// Stores an instance from memory: a DICOM file (PS3.10), or a bare data set. When it returns `PACS_OK`, the instance
 /// is on stable storage and a query finds it. `source` and `stored` may be null. The bytes are the caller's again
 /// afterwards.
@@ -147,13 +143,15 @@ pub unsafe extern "C" fn pacs_store(
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
         may_change()?;
-        let (out, source) = (optional_out(stored)?, self::source(source)?);
+        let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
         let bytes = ffi::bytes(bytes, length)?;
         // A piece at a time is copied, since the engine may hold one for longer than this call.
         let pieces = bytes
             .chunks(READ_CHUNK_BYTES)
             .map(|piece| Ok(Bytes::copy_from_slice(piece)));
-        let received = block_on(engine.pacs.import(source, stream::iter(pieces)))?;
+        let received = engine
+            .context
+            .wait(engine.pacs.import(source, stream::iter(pieces)))?;
         tell(out, &received);
         Ok(())
     })
@@ -171,7 +169,7 @@ pub unsafe extern "C" fn pacs_store_file(
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
         may_change()?;
-        let (out, source) = (optional_out(stored)?, self::source(source)?);
+        let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
         let failed = |error| Error::io("store.file", "the file can't be read", error);
         let mut file = Some(File::open(ffi::text(path)?).map_err(failed)?);
         let pieces = std::iter::from_fn(|| {
@@ -189,7 +187,9 @@ pub unsafe extern "C" fn pacs_store_file(
                 Err(error) => Some(Err(failed(error))),
             }
         });
-        let received = block_on(engine.pacs.import(source, stream::iter(pieces)))?;
+        let received = engine
+            .context
+            .wait(engine.pacs.import(source, stream::iter(pieces)))?;
         tell(out, &received);
         Ok(())
     })
@@ -198,7 +198,8 @@ pub unsafe extern "C" fn pacs_store_file(
 /// Stores an instance that was made in memory, as a file in Explicit VR Little Endian and UTF-8; otherwise as
 /// `pacs_store`. The data set says what it is: SOP Class, SOP Instance, Study and Series Instance UID.
 ///
-/// Blocks. Errors: as `pacs_store`; `PACS_INVALID` when a UID is missing or a value can't be written.
+/// Blocks. Errors: as `pacs_store`; `PACS_INVALID` when a UID is missing, a value can't be written or an
+/// attribute is none of an instance. Group 0002 is left out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_store_data_set(
     engine: *mut pacs_engine,
@@ -208,8 +209,14 @@ pub unsafe extern "C" fn pacs_store_data_set(
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
         may_change()?;
-        let (out, source) = (optional_out(stored)?, self::source(source)?);
+        let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
         let mut set = handle::get::<Set>(set)?.copy();
+        // What a File Meta Information said is said by the new one.
+        set.retain(|element| element.tag.0 != 0x0002);
+        if !is_of_an_instance(&set) {
+            let text = "an attribute is none of an instance: of groups 0000 to 0006, or a delimiter";
+            return Err(Failure::new(pacs_status::PACS_INVALID, text));
+        }
         let charset = CharacterSet::utf8();
         set.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, charset.value());
         let syntax = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
@@ -218,9 +225,23 @@ pub unsafe extern "C" fn pacs_store_data_set(
             write_meta(&Meta::new(class, instance, syntax)),
             encode(&set, &syntax, &charset)?.into(),
         ];
-        let received = block_on(engine.pacs.import(source, stream::iter(pieces.map(Ok))))?;
+        let received = engine
+            .context
+            .wait(engine.pacs.import(source, stream::iter(pieces.map(Ok))))?;
         tell(out, &received);
         Ok(())
+    })
+}
+
+/// Whether a data set of an instance may have these attributes (PS3.5 7.1, 7.5): none of messages and files, and no
+/// item or delimiter.
+fn is_of_an_instance(set: &DataSet) -> bool {
+    set.iter().all(|element| {
+        let nested = match &element.value {
+            Value::Items(items) => items.iter().all(is_of_an_instance),
+            Value::Bytes(_) => true,
+        };
+        nested && element.tag.0 >= 8 && element.tag.0 != 0xFFFE
     })
 }
 
@@ -232,6 +253,8 @@ pub struct pacs_receipt {
 /// The object behind it.
 struct Incoming {
     context: Arc<Context>,
+    /// One of those that an engine has open at once.
+    _open: Open,
     pieces: Pieces,
     state: Mutex<State>,
 }
@@ -241,6 +264,30 @@ enum State {
     Receiving(BoxFuture<'static, pacs_core::Result<Receipt>>),
     /// It was refused: no further piece is taken.
     Failed,
+}
+
+/// Receipts that an engine has open at once. Each may hold a turn among those on their way in
+/// (`limits::RECEIPTS_MAX`) as long as its caller likes; the others are for what doesn't.
+const OPEN_MAX: usize = 64;
+
+/// Counts while it lives.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(open: &Arc<AtomicUsize>) -> Result<Self, Failure> {
+        let counted = Self(Arc::clone(open));
+        if open.fetch_add(1, Ordering::Relaxed) >= OPEN_MAX {
+            let text = format!("{OPEN_MAX} receipts of the engine are open");
+            return Err(Failure::new(pacs_status::PACS_OUT_OF_RESOURCES, text).with_retry());
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Object for Incoming {
@@ -283,14 +330,10 @@ impl Stream for Pieces {
     }
 }
 
-fn state(incoming: &Incoming) -> std::sync::MutexGuard<'_, State> {
-    incoming.state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Begins an instance whose file comes in pieces. Ended by `pacs_receipt_commit` or `pacs_receipt_abort`. `source`
 /// may be null.
 ///
-/// Does not block.
+/// Does not block. Errors: `PACS_OUT_OF_RESOURCES` when 64 receipts of the engine are open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_receive(
     engine: *mut pacs_engine,
@@ -303,6 +346,7 @@ pub unsafe extern "C" fn pacs_receive(
         let (pacs, stream) = (engine.pacs.clone(), pieces.clone());
         out.set(handle::insert(Incoming {
             context: Arc::clone(&engine.context),
+            _open: Open::count(&engine.receipts)?,
             pieces,
             state: Mutex::new(State::Receiving(
                 async move { pacs.receive_file(source, stream).await }.boxed(),
@@ -325,7 +369,7 @@ pub unsafe extern "C" fn pacs_receipt_write(
     call(receipt, |incoming: &Incoming| {
         may_change()?;
         let bytes = ffi::bytes(bytes, length)?;
-        let mut state = state(incoming);
+        let mut state = alone(&incoming.state)?;
         for piece in bytes.chunks(READ_CHUNK_BYTES) {
             let State::Receiving(receiving) = &mut *state else {
                 return Err(refused());
@@ -336,7 +380,7 @@ pub unsafe extern "C" fn pacs_receipt_write(
                 .pieces
                 .push_back(Bytes::copy_from_slice(piece));
             // It has the piece when it asks for another one.
-            let failed = block_on(futures::future::poll_fn(|context| {
+            let failed = incoming.context.wait(futures::future::poll_fn(|context| {
                 match receiving.as_mut().poll(context) {
                     Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
                     Poll::Ready(Ok(_)) => Poll::Ready(Some(Error::new(
@@ -370,15 +414,21 @@ pub unsafe extern "C" fn pacs_receipt_commit(
     receipt: *mut pacs_receipt,
     stored: *mut pacs_stored,
 ) -> pacs_status {
-    call_last(receipt, |incoming: &Incoming| {
+    // Refused, it stays.
+    if let refused @ pacs_status::PACS_REFUSED = call(receipt, |incoming: &Incoming| {
         may_change()?;
-        let out = optional_out(stored)?;
-        let mut state = state(incoming);
+        alone(&incoming.state).map(|_| ())
+    }) {
+        return refused;
+    }
+    call_last(receipt, |incoming: &Incoming| {
+        let out = ffi::optional_out_sized(stored)?;
+        let mut state = alone(&incoming.state)?;
         let State::Receiving(receiving) = std::mem::replace(&mut *state, State::Failed) else {
             return Err(refused());
         };
         incoming.pieces.lock().ended = true;
-        let received = block_on(async { receiving.await?.commit().await })?;
+        let received = incoming.context.wait(async { receiving.await?.commit().await })?;
         tell(out, &received);
         Ok(())
     })

@@ -43,12 +43,23 @@ fn say(reason: *mut c_char, text: &str) {
 }
 
 unsafe extern "C" fn change_or_refuse(
-    _: *mut c_void,
+    pointer: *mut c_void,
     arriving: *const pacs_arriving,
     reason: *mut c_char,
 ) -> i32 {
     // SAFETY: the header promises it.
     let arriving = unsafe { &*arriving };
+    // It has a turn among those on their way in, and may not ask for another one.
+    let (engine, bytes) = (*user::<Seen>(pointer).engine.lock().unwrap(), file(5, 5));
+    let store = pacs_store;
+    let nested = status!(store(
+        engine as *mut pacs_engine,
+        ptr::null(),
+        bytes.as_ptr().cast(),
+        bytes.len(),
+        ptr::null_mut()
+    ));
+    assert_eq!(nested, PACS_REFUSED);
     if string(arriving.study) == "1.2.9" {
         say(reason, "studies of this kind are not kept");
         return PACS_REFUSED as i32;
@@ -63,6 +74,7 @@ fn an_instance_is_changed_or_refused_before_it_is_stored() {
     let mut hooks = hooks(&seen);
     hooks.before_store = Some(change_or_refuse);
     let engine = context.engine_with("archive = 'memory'", &hooks);
+    *seen.engine.lock().unwrap() = engine as usize;
     context.store(engine, &file(1, 1));
     assert_eq!(
         context.found(engine, STUDY, &[(PATIENT_ID, "CHANGED")], PATIENT_ID),

@@ -228,6 +228,67 @@ fn a_data_set_may_be_freed_while_another_thread_uses_it() {
 }
 
 #[test]
+fn a_data_set_is_not_nested_without_end() {
+    let context = Context::new();
+    let mut set = context.keys(&[]);
+    let mut depth = 0;
+    let refused = loop {
+        let around = context.keys(&[]);
+        let status = status!(pacs_data_set_add_item(around, 0x0040_0275, set));
+        ok!(context.0, pacs_data_set_free(set));
+        set = around;
+        match status {
+            PACS_OK => depth += 1,
+            status => break status,
+        }
+    };
+    assert_eq!(
+        (refused, depth),
+        (PACS_INVALID, pacs_core::limits::SEQUENCE_DEPTH_MAX)
+    );
+    ok!(context.0, pacs_data_set_free(set));
+}
+
+#[test]
+fn receipts_that_are_left_open_leave_turns_for_others() {
+    let context = Context::new();
+    let engine = context.engine();
+    let mut receipts = Vec::new();
+    let refused = loop {
+        let mut receipt = ptr::null_mut();
+        match status!(pacs_receive(engine, ptr::null(), &mut receipt)) {
+            PACS_OK => receipts.push(receipt),
+            status => break status,
+        }
+        let begin = file(1, receipts.len() as u32);
+        ok!(
+            context.0,
+            pacs::store::pacs_receipt_write(receipt, begin.as_ptr().cast(), 400)
+        );
+    };
+    assert_eq!((refused, receipts.len()), (PACS_OUT_OF_RESOURCES, 64));
+    context.store(engine, &file(2, 1));
+    for receipt in receipts {
+        ok!(context.0, pacs::store::pacs_receipt_abort(receipt));
+    }
+    let mut receipt = ptr::null_mut();
+    ok!(context.0, pacs_receive(engine, ptr::null(), &mut receipt));
+    ok!(context.0, pacs::store::pacs_receipt_abort(receipt));
+    context.close(engine);
+}
+
+#[test]
+fn a_pool_of_more_threads_than_any_machine_has_is_refused() {
+    let mut options = sized!(pacs_context_options);
+    options.threads = u32::MAX;
+    let mut context = ptr::null_mut();
+    assert_eq!(
+        status!(pacs_context_new(&options, &mut context)),
+        PACS_BAD_ARGUMENT
+    );
+}
+
+#[test]
 fn versions_and_statuses_have_their_texts() {
     assert_eq!(pacs_check_abi(PACS_ABI_VERSION), PACS_OK);
     assert_eq!(pacs_check_abi(PACS_ABI_VERSION + 1), PACS_UNSUPPORTED);

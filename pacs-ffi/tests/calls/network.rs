@@ -3,9 +3,10 @@
 use std::ffi::CStr;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Mutex;
 
 use pacs::context::{pacs_context_options, pacs_poll};
-use pacs::hooks::pacs_associating;
+use pacs::hooks::{pacs_arriving, pacs_associating};
 use pacs::remote::{
     pacs_cancel_free, pacs_cancel_new, pacs_cancel_now, pacs_counts, pacs_operation, pacs_remote,
     pacs_remote_echo, pacs_remote_find, pacs_remote_get, pacs_remote_move, pacs_remote_send,
@@ -225,6 +226,98 @@ fn a_peer_that_says_nothing_or_is_not_there_ends_a_call_in_time() {
     drop(silent);
     let status = status!(echo(context.0, &remote, ptr::null(), ptr::null_mut()));
     assert_eq!(status, PACS_IO, "{}", last_error(context.0));
+}
+
+unsafe extern "C" fn note_sender(
+    pointer: *mut c_void,
+    arriving: *const pacs_arriving,
+    _: *mut c_char,
+) -> i32 {
+    // SAFETY: the header promises it.
+    let source = unsafe { &*(*arriving).source };
+    let [calling, called] = [source.calling_ae, source.called_ae].map(|title| {
+        // SAFETY: as above.
+        unsafe { CStr::from_ptr(title) }.to_str().unwrap().to_owned()
+    });
+    user::<Mutex<Vec<String>>>(pointer)
+        .lock()
+        .unwrap()
+        .push(format!("{calling} to {called}"));
+    PACS_OK as i32
+}
+
+#[test]
+fn of_what_is_fetched_the_sender_is_whom_it_is_fetched_from() {
+    let context = Context::new();
+    let theirs = context.engine();
+    context.store(theirs, &file(1, 1));
+    let (server, port) = dicom(&context, theirs, "");
+    let seen: Mutex<Vec<String>> = Mutex::default();
+    let mut hooks = sized!(pacs_hooks);
+    hooks.user = (&raw const seen).cast_mut().cast();
+    hooks.before_store = Some(note_sender);
+    let ours = context.engine_with("archive = 'memory'", &hooks);
+    let Peer { remote, _strings } = peer(port);
+    let study = context.keys(&[(STUDY_UID, "1.2.1")]);
+    // A result that can't be written is told before anything is done.
+    let mut counts = sized!(pacs_counts);
+    counts.struct_size = 1;
+    let get = pacs_remote_get;
+    assert_eq!(
+        status!(get(ours, &remote, ptr::null(), 0, STUDY, study, &mut counts)),
+        PACS_BAD_ARGUMENT
+    );
+    assert!(seen.lock().unwrap().is_empty());
+    ok!(
+        context.0,
+        get(ours, &remote, ptr::null(), 0, STUDY, study, ptr::null_mut())
+    );
+    assert_eq!(*seen.lock().unwrap(), ["PACS to CALLER"]);
+    ok!(context.0, pacs_data_set_free(study));
+    ok!(context.0, pacs_server_stop(server, 1000));
+    context.close(theirs);
+    context.close(ours);
+}
+
+/// What the hook of a server has to stop.
+#[derive(Default)]
+struct Stopping {
+    server: Mutex<usize>,
+    answers: Mutex<Vec<pacs_status>>,
+}
+
+unsafe extern "C" fn stop_from_within(pointer: *mut c_void, _: *const pacs_associating) -> i32 {
+    let stopping = user::<Stopping>(pointer);
+    let server = *stopping.server.lock().unwrap() as *mut pacs_server;
+    let answer = status!(pacs_server_stop(server, 0));
+    stopping.answers.lock().unwrap().push(answer);
+    PACS_OK as i32
+}
+
+#[test]
+fn a_server_is_not_stopped_from_its_own_hook_and_has_ended_when_it_is_stopped() {
+    let context = Context::new();
+    let stopping = Stopping::default();
+    let mut hooks = sized!(pacs_hooks);
+    hooks.user = (&raw const stopping).cast_mut().cast();
+    hooks.associate = Some(stop_from_within);
+    let data = tempfile::tempdir().unwrap();
+    let configuration = format!("data = '{}'", data.path().display());
+    let engine = context.engine_with(&configuration, &hooks);
+    let (server, port) = dicom(&context, engine, "");
+    *stopping.server.lock().unwrap() = server as usize;
+    let Peer { remote, _strings } = peer(port);
+    ok!(
+        context.0,
+        pacs_remote_echo(context.0, &remote, ptr::null(), ptr::null_mut())
+    );
+    assert_eq!(*stopping.answers.lock().unwrap(), [PACS_REFUSED]);
+    // One that says nothing is broken off, and then nothing holds the store any more.
+    let _idle = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    ok!(context.0, pacs_server_stop(server, 0));
+    context.close(engine);
+    let again = context.engine_with(&configuration, ptr::null());
+    context.close(again);
 }
 
 unsafe extern "C" fn only_friends(_: *mut c_void, associating: *const pacs_associating) -> i32 {

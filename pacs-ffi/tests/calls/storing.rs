@@ -423,8 +423,28 @@ fn an_instance_that_was_made_in_memory_is_stored() {
         context.found(engine, STUDY, &[(PATIENT_NAME, "")], PATIENT_NAME),
         ["山田^太郎"]
     );
-    ok!(context.0, pacs_data_set_remove(set, STUDY_UID));
+    // What a file said of itself is not of the instance; a delimiter never is.
     let store = pacs_store_data_set;
+    for (tag, expected) in [
+        (0x0002_0010, PACS_OK),
+        (0xFFFE_E00D, PACS_INVALID),
+        (0x0000_0002, PACS_INVALID),
+    ] {
+        let syntax = c("1.2");
+        let vr = c("UI");
+        ok!(
+            context.0,
+            pacs_data_set_put(set, tag, vr.as_ptr(), syntax.as_ptr())
+        );
+        assert_eq!(
+            status!(store(engine, ptr::null(), set, ptr::null_mut())),
+            expected
+        );
+        ok!(context.0, pacs_data_set_remove(set, tag));
+    }
+    let kept = context.read(engine, "1.2.3.4", 1);
+    assert!(kept.starts_with(b"\x08\0"), "the data set begins with group 0008");
+    ok!(context.0, pacs_data_set_remove(set, STUDY_UID));
     assert_eq!(
         status!(store(engine, ptr::null(), set, ptr::null_mut())),
         PACS_INVALID

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::dimse::{CommandField, Operation, Reply, Services, Status};
 use crate::transport::{Admission, Timeouts};
+use crate::ul::state::Role;
 
 /// Where a C-MOVE destination is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,9 +145,15 @@ impl Services for PacsServices {
 /// Who asks.
 fn source(operation: &Operation) -> Source {
     let negotiated = operation.negotiated();
+    let (calling, called) = (&negotiated.calling_ae_title, &negotiated.called_ae_title);
+    // Where we asked for the association, as for a C-GET, it is whom we called that makes the request.
+    let (asking, asked) = match negotiated.role {
+        Role::Acceptor => (calling, called),
+        Role::Requestor => (called, calling),
+    };
     Source {
-        calling_ae: AeTitle::parse(&negotiated.calling_ae_title).ok(),
-        called_ae: AeTitle::parse(&negotiated.called_ae_title).ok(),
+        calling_ae: AeTitle::parse(asking).ok(),
+        called_ae: AeTitle::parse(asked).ok(),
         address: operation.peer(),
     }
 }

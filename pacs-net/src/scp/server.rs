@@ -85,11 +85,20 @@ impl Server {
     /// Serves until `stop` is ready. Then no new association is accepted; those that run may end within
     /// `grace`, and are aborted after that.
     pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+        self.run_until(async move {
+            stop.await;
+            grace
+        })
+        .await;
+    }
+
+    /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
+    pub async fn run_until(self, stop: impl Future<Output = Duration>) {
         let mut associations = JoinSet::new();
         tokio::pin!(stop);
-        loop {
+        let grace = loop {
             let accepted = tokio::select! {
-                () = &mut stop => break,
+                grace = &mut stop => break grace,
                 Some(ended) = associations.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!("an association panicked");
@@ -114,7 +123,7 @@ impl Server {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
-        }
+        };
         drop(self.listener);
         let drained = async { while associations.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, drained).await.is_err() {

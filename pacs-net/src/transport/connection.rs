@@ -38,7 +38,7 @@ impl Connection {
         let (read, write) = stream.into_split();
         Self {
             read: Box::new(read),
-            write: Box::new(write),
+            write: Box::new(super::WriteHalf(write)),
             peer,
         }
     }

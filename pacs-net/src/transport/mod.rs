@@ -12,6 +12,7 @@ mod negotiated;
 mod receiver;
 mod sender;
 mod shared;
+mod write_half;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use connection::Connection;
 pub use negotiated::{Negotiated, PresentationContext};
 pub use receiver::{Event, Receiver};
 pub use sender::Sender;
+pub(crate) use write_half::WriteHalf;
 
 /// How long is waited for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

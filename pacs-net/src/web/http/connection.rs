@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::activity::{Activity, Streams, Verdict, Watched};
 use super::exchange::Shared;
 use super::metrics::Metrics;
+use crate::transport::WriteHalf;
 
 /// What HTTP/2 begins with (RFC 9113 3.4). No request of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,7 +46,7 @@ pub(super) async fn serve(
     };
     let is_http2 = begin == PREFACE;
     let (reader, writer) = stream.into_split();
-    let stream = tokio::io::join(io::Cursor::new(begin).chain(reader), writer);
+    let stream = tokio::io::join(io::Cursor::new(begin).chain(reader), WriteHalf(writer));
     converse(stream, is_http2, address, shared, stop).await;
 }
 

@@ -124,12 +124,21 @@ impl HttpServer {
     /// Serves until `stop` is ready. Then no new connection is accepted, and those without a request are closed;
     /// requests that run may end within `grace`, and are broken off after that.
     pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+        self.run_until(async move {
+            stop.await;
+            grace
+        })
+        .await;
+    }
+
+    /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
+    pub async fn run_until(self, stop: impl Future<Output = Duration>) {
         let (stopped, watch) = watch::channel(false);
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
-        loop {
+        let grace = loop {
             let accepted = tokio::select! {
-                () = &mut stop => break,
+                grace = &mut stop => break grace,
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!("a connection panicked");
@@ -152,7 +161,7 @@ impl HttpServer {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
-        }
+        };
         drop(self.listener);
         // Nobody listens any more where no connection is left.
         let _ = stopped.send(true);
