@@ -686,6 +686,10 @@ typedef struct pacs_event {
      * Of an instance that was stored: what it was to the engine.
      */
     enum pacs_outcome outcome;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
 } pacs_event;
 
 /**
@@ -693,7 +697,8 @@ typedef struct pacs_event {
  * by several threads at once. Each may be null. What they are given is valid during the call.
  *
  * Those that decide answer `PACS_OK`, or why not: it is what the peer is answered, with the text that they put into
- * `reason` (room for `PACS_REASON_LENGTH` bytes; it must hold no patient data). They should answer quickly.
+ * `reason` (room for `PACS_REASON_LENGTH` bytes; it must hold no patient data). They should answer quickly. Calls that
+ * change an engine or stop a server are answered with `PACS_REFUSED` in them, others may be made.
  */
 typedef struct pacs_hooks {
     /**
@@ -705,7 +710,8 @@ typedef struct pacs_hooks {
      */
     void *user;
     /**
-     * Called with `user` when no hook is called any more, once, also when the engine could not be opened. May be null.
+     * Called with `user` when no hook is called any more, once, also when the engine could not be opened, but not when
+     * the context was none or `struct_size` wrong. May be null.
      */
     void (*destroy)(void *user);
     /**
@@ -727,8 +733,7 @@ typedef struct pacs_hooks {
      */
     int32_t (*before_retrieve)(void *user, const struct pacs_retrieving *retrieving, char *reason);
     /**
-     * Told what happened, one event after the other. The engine waits for it, so it should hand over and return; calls
-     * that change the engine are answered with `PACS_REFUSED` in it, others may be made.
+     * Told what happened, one event after the other. The engine waits for it, so it should hand over and return.
      */
     void (*happened)(void *user, const struct pacs_event *event);
 } pacs_hooks;
@@ -770,7 +775,8 @@ typedef struct pacs_context_options {
      */
     uint32_t threads;
     /**
-     * Not 0: no pool; servers and network calls go on only while a thread of the caller is in `pacs_poll`.
+     * Not 0: no pool; servers and network calls go on only while a thread of the caller is in `pacs_poll` or in a call
+     * that waits. In a callback of such a call, network calls are answered with `PACS_REFUSED`.
      */
     uint32_t polled;
     /**
@@ -787,8 +793,8 @@ typedef struct pacs_context_options {
      */
     void *log_user;
     /**
-     * Called with `log_user` when it isn't needed any more, once, also when the context could not be made; may be
-     * null.
+     * Called with `log_user` when it isn't needed any more, once, also when the context could not be made, but not when
+     * `struct_size` was wrong. May be null.
      */
     void (*log_destroy)(void*);
 } pacs_context_options;
@@ -1049,6 +1055,10 @@ typedef struct pacs_remote {
      * Its TCP port.
      */
     uint16_t port;
+    /**
+     * Zero.
+     */
+    uint16_t reserved[3];
 } pacs_remote;
 
 /**
@@ -1079,6 +1089,10 @@ typedef struct pacs_counts {
      * The last status of the peer (PS3.7 annex C); 0 is success.
      */
     uint16_t dimse_status;
+    /**
+     * Zero.
+     */
+    uint16_t reserved[3];
 } pacs_counts;
 
 /**
@@ -1264,7 +1278,7 @@ enum pacs_status pacs_data_set_put_bytes(struct pacs_data_set *set,
 /**
  * Adds an item to a sequence, which is made where it isn't there: a copy of `item`.
  *
- * Does not block. Errors: `PACS_INVALID` when the attribute is there and no sequence.
+ * Does not block. Errors: `PACS_INVALID` when the attribute is there and no sequence, or sequences are nested too deep.
  */
 enum pacs_status pacs_data_set_add_item(struct pacs_data_set *set,
                                         uint32_t tag,
@@ -1401,7 +1415,7 @@ enum pacs_status pacs_engine_open(struct pacs_context *context,
  * the store can't be opened again. Servers are stopped before.
  *
  * Blocks. Errors: what the archive or the index says of the last flush; the handle is ended all the same, and what
- * was acknowledged is kept. `PACS_REFUSED` in a callback that the engine waits for; the handle stays open then.
+ * was acknowledged is kept. `PACS_REFUSED` in a hook; the handle stays open then.
  */
 enum pacs_status pacs_engine_close(struct pacs_engine *engine);
 
@@ -1417,7 +1431,7 @@ enum pacs_status pacs_engine_totals(const struct pacs_engine *engine, struct pac
  * number of instances that were: 0 when there was none. `level` is a `pacs_level` other than `PACS_LEVEL_ALL`.
  *
  * Blocks: every instance is removed durably. When it fails, `removed` of them are gone all the same.
- * Errors: what the archive or the index says; `PACS_REFUSED` in a callback that the engine waits for.
+ * Errors: what the archive or the index says; `PACS_REFUSED` in a hook.
  */
 enum pacs_status pacs_engine_remove(struct pacs_engine *engine,
                                     int32_t level,
@@ -1835,7 +1849,8 @@ enum pacs_status pacs_server_port(const struct pacs_server *server, uint16_t *po
  * Stops a server and ends the handle; null is nothing to do. No new association or connection is accepted; what runs
  * may go on for `grace_milliseconds`, and is broken off then.
  *
- * Blocks until it has ended. Errors: `PACS_REFUSED` in a callback of a polled context; it stops all the same.
+ * Blocks until it has ended: no hook is called for it afterwards. Errors: `PACS_REFUSED` in a hook, and in a callback of
+ * a polled context; the handle stays open then.
  */
 enum pacs_status pacs_server_stop(struct pacs_server *server,
                                   uint32_t grace_milliseconds);
@@ -1868,7 +1883,8 @@ enum pacs_status pacs_store_file(struct pacs_engine *engine,
  * Stores an instance that was made in memory, as a file in Explicit VR Little Endian and UTF-8; otherwise as
  * `pacs_store`. The data set says what it is: SOP Class, SOP Instance, Study and Series Instance UID.
  *
- * Blocks. Errors: as `pacs_store`; `PACS_INVALID` when a UID is missing or a value can't be written.
+ * Blocks. Errors: as `pacs_store`; `PACS_INVALID` when a UID is missing, a value can't be written or an
+ * attribute is none of an instance. Group 0002 is left out.
  */
 enum pacs_status pacs_store_data_set(struct pacs_engine *engine,
                                      const struct pacs_source *source,
@@ -1879,7 +1895,7 @@ enum pacs_status pacs_store_data_set(struct pacs_engine *engine,
  * Begins an instance whose file comes in pieces. Ended by `pacs_receipt_commit` or `pacs_receipt_abort`. `source`
  * may be null.
  *
- * Does not block.
+ * Does not block. Errors: `PACS_OUT_OF_RESOURCES` when 64 receipts of the engine are open.
  */
 enum pacs_status pacs_receive(struct pacs_engine *engine,
                               const struct pacs_source *source,
