@@ -13,10 +13,17 @@ impl Wake for Unpark {
     }
 }
 
+thread_local! {
+    /// Wakes this thread; kept, since some calls wait for every piece.
+    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
 /// Runs a future to its end on this thread. It may be called inside itself: a callback that calls back in does that.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    // A thread that is ending has no such place any more.
+    let waker = WAKER.try_with(Waker::clone);
+    let waker = waker.unwrap_or_else(|_| Waker::from(Arc::new(Unpark(thread::current()))));
     let mut context = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut context) {
