@@ -24,6 +24,8 @@ fn write_instance(path: &Path, number: u32, patient_id: &str) {
     set.put_text(tags::PATIENT_ID, VR::LO, patient_id);
     set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "2.25.99.1");
     set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "2.25.99.1.1");
+    // The last element: what is cut off is cut off here.
+    set.put_text(tags::IMAGE_COMMENTS, VR::LT, "a comment");
     let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
     let meta = part10::Meta::new(class, instance, explicit);
     let data_set: Bytes = encode::encode(&set, &explicit, &CharacterSet::default())
@@ -77,6 +79,23 @@ fn stats_and_verify_say_what_they_count() {
     let (code, verified) = run(&data, &["verify"]);
     let counts = ["instances whole", "earlier versions whole", "damaged"].map(|what| count(&verified, what));
     assert_eq!((code, counts), (0, [3, 1, 0]), "{verified}");
+}
+
+#[test]
+fn a_file_that_is_cut_off_is_left_out_where_a_longer_one_is_kept() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let files = directory.path().join("files");
+    fs::create_dir(&files).expect("can be made");
+    write_instance(&files.join("1"), 1, "A");
+    let files_text = files.to_str().expect("a temporary path is plain");
+    assert_eq!(run(&data, &["import", files_text]).0, 0);
+    let whole = fs::read(files.join("1")).expect("is there");
+    fs::write(files.join("1"), &whole[..whole.len() - 4]).expect("is written");
+    let (code, said) = run(&data, &["import", files_text]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(count(&said, "left out: another version is kept"), 1, "{said}");
+    assert!(!said.contains("can't be followed"), "{said}");
 }
 
 #[test]

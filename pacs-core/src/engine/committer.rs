@@ -45,6 +45,8 @@ pub(super) struct CommitRequest {
     pub(super) record: Box<InstanceRecord>,
     pub(super) frames: Option<CountedFrames>,
     pub(super) digest: Digest,
+    /// The data set's structure could be followed to its end.
+    pub(super) complete: bool,
     pub(super) source: Source,
     pub(super) reply: oneshot::Sender<Result<Committed>>,
 }
@@ -216,11 +218,12 @@ impl Committer {
             mut record,
             frames,
             digest,
+            complete,
             source,
             reply,
         } = request;
         match self
-            .decide_and_commit(writer, unwritten, &mut record, digest)
+            .decide_and_commit(writer, unwritten, &mut record, digest, complete)
             .await
         {
             Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
@@ -253,28 +256,34 @@ impl Committer {
         unwritten: Vec<Bytes>,
         record: &mut InstanceRecord,
         digest: Digest,
+        complete: bool,
     ) -> Result<StoreOutcome> {
         let mut outcome = StoreOutcome::New;
-        if let Some(kept) = self.index.lookup(&record.key.instance).await? {
+        let instance = record.key.instance;
+        if let Some(kept) = self.index.lookup(&instance).await? {
+            let is_less = !complete && data_set_length(&kept) > data_set_length(record);
             match self.compare(&kept, record, digest).await? {
                 Comparison::Same => {
                     writer.abort().await?;
                     *record = kept;
                     return Ok(StoreOutcome::AlreadyKept);
                 }
-                Comparison::Different if self.duplicates == DuplicatePolicy::KeepFirst => {
-                    writer.abort().await?;
-                    *record = kept;
-                    return Ok(StoreOutcome::FirstKept);
-                }
                 Comparison::Different if self.duplicates == DuplicatePolicy::Refuse => {
                     writer.abort().await?;
-                    tracing::warn!(instance = %record.key.instance, "refused: another instance is kept under its UID");
+                    tracing::warn!(%instance, "refused: another instance is kept under its UID");
                     return Err(Error::new(
                         ErrorKind::AlreadyExists,
                         "engine.commit",
                         "another instance is kept under this SOP Instance UID",
                     ));
+                }
+                Comparison::Different if is_less || self.duplicates == DuplicatePolicy::KeepFirst => {
+                    writer.abort().await?;
+                    if is_less {
+                        tracing::warn!(%instance, "left out: it is cut off, and a longer one is kept under its UID");
+                    }
+                    *record = kept;
+                    return Ok(StoreOutcome::FirstKept);
                 }
                 // A kept copy that is damaged is worth less than the one that arrives, whatever the policy.
                 Comparison::Different | Comparison::Damaged => {
@@ -297,6 +306,10 @@ impl Committer {
         record.length = length;
         record.sequence = sequence;
         record.received = received;
+        if outcome == StoreOutcome::Replaced {
+            let InstanceKey { study, series, .. } = record.key;
+            tracing::info!(%instance, %series, %study, "replaced: what was kept is an earlier version now");
+        }
         Ok(outcome)
     }
 
@@ -374,6 +387,10 @@ impl Committer {
             }
         }
     }
+}
+
+fn data_set_length(record: &InstanceRecord) -> u64 {
+    record.length - record.data_set_offset
 }
 
 impl State {

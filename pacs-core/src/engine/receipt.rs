@@ -314,6 +314,7 @@ impl Receipt {
                 _room: room,
             }),
             digest: self.digester.finish(),
+            complete,
             source: self.announced.source,
             reply,
         };

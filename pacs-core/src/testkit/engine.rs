@@ -62,6 +62,7 @@ macro_rules! engine_conformance {
                 nothing_of_an_instance_without_commit_is_found,
                 the_same_bytes_again_are_a_success_and_no_second_copy,
                 different_bytes_replace_and_the_old_version_stays_readable,
+                what_is_cut_off_never_takes_the_place_of_a_longer_instance,
                 different_bytes_are_left_out_when_the_first_is_kept,
                 different_bytes_are_an_error_when_the_policy_is_to_refuse,
                 two_at_once_under_one_uid_are_one_instance,
@@ -347,6 +348,34 @@ pub fn different_bytes_replace_and_the_old_version_stays_readable(place: &dyn Pl
         (StoreOutcome::AlreadyKept, &second.record)
     );
     assert_eq!(entries(&*place_archive(pacs, place)), 2);
+}
+
+/// See its name; and a whole one takes the place of what was cut off.
+pub fn what_is_cut_off_never_takes_the_place_of_a_longer_instance(place: &dyn Place) {
+    let cut = |number| {
+        let (announced, bytes) = instance(1, 1, number, 0);
+        (announced, bytes.slice(..bytes.len() - 100))
+    };
+    let pacs = open(place, DuplicatePolicy::Replace);
+    let whole = keep(&pacs, instance(1, 1, 1, 0));
+    let late = keep(&pacs, cut(1));
+    assert_eq!((late.outcome, late.complete), (StoreOutcome::FirstKept, false));
+    assert_eq!((late.warning(), &late.record), (Some(0xB006), &whole.record));
+    assert_eq!(
+        keep(&pacs, instance(1, 1, 1, 0)).outcome,
+        StoreOutcome::AlreadyKept
+    );
+    let early = keep(&pacs, cut(2));
+    assert_eq!((early.outcome, early.complete), (StoreOutcome::New, false));
+    let whole = keep(&pacs, instance(1, 1, 2, 0));
+    assert_eq!(whole.outcome, StoreOutcome::Replaced);
+    assert_eq!(read(&pacs, &whole), instance(1, 1, 2, 0).1);
+    let again = keep(&pacs, cut(2));
+    assert_eq!(
+        (again.outcome, &again.record),
+        (StoreOutcome::AlreadyKept, &whole.record)
+    );
+    assert_eq!(entries(&*place_archive(pacs, place)), 3);
 }
 
 /// See its name.

@@ -46,7 +46,8 @@ impl Config {
             "duplicates",
             quoted(self.duplicates.name()),
             "An instance with other bytes under a UID that is kept: \"replace\" (the old version stays in the\n\
-             # archive), \"keep-first\" or \"refuse\". The same bytes again are always a success.",
+             # archive), \"keep-first\" or \"refuse\". The same bytes again are always a success, and what is cut\n\
+             # off never takes the place of a longer one.",
         );
         out.setting(
             "any-sop-class",

@@ -42,7 +42,8 @@ impl Report {
                     StoreOutcome::Replaced => &mut self.replaced,
                     StoreOutcome::FirstKept => &mut self.first_kept,
                 } += 1;
-                self.incomplete += u64::from(!kept.complete);
+                let is_left_out = kept.outcome == StoreOutcome::FirstKept;
+                self.incomplete += u64::from(!kept.complete && !is_left_out);
             }
             Err(error) => {
                 self.failed |= outcome.may_be_retried();
