@@ -1404,17 +1404,20 @@ private:
     std::uint16_t port_;
 };
 
-// What is in an index that was made anew.
+// What a rebuild did. Where something is missing, the old index is kept; where it was not compared, more may be.
 struct Rebuilt {
-    std::uint64_t known;
+    std::uint64_t instances;
     std::uint64_t unreadable;
+    std::uint64_t missing;
+    bool compared;
 };
 
 // Makes the index of a store that is not open anew from its archive alone.
 inline Rebuilt rebuild_index(const Context &context, const std::string &configuration = {}) {
-    Rebuilt rebuilt{};
-    context.check(pacs_rebuild_index(context.get(), configuration.c_str(), &rebuilt.known, &rebuilt.unreadable));
-    return rebuilt;
+    pacs_rebuilt c{};
+    c.struct_size = sizeof c;
+    context.check(pacs_rebuild_index(context.get(), configuration.c_str(), &c));
+    return {c.instances, c.unreadable, c.missing, c.compared != 0};
 }
 
 // The version of the library as text.

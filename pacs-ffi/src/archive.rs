@@ -9,7 +9,7 @@ use pacs_store::embedded::Store;
 
 use crate::backend::Backend;
 use crate::context::{Context, pacs_context};
-use crate::engine::{pacs_engine, pacs_parts, serve, settings, taken_parts};
+use crate::engine::{pacs_engine, pacs_parts, pacs_rebuilt, serve, settings, taken_parts};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Callbacks, Sized_};
 use crate::guard::{call, call_shared, contained};
@@ -245,16 +245,14 @@ pub unsafe extern "C" fn pacs_rebuild_index_on(
     context: *mut pacs_context,
     configuration: *const c_char,
     archive: *const pacs_archive,
-    known: *mut u64,
-    unreadable: *mut u64,
+    rebuilt: *mut pacs_rebuilt,
 ) -> pacs_status {
     let archive = contained(|| taken(archive));
     call(context, |_: &Context| {
-        let (instances, bad) = Store::rebuild_index_on(&*archive?, &settings(configuration)?)?;
-        for (out, count) in [(known, instances), (unreadable, bad)] {
-            if !out.is_null() {
-                ffi::out(out)?.set(count);
-            }
+        let (archive, out) = (archive?, ffi::optional_out_sized(rebuilt)?);
+        let rebuilt = Store::rebuild_on(&*archive, &settings(configuration)?)?;
+        if let Some(out) = out {
+            out.set(pacs_rebuilt::of(&rebuilt));
         }
         Ok(())
     })

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use pacs_core::{Options, Pacs, Scope};
 use pacs_net::transport::Admission;
-use pacs_store::embedded::{Settings, Store};
+use pacs_store::embedded::{Rebuilt, Settings, Store};
 
 use crate::context::{Context, pacs_context};
 use crate::error::{Failure, pacs_status};
@@ -362,9 +362,40 @@ pub unsafe extern "C" fn pacs_engine_verify(
     })
 }
 
+/// What a rebuild did.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pacs_rebuilt {
+    /// `sizeof(pacs_rebuilt)`, set by the caller.
+    pub struct_size: usize,
+    /// Instances that the new index knows.
+    pub instances: u64,
+    /// Instances that the archive keeps and that can't be read.
+    pub unreadable: u64,
+    /// Instances that the old index knew and the archive does not give any more. Where there are some, the old index is
+    /// kept beside the new one.
+    pub missing: u64,
+    /// 1 when the old index could be read to its end, or there was none; 0 when more may be missing.
+    pub compared: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl pacs_rebuilt {
+    pub(crate) fn of(rebuilt: &Rebuilt) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            instances: rebuilt.instances,
+            unreadable: rebuilt.unreadable,
+            missing: rebuilt.missing,
+            compared: rebuilt.compared.into(),
+            reserved: 0,
+        }
+    }
+}
+
 /// Makes the index of a store anew from its archive alone. For a store that is not open; `configuration` is that of
-/// `pacs_engine_open`. `known` and `unreadable` become how many instances are in the index and how many can't be read;
-/// both may be null.
+/// `pacs_engine_open`. `rebuilt` may be null. That something is missing is no error but a finding.
 ///
 /// Blocks as long as it takes to read everything. Errors: as `pacs_engine_open`; `PACS_NOT_FOUND` when there is no
 /// store.
@@ -372,15 +403,13 @@ pub unsafe extern "C" fn pacs_engine_verify(
 pub unsafe extern "C" fn pacs_rebuild_index(
     context: *mut pacs_context,
     configuration: *const c_char,
-    known: *mut u64,
-    unreadable: *mut u64,
+    rebuilt: *mut pacs_rebuilt,
 ) -> pacs_status {
     call(context, |_: &Context| {
-        let (instances, bad) = Store::rebuild_index(&settings(configuration)?)?;
-        for (out, count) in [(known, instances), (unreadable, bad)] {
-            if !out.is_null() {
-                ffi::out(out)?.set(count);
-            }
+        let out = ffi::optional_out_sized(rebuilt)?;
+        let rebuilt = Store::rebuild(&settings(configuration)?)?;
+        if let Some(out) = out {
+            out.set(pacs_rebuilt::of(&rebuilt));
         }
         Ok(())
     })

@@ -22,7 +22,7 @@ use pacs::archive::{
     PACS_ARCHIVE_REASON_LENGTH, archive_of, pacs_archive, pacs_engine_open_on, pacs_rebuild_index_on,
 };
 use pacs::context::{pacs_context_free, pacs_context_new};
-use pacs::engine::{pacs_engine, pacs_engine_close, pacs_engine_verify};
+use pacs::engine::{pacs_engine, pacs_engine_close, pacs_engine_verify, pacs_rebuilt};
 use pacs::error::pacs_status::PACS_OK;
 use pacs::instance::{
     pacs_form, pacs_instance_free, pacs_instance_open, pacs_lookup, pacs_reader_free, pacs_reader_read,
@@ -289,15 +289,17 @@ fn a_store_on_an_archive_in_c_is_there_after_reopening_and_after_its_index_was_m
 
     let functions = functions(library, &data.path().join("instances"));
     let configuration = configuration(data.path());
-    let (mut context, mut known, mut unreadable) = (ptr::null_mut(), 0, 0);
+    let mut context = ptr::null_mut();
     // SAFETY: what is given is what the header asks for.
-    let rebuilt = unsafe {
+    let (status, rebuilt) = unsafe {
+        let mut rebuilt: pacs_rebuilt = std::mem::zeroed();
+        rebuilt.struct_size = size_of::<pacs_rebuilt>();
         assert_eq!(pacs_context_new(ptr::null(), &mut context), PACS_OK);
         let at = configuration.as_ptr();
-        let rebuilt = pacs_rebuild_index_on(context, at, &functions, &mut known, &mut unreadable);
+        let status = pacs_rebuild_index_on(context, at, &functions, &mut rebuilt);
         assert_eq!(pacs_context_free(context), PACS_OK);
-        rebuilt
+        (status, rebuilt)
     };
-    assert_eq!((rebuilt, known, unreadable), (PACS_OK, 20, 0));
+    assert_eq!((status, rebuilt.instances, rebuilt.unreadable), (PACS_OK, 20, 0));
     with_store(library, data.path(), check);
 }

@@ -843,7 +843,6 @@ fn an_archive_that_is_not_whole_is_refused_and_destroyed() {
                 IN_MEMORY.as_ptr(),
                 &functions,
                 ptr::null_mut(),
-                ptr::null_mut(),
             )
         };
         assert_eq!(rebuilt, PACS_BAD_ARGUMENT, "{what}");

@@ -4,7 +4,8 @@ use std::io::{self, Write as _};
 
 use futures::executor::block_on;
 use indicatif::{ProgressBar, ProgressStyle};
-use pacs_core::Pacs;
+use pacs_core::{InstanceKey, Pacs};
+use pacs_store::embedded::Rebuilt;
 
 use crate::config::Config;
 use crate::store;
@@ -28,10 +29,7 @@ pub(crate) fn verify(config: &Config, pacs: &Pacs) -> Result<bool, String> {
         verified.damaged.len()
     );
     for (key, why) in verified.damaged.iter().take(NAMED_MAX) {
-        text.push_str(&format!(
-            "\n{}\n    of series {}\n    of study {}\n    {why}\n",
-            key.instance, key.series, key.study
-        ));
+        text.push_str(&format!("{}    {why}\n", named(key)));
     }
     if verified.damaged.len() > NAMED_MAX {
         text.push_str(&format!("\nand {} more\n", verified.damaged.len() - NAMED_MAX));
@@ -40,13 +38,45 @@ pub(crate) fn verify(config: &Config, pacs: &Pacs) -> Result<bool, String> {
     Ok(verified.damaged.is_empty())
 }
 
-/// Makes the index anew; answers whether every instance could be read.
+/// Makes the index anew; answers whether every instance could be read and none is missing.
 pub(crate) fn rebuild_index(config: &Config) -> Result<bool, String> {
-    let (known, unreadable) = store::rebuild_index(config)?;
-    say(&format!(
-        "{known:>10} instances indexed\n{unreadable:>10} can't be read\n"
-    ))?;
-    Ok(unreadable == 0)
+    let rebuilt = store::rebuild(config)?;
+    let Rebuilt {
+        instances,
+        unreadable,
+        missing,
+        ..
+    } = rebuilt;
+    let mut text = format!("{instances:>10} instances indexed\n{unreadable:>10} can't be read\n");
+    if rebuilt.compared {
+        text.push_str(&format!("{missing:>10} missing\n"));
+    } else {
+        text.push_str("\nThe old index could not be read, so that nothing can be said of what is missing.\n");
+    }
+    if let Some(old) = &rebuilt.old_index {
+        text.push_str(&format!(
+            "\nThe old index knew what is missing, and the archive does not have it any more. Take it from a\n\
+             backup, or have it sent again. The old index is kept: {}\n",
+            old.display()
+        ));
+    }
+    for key in &rebuilt.first_missing {
+        text.push_str(&named(key));
+    }
+    let rest = missing - rebuilt.first_missing.len() as u64;
+    if rest > 0 {
+        text.push_str(&format!("\nand {rest} more\n"));
+    }
+    say(&text)?;
+    Ok(unreadable == 0 && missing == 0)
+}
+
+/// An instance and where it belongs, in lines of their own.
+fn named(key: &InstanceKey) -> String {
+    format!(
+        "\n{}\n    of series {}\n    of study {}\n",
+        key.instance, key.series, key.study
+    )
 }
 
 /// Says how much is kept.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pacs_core::{Error, ErrorKind, Observer, Options};
-use pacs_store::embedded::Store;
+use pacs_store::embedded::{Rebuilt, Store};
 
 use crate::config::Config;
 
@@ -23,9 +23,9 @@ pub(crate) fn open(config: &Config) -> Result<Store, String> {
     Store::open(&config.store(), Options::default()).map_err(|error| explained(config, &error))
 }
 
-/// Makes the index anew from the archive alone; answers how many instances it knows and how many can't be read.
-pub(crate) fn rebuild_index(config: &Config) -> Result<(u64, u64), String> {
-    Store::rebuild_index(&config.store()).map_err(|error| error.to_string())
+/// Makes the index anew from the archive alone.
+pub(crate) fn rebuild(config: &Config) -> Result<Rebuilt, String> {
+    Store::rebuild(&config.store()).map_err(|error| error.to_string())
 }
 
 /// Where journals of imports are kept.

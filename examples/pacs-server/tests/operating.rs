@@ -148,6 +148,37 @@ fn a_damaged_index_is_answered_with_the_command_that_makes_it_anew_and_that_comm
 }
 
 #[test]
+fn a_shortened_segment_is_told_and_what_it_lacks_is_counted_when_the_index_is_made_anew() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    // All four lie in the only segment that is not empty; the first one is behind where it ends now.
+    let segments = fs::read_dir(data.join("archive/segments")).expect("is listed");
+    let paths = segments.map(|entry| entry.expect("is listed").path());
+    let segment = paths
+        .max_by_key(|path| fs::metadata(path).expect("is there").len())
+        .expect("a segment");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .and_then(|file| file.set_len(400))
+        .expect("is shortened");
+    for _ in 0..2 {
+        let (_, _, said) = run_all(&data, &["stats"]);
+        assert!(said.contains("shorter than it was"), "{said}");
+        assert_eq!(fs::metadata(&segment).expect("is there").len(), 400);
+    }
+    let (code, verified) = run(&data, &["verify"]);
+    assert_eq!((code, count(&verified, "damaged")), (3, 4), "{verified}");
+    let (code, rebuilt) = run(&data, &["rebuild-index"]);
+    let counts = ["instances indexed", "can't be read", "missing"].map(|what| count(&rebuilt, what));
+    assert_eq!((code, counts), (3, [0, 0, 3]), "{rebuilt}");
+    assert!(rebuilt.contains("\n2.25.99.1.1.2\n"), "{rebuilt}");
+    assert!(data.join("index.redb.old").exists());
+    assert_eq!(run(&data, &["rebuild-index"]).0, 0);
+}
+
+#[test]
 fn errors_are_said_without_the_names_of_operations() {
     let directory = directory();
     let data = directory.path().join("data");

@@ -180,7 +180,7 @@ impl Pacs {
         tracing::info!(
             applied = recovered.applied,
             unreadable = recovered.unreadable,
-            "the index agrees with the archive"
+            "the index has all that the archive gives"
         );
         let behind = Arc::new(AtomicBool::new(false));
         let index = Arc::new(Watched::new(index));

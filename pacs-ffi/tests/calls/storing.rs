@@ -8,7 +8,8 @@ use pacs::data_set::{
     pacs_data_set_remove, pacs_data_set_size, pacs_tag,
 };
 use pacs::engine::{
-    pacs_engine_remove, pacs_engine_totals, pacs_engine_verify, pacs_rebuild_index, pacs_totals,
+    pacs_engine_remove, pacs_engine_totals, pacs_engine_verify, pacs_rebuild_index,
+    pacs_rebuilt, pacs_totals,
     pacs_verification,
 };
 use pacs::frame::{
@@ -99,20 +100,18 @@ fn what_was_stored_is_there_after_a_reopening_and_a_rebuild() {
     let configuration = format!("data = '{}'", data.path().display());
     let engine = context.engine_with(&configuration, ptr::null());
     context.store(engine, &file(1, 1));
-    let (mut known, mut unreadable) = (0, 9);
+    let mut rebuilt = sized!(pacs_rebuilt);
     let open = c(&configuration);
     let rebuild = pacs_rebuild_index;
     // Not while it is open.
     assert_eq!(
-        status!(rebuild(context.0, open.as_ptr(), &mut known, &mut unreadable)),
+        status!(rebuild(context.0, open.as_ptr(), &mut rebuilt)),
         PACS_REFUSED
     );
     context.close(engine);
-    ok!(
-        context.0,
-        rebuild(context.0, open.as_ptr(), &mut known, &mut unreadable)
-    );
-    assert_eq!((known, unreadable), (1, 0));
+    ok!(context.0, rebuild(context.0, open.as_ptr(), &mut rebuilt));
+    assert_eq!((rebuilt.instances, rebuilt.unreadable), (1, 0));
+    assert_eq!((rebuilt.missing, rebuilt.compared), (0, 1));
     let engine = context.engine_with(&configuration, ptr::null());
     assert_eq!(
         context.found(engine, INSTANCE, &[(INSTANCE_UID, "")], INSTANCE_UID),

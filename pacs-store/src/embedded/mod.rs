@@ -5,13 +5,15 @@
 //! DATA/files/            or instances, a file each (folder archive)
 //! DATA/index.redb        what is searched; can be made anew from the archive
 //! DATA/index.attributes  which attributes the index was filled with
-//! DATA/own-archive/      these two, where the archive is the program's own
+//! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
+//! DATA/own-archive/      these three, where the archive is the program's own
 //! ```
 //!
 //! [`Settings`] say what is kept where, as a program's configuration file has them; [`Store`] is the open
 //! directory with its engine.
 
 mod attributes;
+mod rebuild;
 mod settings;
 
 use std::fs;
@@ -23,6 +25,7 @@ use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
 use pacs_core::{Archive, Error, ErrorKind, Index, Options, Pacs, Result};
 
+pub use self::rebuild::Rebuilt;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Settings};
 use crate::{
     FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive,
@@ -64,7 +67,7 @@ impl Store {
     /// - `NotFound` when there is none, `Refused` when another process has it open.
     /// - `Mismatch` when its archive is of another kind, `Invalid` when attributes can't mean anything.
     /// - `Corrupt` of an operation that begins with `index.` when the index is damaged, `Unsupported` when it is of
-    ///   another version: [`rebuild_index`](Self::rebuild_index) makes it anew.
+    ///   another version: [`rebuild`](Self::rebuild) makes it anew.
     /// - What the archive or the index says.
     pub fn open(settings: &Settings, options: Options) -> Result<Self> {
         Self::with(
@@ -109,48 +112,6 @@ impl Store {
             store.note_attributes()?;
         }
         Ok(store)
-    }
-
-    /// Makes the index anew from the archive alone; answers how many instances it knows and how many can't be
-    /// read. Blocks. A store in memory has nothing to be made from.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn rebuild_index(settings: &Settings) -> Result<(u64, u64)> {
-        // The archive's lock comes first: nobody else works on the index then.
-        let archive = archive(settings)?;
-        Self::rebuild(&*archive, settings.directory(), settings)
-    }
-
-    /// The same of an archive of the program's own.
-    ///
-    /// # Errors
-    /// As [`open_on`](Self::open_on).
-    pub fn rebuild_index_on(archive: &dyn Archive, settings: &Settings) -> Result<(u64, u64)> {
-        let directory = own_directory(settings)?;
-        // Whether that archive has a lock isn't known; an open index has one. How else it is doesn't matter.
-        match index(directory.as_deref(), settings) {
-            Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
-            _ => {}
-        }
-        Self::rebuild(archive, directory.as_deref(), settings)
-    }
-
-    fn rebuild(archive: &dyn Archive, directory: Option<&Path>, settings: &Settings) -> Result<(u64, u64)> {
-        let attributes = settings.attribute_set()?;
-        let failed = |error| Error::io("index.rebuild", "the old index can't be removed", error);
-        if let Some(directory) = directory {
-            match fs::remove_file(directory.join(INDEX)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
-        }
-        let index = index(directory, settings)?;
-        let rebuilt = block_on(Pacs::rebuild_index(archive, &*index, &attributes))?;
-        if let Some(directory) = directory {
-            note_attributes(directory, &attributes)?;
-        }
-        Ok((block_on(index.totals())?.instances, rebuilt.unreadable))
     }
 
     /// Whether the index was filled with other attributes than are searched now:
@@ -230,16 +191,19 @@ fn index(directory: Option<&Path>, settings: &Settings) -> Result<Arc<dyn Index>
     let Some(directory) = directory else {
         return Ok(Arc::new(MemoryIndex::new()));
     };
-    let path = directory.join(INDEX);
+    index_at(settings, &directory.join(INDEX))
+}
+
+fn index_at(settings: &Settings, path: &Path) -> Result<Arc<dyn Index>> {
     let mebibytes = usize::try_from(settings.index_cache_mebibytes).unwrap_or(usize::MAX);
     let options = RedbIndexOptions {
         cache_max_bytes: mebibytes.saturating_mul(1024 * 1024),
         ..RedbIndexOptions::default()
     };
-    let opened = RedbIndex::open(&path, options).map_err(|error| {
+    let opened = RedbIndex::open(path, options).map_err(|error| {
         let kind = match error.kind() {
             // A file that can be opened and still is no index: some damage looks like a failing disk.
-            ErrorKind::Io if can_be_opened(&path) => ErrorKind::Corrupt,
+            ErrorKind::Io if can_be_opened(path) => ErrorKind::Corrupt,
             // Another process, or this one, has it open.
             ErrorKind::AlreadyExists => ErrorKind::Refused,
             kind => kind,
@@ -292,7 +256,7 @@ mod tests {
             let as_other = settings(data.path(), other);
             let refused = Store::open_or_make(&as_other, Options::default()).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Mismatch);
-            assert_eq!(Store::rebuild_index(&here).unwrap(), (0, 0));
+            assert_eq!(Store::rebuild(&here).unwrap().instances, 0);
             drop(Store::open(&here, Options::default()).unwrap());
         }
     }
@@ -313,13 +277,13 @@ mod tests {
         let store = Store::open_on(own.clone(), &here, Options::default()).unwrap();
         for busy in [
             Store::open_on(own.clone(), &here, Options::default()).map(drop),
-            Store::rebuild_index_on(&*own, &here).map(drop),
+            Store::rebuild_on(&*own, &here).map(drop),
         ] {
             assert_eq!(busy.unwrap_err().kind(), ErrorKind::Refused);
         }
         store.pacs.close().unwrap();
         drop(store);
-        assert_eq!(Store::rebuild_index_on(&*own, &here).unwrap(), (0, 0));
+        assert_eq!(Store::rebuild_on(&*own, &here).unwrap().instances, 0);
         let refused = Store::open_or_make(&here, Options::default()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Mismatch);
 
@@ -344,6 +308,6 @@ mod tests {
         let error = Store::open(&settings, Options::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(error.operation().starts_with("index."));
-        assert_eq!(Store::rebuild_index(&settings).unwrap(), (0, 0));
+        assert_eq!(Store::rebuild(&settings).unwrap().instances, 0);
     }
 }

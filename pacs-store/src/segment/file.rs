@@ -34,6 +34,10 @@ pub(super) struct Segment {
 pub(super) struct SegmentState {
     /// Everything before is durable and counts; nothing behind does.
     pub(super) end: u64,
+    /// The file ends here, before `end`: somebody shortened it. Nothing may ever be appended to it.
+    pub(super) cut: Option<u64>,
+    /// It does not end where it was left.
+    pub(super) damaged: bool,
     /// Sequences of the first and last record; 0 while there is none.
     pub(super) first: Sequence,
     pub(super) last: Sequence,
@@ -85,6 +89,8 @@ impl Segment {
             key: header.key,
             state: Mutex::new(SegmentState {
                 end: FILE_HEADER_LENGTH,
+                cut: None,
+                damaged: false,
                 first: Sequence(0),
                 last: Sequence(0),
                 marks: Vec::new(),

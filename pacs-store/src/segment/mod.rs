@@ -142,11 +142,17 @@ pub struct SegmentStatistics {
     pub bytes: u64,
     /// Bytes of what was removed and whose room was not given back; a lower bound after a crash.
     pub dead_bytes: u64,
+    /// Segment files that did not end where they were left when the archive was opened: somebody shortened them,
+    /// or wrote to them. What they lack is lost, what they have is read.
+    pub damaged_segments: u64,
 }
 
 impl SegmentArchive {
     /// Opens the archive in a directory of the file system, and makes it where there is none. After a
     /// crash, looks at what was written since the last [`indexed`](Archive::indexed).
+    ///
+    /// Cuts off nothing but the end that a crash left unfinished. A segment file that is shorter than it was, and one
+    /// that is gone, is an error in the log; it stays as it is and takes nothing more, the rest is served.
     ///
     /// # Errors
     /// `Refused` when another process has it open, `Io` when the directory can't be used.
@@ -206,6 +212,7 @@ impl SegmentArchive {
             statistics.segments += 1;
             statistics.bytes += state.end;
             statistics.dead_bytes += state.dead_bytes;
+            statistics.damaged_segments += u64::from(state.damaged);
         }
         statistics
     }

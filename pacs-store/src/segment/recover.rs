@@ -8,6 +8,10 @@
 //! That a record is read does not say that it is on the medium: after a sync that failed, and a restart
 //! of the process alone, the operating system may still show what it has dropped. So whatever no sync
 //! is known to have covered is written again before it counts.
+//!
+//! Only an end that a crash can have left unfinished is cut off or written again: that of a segment of streams, and
+//! of the last shared segment that is in use, for the committer begins a shared segment when all before are synced
+//! or sealed. Where a hint or a seal vouches for more than a file has, no crash took it, and the file is left as it is.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher as _;
@@ -30,12 +34,20 @@ use super::record::{
 use super::walk::Walk;
 use crate::medium::{MediumFile, read_exact_at, write_all_at};
 
+/// Sequences that are passed over where records were lost, more than the lost ones can have had: an index may know
+/// of them, and would take what gets them again for what it knows.
+const LOST_SEQUENCES: u64 = 1 << 32;
+
 /// A segment while the archive is opened.
 struct Found {
     segment: Arc<Segment>,
     file: Arc<dyn MediumFile>,
     hint: Option<SegmentHint>,
     length: u64,
+    /// Something in it is known to be durable.
+    in_use: bool,
+    /// A shared segment behind it is in use, so that a crash left nothing unfinished in this one.
+    finished: bool,
 }
 
 impl Store {
@@ -44,15 +56,27 @@ impl Store {
         let hint = Hint::read(&*self.medium);
         let mut found = self.find(&hint)?;
         let mut seals = HashMap::new();
-        for one in &found {
-            one.collect_seals(&mut seals)?;
+        for one in &mut found {
+            one.in_use = one.collect_seals(&mut seals)?;
+        }
+        let is_shared = |one: &Found| one.segment.kind == SegmentKind::Shared;
+        let last_in_use = found.iter().rposition(|one| one.in_use && is_shared(one));
+        for one in &mut found[..last_in_use.unwrap_or(0)] {
+            one.finished = is_shared(one);
         }
         let mut removals = Vec::new();
         let mut last = hint.sequence;
+        let mut is_lost = lost_files(&hint, &found);
         for one in &mut found {
             one.settle(seals.get(&one.segment.id).copied(), &mut removals)?;
-            last = last.max(one.segment.state().last);
+            let state = one.segment.state();
+            last = last.max(state.last);
+            is_lost |= state.cut.is_some();
+            drop(state);
             self.segments.insert(Arc::clone(&one.segment));
+        }
+        if is_lost {
+            last.0 = last.0.saturating_add(LOST_SEQUENCES);
         }
         self.publish(last);
         self.set_hinted(hint.sequence);
@@ -60,17 +84,16 @@ impl Store {
 
         let mut shared = None;
         for one in found {
-            let (end, sealed) = {
+            let (end, closed) = {
                 let state = one.segment.state();
-                (state.end, state.sealed)
+                (state.end, state.sealed || state.cut.is_some())
             };
-            if sealed || end >= self.options.segment_bytes {
-                continue;
-            }
+            let goes_on = !closed && end < self.options.segment_bytes;
             match one.segment.kind {
-                SegmentKind::Shared if shared.is_none() => shared = Some(one.into_lane()),
-                SegmentKind::Stream => self.lanes.add(Box::new(one.into_lane())),
-                SegmentKind::Shared => {}
+                // The last one or none: what is in use says that all before are finished.
+                SegmentKind::Shared => shared = goes_on.then(|| one.into_lane()),
+                SegmentKind::Stream if goes_on => self.lanes.add(Box::new(one.into_lane())),
+                SegmentKind::Stream => {}
             }
         }
         Ok((shared, last))
@@ -96,12 +119,14 @@ impl Store {
             let header = match (header, hint) {
                 (Some(header), _) => header,
                 // The hint's copy of the header serves where the file's own is damaged.
+                (None, Some(hint)) if length < hint.end => hint.header,
                 (None, Some(hint)) => {
                     tracing::error!(
                         segment = id,
                         "the header of a segment file is damaged; written anew"
                     );
                     write_all_at(&*file, &[&hint.header.encode()], 0)?;
+                    file.sync_data()?;
                     hint.header
                 }
                 (None, None) if length <= FILE_HEADER_LENGTH => {
@@ -114,21 +139,13 @@ impl Store {
                     continue;
                 }
             };
-            let damaged = FileHeader::decode(&bytes).is_none();
-            if damaged {
-                bytes = header.encode().to_vec();
-            }
-            // Where no hint vouches for it, it is written again as it stands: so a torn write changes
-            // nothing.
-            if damaged || hint.is_none() {
-                write_all_at(&*file, &[&bytes], 0)?;
-                file.sync_data()?;
-            }
             found.push(Found {
                 segment: Arc::new(Segment::new(header)),
                 file,
-                hint: hint.filter(|hint| hint.header == header && hint.end <= length),
+                hint: hint.filter(|hint| hint.header == header),
                 length,
+                in_use: false,
+                finished: false,
             });
         }
         self.medium.sync_directory(Path::new(DIRECTORY))?;
@@ -173,7 +190,7 @@ impl Found {
 
     fn limit(&self) -> u64 {
         match self.hint {
-            Some(hint) if hint.sealed => hint.end,
+            Some(hint) if hint.sealed => hint.end.min(self.length),
             _ => self.length,
         }
     }
@@ -183,11 +200,16 @@ impl Found {
         Walk::new(&*self.file, self.segment.key, start, self.limit()).of_tail(self.segment.kind, known)
     }
 
-    /// Collects the seals behind the hint.
-    fn collect_seals(&self, seals: &mut HashMap<u64, u64>) -> io::Result<()> {
+    /// Collects the seals behind the hint. Answers whether something is known to be durable in the segment: the
+    /// seals that had to be on record before are then.
+    fn collect_seals(&self, seals: &mut HashMap<u64, u64>) -> io::Result<bool> {
+        let mut in_use = self.known().1 > FILE_HEADER_LENGTH;
         let mut walk = self.walk();
         while let Some((offset, header)) = walk.next()? {
+            in_use |= header.durable > FILE_HEADER_LENGTH;
             if header.kind != RecordKind::Seal {
+                // Seals are synced before anything else is written.
+                in_use = true;
                 continue;
             }
             let payload = self.short_payload(offset, &header)?;
@@ -197,7 +219,7 @@ impl Found {
                 *sealed = (*sealed).min(end);
             }
         }
-        Ok(())
+        Ok(in_use)
     }
 
     /// The payload of a record that isn't an instance, where it is whole.
@@ -215,13 +237,26 @@ impl Found {
         Ok((XxHash3_64::oneshot(&payload) == header.checksum).then_some(payload))
     }
 
-    /// Finds the end of the segment and cuts off what doesn't count.
+    /// Finds the end of the segment, and cuts off what a crash left behind it.
     fn settle(&mut self, sealed: Option<u64>, removals: &mut Vec<Place>) -> io::Result<()> {
         let (start, known) = self.known();
+        let vouched = known.max(sealed.unwrap_or(0));
+        let is_cut = self.length < vouched;
+        let is_sealed = sealed.is_some() || self.hint.is_some_and(|hint| hint.sealed);
+        // Behind a seal may stand what the medium was too late with.
+        let is_left_alone = is_cut || self.finished && !is_sealed;
+        if self.hint.is_none() && !is_cut && !(self.finished && self.in_use) {
+            // Where nothing vouches for its header, it is written again as it stands: so a torn write changes nothing.
+            let mut header = Vec::new();
+            read_exact_at(&*self.file, &mut header, FILE_HEADER_LENGTH as usize, 0)?;
+            write_all_at(&*self.file, &[&header], 0)?;
+            self.file.sync_data()?;
+        }
         {
             let mut state = self.segment.state();
-            state.end = known;
-            state.sealed = sealed.is_some() || self.hint.is_some_and(|hint| hint.sealed);
+            state.end = vouched;
+            state.cut = is_cut.then_some(self.length);
+            state.sealed = is_sealed;
             if let Some(hint) = self.hint {
                 state.dead_bytes = hint.dead_bytes;
                 state.first = hint.first;
@@ -232,7 +267,7 @@ impl Found {
             }
         }
         let limit = sealed.unwrap_or(u64::MAX).min(self.limit());
-        let mut durable = known;
+        let mut durable = if is_left_alone { u64::MAX } else { known };
         let mut unsure: Vec<(u64, Header)> = Vec::new();
         let mut walk = self.walk();
         while let Some((offset, header)) = walk.next()? {
@@ -253,6 +288,10 @@ impl Found {
             } else {
                 unsure.push((offset, header));
             }
+        }
+        if is_left_alone {
+            self.tell_if_damaged();
+            return Ok(());
         }
         let mut torn = Vec::new();
         let mut dirty = !unsure.is_empty();
@@ -284,6 +323,28 @@ impl Found {
         }
         self.length = end;
         Ok(())
+    }
+
+    /// Says where a segment that no crash can have left so doesn't end where it should.
+    fn tell_if_damaged(&self) {
+        let mut state = self.segment.state();
+        let (segment, length, end) = (self.segment.id, self.length, state.end);
+        state.damaged = length != end;
+        if length < end {
+            tracing::error!(
+                segment,
+                length,
+                end,
+                "a segment file is shorter than it was: what stood behind is lost, and what is left stays as it is"
+            );
+        } else if length > end {
+            tracing::error!(
+                segment,
+                length,
+                end,
+                "a segment file does not end with a record: it is damaged or was shortened, and stays as it is"
+            );
+        }
     }
 
     fn count(&self, offset: u64, header: &Header, removals: &mut Vec<Place>) -> io::Result<()> {
@@ -323,4 +384,22 @@ impl Found {
         self.segment.state().open = true;
         Lane::new(self.segment, self.file)
     }
+}
+
+/// Whether files are gone that the hint knows.
+fn lost_files(hint: &Hint, found: &[Found]) -> bool {
+    let there: HashSet<u64> = found.iter().map(|one| one.segment.id).collect();
+    let mut is_lost = false;
+    for hint in hint
+        .segments
+        .iter()
+        .filter(|hint| !there.contains(&hint.header.id))
+    {
+        is_lost = true;
+        tracing::error!(
+            segment = hint.header.id,
+            "a segment file is not there: lost, or given back by a compaction just before a crash"
+        );
+    }
+    is_lost
 }

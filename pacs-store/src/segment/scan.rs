@@ -55,7 +55,8 @@ pub(super) fn stream(store: Arc<Store>, after: Sequence) -> BoxStream<'static, R
         .filter_map(|segment| {
             let state = segment.state();
             let wanted = state.first.0 != 0 && state.last > after;
-            let entry = wanted.then(|| (state.first, Arc::clone(&segment), state.end));
+            let end = state.cut.unwrap_or(state.end);
+            let entry = wanted.then(|| (state.first, Arc::clone(&segment), end));
             drop(state);
             entry
         })

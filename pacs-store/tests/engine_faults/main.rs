@@ -77,6 +77,7 @@ struct Opened {
 
 fn open(medium: &FaultyMedium, segments: SegmentOptions, duplicates: DuplicatePolicy) -> Result<Opened> {
     let archive = Arc::new(SegmentArchive::open_on(Arc::new(medium.clone()), segments)?);
+    assert_eq!(archive.statistics().damaged_segments, 0);
     let index = RedbIndex::open_on(Arc::new(medium.clone()), "index.redb", index_options());
     let index = Arc::new(index?);
     let options = Options {
