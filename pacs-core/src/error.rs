@@ -21,7 +21,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The bytes or arguments given can't be understood.
     Invalid,
-    /// The data set contradicts what was announced about it (for C-STORE: status A900).
+    /// The data set contradicts what was announced about it (for C-STORE: status A900), or what is kept is damaged
+    /// since before it came here, so that what is asked for can't be made of it.
     Mismatch,
     /// Understood, but not offered here.
     Unsupported,
@@ -119,6 +120,14 @@ impl Error {
         self
     }
 
+    /// The error as one about what is kept: who asks for it gave nothing that could be `Invalid`.
+    pub(crate) fn about_kept(mut self) -> Self {
+        if self.kind == ErrorKind::Invalid {
+            self.kind = ErrorKind::Mismatch;
+        }
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -180,7 +189,10 @@ impl Error {
             K::Invalid => 400,
             K::Refused => 403,
             K::NotFound => 404,
-            // A conflict with what is kept, or of a data set with what was said of it (PS3.18 table 10.5.3-1).
+            // A conflict with what is kept, or of a data set with what was said of it (PS3.18 table 10.5.3-1). Also
+            // where what is kept is damaged: no status of the Retrieve Transaction says so (table 10.4.3-1, which
+            // leaves the rest to 8.5 and so to HTTP). Neither the request nor the server is at fault, and who sends
+            // the instance again mends it (RFC 9110 15.5.10).
             K::AlreadyExists | K::Mismatch => 409,
             // A limit that the same request will always meet, such as a size.
             K::OutOfResources if self.retry == Retry::Never => 413,

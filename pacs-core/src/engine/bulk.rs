@@ -24,7 +24,7 @@ impl Pacs {
     ///   headers (PS3.5 A.4), without the delimiter behind them.
     /// - Of an instance in a deflated transfer syntax all that stands before is inflated.
     ///
-    /// The stream fails with `Mismatch` when the instance was cut off inside of the value before it was received,
+    /// The stream fails with `Mismatch` when the instance was cut off or damaged before it was received,
     /// with `Corrupt` when the archive has less than was stored, and with what the archive says.
     pub fn read_bulk(&self, record: &InstanceRecord, value: &BulkValue, range: Range<u64>) -> Pieces {
         let end = range.end.min(value.length.unwrap_or(u64::MAX));
@@ -48,7 +48,9 @@ impl Pacs {
     fn stored(&self, record: &InstanceRecord, value: &BulkValue, range: Range<u64>) -> Pieces {
         let archive = &*self.inner.archive;
         if syntax::is_deflated(&record.transfer_syntax) {
-            let inflated = inflated(data_set(archive, record));
+            let inflated = inflated(data_set(archive, record))
+                .map_err(Error::about_kept)
+                .boxed();
             return match value.length {
                 Some(_) => {
                     let at = |offset: u64| value.offset.saturating_add(offset);
@@ -179,7 +181,7 @@ fn items(pieces: Pieces) -> Pieces {
 
 fn cut_off() -> Error {
     let why = "a value is cut off, or not encoded as it must be";
-    Error::new(ErrorKind::Invalid, "engine.read_bulk", why)
+    Error::new(ErrorKind::Mismatch, "engine.read_bulk", why)
 }
 
 #[cfg(test)]

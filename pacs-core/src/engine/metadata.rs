@@ -66,7 +66,7 @@ impl Pacs {
     /// it is dropped.
     ///
     /// # Errors
-    /// - `Invalid` when nothing of the data set can be read.
+    /// - `Mismatch` when nothing of the data set can be read.
     /// - `OutOfResources` when the metadata is larger than
     ///   [`METADATA_LENGTH_MAX_BYTES`](limits::METADATA_LENGTH_MAX_BYTES), or, to be tried again, when there is no
     ///   room for it now.
@@ -186,7 +186,8 @@ impl Inner {
     async fn read_metadata(&self, record: &InstanceRecord) -> Result<Made> {
         let (describer, its) = (self.describer.clone(), record.clone());
         let make = move |goes_on: &dyn Fn() -> bool| describer.make(&its, goes_on);
-        let (made, bytes) = self.describer.threads.run(make).await?;
+        let made = self.describer.threads.run(make).await;
+        let (made, bytes) = made.map_err(Error::about_kept)?;
         // Nobody waits for it: where there is no room it is made again the next time.
         if let Ok(requests) = self.requests() {
             self.describer.tell(record, bytes, requests);

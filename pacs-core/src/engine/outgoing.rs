@@ -61,8 +61,9 @@ impl Pacs {
             return stored;
         };
         let length = record.length.saturating_sub(record.data_set_offset);
-        coercion::apply(coerced, &record.transfer_syntax, length, stored)
-            .unwrap_or_else(|error| futures::stream::iter([Err(error)]).boxed())
+        let applied = coercion::apply(coerced, &record.transfer_syntax, length, stored);
+        let pieces = applied.unwrap_or_else(|error| futures::stream::iter([Err(error)]).boxed());
+        pieces.map_err(Error::about_kept).boxed()
     }
 
     /// The whole Part 10 stream of an instance as it leaves: see
@@ -104,7 +105,8 @@ impl Pacs {
     /// [`DECODING_LENGTH_MAX_BYTES`](crate::limits::DECODING_LENGTH_MAX_BYTES): this waits while that is used up.
     ///
     /// # Errors
-    /// Those of [`pixel::transcode`], before the first byte where that is possible; what the index says.
+    /// Those of [`pixel::transcode`], before the first byte where that is possible: `Mismatch` in place of `Invalid`,
+    /// since the bytes are those that are kept. What the index says.
     #[cfg(feature = "pixel")]
     pub async fn transcode(
         &self,
@@ -119,7 +121,9 @@ impl Pacs {
             .as_ref()
             .map(coercion::overrides)
             .unwrap_or_default();
-        pixel::transcode(from, stored, frames, target, overrides, &self.inner.decoding).await
+        let made = pixel::transcode(from, stored, frames, target, overrides, &self.inner.decoding).await;
+        let pieces = made.map_err(Error::about_kept)?;
+        Ok(pieces.map_err(Error::about_kept).boxed())
     }
 }
 

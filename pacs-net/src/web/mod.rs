@@ -54,6 +54,7 @@
 //! | `rows`, `columns`, `region`, `windowCenter`, `windowWidth`, `frameNumber` | URI Service | `a_picture_is_drawn_as_its_parameters_say` |
 //! | `presentationUID`, `presentationSeriesUID` | URI Service | `a_presentation_state_says_how_a_picture_is_drawn` |
 //! | problem details | all | `what_is_not_kept_is_not_found` |
+//! | 409 for what is kept damaged | Retrieve, URI Service | `what_is_kept_damaged_is_a_conflict_and_not_the_fault_of_who_asks` |
 //!
 //! Not supported: rendered MPR and 3D volumes (10.4.1.1.7, 10.4.1.1.8); video and text as rendered media types; ICC
 //! profiles; `anonymize` of the URI Service (answered 501); bulk data within sequences, and several compressed frames in one part, in

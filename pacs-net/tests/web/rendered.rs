@@ -186,3 +186,38 @@ async fn a_number_of_frames_that_nobody_has_costs_its_request_alone() {
         .problem(StatusCode::BAD_REQUEST);
     assert_eq!(served.get("/studies").await.items().len(), 1);
 }
+
+#[tokio::test]
+async fn what_is_kept_damaged_is_a_conflict_and_not_the_fault_of_who_asks() {
+    // Cut off in the middle of the pixels; without rows; and compressed frames that are none.
+    let cut = Image::new(1, 1, 1).file();
+    let cut = cut.slice(..cut.len() - 20);
+    let mut set = Image::new(1, 1, 2).header();
+    set.remove(tags::ROWS);
+    put_binary(&mut set, tags::PIXEL_DATA, VR::OW, Image::new(1, 1, 2).pixels());
+    let without = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
+    let compressed = Image {
+        syntax: uids::RLE_LOSSLESS,
+        ..Image::new(1, 1, 3)
+    };
+    let mut damaged = compressed.file().to_vec();
+    // Where its segments begin (PS3.5 G.5).
+    let header = damaged
+        .windows(8)
+        .rposition(|bytes| bytes == [2, 0, 0, 0, 64, 0, 0, 0]);
+    let header = header.expect("an RLE frame");
+    damaged[header + 4..header + 8].copy_from_slice(&[255; 4]);
+    let served = Served::keeping([cut, without.into(), damaged.into()]).await;
+    for number in 1..=3 {
+        let path = Image::new(1, 1, number).path();
+        for resource in ["rendered", "frames/1/rendered", "thumbnail", "frames/1"] {
+            let answer = served.get(&format!("{path}/{resource}")).await;
+            let problem = answer.problem(StatusCode::CONFLICT);
+            assert!(problem["detail"].is_string(), "{number} {resource}");
+        }
+    }
+    // What can't be asked is still the client's.
+    let path = Image::new(1, 1, 1).path();
+    let nothing = format!("{path}/rendered?viewport=10,10,100,100,5,5");
+    served.get(&nothing).await.problem(StatusCode::BAD_REQUEST);
+}

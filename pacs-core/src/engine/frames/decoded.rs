@@ -13,7 +13,7 @@ use super::native::Cells;
 use super::{Form, FrameReader, error};
 use crate::dataset::DataSet;
 use crate::engine::block_on::block_on;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::pixel::FrameDecoder;
 
@@ -56,7 +56,7 @@ impl FrameReader {
     /// - `Unsupported` when the transfer syntax, or a way of coding used in it, is not decoded here, when a frame
     ///   is larger than [`FRAME_LENGTH_MAX_BYTES`](crate::limits::FRAME_LENGTH_MAX_BYTES), and for Float and
     ///   Double Float Pixel Data.
-    /// - `Mismatch` when the frame is not what the header describes, `Invalid` when it is damaged.
+    /// - `Mismatch` when the frame is damaged or not what the header describes.
     /// - `OutOfResources`, to be tried again, when too many decoded frames are held by those who asked for them.
     pub async fn decoded(&self, number: u32) -> Result<DecodedFrame> {
         self.position(number)?;
@@ -84,7 +84,8 @@ impl FrameReader {
                 )
             }
             Form::Encapsulated(_) => {
-                let decoder = FrameDecoder::new(&self.record.transfer_syntax, metadata)?;
+                let decoder = FrameDecoder::new(&self.record.transfer_syntax, metadata);
+                let decoder = decoder.map_err(Error::about_kept)?;
                 let header = self
                     .described
                     .get_or_init(|| Arc::new(decoder.describe(metadata)));
@@ -138,7 +139,7 @@ impl Decoding {
         match &self.way {
             // In pieces, and whole; with a chrominance for each pixel.
             Way::Native { length, .. } => Ok(length.saturating_mul(4)),
-            Way::Fragments(decoder) => decoder.decoding_length(),
+            Way::Fragments(decoder) => decoder.decoding_length().map_err(Error::about_kept),
         }
     }
 
@@ -150,7 +151,7 @@ impl Decoding {
                 shares_chrominance: Some(_),
             } => Ok(length / 2 * 3),
             Way::Native { length, .. } => Ok(*length),
-            Way::Fragments(decoder) => decoder.frame_length(),
+            Way::Fragments(decoder) => decoder.frame_length().map_err(Error::about_kept),
         }
     }
 
@@ -168,8 +169,9 @@ impl Decoding {
                 })
             }
             Way::Fragments(decoder) => {
-                let frame = block_on(collect(pieces, decoder.compressed_length_max()?))?;
-                Ok(decoder.decode(&frame)?.into())
+                let length = decoder.compressed_length_max().map_err(Error::about_kept)?;
+                let frame = block_on(collect(pieces, length))?;
+                Ok(decoder.decode(&frame).map_err(Error::about_kept)?.into())
             }
         }
     }

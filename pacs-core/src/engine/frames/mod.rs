@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dicom_dictionary_std::{tags, uids};
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 
 #[cfg(feature = "pixel")]
 pub use self::decoded::DecodedFrame;
@@ -59,7 +60,7 @@ impl Pacs {
     /// - What the archive says.
     pub async fn frame_reader(&self, record: &InstanceRecord) -> Result<FrameReader> {
         let metadata = self.metadata(record).await?;
-        FrameReader::new(Arc::clone(&self.inner), record.clone(), metadata)
+        FrameReader::new(Arc::clone(&self.inner), record.clone(), metadata).map_err(Error::about_kept)
     }
 }
 
@@ -156,18 +157,21 @@ impl FrameReader {
     ///
     /// # Errors
     /// - `NotFound` when the instance has no frame of this number.
-    /// - `Mismatch` when there are fewer frames in the pixel data than its header says, or when frames can't be
-    ///   told apart.
-    /// - `Invalid` when the pixel data ends inside the frame.
+    /// - `Mismatch` when there are fewer frames in the pixel data than its header says, when frames can't be told
+    ///   apart, or when the pixel data ends inside the frame.
     /// - `OutOfResources` when there is no room to make the frame table now.
     /// - What the archive or the index says, also as an item of the stream.
     pub async fn encoded(&self, number: u32) -> Result<BoxStream<'static, Result<Bytes>>> {
         let at = self.position(number)?;
         match &self.form {
-            Form::Native(cells) => cells.read(&*self.pacs.archive, &self.record, at),
+            Form::Native(cells) => {
+                let pieces = cells.read(&*self.pacs.archive, &self.record, at)?;
+                Ok(pieces.map_err(Error::about_kept).boxed())
+            }
             Form::Encapsulated(_) => {
                 let extent = self.extent(at).await?;
-                Ok(fragments::read(&*self.pacs.archive, &self.record, extent))
+                let pieces = fragments::read(&*self.pacs.archive, &self.record, extent);
+                Ok(pieces.map_err(Error::about_kept).boxed())
             }
         }
     }
@@ -234,5 +238,5 @@ fn error(kind: ErrorKind, context: impl Into<std::borrow::Cow<'static, str>>) ->
 
 /// What is answered where the instance was cut short before it came here.
 fn cut_off() -> Error {
-    error(ErrorKind::Invalid, "the pixel data ends inside the frame").with_tag(tags::PIXEL_DATA)
+    error(ErrorKind::Mismatch, "the pixel data ends inside the frame").with_tag(tags::PIXEL_DATA)
 }

@@ -323,7 +323,7 @@ mod tests {
     fn a_frame_that_does_not_come_to_its_end_is_an_error() {
         for (first, bits) in [(0, 33), (8, 25), (3, 30), (40, 8)] {
             let error = run(&[0; 4], 3, cutter(1, first, bits)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "{first} {bits}");
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "{first} {bits}");
         }
         assert!(run(&[0; 4], 3, cutter(1, 3, 29)).is_ok());
     }

@@ -96,7 +96,12 @@ pub(super) fn is_signed(header: &DataSet) -> bool {
     header.u16(tags::PIXEL_REPRESENTATION) == Some(1)
 }
 
-/// An error about a header or frame that can't be understood.
+/// An error about a header that can't be understood.
+pub(super) fn unreadable(context: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Mismatch, "frame.render", context)
+}
+
+/// An error about what is asked for.
 pub(super) fn invalid(context: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Invalid, "frame.render", context)
 }
@@ -109,5 +114,5 @@ pub(super) fn unsupported(context: impl Into<std::borrow::Cow<'static, str>>) ->
 /// The number that must stand under this tag.
 pub(super) fn required(set: &DataSet, tag: Tag) -> Result<u16> {
     set.u16(tag)
-        .ok_or_else(|| invalid("an attribute that describes the pixels is missing").with_tag(tag))
+        .ok_or_else(|| unreadable("an attribute that describes the pixels is missing").with_tag(tag))
 }

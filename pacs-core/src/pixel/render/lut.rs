@@ -3,7 +3,7 @@
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::described::{invalid, words};
+use super::described::{unreadable, words};
 use crate::dataset::{DataSet, Element};
 use crate::error::Result;
 
@@ -29,10 +29,10 @@ impl Descriptor {
             _ => words(set, tag).take(3).collect(),
         };
         let &[entries, first, bits] = &numbers[..] else {
-            return Err(invalid("a lookup table's descriptor has not three values").with_tag(tag));
+            return Err(unreadable("a lookup table's descriptor has not three values").with_tag(tag));
         };
         if !(1..=16).contains(&bits) {
-            return Err(invalid(format!("a lookup table with entries of {bits} bits")).with_tag(tag));
+            return Err(unreadable(format!("a lookup table with entries of {bits} bits")).with_tag(tag));
         }
         Ok(Self {
             entries: if entries == 0 { 65536 } else { entries.into() },
@@ -77,7 +77,7 @@ impl Lut {
         let descriptor = Descriptor::of(item, tags::LUT_DESCRIPTOR, signed)?;
         let entries = descriptor.entries(item.get(tags::LUT_DATA));
         if entries.is_empty() {
-            return Err(invalid("a lookup table without data").with_tag(tags::LUT_DATA));
+            return Err(unreadable("a lookup table without data").with_tag(tags::LUT_DATA));
         }
         Ok(Self {
             first: descriptor.first.into(),

@@ -89,8 +89,8 @@ impl std::fmt::Debug for Picture {
 /// 1: by it its functional groups and overlays are found.
 ///
 /// # Errors
-/// `Invalid` when the header can't be understood, a lookup table is missing or a viewport shows nothing;
-/// `Mismatch` when the frame is shorter than described; `Unsupported` for colour spaces and cells that aren't
+/// `Invalid` when a window is none or a viewport shows nothing; `Mismatch` when the header can't be understood, a
+/// lookup table is missing or the frame is shorter than described; `Unsupported` for colour spaces and cells that aren't
 /// rendered, and for a picture beyond [`limits::PICTURE_PIXELS_MAX`]. All are about what was sent or asked for.
 pub fn render(header: &DataSet, frame: &[u8], number: u32, options: &RenderOptions) -> Result<Picture> {
     let described = Described { header, number };
@@ -148,7 +148,7 @@ fn geometry(described: &Described<'_>, options: &RenderOptions) -> Result<Geomet
     let header = described.header;
     let (rows, columns) = (required(header, tags::ROWS)?, required(header, tags::COLUMNS)?);
     if rows == 0 || columns == 0 {
-        return Err(described::invalid("an image without rows or columns"));
+        return Err(described::unreadable("an image without rows or columns"));
     }
     let whole = Region::whole(columns, rows);
     let instance = header.string(tags::SOP_INSTANCE_UID).unwrap_or_default();

@@ -3,7 +3,7 @@
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
-use super::described::{has_value, invalid, is_signed};
+use super::described::{has_value, is_signed, unreadable};
 use super::gray::level;
 use super::lut::Descriptor;
 use crate::dataset::{DataSet, Element};
@@ -47,7 +47,7 @@ impl Palette {
                 expand(header.get(segmented), &descriptor).map_err(|error| error.with_tag(segmented))?
             };
             if entries.is_empty() {
-                return Err(invalid("a palette without data").with_tag(data));
+                return Err(unreadable("a palette without data").with_tag(data));
             }
             first = descriptor.first;
             tables.push((entries, descriptor.largest()));
@@ -153,7 +153,7 @@ fn segment(words: &[u16], out: &mut Vec<u16>, entries: usize) -> Result<usize> {
             let begin = out
                 .last()
                 .copied()
-                .ok_or_else(|| invalid("a palette that begins with a line"))?;
+                .ok_or_else(|| unreadable("a palette that begins with a line"))?;
             let (begin, step) = (
                 f64::from(begin),
                 (f64::from(end) - f64::from(begin)) / length.max(1) as f64,
@@ -162,14 +162,14 @@ fn segment(words: &[u16], out: &mut Vec<u16>, entries: usize) -> Result<usize> {
             out.extend((1..=length.min(room)).map(|at| (begin + step * at as f64).round() as u16));
             Ok(3)
         }
-        _ => Err(invalid(
+        _ => Err(unreadable(
             "a palette's segment is neither discrete, linear nor indirect",
         )),
     }
 }
 
 fn ended() -> crate::error::Error {
-    invalid("a segmented palette ends early")
+    unreadable("a segmented palette ends early")
 }
 
 #[cfg(test)]

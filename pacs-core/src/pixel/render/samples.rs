@@ -2,7 +2,7 @@
 
 use dicom_dictionary_std::tags;
 
-use super::described::{invalid, is_signed, required, unsupported};
+use super::described::{is_signed, required, unreadable, unsupported};
 use crate::dataset::DataSet;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -58,7 +58,7 @@ impl<'a> Samples<'a> {
                 .map_or(bits.saturating_sub(1), u32::from);
             if bits == 0 || high >= allocated.into() || bits > high + 1 {
                 let context = format!("{bits} bits stored up to bit {high} of {allocated} bits allocated");
-                return Err(invalid(context).with_tag(tags::BITS_STORED));
+                return Err(unreadable(context).with_tag(tags::BITS_STORED));
             }
             low_bit = high + 1 - bits;
         }

@@ -149,7 +149,7 @@ fn palettes_and_colours_are_shown_without_a_window() {
     );
     header.remove(tags::BLUE_PALETTE_COLOR_LOOKUP_TABLE_DATA);
     let missing = render(&header, &[5, 9], 1, &RenderOptions::default()).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::Invalid);
+    assert_eq!(missing.kind(), ErrorKind::Mismatch);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn frames_that_are_too_short_and_pictures_that_are_too_large_are_refused() {
             .kind()
     };
     assert_eq!(kind(&header(3, 2), &[0; 5], None), ErrorKind::Mismatch);
-    assert_eq!(kind(&header(0, 2), &[0; 5], None), ErrorKind::Invalid);
+    assert_eq!(kind(&header(0, 2), &[0; 5], None), ErrorKind::Mismatch);
     assert_eq!(
         kind(&header(2, 2), &[0; 4], Some("60000,60000")),
         ErrorKind::Unsupported
@@ -170,7 +170,7 @@ fn frames_that_are_too_short_and_pictures_that_are_too_large_are_refused() {
     cmyk.put_u16(tags::SAMPLES_PER_PIXEL, 4);
     cmyk.put_text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "CMYK");
     assert_eq!(kind(&cmyk, &[0; 4], None), ErrorKind::Unsupported);
-    assert_eq!(kind(&DataSet::new(), &[], None), ErrorKind::Invalid);
+    assert_eq!(kind(&DataSet::new(), &[], None), ErrorKind::Mismatch);
 }
 
 #[test]

@@ -391,7 +391,7 @@ pub fn a_frame_that_is_not_there_is_not_found_and_a_missing_one_costs_no_other(p
         );
         assert_eq!(
             kind(block_on(encoded(&cut, 3))),
-            Some(ErrorKind::Invalid),
+            Some(ErrorKind::Mismatch),
             "{number}"
         );
         assert!(block_on(encoded(&cut, 4)).is_err());
@@ -594,7 +594,7 @@ fn decoding(place: &dyn Place) {
     let pixels = |samples: [u8; 3]| samples.repeat(16);
     assert_eq!(first.as_ref().expect("is decoded").pixels[..], pixels([1, 2, 3]));
     assert_eq!(third.as_ref().expect("is decoded").pixels[..], pixels([4, 5, 6]));
-    assert_eq!(damaged.as_ref().err().map(Error::kind), Some(ErrorKind::Invalid));
+    assert_eq!(damaged.as_ref().err().map(Error::kind), Some(ErrorKind::Mismatch));
     assert_eq!(beyond.as_ref().err().map(Error::kind), Some(ErrorKind::NotFound));
     let header = &first.as_ref().expect("is decoded").header;
     assert_eq!(header.string(tags::PHOTOMETRIC_INTERPRETATION), Some("RGB"));

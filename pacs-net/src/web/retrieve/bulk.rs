@@ -115,16 +115,10 @@ async fn frames(web: &Web, asking: &Asking, resource: &Resource, record: &Instan
     let numbers = 1..=reader.count();
     let base = format!("{}{}", asking.base, resource.path());
     if media_type.is_multipart() && !media_type.root().is(&MediaType::OCTET_STREAM) {
-        return Ok(frames_in_parts(reader, numbers, form, &media_type.root(), &base));
+        return frames_in_parts(reader, numbers, form, &media_type.root(), &base).await;
     }
     if form != Form::Decoded {
-        return Ok(frames_in_parts(
-            reader,
-            numbers,
-            form,
-            &MediaType::OCTET_STREAM,
-            &base,
-        ));
+        return frames_in_parts(reader, numbers, form, &MediaType::OCTET_STREAM, &base).await;
     }
     let pieces = stream::iter(numbers).then(move |number| {
         let reader = Arc::clone(&reader);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use dicom_dictionary_std::uids;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use http::header;
 use pacs_core::engine::FrameReader;
 use pacs_core::pixel::{Target, can_transcode};
@@ -56,7 +56,7 @@ pub(crate) async fn retrieve(
     }
     let mut response = if media_type.is_multipart() {
         let base = format!("{}{}", asking.base, resource.path());
-        frames_in_parts(reader, numbers, form, &media_type.root(), &base).into_response()
+        frames_in_parts(reader, numbers, form, &media_type.root(), &base).await?
     } else {
         // One frame: its failure is the answer's.
         let number = numbers.first().copied().unwrap_or(1);
@@ -73,17 +73,18 @@ async fn single(reader: &FrameReader, number: u32, form: &Form, media_type: &Med
     Ok(([(header::CONTENT_TYPE, content_type.header_value())], body).into_response())
 }
 
-/// One part for each frame.
-pub(super) fn frames_in_parts(
+/// One part for each frame. The failure of the first one is the answer's.
+pub(super) async fn frames_in_parts(
     reader: Arc<FrameReader>,
     numbers: impl IntoIterator<Item = u32, IntoIter: Send + 'static>,
     form: Form,
     root: &MediaType,
     base: &str,
-) -> Response {
+) -> WebResult {
     let root = root.clone().with_transfer_syntax(form.transfer_syntax());
-    let parts = parts(reader, numbers, form, root.clone(), base.to_owned());
-    related(&root, parts).into_response()
+    let mut parts = parts(reader, numbers, form, root.clone(), base.to_owned());
+    let first: Vec<_> = parts.try_next().await?.into_iter().map(Ok).collect();
+    Ok(related(&root, stream::iter(first).chain(parts)).into_response())
 }
 
 /// The parts of these frames.
