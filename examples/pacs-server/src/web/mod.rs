@@ -297,6 +297,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_page_comes_also_to_who_takes_anything_or_does_not_say() {
+        let dist = tempfile::tempdir().unwrap();
+        for router in wholes(dist.path()).await {
+            for fields in [&[][..], &[(header::ACCEPT, "*/*")]] {
+                let (status, headers, body) = request(&router, Method::GET, "/", fields).await;
+                assert_eq!(status, 200, "{body}");
+                let kind = headers[header::CONTENT_TYPE].to_str().unwrap();
+                assert!(kind.starts_with("text/html"), "{kind}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_sent_is_compressed_where_the_browser_takes_it() {
         let router = server(None).await;
         let request = Request::get("/app.js")

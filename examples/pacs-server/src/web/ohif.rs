@@ -90,10 +90,10 @@ impl Ohif {
     async fn file(&self, request: Request<Body>) -> Response {
         let path = request.uri().path().to_owned();
         // Its own addresses (/viewer, /segmentation, ...) are no files. A browser that goes there wants a page;
-        // a program that asks for what isn't there is told so.
+        // a program that asks for what isn't there is told so. The first page is there for both.
+        let is_address = !path.rsplit('/').next().unwrap_or_default().contains('.');
         let wants_page = matches!(*request.method(), Method::GET | Method::HEAD)
-            && !path.rsplit('/').next().unwrap_or_default().contains('.')
-            && accepts_html(request.headers());
+            && (path == "/" || is_address && accepts_html(request.headers()));
         let answer = if wants_page {
             let index = ServeFile::new(self.directory.join("index.html"));
             served(index.oneshot(request).await)
