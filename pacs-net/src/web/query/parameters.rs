@@ -13,6 +13,9 @@ use pacs_core::{DataSet, Error, ErrorKind, Level, Result};
 /// more.
 const PARAMETERS_MAX: usize = 512;
 
+/// A longer name of a parameter is not repeated.
+const PARAMETER_LENGTH_MAX_BYTES: usize = 64;
+
 /// What a search asks for.
 #[derive(Debug)]
 pub(super) struct Parameters {
@@ -67,7 +70,11 @@ impl Parameters {
                 for field in value.split(',').map(str::trim).filter(|field| !field.is_empty()) {
                     match field {
                         "all" => self.everything = true,
-                        field => put(&mut self.identifier, &path(field)?, None)?,
+                        field => {
+                            let why = "includefield names what is no attribute";
+                            let path = path(field, || invalid(why))?;
+                            put(&mut self.identifier, &path, None)?;
+                        }
                     }
                 }
             }
@@ -77,7 +84,10 @@ impl Parameters {
             // 8.3.3: what the answer is to be is negotiated elsewhere.
             "accept" | "charset" => {}
             // 8.3.4.1
-            attribute => put(&mut self.identifier, &path(attribute)?, Some(value))?,
+            attribute => {
+                let path = path(attribute, || unknown(attribute))?;
+                put(&mut self.identifier, &path, Some(value))?;
+            }
         }
         Ok(())
     }
@@ -101,11 +111,23 @@ fn number(name: &str, value: &str) -> Result<u64> {
     number.ok_or_else(|| invalid(format!("{name} is a number from 0 on")))
 }
 
+/// A parameter that means nothing here. It may be anything that somebody typed, and is named where it looks like a
+/// keyword or a tag.
+fn unknown(name: &str) -> Error {
+    let looks_like_one = (1..=PARAMETER_LENGTH_MAX_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    let name = if looks_like_one { name } else { "a parameter" };
+    invalid(format!(
+        "{name} is neither a parameter of a search nor an attribute"
+    ))
+}
+
 /// An attribute, with the sequences that it is in: keywords and tags with `.` between them (8.3.4.1).
-fn path(name: &str) -> Result<Vec<Tag>> {
+fn path(name: &str, unknown: impl FnOnce() -> Error) -> Result<Vec<Tag>> {
     let tags: Option<Vec<Tag>> = name.split('.').map(tag).collect();
-    // The name may be anything that somebody typed: it is not repeated.
-    let tags = tags.ok_or_else(|| invalid("a parameter is neither of a search nor an attribute"))?;
+    let tags = tags.ok_or_else(unknown)?;
     if tags.len() > SEQUENCE_DEPTH_MAX {
         return Err(invalid("an attribute is in too many sequences"));
     }
@@ -234,6 +256,32 @@ mod tests {
         ] {
             let refused = Parameters::parse(query, Level::Study);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_unknown_is_named_and_what_may_be_a_value_is_not() {
+        let said = |query: &str| {
+            let refused = Parameters::parse(query, Level::Study).unwrap_err();
+            refused.context().to_owned()
+        };
+        let named = said("PatientNam=Secret");
+        assert!(named.starts_with("PatientNam is neither"), "{named}");
+        assert!(!named.contains("Secret"));
+        assert!(said("PatientName.Nothing_1=2").starts_with("PatientName.Nothing_1 is neither"));
+        let long = "a".repeat(65);
+        for query in [
+            "Doe%5EJohn=1",
+            "Doe%20John",
+            "M%C3%BCller=1",
+            "=Secret",
+            &long,
+            "includefield=Secret",
+        ] {
+            let said = said(query);
+            for part in ["Doe", "ller", "Secret", &long] {
+                assert!(!said.contains(part), "{said}");
+            }
         }
     }
 
