@@ -11,6 +11,30 @@
 //!
 //! What a URL names is a `Resource`; every handler answers from [`Pacs`] alone.
 //!
+//! # In a program of one's own
+//!
+//! ```
+//! use std::net::SocketAddr;
+//!
+//! use axum::{Router, routing::get};
+//! use pacs_core::Pacs;
+//! use pacs_net::web::{self, WebOptions};
+//!
+//! async fn serve(pacs: Pacs) -> std::io::Result<()> {
+//!     let options = WebOptions::default(); // below /dicom-web
+//!     let app = Router::new()
+//!         .route("/", get(async || "a page of the program"))
+//!         .merge(web::wado_uri(pacs.clone(), options.clone(), "/wado"))
+//!         .merge(web::router(pacs, options))
+//!         .into_make_service_with_connect_info::<SocketAddr>(); // so that hooks are told who asks
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!     axum::serve(listener, app).await
+//! }
+//! ```
+//!
+//! The program's own answers stay as they are. [`http::layers`] has CORS and compression, [`http::server`] a server
+//! with limits against slow clients.
+//!
 //! # What is supported, and the test that shows it
 //!
 //! Below [`WebOptions::path`]; `S` is `/studies/{study}`, `E` is `S/series/{series}`, `I` is
@@ -83,13 +107,15 @@ use axum::routing::{MethodRouter, delete, get, post};
 use pacs_core::budget::Budget;
 use pacs_core::{Pacs, Source};
 
-use self::http::layers::{with_compression, with_cors, with_privacy, with_problems};
+use self::http::layers::{with_compression, with_cors, with_privacy, with_privacy_of_routes, with_problems};
 use self::http::problem::{Problem, WebResult};
 
 /// How requests are answered.
 #[derive(Clone, Debug)]
 pub struct WebOptions {
-    /// The path under which the Studies Service is reached, without a slash at its end: `/dicom-web`.
+    /// The path under which the Studies Service is reached: `/dicom-web`. The slash before it may be left out, slashes
+    /// behind it count for nothing. Empty, or a slash: at the root of the server, where what is nobody's is left to the
+    /// program around. It is taken as it is, so it holds nothing that would have to be encoded.
     pub path: String,
     /// Scheme, host and port by which clients reach this server, where that is not what they say in their Host
     /// field: `https://pacs.example`. URLs in answers begin with it.
@@ -128,7 +154,8 @@ struct Web {
 const DESCRIPTIONS_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 impl Web {
-    fn new(pacs: Pacs, options: WebOptions) -> Self {
+    fn new(pacs: Pacs, mut options: WebOptions) -> Self {
+        options.path = normalised(&options.path);
         Self {
             pacs,
             options,
@@ -220,13 +247,25 @@ pub fn services(
     with_cors(with_compression(services), origins)
 }
 
-/// The Studies Service (PS3.18 10), under [`WebOptions::path`].
+/// A path with a slash before it and none behind it; empty for the root.
+fn normalised(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => String::new(),
+        path => format!("/{path}"),
+    }
+}
+
+/// The Studies Service (PS3.18 10), under [`WebOptions::path`]; to be merged into a program's router, whose own answers
+/// it does not touch.
+///
+/// # Panics
+/// As axum does for a path that it takes for a pattern: with braces, or a segment that begins with `:` or `*`.
 pub fn router(pacs: Pacs, options: WebOptions) -> Router {
-    let path = options.path.clone();
     let web = Arc::new(Web::new(pacs, options));
+    let path = web.options.path.clone();
     let described = Arc::clone(&web);
+    let itself = || MethodRouter::new().options(capabilities::options);
     let mut router = Router::new()
-        .route("/", MethodRouter::new().options(capabilities::options))
         .route("/studies", get(query::studies).post(store::store))
         .route("/series", get(query::all_series))
         .route("/instances", get(query::all_instances))
@@ -238,9 +277,10 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
         );
     for path in [STUDY, SERIES, INSTANCE] {
         let mut instances = get(retrieve::instances::retrieve);
-        if web.options.delete {
-            instances = instances.merge(delete(remove::remove));
-        }
+        instances = match web.options.delete {
+            true => instances.merge(delete(remove::remove)),
+            false => instances.fallback(remove::switched_off),
+        };
         if path == STUDY {
             instances = instances.merge(post(store::store_in_study));
         }
@@ -270,29 +310,37 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
             get(retrieve::rendered::thumbnail_of_frame),
         )
         // No limit but the disk: bodies are streamed.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(web);
-    // What is below the path and nobody's is a problem of this service, whatever else the server has.
-    let router = with_privacy(with_problems(router));
-    match path.as_str() {
-        "" => router,
-        path => {
-            // The service itself is asked for with and without a slash at its end.
-            let with_slash = MethodRouter::new().options(capabilities::options);
-            let with_slash = Router::new()
-                .route(&format!("{path}/"), with_slash)
-                .with_state(described);
-            Router::new().nest(path, router).merge(with_slash)
-        }
+        .layer(DefaultBodyLimit::disable());
+    if path.is_empty() {
+        // What is nowhere is told by the program around, which may have a page at the root too.
+        let router = router
+            .method_not_allowed_fallback(http::layers::method_not_allowed)
+            .route("/", itself())
+            .with_state(web);
+        return with_privacy_of_routes(router);
     }
+    // What is below the path and nobody's is a problem of this service, whatever else the server has.
+    let router = with_privacy(with_problems(router.route("/", itself()).with_state(web)));
+    // The service itself is asked for with and without a slash at its end.
+    let with_slash = Router::new()
+        .route(&format!("{path}/"), itself())
+        .with_state(described);
+    Router::new().nest(&path, router).merge(with_slash)
 }
 
 const STUDY: &str = "/studies/{study}";
 const SERIES: &str = "/studies/{study}/series/{series}";
 const INSTANCE: &str = "/studies/{study}/series/{series}/instances/{instance}";
 
-/// The URI Service (PS3.18 9) at `path`; its answers name no URL.
+/// The URI Service (PS3.18 9) at `path`, which may be written as [`WebOptions::path`]; its answers name no URL.
+///
+/// # Panics
+/// As [`router`].
 pub fn wado_uri(pacs: Pacs, options: WebOptions, path: &str) -> Router {
     let web = Arc::new(Web::new(pacs, options));
-    with_privacy(Router::new().route(path, get(uri::retrieve)).with_state(web))
+    let path = match normalised(path) {
+        path if path.is_empty() => "/".to_owned(),
+        path => path,
+    };
+    with_privacy_of_routes(Router::new().route(&path, get(uri::retrieve)).with_state(web))
 }

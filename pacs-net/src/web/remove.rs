@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use futures::TryStreamExt;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
-use super::http::problem::WebResult;
+use super::http::problem::{Problem, WebResult};
 use super::resource::{Resource, not_found};
 use super::{Asking, Segments, Web};
 
@@ -35,4 +35,15 @@ pub(super) async fn remove(
         "instances were deleted over HTTP"
     );
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Answers what has no other handler where deleting is switched off.
+pub(super) async fn switched_off(method: Method) -> Problem {
+    match method {
+        Method::DELETE => {
+            let why = "the server is configured without deletion";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, why)
+        }
+        _ => Problem::bare(StatusCode::METHOD_NOT_ALLOWED),
+    }
 }

@@ -42,7 +42,18 @@ async fn studies_series_and_instances_go_where_that_is_switched_on() {
 #[tokio::test]
 async fn nothing_can_be_deleted_by_default() {
     let served = Served::keeping([Image::new(1, 1, 1).file()]).await;
-    let answer = delete(&served, "/studies/1.2.1").await;
-    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    for (path, allowed) in [
+        ("/studies/1.2.1", "GET,HEAD,POST"),
+        (&*Image::new(1, 1, 1).path(), "GET,HEAD"),
+    ] {
+        let answer = delete(&served, path).await;
+        let problem = answer.problem(StatusCode::METHOD_NOT_ALLOWED);
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("configured without deletion"), "{problem}");
+        assert_eq!(answer.header(header::ALLOW), allowed);
+    }
+    // What never can be deleted is not for want of a setting.
+    let answer = delete(&served, "/studies").await;
+    assert!(answer.problem(StatusCode::METHOD_NOT_ALLOWED)["detail"].is_null());
     assert_eq!(served.get("/studies").await.items().len(), 1);
 }

@@ -1,6 +1,7 @@
 //! DICOMweb (PS3.18) on an engine in memory, asked as a client asks it.
 
 mod deleting;
+mod embedding;
 mod frames;
 mod metadata;
 mod rendered;

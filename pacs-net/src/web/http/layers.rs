@@ -180,29 +180,41 @@ async fn weaken(mut response: Response) -> Response {
 pub fn with_problems(router: Router) -> Router {
     router
         .fallback(async || Problem::not_found("there is no such resource"))
-        .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// 405.
+pub(in crate::web) async fn method_not_allowed() -> Problem {
+    Problem::bare(StatusCode::METHOD_NOT_ALLOWED)
 }
 
 /// For answers that hold patients' data: nobody keeps them, where they don't say otherwise (Cache-Control); no browser
-/// takes them for something else (X-Content-Type-Options); and those to GET differ by Accept (Vary).
+/// takes them for something else (X-Content-Type-Options); and those to GET differ by Accept (Vary). Also of what is
+/// not found: for a router that is nested, as one that is merged with it would get the fallback too.
 pub fn with_privacy(router: Router) -> Router {
-    async fn keep_private(request: Request, next: Next) -> Response {
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let mut response = next.run(request).await;
-        let headers = response.headers_mut();
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("private, no-store"));
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        if reads {
-            vary_by_accept(headers);
-        }
-        response
-    }
     router.layer(middleware::from_fn(keep_private))
+}
+
+/// The same for a router with routes, of what its routes answer alone.
+pub fn with_privacy_of_routes(router: Router) -> Router {
+    router.route_layer(middleware::from_fn(keep_private))
+}
+
+async fn keep_private(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("private, no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if reads {
+        vary_by_accept(headers);
+    }
+    response
 }
 
 #[cfg(test)]
