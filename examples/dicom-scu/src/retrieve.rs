@@ -20,7 +20,7 @@ use crate::cli::{Peer, Query};
 use crate::peer::{Service, data_set, expect_done, words};
 use crate::say;
 
-/// Asks and prints the answers.
+/// Asks and prints the answers, as long as somebody reads them.
 pub(crate) async fn find(
     peer: &Peer,
     query: &Query,
@@ -49,7 +49,9 @@ pub(crate) async fn find(
             } else {
                 format!("{}\n", answer::text(&set))
             };
-            out.write_all(text.as_bytes()).map_err(output)?;
+            if !is_heard(out.write_all(text.as_bytes()))? {
+                return Ok(true);
+            }
         }
         answers += 1;
         if cancel_after == Some(answers) {
@@ -58,7 +60,7 @@ pub(crate) async fn find(
     }
     client.release().await?;
     if !json {
-        writeln!(out, "{answers} answer(s)").map_err(output)?;
+        is_heard(writeln!(out, "{answers} answer(s)"))?;
     }
     Ok(true)
 }
@@ -211,6 +213,15 @@ impl Services for Discard {
     }
 }
 
-fn output(error: io::Error) -> Error {
-    Error::io("answer.print", "standard output can't be written", error)
+/// Whether somebody read what was printed: whoever closed the pipe, as `head` does, has enough.
+fn is_heard(printed: io::Result<()>) -> Result<bool> {
+    match printed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::io(
+            "answer.print",
+            "standard output can't be written",
+            error,
+        )),
+    }
 }
