@@ -82,7 +82,7 @@
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode, JSON, XML; `pixel` decodes, `pixel::render` makes pictures |
 //! | have all of an instance but its bulk data | [`Pacs::metadata`], [`Pacs::metadata_in`], [`Pacs::read_bulk`] |
-//! | have one frame, or a picture of it | [`Pacs::frame_reader`]; `Pacs::renderer` |
+//! | have one frame, or a picture of it | [`Pacs::frame_reader`]; `Pacs::renderer` (feature `render`) |
 //! | know why something failed, and what a peer is answered | [`error`] |
 //! | know how much of anything is allowed | [`limits`] |
 //!
@@ -92,9 +92,9 @@
 //! # Features
 //!
 //! - `testkit`: the conformance suites that every backend must pass, and the reference model.
-//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `jpeg2000` adds JPEG 2000,
-//!   `jpegxl` JPEG XL.
-//! - `render`: pictures of frames, as a browser shows them.
+//! - `pixel`: decoding for receivers that don't take a compressed transfer syntax; `jpeg2000` adds JPEG 2000 and
+//!   HTJ2K, `jpegxl` JPEG XL. `pixel` of `pacs-net` is this one.
+//! - `render`: pictures of frames, as a browser shows them. Comes with `web` of `pacs-net`.
 
 /// Attribute tags, value representations, and the dictionary's names for tags and UIDs: from the versions of
 /// dicom-rs that this crate is built with.
@@ -119,6 +119,8 @@ pub mod uid;
 
 pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence, Stored, Timestamp};
 pub use dataset::DataSet;
+#[cfg(feature = "render")]
+pub use engine::Renderer;
 pub use engine::{Announced, DuplicatePolicy, FrameReader, Options, Pacs, Receipt, Received, StoreOutcome};
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};

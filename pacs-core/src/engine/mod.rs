@@ -46,6 +46,8 @@ pub use frames::{FrameReader, frame_transfer_syntaxes};
 use metadata::Describer;
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
+#[cfg(feature = "render")]
+pub use render::Renderer;
 use watched::Watched;
 
 /// What happens to an instance that arrives under a SOP Instance UID that is already kept with

@@ -22,6 +22,18 @@ const FRAME_TIME: Duration = Duration::from_millis(100);
 impl Pacs {
     /// Opens an instance to make pictures of its frames.
     ///
+    /// ```
+    /// use pacs_core::pixel::render::{PictureFormat, RenderOptions};
+    /// use pacs_core::{InstanceRecord, Pacs, Renderer, Result};
+    ///
+    /// /// The frame that stands for the instance, as a PNG.
+    /// async fn png(pacs: &Pacs, record: &InstanceRecord) -> Result<Vec<u8>> {
+    ///     let renderer: Renderer = pacs.renderer(record).await?;
+    ///     let frame = renderer.representative_frame();
+    ///     renderer.encoded(&[frame], &RenderOptions::default(), PictureFormat::Png).await
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// Those of [`frame_reader`](Self::frame_reader) and [`metadata`](Self::metadata); `Unsupported` when its
     /// lookup tables, overlays and the like are longer than what is held.
