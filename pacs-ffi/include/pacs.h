@@ -753,6 +753,37 @@ typedef struct pacs_parts {
 } pacs_parts;
 
 /**
+ * What a rebuild did.
+ */
+typedef struct pacs_rebuilt {
+    /**
+     * `sizeof(pacs_rebuilt)`, set by the caller.
+     */
+    size_t struct_size;
+    /**
+     * Instances that the new index knows.
+     */
+    uint64_t instances;
+    /**
+     * Instances that the archive keeps and that can't be read.
+     */
+    uint64_t unreadable;
+    /**
+     * Instances that the old index knew and the archive does not give any more. Where there are some, the old index is
+     * kept beside the new one.
+     */
+    uint64_t missing;
+    /**
+     * 1 when the old index could be read to its end, or there was none; 0 when more may be missing.
+     */
+    uint32_t compared;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} pacs_rebuilt;
+
+/**
  * Takes a line of the log: its level (1 errors to 5 everything), the part of the library it comes from, and its
  * text with what belongs to it as `name=value`. UTF-8, valid during the call. It holds no patient data.
  *
@@ -1194,8 +1225,7 @@ enum pacs_status pacs_engine_open_on(struct pacs_context *context,
 enum pacs_status pacs_rebuild_index_on(struct pacs_context *context,
                                        const char *configuration,
                                        const struct pacs_archive *archive,
-                                       uint64_t *known,
-                                       uint64_t *unreadable);
+                                       struct pacs_rebuilt *rebuilt);
 
 /**
  * Makes a context. `options` may be null. To be freed with `pacs_context_free`.
@@ -1460,16 +1490,14 @@ enum pacs_status pacs_engine_verify(struct pacs_engine *engine,
 
 /**
  * Makes the index of a store anew from its archive alone. For a store that is not open; `configuration` is that of
- * `pacs_engine_open`. `known` and `unreadable` become how many instances are in the index and how many can't be read;
- * both may be null.
+ * `pacs_engine_open`. `rebuilt` may be null. That something is missing is no error but a finding.
  *
  * Blocks as long as it takes to read everything. Errors: as `pacs_engine_open`; `PACS_NOT_FOUND` when there is no
  * store.
  */
 enum pacs_status pacs_rebuild_index(struct pacs_context *context,
                                     const char *configuration,
-                                    uint64_t *known,
-                                    uint64_t *unreadable);
+                                    struct pacs_rebuilt *rebuilt);
 
 /**
  * Why the last call of this thread in this context failed that did; `PACS_END` when none has. A success changes

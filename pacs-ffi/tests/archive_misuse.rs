@@ -838,12 +838,7 @@ fn an_archive_that_is_not_whole_is_refused_and_destroyed() {
         let mut functions = program.double.functions();
         wrong(&mut functions);
         let rebuilt = unsafe {
-            pacs_rebuild_index_on(
-                program.context,
-                IN_MEMORY.as_ptr(),
-                &functions,
-                ptr::null_mut(),
-            )
+            pacs_rebuild_index_on(program.context, IN_MEMORY.as_ptr(), &functions, ptr::null_mut())
         };
         assert_eq!(rebuilt, PACS_BAD_ARGUMENT, "{what}");
         program.ends();

@@ -8,9 +8,8 @@ use pacs::data_set::{
     pacs_data_set_remove, pacs_data_set_size, pacs_tag,
 };
 use pacs::engine::{
-    pacs_engine_remove, pacs_engine_totals, pacs_engine_verify, pacs_rebuild_index,
-    pacs_rebuilt, pacs_totals,
-    pacs_verification,
+    pacs_engine_remove, pacs_engine_totals, pacs_engine_verify, pacs_rebuild_index, pacs_rebuilt,
+    pacs_totals, pacs_verification,
 };
 use pacs::frame::{
     pacs_frames_decode, pacs_frames_free, pacs_frames_open, pacs_frames_read, pacs_instance_render,
