@@ -1584,7 +1584,7 @@ enum pacs_status pacs_frames_read(const struct pacs_frames *frames,
  * then its bytes count among those that one engine hands out at once.
  *
  * Blocks. Errors: as `pacs_frames_read`; `PACS_UNSUPPORTED` when the transfer syntax is not decoded here,
- * `PACS_INVALID` when the frame is damaged, `PACS_OUT_OF_RESOURCES` when too many decoded frames are held.
+ * `PACS_MISMATCH` when the frame is damaged, `PACS_OUT_OF_RESOURCES` when too many decoded frames are held.
  */
 enum pacs_status pacs_frames_decode(const struct pacs_frames *frames,
                                     uint32_t number,

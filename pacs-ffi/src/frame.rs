@@ -156,7 +156,7 @@ fn once(bytes: Bytes) -> BoxStream<'static, CoreResult<Bytes>> {
 /// then its bytes count among those that one engine hands out at once.
 ///
 /// Blocks. Errors: as `pacs_frames_read`; `PACS_UNSUPPORTED` when the transfer syntax is not decoded here,
-/// `PACS_INVALID` when the frame is damaged, `PACS_OUT_OF_RESOURCES` when too many decoded frames are held.
+/// `PACS_MISMATCH` when the frame is damaged, `PACS_OUT_OF_RESOURCES` when too many decoded frames are held.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_frames_decode(
     frames: *const pacs_frames,
