@@ -8,6 +8,10 @@ from pydicom.filereader import _read_file_meta_info, dcmread, read_preamble
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 
+# In the names of those that are cut off.
+CUT_OFF = ("truncated", "too_short")
+
+
 class Item:
     """A file: what it says of itself, and the bytes of its data set."""
 
@@ -46,10 +50,13 @@ class Item:
 
 
 def items(roots):
-    """Each file: its path, its name in the table, and the item or why there is none."""
+    """Each file: its path, its name in the table, and the item or why there is none.
+
+    Those that are cut off come first: they don't take the place of a whole instance with the same UID."""
     roots = roots or [Path(pydicom.__file__).parent / "data", Path(data_store.__file__).parent / "data"]
     for root in roots:
-        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        for path in sorted(paths, key=lambda path: not any(word in path.name for word in CUT_OFF)):
             if path.suffix in (".py", ".pyc", ".json", ".txt", ".md", ".icc", ".sha256"):
                 continue
             name = str(path.relative_to(root))
