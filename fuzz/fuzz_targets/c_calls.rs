@@ -382,7 +382,7 @@ impl Player {
                 }
                 Call::Header(instance) => {
                     let mut made = ptr::null_mut();
-                    let status = pacs_instance_header(self.handle(instance), &mut made);
+                    let status = pacs_instance_header(self.handle(instance), ptr::null(), &mut made);
                     self.note(status, made);
                 }
                 Call::Open(instance, form) => {
