@@ -27,8 +27,7 @@ use crate::archive::{
 };
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{ArchiveCalls, Given, Reason, User, c_string, fill, text_of};
-use crate::guard::holding_engine;
-use crate::wait::call_out;
+use crate::guard::{call_out, holding_engine};
 
 /// Commits and removals of one archive that are under way at once: enough to share a flush, which each waits for.
 const COMMITS_AT_ONCE: usize = 8;

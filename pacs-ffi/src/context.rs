@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
+use pacs_core::engine::block_on;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_, User};
-use crate::guard::{call, close, contained};
+use crate::guard::{call, call_out, close, contained};
 use crate::handle::{self, Object};
 use crate::log::{self, Log, pacs_log};
-use crate::wait::{block_on, call_out};
 
 /// Threads, errors and log of one user of the library. Everything else belongs to a context.
 pub struct pacs_context {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
+use pacs_core::engine::block_on;
 use pacs_core::{Options, Pacs, Scope};
 use pacs_net::transport::Admission;
 use pacs_store::embedded::{Rebuilt, Settings, Store};
@@ -16,11 +17,10 @@ use pacs_store::embedded::{Rebuilt, Settings, Store};
 use crate::context::{Context, pacs_context};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_};
-use crate::guard::{call, call_shared, close, may_change};
+use crate::guard::{call, call_out, call_shared, close, may_change};
 use crate::handle::{self, Object};
 use crate::hooks::{Hooks, hooks, pacs_hooks};
 use crate::instance::scope;
-use crate::wait::{block_on, call_out};
 
 /// An open store: keeps instances, finds them and hands them out. May be used from any thread, and from many at once.
 pub struct pacs_engine {

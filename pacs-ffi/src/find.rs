@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use pacs_core::engine::block_on;
 use pacs_core::query::{Model, QueryOptions};
 use pacs_core::{DataSet, Level, Query, Result as CoreResult, VR, tags};
 
@@ -15,7 +16,6 @@ use crate::ffi;
 use crate::guard::{alone, call, close};
 use crate::handle::{self, Object};
 use crate::store::{pacs_source, source};
-use crate::wait::block_on;
 
 /// The matches of a query, one after the other. From one thread at a time.
 pub struct pacs_matches {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dicom_dictionary_std::tags;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use pacs_core::engine::block_on;
 use pacs_core::pixel::render::{PictureFormat, RenderOptions, Viewport};
 use pacs_core::{DataSet, FrameReader, Result as CoreResult};
 
@@ -17,7 +18,6 @@ use crate::guard::{call, close};
 use crate::handle::{self, Object};
 use crate::instance::{Instance, Reader, pacs_instance, pacs_reader};
 use crate::store::{pacs_source, source};
-use crate::wait::block_on;
 
 /// Reads single frames of an instance, never the whole of it for one frame. May be used from any thread, and from many
 /// at once.

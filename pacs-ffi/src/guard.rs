@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::error::{Failure, pacs_status, remember};
 use crate::handle::{self, Object};
 
@@ -152,5 +154,14 @@ pub(crate) fn alone<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Failure> {
             pacs_status::PACS_REFUSED,
             "another call uses it: it takes one at a time",
         )),
+    }
+}
+
+/// Runs a callback of the caller, which may take its time: where this is a thread of our pool, another one takes
+/// its other work over.
+pub(crate) fn call_out<T>(callback: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(callback),
+        _ => callback(),
     }
 }

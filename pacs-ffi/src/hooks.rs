@@ -18,10 +18,9 @@ use crate::data_set::{Set, pacs_data_set};
 use crate::engine::pacs_level;
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_, User, c_string};
-use crate::guard::{holding_engine, in_hook};
+use crate::guard::{call_out, holding_engine, in_hook};
 use crate::handle;
 use crate::store::{pacs_outcome, pacs_source};
-use crate::wait::call_out;
 
 /// Room for the reason that a hook gives, with NUL: what fits an Error Comment (0000,0902).
 pub const PACS_REASON_LENGTH: usize = 65;

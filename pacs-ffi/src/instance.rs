@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use pacs_core::engine::block_on;
 use pacs_core::{Error, InstanceRecord, Pacs, Result as CoreResult, Scope, Uid};
 
 use crate::context::Context;
@@ -13,10 +14,9 @@ use crate::data_set::{handle_for, pacs_data_set};
 use crate::engine::{Engine, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, fill};
-use crate::guard::{alone, call, close};
+use crate::guard::{alone, call, call_out, close};
 use crate::handle::{self, Object};
 use crate::store::{PACS_UID_LENGTH, pacs_source, source};
-use crate::wait::{block_on, call_out};
 
 /// An instance that is kept, as it was when it was looked up. May be used from any thread, and from many at once.
 pub struct pacs_instance {

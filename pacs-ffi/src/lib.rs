@@ -9,7 +9,7 @@
 //! | follow a raw pointer | `ffi`, and nowhere else: a test holds that |
 //! | what a handle is, and how misuse is told | `handle` |
 //! | what happens around every call: panics, failures, callbacks that call back in | `guard`, `error` |
-//! | threads and waiting | `context`, `wait` |
+//! | threads and waiting | `context` |
 //! | what the archive of a caller is to the engine | `backend` |
 //! | one noun of the header | the file of its name |
 //!
@@ -47,8 +47,9 @@ mod handle;
 pub mod hooks;
 pub mod instance;
 pub mod log;
+pub mod operation;
 pub mod remote;
+pub mod sending;
 pub mod server;
 pub mod store;
 pub mod version;
-mod wait;

@@ -1,31 +1,18 @@
-//! Calls to peers: C-ECHO, C-FIND, C-STORE, C-MOVE, C-GET.
+//! Calls to peers: C-ECHO, C-FIND, C-MOVE, C-GET.
 
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_void};
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures::channel::mpsc;
-use futures::future::{BoxFuture, Either, FutureExt as _, select};
+use futures::future::{Either, select};
 use futures::stream::BoxStream;
-use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
-use pacs_core::dataset::part10::read_meta;
-use pacs_core::limits::{FILE_META_LENGTH_MAX_BYTES, READ_CHUNK_BYTES};
+use futures::{SinkExt as _, TryStreamExt as _};
 use pacs_core::query::Model;
-use pacs_core::{
-    AeTitle, DataSet, Error, ErrorKind, InstanceRecord, Level, Pacs, Result as CoreResult, Scope, Source,
-    Uid, VR, tags,
-};
+use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Level, Result as CoreResult, Uid, VR, tags};
 use pacs_net::dimse::{Category, Client, CommandField, Status};
 use pacs_net::scp::{PacsServices, ScpOptions};
-use pacs_net::scu::{
-    self, Kept, Outgoing, Pieces, Progress, Remote, Sending, Sent, Supply, query_proposal, receiving,
-};
-use tokio::sync::watch;
+use pacs_net::scu::{self, Progress, Remote, query_proposal, receiving};
 
 use crate::context::{Context, pacs_context};
 use crate::data_set::{Set, handle_for, pacs_data_set};
@@ -33,9 +20,9 @@ use crate::engine::{Engine, pacs_engine};
 use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_};
 use crate::find::level;
-use crate::guard::{call, call_shared, close, may_change};
-use crate::handle::{self, Object};
-use crate::instance::scope;
+use crate::guard::{call, call_shared, may_change};
+use crate::handle;
+use crate::operation::{COUNTS_WAITING, Ends, counting, ended, pacs_counts, pacs_operation};
 
 /// A peer application entity.
 #[derive(Clone, Copy)]
@@ -60,187 +47,7 @@ unsafe impl Sized_ for pacs_remote {
     const FIRST_SIZE: usize = 40;
 }
 
-/// How far a transfer has come, and at its end what came of it.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct pacs_counts {
-    /// `sizeof(pacs_counts)`, set by the caller where it gets one as a result.
-    pub struct_size: usize,
-    /// Instances that were transferred.
-    pub completed: u64,
-    /// Instances that were not.
-    pub failed: u64,
-    /// Instances that were, with a warning.
-    pub warnings: u64,
-    /// Instances that are still to come, as far as it is known.
-    pub remaining: u64,
-    /// The last status of the peer (PS3.7 annex C); 0 is success.
-    pub dimse_status: u16,
-    /// Zero.
-    pub reserved: [u16; 3],
-}
-
-/// Told how far a transfer has come. Another answer than 0 cancels it. On the thread of the call.
-pub type pacs_counting = Option<unsafe extern "C" fn(user: *mut c_void, counts: *const pacs_counts) -> i32>;
-
-/// Ends calls from another thread.
-pub struct pacs_cancel {
-    _opaque: [u8; 0],
-}
-
-/// The object behind it.
-struct Cancel {
-    context: Arc<Context>,
-    cancelled: watch::Sender<bool>,
-}
-
-impl Object for Cancel {
-    type Raw = pacs_cancel;
-    const KIND: u8 = 11;
-    const NAME: &'static str = "cancel token";
-
-    fn context(this: &Arc<Self>) -> Arc<Context> {
-        Arc::clone(&this.context)
-    }
-}
-
-/// Makes a token with which calls can be ended from another thread. To be freed with `pacs_cancel_free`.
-///
-/// Does not block.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pacs_cancel_new(
-    context: *mut pacs_context,
-    cancel: *mut *mut pacs_cancel,
-) -> pacs_status {
-    call_shared(context, |context: &Arc<Context>| {
-        let out = ffi::out(cancel)?;
-        out.set(handle::insert(Cancel {
-            context: Arc::clone(context),
-            cancelled: watch::channel(false).0,
-        })?);
-        Ok(())
-    })
-}
-
-/// Ends the calls that were given the token, now and later.
-///
-/// Does not block: the calls end when their peers have answered, at the latest after ten seconds.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pacs_cancel_now(cancel: *mut pacs_cancel) -> pacs_status {
-    call(cancel, |cancel: &Cancel| {
-        cancel.cancelled.send_replace(true);
-        Ok(())
-    })
-}
-
-/// Frees a token; null is nothing to do. Calls that were given it go on.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pacs_cancel_free(cancel: *mut pacs_cancel) -> pacs_status {
-    close::<Cancel>(cancel)
-}
-
-/// How a call to a peer goes on. Zero is the default of every field but the first.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct pacs_operation {
-    /// `sizeof(pacs_operation)`.
-    pub struct_size: usize,
-    /// The whole call ends after so many milliseconds with `PACS_TIMED_OUT`; 0 for no such limit. Whatever this is, a
-    /// connection that doesn't come about ends it after 10 s, and a silent peer after some minutes.
-    pub timeout_milliseconds: u32,
-    /// May be null.
-    pub cancel: *const pacs_cancel,
-    /// Told how far it has come; may be null.
-    pub counting: pacs_counting,
-    /// Given to `counting`.
-    pub user: *mut c_void,
-}
-
-// SAFETY: it begins with its size, and all zero is the default.
-unsafe impl Sized_ for pacs_operation {
-    const FIRST_SIZE: usize = 40;
-}
-
-/// What ends a call before its time.
-struct Ends {
-    timeout: Option<Duration>,
-    /// Set by a callback.
-    stop: watch::Sender<bool>,
-    token: Option<Arc<Cancel>>,
-}
-
-/// How long a peer may take to answer that something was cancelled.
-const CANCEL_GRACE: Duration = Duration::from_secs(10);
-
-async fn is_set(mut flag: watch::Receiver<bool>) {
-    if flag.wait_for(|set| *set).await.is_err() {
-        // Nobody can set it any more.
-        std::future::pending().await
-    }
-}
-
-impl Ends {
-    fn read(operation: *const pacs_operation) -> Result<(Self, Option<pacs_operation>), Failure> {
-        let operation = ffi::optional_sized(operation)?;
-        let token = match operation {
-            Some(operation) if !operation.cancel.is_null() => Some(handle::get::<Cancel>(operation.cancel)?),
-            _ => None,
-        };
-        let milliseconds = operation.map_or(0, |operation| operation.timeout_milliseconds);
-        let ends = Self {
-            timeout: (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into())),
-            stop: watch::channel(false).0,
-            token,
-        };
-        Ok((ends, operation))
-    }
-
-    /// Ready when it is cancelled.
-    fn cancelled(&self) -> BoxFuture<'static, ()> {
-        let stop = is_set(self.stop.subscribe());
-        match &self.token {
-            Some(token) => {
-                let token = is_set(token.cancelled.subscribe());
-                select(Box::pin(stop), Box::pin(token)).map(|_| ()).boxed()
-            }
-            None => stop.boxed(),
-        }
-    }
-
-    /// `work`, until it is cancelled or its time is over.
-    fn around<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = CoreResult<T>> + Send + 'static,
-    ) -> BoxFuture<'static, CoreResult<T>> {
-        let (cancelled, timeout) = (self.cancelled(), self.timeout);
-        let work = Box::pin(work);
-        async move {
-            let over = async {
-                match timeout {
-                    Some(timeout) => tokio::time::sleep(timeout).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let given_up = async {
-                cancelled.await;
-                tokio::time::sleep(CANCEL_GRACE).await;
-            };
-            tokio::select! {
-                biased;
-                done = work => done,
-                () = over => Err(ended(ErrorKind::TimedOut, "its time was over")),
-                () = given_up => Err(ended(ErrorKind::Cancelled, "it was cancelled")),
-            }
-        }
-        .boxed()
-    }
-}
-
-fn ended(kind: ErrorKind, why: &'static str) -> Error {
-    Error::new(kind, "remote.call", why)
-}
-
-fn remote(given: *const pacs_remote) -> Result<Remote, Failure> {
+pub(crate) fn remote(given: *const pacs_remote) -> Result<Remote, Failure> {
     let given = ffi::sized(given)?;
     if given.reserved != [0; 3] {
         return Err(Failure::argument("reserved is zero"));
@@ -249,22 +56,6 @@ fn remote(given: *const pacs_remote) -> Result<Remote, Failure> {
     let (called, calling) = (title(given.called_ae)?, title(given.calling_ae)?);
     Ok(Remote::new(ffi::text(given.host)?, given.port, called, calling))
 }
-
-/// Hands counts to the caller, and takes its answer.
-fn counting(ends: &Ends, operation: Option<pacs_operation>) -> impl FnMut(pacs_counts) {
-    let stop = ends.stop.clone();
-    move |counts| {
-        if let Some(operation) = operation
-            && let Some(tell) = operation.counting
-            && ffi::tell_counts(tell, operation.user, &counts) != 0
-        {
-            stop.send_replace(true);
-        }
-    }
-}
-
-/// Room for counts that wait for the caller: what comes later counts what came before.
-const COUNTS_WAITING: usize = 16;
 
 /// Verification (PS3.4 annex A). `dimse_status`, which may be null, becomes what the peer answered; 0 is success.
 /// `operation` may be null.
@@ -296,7 +87,7 @@ pub unsafe extern "C" fn pacs_remote_echo(
 }
 
 /// That the peer answered success, or a warning.
-fn answered(status: Status, comment: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn answered(status: Status, comment: Option<&str>) -> Result<(), Failure> {
     match status.category() {
         Category::Success | Category::Warning => Ok(()),
         _ if status == Status::CANCEL => Err(ended(ErrorKind::Cancelled, "it was cancelled").into()),
@@ -403,32 +194,6 @@ pub unsafe extern "C" fn pacs_remote_find(
 async fn release(client: &Client) {
     if let Err(error) = client.release().await {
         tracing::debug!(%error, "a release was not answered");
-    }
-}
-
-impl pacs_counts {
-    fn new() -> Self {
-        Self {
-            struct_size: size_of::<Self>(),
-            completed: 0,
-            failed: 0,
-            warnings: 0,
-            remaining: 0,
-            dimse_status: 0,
-            reserved: [0; 3],
-        }
-    }
-
-    fn of(progress: &Progress) -> Self {
-        let counts = progress.counts;
-        Self {
-            completed: counts.completed.into(),
-            failed: counts.failed.into(),
-            warnings: counts.warning.into(),
-            remaining: counts.remaining.unwrap_or_default().into(),
-            dimse_status: progress.status.0,
-            ..Self::new()
-        }
     }
 }
 
@@ -564,228 +329,4 @@ async fn sop_classes(remote: &Remote, model: Model, identifier: &DataSet) -> Cor
         classes.extend(of_match);
     }
     Ok(classes)
-}
-
-/// Sends what an engine keeps to a peer (C-STORE, PS3.4 annex B): everything of a patient, a study or a series, or an
-/// instance. `level` is a `pacs_level`, `id` what names the entity. Where the peer doesn't take a transfer syntax, the
-/// instance is converted if it can be. `result`, which may be null, becomes what came of it. `operation` may be null.
-///
-/// Blocks. Errors: `PACS_NOT_FOUND` when there is nothing to send; `PACS_IO` or `PACS_REFUSED` when nothing could be
-/// sent, `PACS_TIMED_OUT`, `PACS_CANCELLED`. Some instances that could not be sent are no error but stand in `result`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pacs_remote_send(
-    engine: *const pacs_engine,
-    remote: *const pacs_remote,
-    operation: *const pacs_operation,
-    level: i32,
-    id: *const c_char,
-    result: *mut pacs_counts,
-) -> pacs_status {
-    call(engine, |engine: &Engine| {
-        let result = ffi::optional_out_sized(result)?;
-        let (remote, (ends, operation)) = (self::remote(remote)?, Ends::read(operation)?);
-        let scope = scope(level, ffi::optional_text(id)?)?;
-        let (counts, told) = mpsc::channel(COUNTS_WAITING);
-        let (cancelled, pacs) = (ends.cancelled(), engine.pacs.clone());
-        let send = send(pacs, remote, scope, cancelled, counts);
-        let (done, why) = engine
-            .context
-            .run_with(ends.around(send), told, counting(&ends, operation))??;
-        if let Some(result) = result {
-            result.set(done);
-        }
-        match why {
-            Some(error) if done.completed + done.warnings == 0 => Err(error.into()),
-            _ => Ok(()),
-        }
-    })
-}
-
-/// Counts what becomes of each instance; answers with why the first one failed.
-async fn send(
-    pacs: Pacs,
-    remote: Remote,
-    scope: Scope,
-    cancelled: BoxFuture<'static, ()>,
-    mut told: mpsc::Sender<pacs_counts>,
-) -> CoreResult<(pacs_counts, Option<Error>)> {
-    let mut counts = pacs_counts::new();
-    let mut kinds = BTreeSet::new();
-    let mut records = pacs.instances(scope.clone());
-    while let Some(record) = records.try_next().await? {
-        counts.remaining += 1;
-        kinds.insert((record.sop_class, record.transfer_syntax));
-    }
-    if kinds.is_empty() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "remote.send",
-            "there is nothing to send",
-        ));
-    }
-    let source = Source {
-        calling_ae: Some(remote.called),
-        ..Source::default()
-    };
-    let kept = Arc::new(Kept {
-        pacs: pacs.clone(),
-        source,
-        patience: remote.timeouts.idle,
-    });
-    let records = pacs.instances(scope).filter_map(|record| async move {
-        record
-            .inspect_err(|error| tracing::error!(%error, "the index failed within a sending"))
-            .ok()
-    });
-    let mut sending = Sending::to(remote);
-    sending.window = 8;
-    let mut results = sending.send(&kinds, kept, records);
-    let (mut cancelled, mut why) = (cancelled, None);
-    loop {
-        let (_, sent): (InstanceRecord, Sent) = tokio::select! {
-            biased;
-            () = &mut cancelled => return Err(ended(ErrorKind::Cancelled, "it was cancelled")),
-            sent = results.next() => match sent {
-                Some(sent) => sent,
-                None => break,
-            },
-        };
-        counts.remaining = counts.remaining.saturating_sub(1);
-        count(&mut counts, &mut why, sent);
-        let _ = told.try_send(counts);
-    }
-    let missing = std::mem::take(&mut counts.remaining);
-    if missing > 0 {
-        counts.failed += missing;
-        why.get_or_insert_with(|| {
-            let text = "instances were removed, or the index failed, meanwhile";
-            Error::new(ErrorKind::NotFound, "remote.send", text)
-        });
-    }
-    Ok((counts, why))
-}
-
-fn count(counts: &mut pacs_counts, why: &mut Option<Error>, sent: Sent) {
-    match sent {
-        Ok((status, comment)) => {
-            counts.dimse_status = status.0;
-            match status.category() {
-                Category::Success => counts.completed += 1,
-                Category::Warning => counts.warnings += 1,
-                _ => {
-                    counts.failed += 1;
-                    why.get_or_insert_with(|| {
-                        let comment = comment.unwrap_or_else(|| "no comment".to_owned());
-                        let text = format!("the peer answered {status}: {comment}");
-                        Error::new(ErrorKind::Refused, "remote.send", text)
-                    });
-                }
-            }
-        }
-        Err(error) => {
-            counts.failed += 1;
-            why.get_or_insert(error);
-        }
-    }
-}
-
-/// Sends a DICOM file to a peer (C-STORE), in the transfer syntax that it has. `path` is UTF-8. `dimse_status`, which
-/// may be null, becomes what the peer answered, also when it is a failure. `operation` may be null.
-///
-/// Blocks. Errors: as `pacs_remote_echo`; `PACS_NOT_FOUND` when there is no such file, `PACS_INVALID` when it is no DICOM
-/// file that says what it holds, `PACS_UNSUPPORTED` when the peer doesn't take its SOP class or transfer syntax.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pacs_remote_store_file(
-    context: *mut pacs_context,
-    remote: *const pacs_remote,
-    operation: *const pacs_operation,
-    path: *const c_char,
-    dimse_status: *mut u16,
-) -> pacs_status {
-    call(context, |context: &Context| {
-        let (remote, (ends, _)) = (self::remote(remote)?, Ends::read(operation)?);
-        let file = PlainFile::open(ffi::text(path)?)?;
-        let kinds = BTreeSet::from([(file.outgoing.sop_class, file.outgoing.transfer_syntax)]);
-        let cancelled = ends.cancelled();
-        let send = async move {
-            let item = stream::once(async {}).boxed();
-            let mut results = Sending::to(remote).send(&kinds, Arc::new(file), item);
-            let sent = match select(results.next(), cancelled).await {
-                Either::Left((Some(((), sent)), _)) => sent?,
-                Either::Left((None, _)) => return Err(ended(ErrorKind::Closed, "nothing was sent")),
-                Either::Right(_) => return Err(ended(ErrorKind::Cancelled, "it was cancelled")),
-            };
-            // Its association is released with the end of the stream.
-            while results.next().await.is_some() {}
-            Ok(sent)
-        };
-        let (status, comment) = context.run(ends.around(send))??;
-        if !dimse_status.is_null() {
-            ffi::out(dimse_status)?.set(status.0);
-        }
-        answered(status, comment.as_deref())
-    })
-}
-
-/// A file that is sent.
-struct PlainFile {
-    path: PathBuf,
-    data_set_offset: u64,
-    outgoing: Outgoing,
-}
-
-fn unreadable(error: std::io::Error) -> Error {
-    Error::io("remote.file", "the file can't be read", error)
-}
-
-impl PlainFile {
-    fn open(path: &str) -> Result<Self, Failure> {
-        let path = PathBuf::from(path);
-        let mut prefix = Vec::new();
-        let length = FILE_META_LENGTH_MAX_BYTES as u64 + 1024;
-        let file = File::open(&path).map_err(unreadable)?;
-        file.take(length).read_to_end(&mut prefix).map_err(unreadable)?;
-        let meta = read_meta(&prefix, (prefix.len() as u64) < length)?;
-        let missing = || {
-            Error::new(
-                ErrorKind::Invalid,
-                "remote.file",
-                "the file doesn't say what it holds",
-            )
-        };
-        let meta = meta.ok_or_else(missing)?;
-        let outgoing = Outgoing {
-            sop_class: meta.sop_class.ok_or_else(missing)?,
-            sop_instance: meta.sop_instance.ok_or_else(missing)?,
-            transfer_syntax: meta.transfer_syntax,
-        };
-        Ok(Self {
-            path,
-            data_set_offset: meta.data_set_offset,
-            outgoing,
-        })
-    }
-}
-
-impl Supply<()> for PlainFile {
-    fn outgoing(&self, (): &()) -> Outgoing {
-        self.outgoing
-    }
-
-    fn open<'a>(&'a self, (): &'a ()) -> BoxFuture<'a, CoreResult<Pieces>> {
-        Box::pin(async move {
-            let mut file = File::open(&self.path).map_err(unreadable)?;
-            file.seek(SeekFrom::Start(self.data_set_offset))
-                .map_err(unreadable)?;
-            let pieces = stream::try_unfold(file, |mut file| async move {
-                let mut piece = Vec::with_capacity(READ_CHUNK_BYTES);
-                let read = (&mut file).take(READ_CHUNK_BYTES as u64).read_to_end(&mut piece);
-                match read.map_err(unreadable)? {
-                    0 => Ok(None),
-                    _ => Ok(Some((Bytes::from(piece), file))),
-                }
-            });
-            Ok(pieces.boxed())
-        })
-    }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Result as CoreResult};
-use pacs_net::scp::{AdmissionHook, Destination, Limits, ScpOptions, Server};
+use pacs_net::scp::{AdmissionHook, Limits, ScpOptions, Server};
+use pacs_net::settings::{Peer, ae_title, at_least_one};
 use pacs_net::web::http::health::{Health, metrics_router};
 use pacs_net::web::http::layers::with_problems;
 use pacs_net::web::http::metrics::Metrics;
@@ -53,36 +54,27 @@ impl Object for Running {
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct DicomSettings {
-    ae_title: String,
+    #[serde(deserialize_with = "ae_title")]
+    ae_title: AeTitle,
     listen: IpAddr,
     port: u16,
+    #[serde(deserialize_with = "at_least_one")]
     associations: usize,
+    #[serde(deserialize_with = "at_least_one")]
     operations: u16,
+    #[serde(deserialize_with = "at_least_one")]
     idle_seconds: u32,
+    #[serde(deserialize_with = "at_least_one")]
     patience_seconds: u32,
     any_sop_class: bool,
     #[serde(rename = "peer")]
-    peers: Vec<PeerSettings>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct PeerSettings {
-    ae_title: String,
-    host: String,
-    port: u16,
-    #[serde(default = "two")]
-    associations: usize,
-}
-
-fn two() -> usize {
-    2
+    peers: Vec<Peer>,
 }
 
 impl Default for DicomSettings {
     fn default() -> Self {
         Self {
-            ae_title: "PACS".to_owned(),
+            ae_title: AeTitle::parse("PACS").expect("PACS is an AE title"),
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 11112,
             associations: 1000,
@@ -97,31 +89,20 @@ impl Default for DicomSettings {
 
 impl DicomSettings {
     fn options(&self, engine: &Engine) -> Result<ScpOptions, Failure> {
-        let title = |text: &str| -> Result<AeTitle, Failure> { Ok(AeTitle::parse(text)?) };
-        let at_least_one = |number: u64, name: &str| match number {
-            0 => Err(Failure::new(
-                pacs_status::PACS_INVALID,
-                format!("the configuration: {name} is at least 1"),
-            )),
-            number => Ok(number),
-        };
-        let mut options = ScpOptions::new(title(&self.ae_title)?);
-        options.any_sop_class = self.any_sop_class;
-        options.operations_max = at_least_one(self.operations.into(), "operations")? as u16;
-        let idle = at_least_one(self.idle_seconds.into(), "idle-seconds")?;
-        options.timeouts.idle = Duration::from_secs(idle);
-        let patience = at_least_one(self.patience_seconds.into(), "patience-seconds")?;
-        options.patience = Duration::from_secs(patience);
-        at_least_one(self.associations as u64, "associations")?;
-        options.admission = engine.admission.clone().map(AdmissionHook);
-        for peer in &self.peers {
-            options.destinations.push(Destination {
-                ae_title: title(&peer.ae_title)?,
-                host: peer.host.clone(),
-                port: peer.port,
-                associations: peer.associations.clamp(1, 64),
-            });
+        if let Some(title) = Peer::twice(&self.peers) {
+            let text = format!(
+                "the configuration: two [[peer]] tables have the ae-title {:?}",
+                title.as_str()
+            );
+            return Err(Failure::new(pacs_status::PACS_INVALID, text));
         }
+        let mut options = ScpOptions::new(self.ae_title);
+        options.any_sop_class = self.any_sop_class;
+        options.operations_max = self.operations;
+        options.timeouts.idle = Duration::from_secs(self.idle_seconds.into());
+        options.patience = Duration::from_secs(self.patience_seconds.into());
+        options.admission = engine.admission.clone().map(AdmissionHook);
+        options.destinations = self.peers.iter().map(Peer::destination).collect();
         Ok(options)
     }
 }

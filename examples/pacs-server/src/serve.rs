@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
+use pacs_net::scp::{Limits, ScpOptions, Server};
+use pacs_net::settings::Peer;
 use pacs_net::web::http::health::Health;
 use pacs_net::web::http::metrics::Metrics;
 use pacs_store::embedded::Store;
@@ -109,16 +110,7 @@ fn options(config: &Config) -> ScpOptions {
     options.operations_max = config.limits.operations;
     options.patience = Duration::from_secs(config.limits.patience_seconds.into());
     options.timeouts.idle = Duration::from_secs(config.limits.idle_seconds.into());
-    options.destinations = config
-        .peers
-        .iter()
-        .map(|peer| Destination {
-            ae_title: peer.ae_title,
-            host: peer.host.clone(),
-            port: peer.port,
-            associations: peer.associations,
-        })
-        .collect();
+    options.destinations = config.peers.iter().map(Peer::destination).collect();
     options
 }
 

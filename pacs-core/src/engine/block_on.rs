@@ -13,11 +13,20 @@ impl Wake for Unpark {
     }
 }
 
-/// Unlike the executor of `futures`, this may be called inside itself: an engine may be dropped, which
-/// flushes it, wherever its owner happens to run.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+thread_local! {
+    /// Wakes this thread; kept, for who waits for every piece.
+    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
+/// Runs a future to its end on this thread.
+///
+/// Unlike the executor of `futures`, this may be called inside itself: an engine may be dropped, which flushes it,
+/// wherever its owner happens to run, and a callback may call back in.
+pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    // A thread that is ending has no such place any more.
+    let waker = WAKER.try_with(Waker::clone);
+    let waker = waker.unwrap_or_else(|_| Waker::from(Arc::new(Unpark(thread::current()))));
     let mut context = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut context) {

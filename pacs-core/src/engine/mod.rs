@@ -38,7 +38,7 @@ use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
 use crate::route::Router;
 use crate::uid::Uid;
-use block_on::block_on;
+pub use block_on::block_on;
 use committer::{Committer, Request};
 #[cfg(feature = "pixel")]
 pub use frames::DecodedFrame;

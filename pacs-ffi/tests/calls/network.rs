@@ -7,11 +7,9 @@ use std::sync::Mutex;
 
 use pacs::context::{pacs_context_options, pacs_poll};
 use pacs::hooks::{pacs_arriving, pacs_associating};
-use pacs::remote::{
-    pacs_cancel_free, pacs_cancel_new, pacs_cancel_now, pacs_counts, pacs_operation, pacs_remote,
-    pacs_remote_echo, pacs_remote_find, pacs_remote_get, pacs_remote_move, pacs_remote_send,
-    pacs_remote_store_file,
-};
+use pacs::operation::{pacs_cancel_free, pacs_cancel_new, pacs_cancel_now, pacs_counts, pacs_operation};
+use pacs::remote::{pacs_remote, pacs_remote_echo, pacs_remote_find, pacs_remote_get, pacs_remote_move};
+use pacs::sending::{pacs_remote_send, pacs_remote_store_file};
 use pacs::server::{pacs_dicom_start, pacs_server, pacs_server_port, pacs_server_stop, pacs_web_start};
 
 use super::*;

@@ -3,8 +3,9 @@
 //! - [`Remote`]: where a peer is and what it is called; [`Remote::connect`] associates.
 //! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
-//!   engine.
+//!   engine, [`Files`] files.
 
+mod file;
 mod kept;
 mod query;
 mod receiving;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pacs_core::{AeTitle, Error, Result, Uid};
 
+pub use file::{FileToSend, Files};
 pub use kept::Kept;
 #[cfg(feature = "pixel")]
 pub(crate) use kept::transcoded;

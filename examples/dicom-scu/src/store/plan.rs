@@ -1,40 +1,19 @@
 //! What is to be sent, and the presentation contexts that it needs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use dicom_dictionary_std::tags;
-use pacs_core::dataset::part10::read_meta;
-use pacs_core::dataset::scan::Scanner;
-use pacs_core::{Error, ErrorKind, Result, Uid};
+use pacs_core::Uid;
+use pacs_net::scu::FileToSend;
 use walkdir::WalkDir;
 
 /// Presentation contexts of one association (PS3.8 9.3.2: odd numbers up to 255).
 const CONTEXTS_MAX: usize = 128;
-/// What is read first of a file: nearly always it holds the meta information.
-const FIRST_BYTES: usize = 4 * 1024;
-/// What is read at most to find out what a file is.
-const READ_MAX_BYTES: usize = 1024 * 1024;
-
-/// A file that can be sent.
-#[derive(Debug)]
-pub(super) struct Sendable {
-    pub(super) path: PathBuf,
-    pub(super) sop_class: Uid,
-    pub(super) sop_instance: Uid,
-    pub(super) transfer_syntax: Uid,
-    pub(super) data_set_offset: u64,
-    /// Of the data set, in bytes.
-    pub(super) length: u64,
-}
-
 /// Files whose contexts fit into one association.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) contexts: Vec<(Uid, Uid)>,
-    pub(super) files: Vec<Sendable>,
+    pub(super) files: Vec<FileToSend>,
 }
 
 /// All that is to be sent.
@@ -78,7 +57,7 @@ impl Plan {
     }
 
     fn add(&mut self, path: PathBuf) {
-        match look_at(&path) {
+        match FileToSend::open(&path) {
             Ok(file) => {
                 let context = (file.sop_class, file.transfer_syntax);
                 let fits = |batch: &&mut Batch| {
@@ -107,61 +86,4 @@ impl Plan {
     fn refuse(&mut self, path: PathBuf, reason: String) {
         self.refused.entry(reason).or_default().push(path);
     }
-}
-
-/// Finds out what a file is.
-fn look_at(path: &Path) -> Result<Sendable> {
-    let failed = |error| Error::io("file.read", "the file can't be read", error);
-    let file = File::open(path).map_err(failed)?;
-    let file_length = file.metadata().map_err(failed)?.len();
-    let mut head = Vec::new();
-    let mut wanted = FIRST_BYTES;
-    let (meta, whole) = loop {
-        (&file)
-            .take((wanted - head.len()) as u64)
-            .read_to_end(&mut head)
-            .map_err(failed)?;
-        let whole = head.len() < wanted;
-        match read_meta(&head, whole)? {
-            Some(meta) => break (meta, whole),
-            None => wanted *= 4,
-        }
-    };
-    if meta.is_directory() {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "file.read",
-            "a DICOMDIR is not an instance",
-        ));
-    }
-    // What the data set says counts: a receiver compares it with what was announced (PS3.4 B.2.3).
-    let uids = |head: &[u8]| {
-        let offset = usize::try_from(meta.data_set_offset).unwrap_or(usize::MAX);
-        let mut scanner = Scanner::new(&meta.transfer_syntax);
-        scanner.push(head.get(offset..).unwrap_or_default())?;
-        let header = scanner.header_so_far();
-        Ok((
-            header.uid(tags::SOP_CLASS_UID)?,
-            header.uid(tags::SOP_INSTANCE_UID)?,
-        ))
-    };
-    let (sop_class, sop_instance) = match uids(&head) {
-        Ok(uids) => uids,
-        Err(_) if !whole => {
-            (&file)
-                .take((READ_MAX_BYTES - head.len()) as u64)
-                .read_to_end(&mut head)
-                .map_err(failed)?;
-            uids(&head)?
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(Sendable {
-        path: path.to_owned(),
-        sop_class,
-        sop_instance,
-        transfer_syntax: meta.transfer_syntax,
-        data_set_offset: meta.data_set_offset,
-        length: file_length.saturating_sub(meta.data_set_offset),
-    })
 }

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pacs_core::AeTitle;
+use pacs_net::settings::{Peer, ae_title, at_least_one};
 use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Settings};
 use serde::Deserialize;
 
-use values::{ae_title, associations, at_least_one, filter, not_empty, origin, origins, port};
+use values::{filter, origin, origins};
 
 /// All settings. The file's keys are the names of the command line's flags.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -119,33 +120,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// A remote application entity.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Peer {
-    /// What it is called: the destination of a C-MOVE.
-    #[serde(deserialize_with = "ae_title")]
-    pub(crate) ae_title: AeTitle,
-    /// Its host name or address.
-    #[serde(deserialize_with = "not_empty")]
-    pub(crate) host: String,
-    /// Its port.
-    #[serde(deserialize_with = "port")]
-    pub(crate) port: u16,
-    /// Associations opened to it at once.
-    #[serde(default = "Peer::default_associations", deserialize_with = "associations")]
-    pub(crate) associations: usize,
-}
-
-impl Peer {
-    /// Associations opened to one peer at most: more would only wait for its disk.
-    const ASSOCIATIONS_MAX: usize = 64;
-
-    fn default_associations() -> usize {
-        2
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -181,16 +155,11 @@ impl Config {
     /// Reads settings from TOML; what it doesn't name has its default. The error says where and why.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        for (at, peer) in config.peers.iter().enumerate() {
-            if config.peers[..at]
-                .iter()
-                .any(|other| other.ae_title == peer.ae_title)
-            {
-                return Err(format!(
-                    "two [[peer]] tables have the ae-title {:?}",
-                    peer.ae_title.as_str()
-                ));
-            }
+        if let Some(title) = Peer::twice(&config.peers) {
+            return Err(format!(
+                "two [[peer]] tables have the ae-title {:?}",
+                title.as_str()
+            ));
         }
         let attributes = config.store().attribute_set();
         attributes.map_err(|error| error.to_string())?;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use pacs_net::settings::Peer;
 use pacs_store::embedded::{Attribute, AttributeLevel};
 
-use super::{Config, LogFormat, Peer};
+use super::{Config, LogFormat};
 
 impl Config {
     /// All settings with their meaning, as TOML that [`parse`](Self::parse) reads back.
