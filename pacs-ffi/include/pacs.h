@@ -178,10 +178,6 @@ typedef enum pacs_status {
      * The buffer is too small; the length that is needed was written.
      */
     PACS_BUFFER_TOO_SMALL = 17,
-    /**
-     * A callback answered with a failure.
-     */
-    PACS_CALLBACK = 18,
 } pacs_status;
 
 /**
@@ -404,7 +400,7 @@ typedef struct pacs_archive_entry {
  * - are called from any thread: of the caller, of servers, of the engine; and many at once. One writer, and one
  *   cursor, is used by one thread at a time, not always by the same.
  * - block until it is done. They answer `PACS_OK`, or by the `pacs_status` that fits why not; a number that is none
- *   counts as `PACS_CALLBACK`. `reason` is room for `PACS_ARCHIVE_REASON_LENGTH` bytes, in which they may say it in words,
+ *   counts as `PACS_INTERNAL`. `reason` is room for `PACS_ARCHIVE_REASON_LENGTH` bytes, in which they may say it in words,
  *   UTF-8, without patient data.
  * - must not change an engine: what would is answered with `PACS_REFUSED`. They may call what else the library has.
  * - are given what is valid during the call.
@@ -1806,7 +1802,8 @@ enum pacs_status pacs_remote_send(const struct pacs_engine *engine,
  * may be null, becomes what the peer answered, also when it is a failure. `operation` may be null.
  *
  * Blocks. Errors: as `pacs_remote_echo`; `PACS_NOT_FOUND` when there is no such file, `PACS_INVALID` when it is no DICOM
- * file that says what it holds, `PACS_UNSUPPORTED` when the peer doesn't take its SOP class or transfer syntax.
+ * file that says what it holds, `PACS_UNSUPPORTED` for a DICOMDIR, and when the peer doesn't take its SOP class or
+ * transfer syntax.
  */
 enum pacs_status pacs_remote_store_file(struct pacs_context *context,
                                         const struct pacs_remote *remote,

@@ -68,7 +68,7 @@ pub struct pacs_archive_entry {
 /// - are called from any thread: of the caller, of servers, of the engine; and many at once. One writer, and one
 ///   cursor, is used by one thread at a time, not always by the same.
 /// - block until it is done. They answer `PACS_OK`, or by the `pacs_status` that fits why not; a number that is none
-///   counts as `PACS_CALLBACK`. `reason` is room for `PACS_ARCHIVE_REASON_LENGTH` bytes, in which they may say it in words,
+///   counts as `PACS_INTERNAL`. `reason` is room for `PACS_ARCHIVE_REASON_LENGTH` bytes, in which they may say it in words,
 ///   UTF-8, without patient data.
 /// - must not change an engine: what would is answered with `PACS_REFUSED`. They may call what else the library has.
 /// - are given what is valid during the call.

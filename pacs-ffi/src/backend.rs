@@ -117,7 +117,7 @@ impl Refusal {
     }
 
     fn error(self, operation: &'static str) -> Error {
-        let status = self.status.unwrap_or(pacs_status::PACS_CALLBACK);
+        let status = self.status.unwrap_or(pacs_status::PACS_INTERNAL);
         let text = match self.reason.is_empty() {
             true => format!("the archive answered: {}", status.text().to_string_lossy()),
             false => self.reason,

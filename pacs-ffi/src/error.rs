@@ -50,14 +50,12 @@ pub enum pacs_status {
     PACS_BAD_HANDLE = 16,
     /// The buffer is too small; the length that is needed was written.
     PACS_BUFFER_TOO_SMALL = 17,
-    /// A callback answered with a failure.
-    PACS_CALLBACK = 18,
 }
 
 use pacs_status::*;
 
 /// Every status, in the order of their numbers.
-const ALL: [pacs_status; 19] = [
+const ALL: [pacs_status; 18] = [
     PACS_OK,
     PACS_END,
     PACS_NOT_FOUND,
@@ -76,7 +74,6 @@ const ALL: [pacs_status; 19] = [
     PACS_BAD_ARGUMENT,
     PACS_BAD_HANDLE,
     PACS_BUFFER_TOO_SMALL,
-    PACS_CALLBACK,
 ];
 
 impl pacs_status {
@@ -124,7 +121,6 @@ impl pacs_status {
             PACS_BAD_ARGUMENT => c"bad argument",
             PACS_BAD_HANDLE => c"not an open handle of this kind",
             PACS_BUFFER_TOO_SMALL => c"the buffer is too small",
-            PACS_CALLBACK => c"a callback failed",
         }
     }
 }

@@ -96,11 +96,7 @@ impl Parts {
 
 /// Makes a handle, which keeps the object alive until it is taken.
 pub(crate) fn insert<T: Object>(object: T) -> Result<*mut T::Raw, Failure> {
-    insert_shared(Arc::new(object))
-}
-
-/// Makes a further handle.
-pub(crate) fn insert_shared<T: Object>(object: Arc<T>) -> Result<*mut T::Raw, Failure> {
+    let object = Arc::new(object);
     let context = T::context(&object);
     let at = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
     let mut shard = shard(at);

@@ -308,7 +308,7 @@ fn decided(operation: &'static str, call: impl FnOnce(*mut c_char) -> i32) -> Re
     match pacs_status::of_number(number) {
         Some(pacs_status::PACS_OK) => Ok(()),
         status => {
-            let status = status.unwrap_or(pacs_status::PACS_CALLBACK);
+            let status = status.unwrap_or(pacs_status::PACS_INTERNAL);
             let text = match ffi::text_of(&reason) {
                 text if text.is_empty() => "a hook of the program answered no".to_owned(),
                 text => text,

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_void};
-use std::fs::File;
-use std::io::Read as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +17,8 @@ use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::dataset::{DataSet, Value};
 use pacs_core::limits::READ_CHUNK_BYTES;
 use pacs_core::{AeTitle, Error, ErrorKind, Receipt, Received, Source, StoreOutcome, Uid, VR, tags, uids};
+
+use pacs_store::embedded::file_pieces;
 
 use crate::context::Context;
 use crate::data_set::{Set, pacs_data_set};
@@ -114,6 +115,20 @@ pub struct pacs_stored {
     pub instance: [c_char; PACS_UID_LENGTH],
 }
 
+/// Takes in what comes in these pieces, and tells what it was.
+fn keep(
+    engine: &Engine,
+    source: *const pacs_source,
+    pieces: impl Iterator<Item = pacs_core::Result<Bytes>>,
+    stored: *mut pacs_stored,
+) -> Result<(), Failure> {
+    may_change()?;
+    let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
+    let import = engine.pacs.import(source, stream::iter(pieces));
+    tell(out, &engine.context.wait(import)?);
+    Ok(())
+}
+
 fn tell(out: Option<OutSized<pacs_stored>>, received: &Received) {
     let Some(out) = out else { return };
     let key = received.record.key;
@@ -142,18 +157,12 @@ pub unsafe extern "C" fn pacs_store(
     stored: *mut pacs_stored,
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
-        may_change()?;
-        let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
         let bytes = ffi::bytes(bytes, length)?;
         // A piece at a time is copied, since the engine may hold one for longer than this call.
         let pieces = bytes
             .chunks(READ_CHUNK_BYTES)
             .map(|piece| Ok(Bytes::copy_from_slice(piece)));
-        let received = engine
-            .context
-            .wait(engine.pacs.import(source, stream::iter(pieces)))?;
-        tell(out, &received);
-        Ok(())
+        keep(engine, source, pieces, stored)
     })
 }
 
@@ -168,30 +177,8 @@ pub unsafe extern "C" fn pacs_store_file(
     stored: *mut pacs_stored,
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
-        may_change()?;
-        let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
-        let failed = |error| Error::io("store.file", "the file can't be read", error);
-        let mut file = Some(File::open(ffi::text(path)?).map_err(failed)?);
-        let pieces = std::iter::from_fn(|| {
-            let mut piece = Vec::with_capacity(READ_CHUNK_BYTES);
-            let read = file
-                .as_mut()?
-                .take(READ_CHUNK_BYTES as u64)
-                .read_to_end(&mut piece);
-            if !matches!(read, Ok(1..)) {
-                file = None;
-            }
-            match read {
-                Ok(0) => None,
-                Ok(_) => Some(Ok(piece.into())),
-                Err(error) => Some(Err(failed(error))),
-            }
-        });
-        let received = engine
-            .context
-            .wait(engine.pacs.import(source, stream::iter(pieces)))?;
-        tell(out, &received);
-        Ok(())
+        let pieces = file_pieces(Path::new(ffi::text(path)?))?;
+        keep(engine, source, pieces, stored)
     })
 }
 
@@ -208,8 +195,6 @@ pub unsafe extern "C" fn pacs_store_data_set(
     stored: *mut pacs_stored,
 ) -> pacs_status {
     call(engine, |engine: &Engine| {
-        may_change()?;
-        let (out, source) = (ffi::optional_out_sized(stored)?, self::source(source)?);
         let mut set = handle::get::<Set>(set)?.copy();
         // What a File Meta Information said is said by the new one.
         set.retain(|element| element.tag.0 != 0x0002);
@@ -225,11 +210,7 @@ pub unsafe extern "C" fn pacs_store_data_set(
             write_meta(&Meta::new(class, instance, syntax)),
             encode(&set, &syntax, &charset)?.into(),
         ];
-        let received = engine
-            .context
-            .wait(engine.pacs.import(source, stream::iter(pieces.map(Ok))))?;
-        tell(out, &received);
-        Ok(())
+        keep(engine, source, pieces.into_iter().map(Ok), stored)
     })
 }
 

@@ -555,7 +555,13 @@ fn told(number: i32) -> pacs_status {
 
 /// Every status that says of a failure, and numbers that are none.
 fn numbers() -> impl Iterator<Item = i32> {
-    (1..=PACS_CALLBACK as i32).chain([-1, PACS_CALLBACK as i32 + 1, 1 << 20, i32::MIN, i32::MAX])
+    (1..=PACS_BUFFER_TOO_SMALL as i32).chain([
+        -1,
+        PACS_BUFFER_TOO_SMALL as i32 + 1,
+        1 << 20,
+        i32::MIN,
+        i32::MAX,
+    ])
 }
 
 #[test]

@@ -7,7 +7,6 @@ A process that doesn't ignore SIGPIPE, as a program in C, must live on."""
 import socket
 import struct
 import sys
-import time
 
 
 def item(kind, value):
@@ -51,5 +50,4 @@ for _ in range(20):
             raise SystemExit(f"answered by a PDU of type {kind}")
         received(connection, length)
         connection.sendall(echoes)
-    # Its first answer meets a closed connection, and those that follow must fail by themselves.
-    time.sleep(0.1)
+    # The first answer meets a closed connection, and those that follow must fail by themselves.

@@ -13,6 +13,7 @@
 //! directory with its engine.
 
 mod attributes;
+mod pieces;
 mod rebuild;
 mod settings;
 
@@ -25,6 +26,7 @@ use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
 use pacs_core::{Archive, Error, ErrorKind, Index, Options, Pacs, Result};
 
+pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Settings};
 use crate::{
@@ -231,7 +233,7 @@ fn note_attributes(directory: &Path, attributes: &AttributeSet) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn settings(data: &Path, archive: ArchiveKind) -> Settings {
+    pub(super) fn settings(data: &Path, archive: ArchiveKind) -> Settings {
         Settings {
             data: data.to_owned(),
             archive,

@@ -183,15 +183,8 @@ mod tests {
     use pacs_core::{DataSet, Options, Source, Uid, VR, tags, uids};
 
     use super::super::ArchiveKind;
+    use super::super::tests::settings;
     use super::*;
-
-    fn settings(data: &Path, archive: ArchiveKind) -> Settings {
-        Settings {
-            data: data.to_owned(),
-            archive,
-            ..Settings::default()
-        }
-    }
 
     fn file(number: u32) -> bytes::Bytes {
         let mut set = DataSet::new();

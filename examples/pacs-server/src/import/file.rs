@@ -1,17 +1,12 @@
 //! One file on its way in.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
 use futures::executor::block_on;
 use futures::stream;
 use pacs_core::{Error, ErrorKind, Pacs, Received, Source};
-
-/// What is read at once.
-const CHUNK_BYTES: usize = 256 * 1024;
+use pacs_store::embedded::file_pieces;
 
 /// What became of a file.
 pub(super) struct Outcome {
@@ -41,14 +36,11 @@ pub(super) fn import(pacs: &Pacs, path: &Path, progress: impl Fn(u64)) -> Outcom
         bytes.set(bytes.get() + read);
         progress(read);
     };
-    let result = File::open(path).map_err(unreadable).and_then(|mut file| {
-        let pieces = std::iter::from_fn(|| match chunk(&mut file) {
-            Ok(chunk) if chunk.is_empty() => None,
-            Ok(chunk) => {
-                told(chunk.len() as u64);
-                Some(Ok(chunk))
+    let result = file_pieces(path).and_then(|pieces| {
+        let pieces = pieces.inspect(|piece| {
+            if let Ok(piece) = piece {
+                told(piece.len() as u64);
             }
-            Err(error) => Some(Err(unreadable(error))),
         });
         block_on(pacs.import(Source::default(), stream::iter(pieces)))
     });
@@ -56,24 +48,4 @@ pub(super) fn import(pacs: &Pacs, path: &Path, progress: impl Fn(u64)) -> Outcom
         bytes: bytes.get(),
         result,
     }
-}
-
-/// Reads the next piece; an empty one at the end of the file.
-fn chunk(file: &mut File) -> std::io::Result<Bytes> {
-    let mut buffer = BytesMut::zeroed(CHUNK_BYTES);
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer.freeze())
-}
-
-fn unreadable(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, "import.read", "the file can't be read").with_source(error)
 }
