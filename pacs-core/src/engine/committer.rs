@@ -261,14 +261,13 @@ impl Committer {
         let mut outcome = StoreOutcome::New;
         let instance = record.key.instance;
         if let Some(kept) = self.index.lookup(&instance).await? {
-            let is_less = !complete && data_set_length(&kept) > data_set_length(record);
-            match self.compare(&kept, record, digest).await? {
+            match self.compare(&kept, record, digest, complete).await? {
                 Comparison::Same => {
                     writer.abort().await?;
                     *record = kept;
                     return Ok(StoreOutcome::AlreadyKept);
                 }
-                Comparison::Different if self.duplicates == DuplicatePolicy::Refuse => {
+                Comparison::Different | Comparison::Less if self.duplicates == DuplicatePolicy::Refuse => {
                     writer.abort().await?;
                     tracing::warn!(%instance, "refused: another instance is kept under its UID");
                     return Err(Error::new(
@@ -277,16 +276,19 @@ impl Committer {
                         "another instance is kept under this SOP Instance UID",
                     ));
                 }
-                Comparison::Different if is_less || self.duplicates == DuplicatePolicy::KeepFirst => {
+                Comparison::Less => {
                     writer.abort().await?;
-                    if is_less {
-                        tracing::warn!(%instance, "left out: it is cut off, and a longer one is kept under its UID");
-                    }
+                    tracing::warn!(%instance, "left out: it is cut off, and a better one is kept under its UID");
                     *record = kept;
                     return Ok(StoreOutcome::FirstKept);
                 }
-                // A kept copy that is damaged is worth less than the one that arrives, whatever the policy.
-                Comparison::Different | Comparison::Damaged => {
+                Comparison::Different if self.duplicates == DuplicatePolicy::KeepFirst => {
+                    writer.abort().await?;
+                    *record = kept;
+                    return Ok(StoreOutcome::FirstKept);
+                }
+                // What is worth less than the one that arrives gives way, whatever the policy.
+                Comparison::Different | Comparison::More => {
                     record.superseded = kept.superseded;
                     record.superseded.insert(0, kept.locator);
                     outcome = StoreOutcome::Replaced;
@@ -387,10 +389,6 @@ impl Committer {
             }
         }
     }
-}
-
-fn data_set_length(record: &InstanceRecord) -> u64 {
-    record.length - record.data_set_offset
 }
 
 impl State {

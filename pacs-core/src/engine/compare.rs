@@ -7,14 +7,20 @@ use super::DuplicatePolicy;
 use super::committer::Committer;
 use super::digest::{Digest, digest_of};
 use super::import::read_meta;
+use super::receipt::is_complete;
+use crate::dataset::scan::Scanner;
 use crate::error::{ErrorKind, Result};
 use crate::index::InstanceRecord;
 
 /// How an arriving instance compares with the one kept under its UID.
 pub(super) enum Comparison {
     Same,
+    /// The policy for duplicates says which one counts.
     Different,
-    Damaged,
+    /// What arrives is cut off, and the kept one is whole or at least longer.
+    Less,
+    /// The kept one is damaged, or cut off where the arriving one is whole.
+    More,
 }
 
 impl Committer {
@@ -25,39 +31,61 @@ impl Committer {
         kept: &InstanceRecord,
         arriving: &InstanceRecord,
         digest: Digest,
+        complete: bool,
     ) -> Result<Comparison> {
         let same_shape = kept.transfer_syntax == arriving.transfer_syntax
-            && kept.length - kept.data_set_offset == arriving.length - arriving.data_set_offset;
+            && data_set_length(kept) == data_set_length(arriving);
         let current = match same_shape {
             true => digest_of(super::outgoing::data_set(&*self.archive, kept))
                 .await
                 .map(Some),
             false => Ok(None),
         };
-        match current {
-            Ok(current) if current == Some(digest) => Ok(Comparison::Same),
-            Ok(_) => Ok(self.compare_superseded(kept, arriving, digest).await),
-            Err(error) => {
-                let damaged = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
-                // A replacement keeps both, so nothing is lost when the medium only hesitates.
-                if !damaged && self.duplicates != DuplicatePolicy::Replace {
-                    return Err(error);
-                }
-                let instance = kept.key.instance;
-                tracing::error!(%instance, %error, "a kept instance can't be read; the one that arrives takes its place");
-                Ok(Comparison::Damaged)
+        let compared = match current {
+            Ok(current) if current == Some(digest) => return Ok(Comparison::Same),
+            Ok(_) if self.is_superseded(kept, arriving, digest).await => return Ok(Comparison::Same),
+            Ok(_) => self.weigh(kept, arriving, complete).await,
+            Err(error) => Err(error),
+        };
+        compared.or_else(|error| {
+            let damaged = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+            // A replacement keeps both, so nothing is lost when the medium only hesitates.
+            if !damaged && !(complete && self.duplicates == DuplicatePolicy::Replace) {
+                return Err(error);
             }
+            let instance = kept.key.instance;
+            tracing::error!(%instance, %error, "a kept instance can't be read; the one that arrives takes its place");
+            Ok(Comparison::More)
+        })
+    }
+
+    /// Which of two different ones is worth more. Lengths alone don't tell: a whole compressed instance is
+    /// shorter than what is left of an uncompressed one.
+    async fn weigh(
+        &self,
+        kept: &InstanceRecord,
+        arriving: &InstanceRecord,
+        complete: bool,
+    ) -> Result<Comparison> {
+        if complete && self.duplicates == DuplicatePolicy::Replace {
+            return Ok(Comparison::Different);
         }
+        let mut scanner = Scanner::new(&kept.transfer_syntax);
+        let mut data_set = super::outgoing::data_set(&*self.archive, kept);
+        while let Some(piece) = data_set.next().await {
+            scanner.push(&piece?)?;
+        }
+        Ok(match (complete, is_complete(&scanner.finish()?)) {
+            (true, false) => Comparison::More,
+            (false, true) => Comparison::Less,
+            (false, false) if data_set_length(kept) >= data_set_length(arriving) => Comparison::Less,
+            _ => Comparison::Different,
+        })
     }
 
     /// An earlier version that arrives again is kept already, and does not become current again: else two
     /// senders that disagree would make a new version each time they send.
-    async fn compare_superseded(
-        &self,
-        kept: &InstanceRecord,
-        arriving: &InstanceRecord,
-        digest: Digest,
-    ) -> Comparison {
+    async fn is_superseded(&self, kept: &InstanceRecord, arriving: &InstanceRecord, digest: Digest) -> bool {
         for locator in &kept.superseded {
             let mut pieces = self.archive.read(locator, 0..u64::MAX);
             let Ok((meta, first)) = read_meta(&mut pieces).await else {
@@ -67,9 +95,13 @@ impl Committer {
             if meta.transfer_syntax == arriving.transfer_syntax
                 && digest_of(data_set).await.is_ok_and(|version| version == digest)
             {
-                return Comparison::Same;
+                return true;
             }
         }
-        Comparison::Different
+        false
     }
+}
+
+fn data_set_length(record: &InstanceRecord) -> u64 {
+    record.length - record.data_set_offset
 }

@@ -53,8 +53,9 @@ use watched::Watched;
 /// What happens to an instance that arrives under a SOP Instance UID that is already kept with
 /// different bytes. With the same bytes it is always a success and no second copy; so it is with the bytes of
 /// an earlier version, which does not become current again. What is cut off or damaged
-/// ([`Received::complete`]) never takes the place of a longer one: it is left out with a warning
-/// ([`StoreOutcome::FirstKept`]), or refused.
+/// ([`Received::complete`]) never takes the place of a whole one, or of a longer one that is cut off too: it is
+/// left out with a warning ([`StoreOutcome::FirstKept`]), or refused. A whole one always takes the place of
+/// what is cut off or damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DuplicatePolicy {
     /// Keep the new one as current, and the old one in the archive as an earlier version.

@@ -244,7 +244,7 @@ impl Receipt {
     pub async fn commit(mut self) -> Result<Received> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(&self.announced.transfer_syntax));
         let (scan, room) = scanner.finish_counted()?;
-        let complete = scan.complete || only_too_long_to_inflate(&scan);
+        let complete = is_complete(&scan);
         let key = identify(&scan.header, &self.announced)?;
         if self.study.is_some_and(|study| study != key.study) {
             let what = "the instance is of another study than is asked for";
@@ -387,11 +387,11 @@ impl Receipt {
     }
 }
 
-/// Whether a scan ended early for no fault of the data set: a deflated one was longer than what is
-/// inflated of it.
-fn only_too_long_to_inflate(scan: &Scan) -> bool {
+/// Whether all of a data set is there. A deflated one that is longer than what is inflated of it counts as
+/// whole: its scan ended early for no fault of its own.
+pub(super) fn is_complete(scan: &Scan) -> bool {
     let limit = |problem: &Problem| problem.kind == ProblemKind::InflateLimit;
-    !scan.problems.is_empty() && scan.problems.iter().all(limit)
+    scan.complete || (!scan.problems.is_empty() && scan.problems.iter().all(limit))
 }
 
 /// Where the instance belongs, and that it is the one announced (PS3.4 B.2.3).

@@ -62,7 +62,8 @@ macro_rules! engine_conformance {
                 nothing_of_an_instance_without_commit_is_found,
                 the_same_bytes_again_are_a_success_and_no_second_copy,
                 different_bytes_replace_and_the_old_version_stays_readable,
-                what_is_cut_off_never_takes_the_place_of_a_longer_instance,
+                what_is_cut_off_never_takes_the_place_of_what_is_better,
+                what_is_whole_takes_the_place_of_what_is_cut_off_whatever_the_policy,
                 different_bytes_are_left_out_when_the_first_is_kept,
                 different_bytes_are_an_error_when_the_policy_is_to_refuse,
                 two_at_once_under_one_uid_are_one_instance,
@@ -350,32 +351,54 @@ pub fn different_bytes_replace_and_the_old_version_stays_readable(place: &dyn Pl
     assert_eq!(entries(&*place_archive(pacs, place)), 2);
 }
 
-/// See its name; and a whole one takes the place of what was cut off.
-pub fn what_is_cut_off_never_takes_the_place_of_a_longer_instance(place: &dyn Place) {
-    let cut = |number| {
-        let (announced, bytes) = instance(1, 1, number, 0);
-        (announced, bytes.slice(..bytes.len() - 100))
-    };
+/// [`instance`] less its last bytes; or longer than it, and yet cut off.
+fn cut_off(number: u32, longer: bool) -> (Announced, Bytes) {
+    let (announced, bytes) = instance(1, 1, number, 0);
+    let more = b"\xE1\x7F\x10\x10OB\0\0\0\x01\0\0only the first few bytes of many";
+    match longer {
+        true => (announced, Bytes::from([&bytes[..], more].concat())),
+        false => (announced, bytes.slice(..bytes.len() - 100)),
+    }
+}
+
+/// See its name: a whole one is better however short, and of two that are cut off the longer one.
+pub fn what_is_cut_off_never_takes_the_place_of_what_is_better(place: &dyn Place) {
     let pacs = open(place, DuplicatePolicy::Replace);
     let whole = keep(&pacs, instance(1, 1, 1, 0));
-    let late = keep(&pacs, cut(1));
-    assert_eq!((late.outcome, late.complete), (StoreOutcome::FirstKept, false));
-    assert_eq!((late.warning(), &late.record), (Some(0xB006), &whole.record));
-    assert_eq!(
-        keep(&pacs, instance(1, 1, 1, 0)).outcome,
-        StoreOutcome::AlreadyKept
-    );
-    let early = keep(&pacs, cut(2));
+    for longer in [false, true] {
+        let late = keep(&pacs, cut_off(1, longer));
+        assert_eq!((late.outcome, late.complete), (StoreOutcome::FirstKept, false));
+        assert_eq!((late.warning(), &late.record), (Some(0xB006), &whole.record));
+    }
+    let early = keep(&pacs, cut_off(2, false));
     assert_eq!((early.outcome, early.complete), (StoreOutcome::New, false));
-    let whole = keep(&pacs, instance(1, 1, 2, 0));
-    assert_eq!(whole.outcome, StoreOutcome::Replaced);
-    assert_eq!(read(&pacs, &whole), instance(1, 1, 2, 0).1);
-    let again = keep(&pacs, cut(2));
-    assert_eq!(
-        (again.outcome, &again.record),
-        (StoreOutcome::AlreadyKept, &whole.record)
-    );
+    let longer = keep(&pacs, cut_off(2, true));
+    assert_eq!((longer.outcome, longer.complete), (StoreOutcome::Replaced, false));
     assert_eq!(entries(&*place_archive(pacs, place)), 3);
+}
+
+/// See its name; and what was cut off does not become current again.
+pub fn what_is_whole_takes_the_place_of_what_is_cut_off_whatever_the_policy(place: &dyn Place) {
+    for (number, policy) in [
+        (1, DuplicatePolicy::Replace),
+        (2, DuplicatePolicy::KeepFirst),
+        (3, DuplicatePolicy::Refuse),
+    ] {
+        let pacs = open(place, policy);
+        for longer in [false, true] {
+            let number = number + 10 * u32::from(longer);
+            keep(&pacs, cut_off(number, longer));
+            let whole = keep(&pacs, instance(1, 1, number, 0));
+            assert_eq!(whole.outcome, StoreOutcome::Replaced, "{policy:?}");
+            assert_eq!(read(&pacs, &whole), instance(1, 1, number, 0).1);
+            let again = keep(&pacs, cut_off(number, longer));
+            assert_eq!(
+                (again.outcome, &again.record),
+                (StoreOutcome::AlreadyKept, &whole.record)
+            );
+        }
+        place_archive(pacs, place);
+    }
 }
 
 /// See its name.
