@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::archive::{Locator, Sequence, Timestamp};
-use crate::dataset::{DataSet, FrameTable};
+use crate::dataset::{DataSet, Element, FrameTable};
 use crate::error::Result;
 use crate::query::{LevelAttributes, Query};
-use crate::uid::{InstanceKey, Uid};
+use crate::uid::{InstanceKey, Level, Uid};
 
 /// All that the index knows of one instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +41,7 @@ pub struct InstanceRecord {
     ///
     /// Where the instance was coerced they hold what took the place of what came.
     ///
-    /// Instances of one entity may disagree about it. The first one applied counts, and later ones
-    /// fill what has no value yet.
+    /// Instances of one entity may disagree about it: see [`tell`](Self::tell).
     pub attributes: LevelAttributes,
     /// What the instance leaves with in place of what came, where a
     /// [`Decider`](crate::hooks::Decider) coerced it: see [`coercion`](crate::dataset::coercion).
@@ -49,10 +50,55 @@ pub struct InstanceRecord {
     pub superseded: Vec<Locator>,
 }
 
+impl InstanceRecord {
+    /// Whether this is a later version of the instance of which the version at `known` is known.
+    pub fn replaces(&self, known: &Locator) -> bool {
+        self.superseded.contains(known)
+    }
+
+    /// Brings what the instance says of its patient, study or series into what is `known` of that one.
+    ///
+    /// - The first one applied counts, and later ones fill what has no value yet.
+    /// - But a later version of an instance corrects (`corrects`, which is what [`replaces`](Self::replaces)
+    ///   answered): its values count, and that it has none where it was coerced or amended to have none.
+    /// - Of two patients (by Patient ID) nothing is mixed: what is said of another one fills nothing, and where it
+    ///   corrects, it takes the place of all that was known.
+    pub fn tell(&self, level: Level, corrects: bool, known: &mut DataSet) {
+        let told = self.attributes.at(level);
+        let another = level == Level::Patient && differ(known, told);
+        match (another, corrects) {
+            (true, true) => *known = told.clone(),
+            (true, false) => {}
+            (false, true) => {
+                for element in told.iter() {
+                    if !element.is_empty() || self.is_emptied(element.tag) {
+                        known.put(element.clone());
+                    }
+                }
+                known.fill_from(told);
+            }
+            (false, false) => known.fill_from(told),
+        }
+    }
+
+    fn is_emptied(&self, tag: Tag) -> bool {
+        let coerced = self.coerced.as_ref().and_then(|coerced| coerced.get(tag));
+        coerced.is_some_and(Element::is_empty)
+    }
+}
+
+/// Whether two are of different patients.
+fn differ(known: &DataSet, told: &DataSet) -> bool {
+    let ids = (known.string(tags::PATIENT_ID), told.string(tags::PATIENT_ID));
+    matches!(ids, (Some(known), Some(told)) if known != told)
+}
+
 /// One step of a batch that an index applies.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Know this instance; forget what was known under the same SOP Instance UID.
+    /// Know this instance; forget what was known under the same SOP Instance UID. What it says of patient, study
+    /// and series is brought there as [`InstanceRecord::tell`] does it; they stay known where the instance is
+    /// their only one and belongs to the same series as before.
     ///
     /// A frame table and a metadata record that are known of this version stay: where the locator is the same.
     Store(Box<InstanceRecord>),

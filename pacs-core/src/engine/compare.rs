@@ -50,7 +50,8 @@ impl Committer {
         compared.or_else(|error| {
             let damaged = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
             // A replacement keeps both, so nothing is lost when the medium only hesitates.
-            if !damaged && !(complete && self.duplicates == DuplicatePolicy::Replace) {
+            let replaces = complete && self.duplicates == DuplicatePolicy::Replace;
+            if !(damaged || replaces) {
                 return Err(error);
             }
             let instance = kept.key.instance;

@@ -33,7 +33,7 @@ impl Reference {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Store(record) => {
-                let before = self.instances.insert(record.key.instance, (**record).clone());
+                let before = self.store((**record).clone());
                 if before.is_none_or(|before| before.locator != record.locator) {
                     self.frames.remove(&record.key.instance);
                     self.metadata.remove(&record.key.instance);
@@ -65,6 +65,30 @@ impl Reference {
                 self.metadata.remove(instance);
             }
         }
+    }
+
+    /// Instances of one entity agree here at every time: each is brought what is known of it.
+    fn store(&mut self, record: InstanceRecord) -> Option<InstanceRecord> {
+        let before = self.instances.remove(&record.key.instance);
+        let corrects = before
+            .as_ref()
+            .is_some_and(|before| record.replaces(&before.locator));
+        let key = record.key;
+        self.instances.insert(key.instance, record.clone());
+        for level in [Level::Patient, Level::Study, Level::Series] {
+            let one = |other: &InstanceRecord| {
+                other.key.study == key.study && (level != Level::Series || other.key.series == key.series)
+            };
+            let other = |other: &&InstanceRecord| one(other) && other.key.instance != key.instance;
+            let in_place = || before.as_ref().filter(|before| before.key == key);
+            let known = self.instances.values().find(other).or_else(in_place);
+            let mut said = known.map_or_else(DataSet::new, |known| known.attributes.at(level).clone());
+            record.tell(level, corrects, &mut said);
+            for other in self.instances.values_mut().filter(|other| one(other)) {
+                *other.attributes.at_mut(level) = said.clone();
+            }
+        }
+        before
     }
 
     /// What an index must say of its totals.

@@ -171,6 +171,32 @@ pub fn any_record(random: &mut Random, world: u64) -> InstanceRecord {
     record(world, patient, study, series, instance, draw(0..2))
 }
 
+/// A later version of an instance that is known: it says that the study is another patient's, or corrects what
+/// it said of its study and series.
+pub fn any_correction(random: &mut Random, world: u64, known: &InstanceRecord) -> InstanceRecord {
+    let mut later = known.clone();
+    later.locator = Locator::new(&random.bits().to_le_bytes());
+    later.superseded.insert(0, known.locator.clone());
+    let attributes = &mut later.attributes;
+    if random.chance(2) {
+        attributes.patient = any_record(random, world).attributes.patient;
+        return later;
+    }
+    let accession = format!("A{}", random.below(6));
+    attributes
+        .study
+        .put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
+    attributes
+        .series
+        .put_text(tags::MODALITY, VR::CS, *random.pick(MODALITIES));
+    attributes
+        .series
+        .put_text(tags::SERIES_DESCRIPTION, VR::LO, *random.pick(DESCRIPTIONS));
+    // Where it has none now, that was meant.
+    later.coerced = random.chance(2).then(|| attributes.series.clone());
+    later
+}
+
 /// The attributes that questions are asked about, with their level.
 const KEYS: &[(Level, Tag, VR)] = &[
     (Level::Patient, tags::PATIENT_ID, VR::LO),

@@ -67,24 +67,31 @@ impl Study {
 impl Known {
     fn store(&mut self, record: InstanceRecord) {
         let key = record.key;
-        let frames = self.frames.remove(&key.instance);
-        let metadata = self.metadata.remove(&key.instance);
-        self.remove(&key.instance);
-        if let Some(metadata) = metadata.filter(|(version, _)| *version == record.locator) {
-            self.metadata.insert(key.instance, metadata);
+        let known = self.record(&key.instance);
+        let corrects = known.is_some_and(|known| record.replaces(&known.locator));
+        let is_in_place = known.is_some_and(|known| known.key == key);
+        let frames = self
+            .frames
+            .remove(&key.instance)
+            .filter(|frames| frames.0 == record.locator);
+        let metadata = self
+            .metadata
+            .remove(&key.instance)
+            .filter(|metadata| metadata.0 == record.locator);
+        if !is_in_place {
+            self.remove(&key.instance);
         }
-        if let Some(frames) = frames.filter(|(version, _)| *version == record.locator) {
-            self.frames.insert(key.instance, frames);
-        }
+        self.metadata
+            .extend(metadata.map(|metadata| (key.instance, metadata)));
+        self.frames.extend(frames.map(|frames| (key.instance, frames)));
         self.places.insert(key.instance, (key.study, key.series));
-        let attributes = &record.attributes;
         let study = self.studies.entry(key.study).or_default();
-        study.patient.fill_from(&attributes.patient);
-        study.attributes.fill_from(&attributes.study);
+        record.tell(Level::Patient, corrects, &mut study.patient);
+        record.tell(Level::Study, corrects, &mut study.attributes);
         let patient = self.patients.entry(study.patient_id().to_owned()).or_default();
-        patient.fill_from(&attributes.patient);
+        record.tell(Level::Patient, corrects, patient);
         let series = study.series.entry(key.series).or_default();
-        series.attributes.fill_from(&attributes.series);
+        record.tell(Level::Series, corrects, &mut series.attributes);
         series.instances.insert(key.instance, record);
         self.forget_patients_without_study();
     }

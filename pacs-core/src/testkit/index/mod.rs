@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dicom_core::VR;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
 use futures::executor::block_on;
@@ -59,6 +59,10 @@ macro_rules! index_conformance {
                 forgetting_the_last_instance_forgets_what_is_above_it,
                 forgetting_what_is_not_known_changes_nothing,
                 the_first_applied_value_counts_and_later_ones_fill_what_has_none,
+                a_later_version_of_an_instance_corrects_what_is_known_above_it,
+                a_study_goes_to_another_patient_with_a_later_version_that_says_so,
+                a_later_version_takes_a_value_away_only_where_it_was_coerced_to_have_none,
+                what_is_said_of_another_patient_fills_nothing,
                 clear_forgets_everything_also_the_low_water,
                 a_scope_that_is_not_known_yields_nothing,
                 a_scope_yields_every_instance_below_it_and_no_other,
@@ -528,6 +532,144 @@ pub fn the_first_applied_value_counts_and_later_ones_fill_what_has_none(place: &
         .attributes
         .study;
     assert_eq!(study.string(tags::ACCESSION_NUMBER), Some("FIRST"));
+}
+
+/// A record of a later version of the same instance.
+fn later(record: &InstanceRecord, change: impl FnOnce(&mut InstanceRecord)) -> InstanceRecord {
+    let mut later = record.clone();
+    later.locator = Locator::new(&[record.locator.as_bytes(), b"later"].concat());
+    later.superseded.insert(0, record.locator.clone());
+    change(&mut later);
+    later
+}
+
+/// How many entities have this value.
+fn having(index: &dyn Index, level: Level, tag: Tag, vr: VR, text: &str) -> usize {
+    let mut keys = DataSet::new();
+    keys.put_text(tag, vr, text);
+    let query = Query::new(Model::PatientRoot, level, keys, QueryOptions::default());
+    answers(index, &query).len()
+}
+
+/// What a later version of an instance says of its study and series counts; an earlier one that is applied
+/// again says nothing new.
+pub fn a_later_version_of_an_instance_corrects_what_is_known_above_it(place: &dyn IndexPlace) {
+    let index = place.open();
+    let [first, second] = [0, 1].map(|instance| record(7, 1, 0, 0, instance, 0));
+    let corrected = later(&second, |later| {
+        let attributes = &mut later.attributes;
+        attributes
+            .study
+            .put_text(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
+        attributes.series.put_text(tags::MODALITY, VR::CS, "XA");
+        attributes
+            .patient
+            .put_text(tags::PATIENT_NAME, VR::PN, "Corrected^Name");
+    });
+    apply(&*index, vec![store(&first), store(&second)], 2);
+    apply(&*index, vec![store(&corrected)], 3);
+    for _ in 0..2 {
+        let study = |tag, vr, text| having(&*index, Level::Study, tag, vr, text);
+        assert_eq!(study(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED"), 1);
+        let before = first
+            .attributes
+            .study
+            .string(tags::ACCESSION_NUMBER)
+            .expect("has one");
+        assert_eq!(study(tags::ACCESSION_NUMBER, VR::SH, before), 0);
+        assert_eq!(study(tags::MODALITIES_IN_STUDY, VR::CS, "XA"), 1);
+        let answer = &answer_list(&*index, &everything(Model::StudyRoot, Level::Study))[0];
+        assert_eq!(answer.string(tags::MODALITIES_IN_STUDY), Some("XA"));
+        for level in [Level::Patient, Level::Study] {
+            let found = having(&*index, level, tags::PATIENT_NAME, VR::PN, "Corrected^Name");
+            assert_eq!(found, 1, "{level:?}");
+        }
+        let known = lookup(&*index, &first.key.instance).expect("is known");
+        assert_eq!(known.attributes.series.string(tags::MODALITY), Some("XA"));
+        // A replay comes by the earlier version again.
+        apply(&*index, vec![store(&second), store(&corrected)], 3);
+    }
+    // That one alone does not bring its values back.
+    apply(&*index, vec![store(&second)], 4);
+    let found = having(&*index, Level::Study, tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
+    assert_eq!(found, 1);
+}
+
+/// A study goes to another patient with the first instance whose later version says so; the patient that it
+/// leaves is forgotten with its last study.
+pub fn a_study_goes_to_another_patient_with_a_later_version_that_says_so(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let mut reference = Reference::default();
+    records.iter().for_each(|record| reference.apply(&store(record)));
+    let other = &records[4].attributes.patient;
+    for (at, patients, studies) in [(0, 2, ["1", "2"]), (3, 1, ["", "3"])] {
+        let moved = store(&later(&records[at], |later| {
+            later.attributes.patient = other.clone();
+        }));
+        reference.apply(&moved);
+        apply(&*index, vec![moved], 6);
+        assert_is(&*index, &reference);
+        assert_eq!(totals(&*index).patients, patients);
+        let found = answers(&*index, &everything(Model::PatientRoot, Level::Patient));
+        for (patient, studies) in ["P1", "P2"].into_iter().zip(studies) {
+            let counted = found
+                .get(patient)
+                .and_then(|patient| patient.string(tags::NUMBER_OF_PATIENT_RELATED_STUDIES));
+            assert_eq!(counted.unwrap_or_default(), studies, "{patient}");
+        }
+    }
+}
+
+/// A later version without a value takes none away, but where it was coerced to have none.
+pub fn a_later_version_takes_a_value_away_only_where_it_was_coerced_to_have_none(place: &dyn IndexPlace) {
+    let index = place.open();
+    let mut first = record(7, 1, 0, 0, 0, 0);
+    first
+        .attributes
+        .study
+        .put_text(tags::STUDY_DESCRIPTION, VR::LO, "THERE");
+    let second = record(7, 1, 0, 0, 1, 0);
+    apply(&*index, vec![store(&first), store(&second)], 2);
+    let there = |expected| {
+        let found = having(&*index, Level::Study, tags::STUDY_DESCRIPTION, VR::LO, "THERE");
+        assert_eq!(found, expected);
+    };
+    let empty = later(&first, |later| {
+        later
+            .attributes
+            .study
+            .put_text(tags::STUDY_DESCRIPTION, VR::LO, "");
+    });
+    apply(&*index, vec![store(&empty)], 3);
+    there(1);
+    let emptied = later(&empty, |later| {
+        let mut coerced = DataSet::new();
+        coerced.put_text(tags::STUDY_DESCRIPTION, VR::LO, "");
+        later.coerced = Some(coerced);
+    });
+    apply(&*index, vec![store(&emptied)], 4);
+    there(0);
+}
+
+/// An instance whose Patient ID is not the one that its study is known under brings nothing of that patient.
+pub fn what_is_said_of_another_patient_fills_nothing(place: &dyn IndexPlace) {
+    let index = place.open();
+    let [mut first, mut second] = [0, 1].map(|instance| record(7, 1, 0, 0, instance, 0));
+    first.attributes.patient.put_text(tags::PATIENT_NAME, VR::PN, "");
+    second
+        .attributes
+        .patient
+        .put_text(tags::PATIENT_ID, VR::LO, "ANOTHER");
+    second
+        .attributes
+        .patient
+        .put_text(tags::PATIENT_NAME, VR::PN, "Another^Name");
+    apply(&*index, vec![store(&first), store(&second)], 2);
+    for level in [Level::Patient, Level::Study] {
+        let found = having(&*index, level, tags::PATIENT_NAME, VR::PN, "Another^Name");
+        assert_eq!(found, 0, "{level:?}");
+    }
+    assert_eq!(totals(&*index).patients, 1);
 }
 
 /// `clear` forgets everything, also the low water.

@@ -17,7 +17,7 @@ use crate::index::{Change, InstanceRecord, Scope};
 use crate::query::{Model, Query};
 use crate::testkit::random::{Random, rounds};
 use crate::testkit::reference::{Reference, name_of_answer};
-use crate::testkit::world::{any_query, any_record};
+use crate::testkit::world::{any_correction, any_query, any_record};
 use crate::uid::Level;
 
 /// Every kind of matching, at every level, in every model, is answered as the reference answers it.
@@ -189,6 +189,15 @@ pub fn any_course_of_changes_leaves_what_the_reference_says(place: &dyn IndexPla
             apply(&*index, changes, step);
             if random.chance(4) {
                 block_on(index.flush()).expect("flush succeeds");
+            }
+            let known: Vec<&InstanceRecord> = reference.instances.values().collect();
+            if !known.is_empty() && random.chance(2) {
+                let known = known[random.index(known.len())];
+                let correction = store(&any_correction(random, world, known));
+                reference.apply(&correction);
+                for _ in 0..=random.below(2) {
+                    apply(&*index, vec![correction.clone()], step);
+                }
             }
             assert_is(&*index, &reference);
         }

@@ -9,16 +9,15 @@ use crate::redb::record::Instance;
 use crate::redb::tables::{Place, WriteTables, series_key, series_uid_key};
 
 impl Writer {
-    /// Forgets an instance, and what has no instance left above it.
-    pub(super) fn forget(
+    /// Forgets an instance; what is above it may have none left.
+    pub(super) fn forget_instance(
         &mut self,
         tables: &mut WriteTables<'_>,
         place: Place,
         uid_key: &[u8],
     ) -> Result<()> {
         self.load(tables, place.study, place.series)?;
-        let above = (place.study, place.series);
-        let series = present(self.series.get(&above))?;
+        let series = present(self.series.get(&(place.study, place.series)))?;
         let removed = tables.instances.remove(place.key()).map_err(storage)?;
         let instance = Instance::decode(present(removed)?.value(), &series.series.uid)?;
         let length = instance.length()?;
@@ -41,10 +40,19 @@ impl Writer {
         let patient = present(self.patients.get(&study.study.patient_key))?;
         patient.dirty = true;
         patient.patient.instances = patient.patient.instances.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Forgets the series that stands there, its study and its patient, where they have no instance left. They are
+    /// in the cache.
+    pub(super) fn forget_empty(&mut self, tables: &mut WriteTables<'_>, place: Place) -> Result<()> {
+        let above = (place.study, place.series);
+        let series = present(self.series.get(&above))?;
         if series.series.instances > 0 {
             return Ok(());
         }
-
+        let study = present(self.studies.get(&place.study))?;
+        let patient = present(self.patients.get(&study.study.patient_key))?;
         patient.patient.series = patient.patient.series.saturating_sub(1);
         study.entries_change(place.study);
         study.study.series = study.study.series.saturating_sub(1);

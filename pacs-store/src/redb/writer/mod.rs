@@ -13,7 +13,7 @@ use pacs_core::archive::{Locator, Sequence};
 use pacs_core::dataset::{DataSet, Element};
 use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::index::{Change, InstanceRecord};
-use pacs_core::uid::Uid;
+use pacs_core::uid::{Level, Uid};
 
 use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
 
@@ -29,7 +29,7 @@ use crate::redb::tables::{META_STATE, Place, WriteTables, series_key, series_uid
 #[derive(Clone, Copy, Default)]
 struct Again {
     study: Option<u32>,
-    series: Option<u32>,
+    /// In its series, which is the same.
     instance: Option<u32>,
 }
 
@@ -71,7 +71,7 @@ impl Writer {
                     table,
                 } => {
                     if let Some(place) = place_of(tables, &uid_key(&instance))?
-                        && self.is_version(tables, place, &version)?
+                        && self.locator(tables, place)? == version
                     {
                         let frames = encode_frames(&version, &table);
                         tables
@@ -86,7 +86,7 @@ impl Writer {
                     record,
                 } => {
                     if let Some(place) = place_of(tables, &uid_key(&instance))?
-                        && self.is_version(tables, place, &version)?
+                        && self.locator(tables, place)? == version
                     {
                         let metadata = encode_metadata(&version, &record);
                         tables
@@ -98,7 +98,8 @@ impl Writer {
                 Change::Remove(instance) => {
                     let uid_key = uid_key(&instance);
                     if let Some(place) = place_of(tables, &uid_key)? {
-                        self.forget(tables, place, &uid_key)?;
+                        self.forget_instance(tables, place, &uid_key)?;
+                        self.forget_empty(tables, place)?;
                     }
                 }
             }
@@ -121,23 +122,29 @@ impl Writer {
         let uid_key = uid_key(&record.key.instance);
         let (bytes, large) = encode_instance(record);
         let mut again = Again::default();
+        let mut corrects = false;
         let (mut frames, mut metadata) = (None, None);
         if let Some(place) = place_of(tables, &uid_key)? {
             if self.is_same(tables, place, record, &bytes, large.as_deref())? {
                 // Applied before; only what it fills above it may be missing still.
-                return self.fill(tables, place.study, place.series, record);
+                return self.tell(tables, place.study, place.series, record, false);
             }
+            corrects = record.replaces(&self.locator(tables, place)?);
             again = self.numbers_to_keep(tables, place, record)?;
             let known = tables.frames.remove(place.key()).map_err(storage)?;
             frames = known.map(|known| known.value().to_vec());
             let known = tables.metadata.remove(place.key()).map_err(storage)?;
             metadata = known.map(|known| known.value().to_vec());
-            self.forget(tables, place, &uid_key)?;
+            self.forget_instance(tables, place, &uid_key)?;
+            // In its own series again, what is above it stays known also where nothing else is below.
+            if again.instance.is_none() {
+                self.forget_empty(tables, place)?;
+            }
         }
 
         let study_number = self.study(tables, record, again)?;
-        let series_number = self.series(tables, study_number, record, again)?;
-        self.fill(tables, study_number, series_number, record)?;
+        let series_number = self.series(tables, study_number, record)?;
+        self.tell(tables, study_number, series_number, record, corrects)?;
 
         self.state.kinds_below_study |=
             kinds_below_study(&record.attributes.series, &record.attributes.instance);
@@ -199,7 +206,6 @@ impl Writer {
             again.study = Some(place.study);
             let series = present(self.series.get(&(place.study, place.series)))?;
             if series.series.uid == record.key.series {
-                again.series = Some(place.series);
                 again.instance = Some(place.instance);
             }
         }
@@ -230,13 +236,13 @@ impl Writer {
         Ok(known.as_ref().map(|known| known.value()) == large)
     }
 
-    /// Whether the instance that stands there is the version at this locator.
-    fn is_version(&mut self, tables: &WriteTables<'_>, place: Place, version: &Locator) -> Result<bool> {
+    /// Where the archive keeps the version of the instance that stands there.
+    fn locator(&mut self, tables: &WriteTables<'_>, place: Place) -> Result<Locator> {
         self.load(tables, place.study, place.series)?;
         let series = present(self.series.get(&(place.study, place.series)))?;
         let known = tables.instances.get(place.key()).map_err(storage)?;
         let instance = Instance::decode(present(known)?.value(), &series.series.uid)?;
-        Ok(instance.locator()? == *version)
+        instance.locator()
     }
 
     /// Brings a series that is known into the cache, with its study and patient.
@@ -353,13 +359,7 @@ impl Writer {
     }
 
     /// Number of the record's series in a study in the cache; it is made when it isn't known.
-    fn series(
-        &mut self,
-        tables: &mut WriteTables<'_>,
-        study: u32,
-        record: &InstanceRecord,
-        again: Again,
-    ) -> Result<u32> {
+    fn series(&mut self, tables: &mut WriteTables<'_>, study: u32, record: &InstanceRecord) -> Result<u32> {
         let uid = record.key.series;
         if let Some(&mut number) = self.series_numbers.get(&(study, uid)) {
             self.load(tables, study, number)?;
@@ -374,7 +374,7 @@ impl Writer {
             return Ok(number);
         }
         let above = present(self.studies.get(&study))?;
-        let number = again.series.unwrap_or(above.study.next_series);
+        let number = above.study.next_series;
         above.study.next_series = above.study.next_series.max(next(number)?);
         above.study.series += 1;
         let series = Series {
@@ -405,27 +405,30 @@ impl Writer {
         Ok(number)
     }
 
-    /// Gives patient, study and series, which are in the cache, what they have no value of yet.
-    fn fill(
+    /// Brings what the record says of patient, study and series, which are in the cache, to them.
+    fn tell(
         &mut self,
         tables: &mut WriteTables<'_>,
         study_number: u32,
         series_number: u32,
         record: &InstanceRecord,
+        corrects: bool,
     ) -> Result<()> {
-        let new = &record.attributes;
+        let told = |level, known: &DataSet| told(record, level, corrects, known);
         let study = present(self.studies.get(&study_number))?;
-        if lacks(&study.study.patient, &new.patient) || lacks(&study.study.study, &new.study) {
+        let of_patient = told(Level::Patient, &study.study.patient);
+        let of_study = told(Level::Study, &study.study.study);
+        if of_patient.is_some() || of_study.is_some() {
             study.entries_change(study_number);
-            study.study.patient.fill_from(&new.patient);
-            study.study.study.fill_from(&new.study);
+            study.study.patient = of_patient.unwrap_or_else(|| std::mem::take(&mut study.study.patient));
+            study.study.study = of_study.unwrap_or_else(|| std::mem::take(&mut study.study.study));
             let id = study.study.patient.string(tags::PATIENT_ID).unwrap_or_default();
             let key = patient_key(id);
             let (series, instances) = (study.study.series, study.study.instances);
             let before = std::mem::replace(&mut study.study.patient_key, key.clone());
             study.attributes = study.study.encode_attributes();
             if key != before {
-                // It had no Patient ID, and now it has one: another patient's study.
+                // It had no Patient ID and now it has one, or another one: another patient's study.
                 self.patient_loses_study(tables, &before, series, instances)?;
                 let patient = self.patient_gets_study(tables, &key)?;
                 patient.patient.series += series;
@@ -436,23 +439,27 @@ impl Writer {
         let study = present(self.studies.get(&study_number))?;
         let key = &study.study.patient_key;
         let patient = present(self.patients.get(key))?;
-        if lacks(&patient.patient.attributes, &new.patient) {
+        if let Some(of_patient) = told(Level::Patient, &patient.patient.attributes) {
             if patient.entries.is_none() {
                 patient.entries = Some(patient_entries(&patient.patient, key));
             }
-            patient.patient.attributes.fill_from(&new.patient);
+            patient.patient.attributes = of_patient;
             patient.dirty = true;
         }
 
         let series = present(self.series.get(&(study_number, series_number)))?;
-        if lacks(&series.series.attributes, &new.series) {
+        if let Some(of_series) = told(Level::Series, &series.series.attributes) {
             let before = series.series.modalities();
-            series.series.attributes.fill_from(&new.series);
+            series.series.attributes = of_series;
             series.attributes = series.series.encode_attributes(&study.study.uid);
             series.dirty = true;
-            if before.is_empty() {
+            let after = series.series.modalities();
+            if before != after {
                 study.entries_change(study_number);
-                for modality in series.series.modalities() {
+                for modality in &before {
+                    study.study.modalities.subtract(modality);
+                }
+                for modality in after {
                     study.study.modalities.add(modality);
                 }
             }
@@ -511,6 +518,17 @@ fn change_entries(tables: &mut WriteTables<'_>, known: &[Vec<u8>], wanted: &[Vec
         tables.keys.insert(entry.as_slice(), ()).map_err(storage)?;
     }
     Ok(())
+}
+
+/// What is known of an entity after the record told of it, where that is something new.
+fn told(record: &InstanceRecord, level: Level, corrects: bool, known: &DataSet) -> Option<DataSet> {
+    // Nearly always there is nothing new, and that is seen without a copy.
+    if !corrects && !lacks(known, record.attributes.at(level)) {
+        return None;
+    }
+    let mut told = known.clone();
+    record.tell(level, corrects, &mut told);
+    (told != *known).then_some(told)
 }
 
 /// Whether [`DataSet::fill_from`] would bring something new.
