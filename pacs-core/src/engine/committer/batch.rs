@@ -1,0 +1,287 @@
+//! What has finished: applied to the index as one batch, answered, told.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
+
+use super::{Committed, Committer, Finished, Request, State, Step};
+use crate::archive::Locator;
+use crate::engine::recovery::replay;
+use crate::engine::watched::behind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::Event;
+use crate::index::{Change, InstanceRecord};
+use crate::uid::Uid;
+
+impl State {
+    pub(super) fn start(&mut self, request: Request) {
+        let instance = request.instance();
+        if let Some(waiting) = self.busy.get_mut(&instance) {
+            waiting.push_back(request);
+            return;
+        }
+        self.busy.insert(instance, VecDeque::new());
+        self.begin(instance, request);
+    }
+
+    fn begin(&mut self, instance: Uid, request: Request) {
+        let ticket = (self.applied, self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket);
+        let committer = Arc::clone(&self.committer);
+        let operation = async move {
+            match request {
+                Request::Commit(commit) => committer.commit(commit).await,
+                Request::Remove(instance, reply) => committer.remove(instance, reply).await,
+                Request::Reindex(record, reply) => committer.reindex(record, reply).await,
+                // An index that knows another version by now takes no notice.
+                Request::Frames(instance, version, frames, known) => Step::Framed {
+                    instance,
+                    version,
+                    frames,
+                    _known: known,
+                },
+                Request::Describe(describes) => Step::Described(describes),
+            }
+        };
+        // A backend that panics fails this operation, not the engine: the dropped reply tells who asked.
+        let contained = AssertUnwindSafe(operation)
+            .catch_unwind()
+            .map(move |step| Finished {
+                instance,
+                ticket,
+                step: step.unwrap_or_else(|_| Step::Unchanged(Box::new(|| None))),
+            });
+        self.running.push(contained.boxed());
+    }
+
+    /// Applies what has finished as one batch, then answers.
+    pub(super) async fn apply(&mut self, finished: &mut Vec<Finished>) {
+        for done in finished.iter() {
+            self.tickets.remove(&done.ticket);
+        }
+        let mut applied = self.apply_batch(finished).await;
+        if let Err(error) = &applied
+            && self.committer.index.note(error)
+            && self.heal().await
+        {
+            // Healing applied all that is in the archive; what only the batch knows comes now.
+            applied = self.apply_batch(finished).await;
+        }
+        if let Err(error) = &applied {
+            tracing::error!(%error, "the index refused a batch");
+            self.committer.index.note(error);
+        }
+        for done in finished.drain(..) {
+            if !self.answer(done.step, applied.as_ref().err()).await {
+                tracing::error!(
+                    "the archive is ahead of the index; its healing or the next opening brings it up"
+                );
+                self.committer.behind.store(true, Ordering::Relaxed);
+            }
+            self.release(done.instance);
+        }
+    }
+
+    async fn apply_batch(&mut self, finished: &[Finished]) -> Result<()> {
+        let mut changes = Vec::with_capacity(finished.len());
+        let mut greatest = self.applied;
+        for done in finished {
+            match &done.step {
+                Step::Stored { record, frames, .. } => {
+                    greatest = greatest.max(record.sequence);
+                    changes.push(Change::Store(record.clone()));
+                    changes.extend(frames.as_ref().map(|frames| Change::Frames {
+                        instance: record.key.instance,
+                        version: record.locator.clone(),
+                        table: Arc::clone(&frames.table),
+                    }));
+                }
+                Step::Removed { key, sequence, .. } => {
+                    greatest = greatest.max(*sequence);
+                    changes.push(Change::Remove(key.instance));
+                }
+                Step::PartlyRemoved { record, sequence, .. } => {
+                    greatest = greatest.max(*sequence);
+                    changes.push(Change::Store(record.clone()));
+                }
+                Step::Reindexed { record, .. } => changes.push(Change::Store(record.clone())),
+                Step::Framed {
+                    instance,
+                    version,
+                    frames,
+                    ..
+                } => changes.push(Change::Frames {
+                    instance: *instance,
+                    version: version.clone(),
+                    table: Arc::clone(&frames.table),
+                }),
+                Step::Described(describes) => changes.push(Change::Metadata {
+                    instance: describes.instance,
+                    version: describes.version.clone(),
+                    record: describes.record.clone(),
+                }),
+                Step::Unchanged(_) => {}
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if !self.committer.index.is_healthy() {
+            return Err(behind());
+        }
+        let low_water = match self.tickets.first() {
+            _ if self.committer.behind.load(Ordering::Relaxed) => self.low_water,
+            Some((floor, _)) => *floor,
+            None => greatest,
+        };
+        let index = self.committer.index.unwatched();
+        AssertUnwindSafe(index.apply(changes, low_water))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Internal,
+                    "engine.index",
+                    "the index panicked while it applied a batch",
+                ))
+            })?;
+        self.applied = greatest;
+        self.low_water = low_water;
+        Ok(())
+    }
+
+    /// Opens an index that failed again and brings it up to the archive; whether that succeeded.
+    ///
+    /// Whatever is under way in the archive meanwhile comes behind what is applied here, or is applied
+    /// twice, which changes nothing.
+    pub(super) async fn heal(&mut self) -> bool {
+        let Committer {
+            archive,
+            index,
+            attributes,
+            behind,
+            ..
+        } = &*self.committer;
+        let healing = async {
+            index.unwatched().reopen().await?;
+            replay(&**archive, index.unwatched(), attributes).await
+        };
+        let healed = AssertUnwindSafe(healing)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                let why = "the index or the archive panicked";
+                Err(Error::new(ErrorKind::Internal, "engine.heal", why))
+            });
+        match &healed {
+            Ok(recovered) => {
+                self.applied = self.applied.max(recovered.low_water);
+                self.low_water = recovered.low_water;
+                behind.store(false, Ordering::Relaxed);
+                tracing::warn!(
+                    applied = recovered.applied,
+                    "the index agrees with the archive again"
+                );
+            }
+            Err(error) => tracing::error!(%error, "the index could not be brought up to the archive"),
+        }
+        index.attempted(healed.is_ok());
+        healed.is_ok()
+    }
+
+    /// Answers whoever waits. False when the archive now has what the index does not.
+    async fn answer(&self, step: Step, failed: Option<&Error>) -> bool {
+        let error =
+            || failed.map(|error| Error::new(error.kind(), "engine.index", error.context().to_owned()));
+        match step {
+            Step::Unchanged(answer) => {
+                if let Some(event) = answer() {
+                    self.committer.tell(&event);
+                }
+            }
+            Step::Stored {
+                record,
+                outcome,
+                source,
+                reply,
+                ..
+            } => {
+                if let Some(error) = error() {
+                    // An index that failed may know it all the same; then it stays, and is kept when the
+                    // index is healed.
+                    let undone = self.committer.index.is_healthy()
+                        && self.undo(&record.key.instance, &record.locator).await;
+                    let _ = reply.send(Err(error));
+                    return undone;
+                }
+                let record: Arc<InstanceRecord> = Arc::from(record);
+                self.committer.recent.note(record.key.series);
+                let _ = reply.send(Ok(Committed {
+                    outcome,
+                    record: Arc::clone(&record),
+                }));
+                let deliveries = self.committer.route(&record, &source);
+                let kept = Arc::clone(&record);
+                self.committer.tell(&Event::Received {
+                    record: kept,
+                    source,
+                    outcome,
+                });
+                if !deliveries.is_empty() {
+                    self.committer.tell(&Event::Routed { record, deliveries });
+                }
+            }
+            Step::Removed { key, reply, .. } => {
+                let failed = error();
+                let done = failed.is_none();
+                let _ = reply.send(failed.map_or(Ok(true), Err));
+                if done {
+                    self.committer.tell(&Event::Removed { key });
+                }
+                return done;
+            }
+            Step::PartlyRemoved { error, reply, .. } => {
+                let _ = reply.send(Err(error));
+                return failed.is_none();
+            }
+            Step::Reindexed { reply, .. } => {
+                let _ = reply.send(error().map_or(Ok(true), Err));
+            }
+            // What the index did not take is made again when it is asked for.
+            Step::Framed { .. } => {}
+            Step::Described(describes) => {
+                if let Some(reply) = describes.reply {
+                    let _ = reply.send(error().map_or(Ok(true), Err));
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes back from the archive what the index refused, so that an instance answered with failure
+    /// does not appear later. Where that fails too (false) it may appear: kept, and never acknowledged.
+    async fn undo(&self, instance: &Uid, locator: &Locator) -> bool {
+        let removed = AssertUnwindSafe(self.committer.archive.remove(instance, locator)).catch_unwind();
+        let problem = match removed.await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the archive panicked".to_owned(),
+        };
+        tracing::error!(%instance, problem, "an instance that was answered with failure stays in the archive");
+        false
+    }
+
+    fn release(&mut self, instance: Uid) {
+        let next = self.busy.get_mut(&instance).and_then(VecDeque::pop_front);
+        match next {
+            Some(request) => self.begin(instance, request),
+            None => {
+                self.busy.remove(&instance);
+            }
+        }
+    }
+}
