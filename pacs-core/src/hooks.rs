@@ -135,6 +135,13 @@ pub enum Event {
         /// Where it goes; never empty.
         deliveries: Vec<Delivery>,
     },
+    /// Attributes of an instance were corrected: it leaves with other values than before.
+    Amended {
+        /// What is kept now under its SOP Instance UID.
+        record: Arc<InstanceRecord>,
+        /// Who corrected it.
+        source: Source,
+    },
     /// An instance was removed.
     Removed {
         /// Which.

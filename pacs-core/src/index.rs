@@ -70,12 +70,10 @@ impl InstanceRecord {
             (true, true) => *known = told.clone(),
             (true, false) => {}
             (false, true) => {
-                for element in told.iter() {
-                    if !element.is_empty() || self.is_emptied(element.tag) {
-                        known.put(element.clone());
-                    }
+                known.retain(|element| !self.is_emptied(element.tag));
+                for element in told.iter().filter(|element| !element.is_empty()) {
+                    known.put(element.clone());
                 }
-                known.fill_from(told);
             }
             (false, false) => known.fill_from(told),
         }

@@ -121,7 +121,9 @@ pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Seq
 pub use dataset::DataSet;
 #[cfg(feature = "render")]
 pub use engine::Renderer;
-pub use engine::{Announced, DuplicatePolicy, FrameReader, Options, Pacs, Receipt, Received, StoreOutcome};
+pub use engine::{
+    Amended, Announced, DuplicatePolicy, FrameReader, Options, Pacs, Receipt, Received, StoreOutcome,
+};
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};
 pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};

@@ -14,8 +14,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::uid::Uid;
 
+/// Why attributes are changed: Reason for the Attribute Modification (0400,0565), PS3.3 C.12.1.1.9.
+#[derive(Clone, Copy)]
+pub(super) enum Reason {
+    /// On the way in, to what is known here.
+    Coerce,
+    /// Later, because they were wrong.
+    Correct,
+}
+
 /// An instance that is to be coerced.
 pub(super) struct Original<'a> {
+    pub(super) reason: Reason,
     pub(super) header: &'a DataSet,
     pub(super) transfer_syntax: &'a Uid,
     pub(super) source: &'a Source,
@@ -81,14 +91,7 @@ impl Original<'_> {
         for element in kept.iter() {
             let came = self.header.get(element.tag).filter(|came| conforms(came));
             // What was absent or empty has a value of zero length, and so what its VR can't be.
-            values.put(came.cloned().unwrap_or_else(|| Element {
-                tag: element.tag,
-                vr: element.vr,
-                value: match element.value {
-                    Value::Items(_) => Value::Items(Vec::new()),
-                    Value::Bytes(_) => Value::Bytes(bytes::Bytes::new()),
-                },
-            }));
+            values.put(came.cloned().unwrap_or_else(|| without_value(element)));
         }
         // Tells whose Patient ID it was, also where that does not change.
         if kept.contains(tags::PATIENT_ID)
@@ -105,7 +108,11 @@ impl Original<'_> {
         item.put_text(tags::MODIFYING_SYSTEM, VR::LO, system);
         let previous = title(self.source.calling_ae).unwrap_or_default();
         item.put_text(tags::SOURCE_OF_PREVIOUS_VALUES, VR::LO, previous);
-        item.put_text(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION, VR::CS, "COERCE");
+        let reason = match self.reason {
+            Reason::Coerce => "COERCE",
+            Reason::Correct => "CORRECT",
+        };
+        item.put_text(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION, VR::CS, reason);
         item
     }
 }
@@ -138,7 +145,7 @@ pub(super) fn check(coerced: &DataSet) -> Result<()> {
     })
 }
 
-fn may_be_coerced(element: &Element) -> Result<()> {
+pub(super) fn may_be_coerced(element: &Element) -> Result<()> {
     let Element { tag, vr, value } = element;
     let fixed = [
         tags::SPECIFIC_CHARACTER_SET,
@@ -177,7 +184,7 @@ fn conforms(element: &Element) -> bool {
 }
 
 /// Whether two elements have the same value, padding apart.
-fn same(a: &Element, b: &Element) -> bool {
+pub(super) fn same(a: &Element, b: &Element) -> bool {
     let text = syntax::is_text(a.vr) && a.vr == b.vr;
     match (&a.value, &b.value) {
         (Value::Bytes(a), Value::Bytes(b)) if text => {
@@ -234,6 +241,17 @@ fn date_time(Timestamp(milliseconds): Timestamp) -> String {
     DateTime::<Utc>::from(UNIX_EPOCH + since)
         .format("%Y%m%d%H%M%S%.6f+0000")
         .to_string()
+}
+
+pub(super) fn without_value(element: &Element) -> Element {
+    Element {
+        tag: element.tag,
+        vr: element.vr,
+        value: match element.value {
+            Value::Items(_) => Value::Items(Vec::new()),
+            Value::Bytes(_) => Value::Bytes(bytes::Bytes::new()),
+        },
+    }
 }
 
 fn invalid(context: &'static str) -> Error {

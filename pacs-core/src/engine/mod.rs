@@ -1,5 +1,6 @@
 //! [`Pacs`]: archive and index put together, so that success means kept.
 
+mod amend;
 mod block_on;
 mod bulk;
 mod coerce;
@@ -38,6 +39,7 @@ use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
 use crate::route::Router;
 use crate::uid::Uid;
+pub use amend::Amended;
 pub use block_on::block_on;
 use committer::{Committer, Request};
 #[cfg(feature = "pixel")]

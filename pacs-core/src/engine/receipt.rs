@@ -8,7 +8,7 @@ use dicom_dictionary_std::tags;
 use futures::SinkExt;
 use futures::channel::oneshot;
 
-use super::coerce::{self, Original};
+use super::coerce::{self, Original, Reason};
 use super::committer::{CommitRequest, CountedFrames, Request};
 use super::digest::Digester;
 use super::{Inner, StoreOutcome};
@@ -77,6 +77,8 @@ pub struct Receipt {
     digester: Digester,
     stage: Stage,
     data_set_length: u64,
+    /// The version that this one is an amendment of.
+    amends: Option<Locator>,
     _turn: Share,
 }
 
@@ -150,6 +152,7 @@ impl Receipt {
             writer,
             stage: Stage::Held(Held::default()),
             data_set_length: 0,
+            amends: None,
             _turn: turn,
         };
         if receipt.pacs.coercer.is_none() {
@@ -162,6 +165,42 @@ impl Receipt {
             receipt.writer.write(meta).await?;
         }
         Ok(receipt)
+    }
+
+    /// Begins a later version of an instance: its data set as it is kept, with other attributes on its way out.
+    pub(super) async fn amending(
+        pacs: Arc<Inner>,
+        record: &InstanceRecord,
+        meta: &Meta,
+        coerced: DataSet,
+        source: Source,
+    ) -> Result<Self> {
+        let turn = pacs.receipts.take(1).await;
+        let meta = part10::write_meta_coerced(meta, &coerced)?;
+        let meta_length = meta.len() as u64;
+        let mut writer = pacs.archive.begin().await?;
+        writer.write(meta).await?;
+        Ok(Self {
+            scanner: Scanner::new(&record.transfer_syntax).with_frame_tables_from(&pacs.frame_tables),
+            digester: Digester::new(),
+            announced: Announced {
+                sop_class: record.sop_class,
+                sop_instance: record.key.instance,
+                transfer_syntax: record.transfer_syntax,
+                source,
+            },
+            pacs,
+            study: None,
+            writer,
+            stage: Stage::Passing {
+                meta_length,
+                coerced: Some(coerced),
+                asked: true,
+            },
+            data_set_length: 0,
+            amends: Some(record.locator.clone()),
+            _turn: turn,
+        })
     }
 
     /// What was said of the instance before its data set came.
@@ -279,11 +318,13 @@ impl Receipt {
                 (meta_length, coerced, Vec::new())
             }
         };
-        self.pacs.decider.before_store(&Arriving {
-            key,
-            header: &scan.header,
-            source: &self.announced.source,
-        })?;
+        if self.amends.is_none() {
+            self.pacs.decider.before_store(&Arriving {
+                key,
+                header: &scan.header,
+                source: &self.announced.source,
+            })?;
+        }
         let attributes = match &coerced {
             None => self.pacs.attributes.extract(&scan.header),
             Some(coerced) => {
@@ -315,6 +356,7 @@ impl Receipt {
             }),
             digest: self.digester.finish(),
             complete,
+            amends: self.amends,
             source: self.announced.source,
             reply,
         };
@@ -354,6 +396,7 @@ impl Receipt {
             ..
         } = &self.announced;
         let original = Original {
+            reason: Reason::Coerce,
             header,
             transfer_syntax,
             source,

@@ -6,9 +6,9 @@ use futures::StreamExt;
 use super::committer::Request;
 use super::outgoing::has_last_byte;
 use super::{Inner, Pacs};
-use crate::archive::{Archive, Entry, Sequence, Stored};
-use crate::dataset::part10;
-use crate::dataset::scan::Scanner;
+use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
+use crate::dataset::part10::{self, FileMeta};
+use crate::dataset::scan::{Scan, Scanner};
 use crate::error::{ErrorKind, Result};
 use crate::index::{Change, Index, InstanceRecord, Scope};
 use crate::query::AttributeSet;
@@ -183,14 +183,9 @@ async fn change_for(
     Ok(Some(Change::Store(Box::new(record))))
 }
 
-/// Makes the index record of an instance from its stored bytes, reading no further than its pixel data.
-pub(super) async fn read_record(
-    archive: &dyn Archive,
-    attributes: &AttributeSet,
-    key: InstanceKey,
-    stored: Stored,
-) -> Result<InstanceRecord> {
-    let mut stream = archive.read(&stored.locator, 0..stored.length);
+/// Reads what stands before an instance's pixel data, and no further: File Meta Information and data set as stored.
+pub(super) async fn read_header(archive: &dyn Archive, locator: &Locator) -> Result<(FileMeta, Scan)> {
+    let mut stream = archive.read(locator, 0..u64::MAX);
     let (meta, mut chunk) = super::import::read_meta(&mut stream).await?;
     let mut scanner = Scanner::new(&meta.transfer_syntax);
     loop {
@@ -203,7 +198,17 @@ pub(super) async fn read_record(
             None => break,
         }
     }
-    let mut scan = scanner.finish()?;
+    Ok((meta, scanner.finish()?))
+}
+
+/// Makes the index record of an instance from its stored bytes, reading no further than its pixel data.
+pub(super) async fn read_record(
+    archive: &dyn Archive,
+    attributes: &AttributeSet,
+    key: InstanceKey,
+    stored: Stored,
+) -> Result<InstanceRecord> {
+    let (meta, mut scan) = read_header(archive, &stored.locator).await?;
     let coerced = part10::coerced(&meta)?;
     if let Some(coerced) = &coerced {
         super::coerce::check(coerced)?;

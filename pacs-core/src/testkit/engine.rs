@@ -1,5 +1,6 @@
 //! The engine's promises, run on any pair of archive and index.
 
+mod amend;
 mod coercion;
 mod frames;
 mod metadata;
@@ -13,6 +14,7 @@ use futures::executor::block_on;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+pub use self::amend::*;
 pub use self::coercion::*;
 pub use self::frames::*;
 pub use self::metadata::*;
@@ -88,6 +90,18 @@ macro_rules! engine_conformance {
                 what_has_its_value_already_is_not_coerced,
                 what_may_not_be_coerced_is_invalid_and_nothing_is_kept,
                 an_instance_that_is_known_too_late_is_not_kept_without_its_coercion,
+                an_amended_attribute_is_found_by_its_new_value_at_every_level_and_not_by_its_old_one,
+                the_stored_bytes_of_an_amended_instance_are_those_that_came,
+                an_amended_instance_leaves_with_its_new_values_and_all_that_it_had_before,
+                a_rebuilt_index_knows_every_amendment,
+                what_was_amended_and_comes_again_is_kept_already_and_stays_amended,
+                what_has_its_values_already_is_not_amended,
+                two_patients_become_one,
+                a_merge_that_was_broken_off_goes_on_where_it_was,
+                an_instance_that_can_not_be_amended_costs_no_other,
+                amendments_of_one_instance_at_once_all_count,
+                what_may_not_be_amended_is_invalid_and_what_is_not_kept_is_not_found,
+                observers_are_told_what_was_amended,
                 a_frame_is_read_without_the_rest_of_its_instance,
                 frames_split_into_any_fragments_are_read_back_as_they_were,
                 native_frames_are_handed_out_as_explicit_little_endian_has_them,
@@ -628,6 +642,7 @@ pub fn observers_are_told_in_order_what_was_kept_routed_and_removed(place: &dyn 
                 .iter()
                 .map(|delivery| format!("to {}", delivery.destination))
                 .collect(),
+            Event::Amended { record, .. } => format!("amended {}", record.key.instance),
             Event::Removed { key } => format!("removed {}", key.instance),
         };
         notes.lock().expect("nobody panics").push(note);

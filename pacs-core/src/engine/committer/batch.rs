@@ -206,6 +206,7 @@ impl State {
             Step::Stored {
                 record,
                 outcome,
+                is_amended,
                 source,
                 reply,
                 ..
@@ -224,6 +225,10 @@ impl State {
                     outcome,
                     record: Arc::clone(&record),
                 }));
+                if is_amended {
+                    self.committer.tell(&Event::Amended { record, source });
+                    return true;
+                }
                 let deliveries = self.committer.route(&record, &source);
                 let kept = Arc::clone(&record);
                 self.committer.tell(&Event::Received {

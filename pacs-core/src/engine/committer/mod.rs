@@ -48,6 +48,8 @@ pub(super) struct CommitRequest {
     pub(super) digest: Digest,
     /// The data set's structure could be followed to its end.
     pub(super) complete: bool,
+    /// The version that it amends. Where another one is kept by then, nothing is changed and that one is the answer.
+    pub(super) amends: Option<Locator>,
     pub(super) source: Source,
     pub(super) reply: oneshot::Sender<Result<Committed>>,
 }
@@ -116,6 +118,8 @@ enum Step {
         record: Box<InstanceRecord>,
         frames: Option<CountedFrames>,
         outcome: StoreOutcome,
+        /// It is what was kept already, with other attributes on its way out.
+        is_amended: bool,
         source: Source,
         reply: oneshot::Sender<Result<Committed>>,
     },
@@ -220,20 +224,33 @@ impl Committer {
             frames,
             digest,
             complete,
+            amends,
             source,
             reply,
         } = request;
-        match self
-            .decide_and_commit(writer, unwritten, &mut record, digest, complete)
-            .await
-        {
+        let is_amended = amends.is_some();
+        let decided = match amends {
+            Some(amended) => self.amend(writer, &mut record, &amended).await,
+            None => {
+                self.decide_and_commit(writer, unwritten, &mut record, digest, complete)
+                    .await
+            }
+        };
+        match decided {
             Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
                 record,
                 frames,
                 outcome,
+                is_amended,
                 source,
                 reply,
             },
+            Ok(_) if is_amended => Step::Unchanged(Box::new(move || {
+                let record = Arc::from(record);
+                let outcome = StoreOutcome::FirstKept;
+                let _ = reply.send(Ok(Committed { outcome, record }));
+                None
+            })),
             Ok(outcome) => Step::Unchanged(Box::new(move || {
                 let record: Arc<InstanceRecord> = Arc::from(record);
                 let kept = Arc::clone(&record);
@@ -299,21 +316,35 @@ impl Committer {
         for bytes in unwritten {
             writer.write(bytes).await?;
         }
-        let Stored {
-            locator,
-            length,
-            sequence,
-            received,
-        } = writer.commit(record.key).await?;
-        record.locator = locator;
-        record.length = length;
-        record.sequence = sequence;
-        record.received = received;
+        keep(writer, record).await?;
         if outcome == StoreOutcome::Replaced {
             let InstanceKey { study, series, .. } = record.key;
             tracing::info!(%instance, %series, %study, "replaced: what was kept is an earlier version now");
         }
         Ok(outcome)
+    }
+
+    async fn amend(
+        &self,
+        writer: Box<dyn ArchiveWriter>,
+        record: &mut InstanceRecord,
+        amended: &Locator,
+    ) -> Result<StoreOutcome> {
+        let kept = self.index.lookup(&record.key.instance).await?;
+        let Some(kept) = kept else {
+            writer.abort().await?;
+            let what = "the instance was removed while it was amended";
+            return Err(Error::new(ErrorKind::NotFound, "engine.amend", what));
+        };
+        if kept.locator != *amended {
+            writer.abort().await?;
+            *record = kept;
+            return Ok(StoreOutcome::FirstKept);
+        }
+        record.superseded = kept.superseded;
+        record.superseded.insert(0, kept.locator);
+        keep(writer, record).await?;
+        Ok(StoreOutcome::Replaced)
     }
 
     async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
@@ -390,4 +421,19 @@ impl Committer {
             }
         }
     }
+}
+
+/// Commits what was written; the record then says where and when.
+async fn keep(writer: Box<dyn ArchiveWriter>, record: &mut InstanceRecord) -> Result<()> {
+    let Stored {
+        locator,
+        length,
+        sequence,
+        received,
+    } = writer.commit(record.key).await?;
+    record.locator = locator;
+    record.length = length;
+    record.sequence = sequence;
+    record.received = received;
+    Ok(())
 }

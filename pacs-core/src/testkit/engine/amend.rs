@@ -1,0 +1,383 @@
+//! What the engine promises of attributes that are corrected when an instance is kept already.
+
+use std::sync::{Arc, Mutex};
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use futures::TryStreamExt;
+use futures::executor::block_on;
+use futures::future::join_all;
+
+use super::{
+    DuplicatePolicy, Place, all, data_set, explicit, instance, instance_uid, keep, open, read, study_uid,
+};
+use crate::dataset::charset::CharacterSet;
+use crate::dataset::scan::parse;
+use crate::dataset::{DataSet, Element, encode};
+use crate::engine::{Amended, Options, Pacs, StoreOutcome};
+use crate::error::ErrorKind;
+use crate::hooks::{Event, Source};
+use crate::index::{InstanceRecord, Scope};
+use crate::query::{AttributeSet, Model, Query, QueryOptions};
+use crate::uid::{AeTitle, Level, Uid};
+
+fn amend(pacs: &Pacs, scope: Scope, wanted: &[(Tag, VR, &str)]) -> Amended {
+    let done = block_on(pacs.amend(&Source::default(), scope, set(wanted))).expect("is amended");
+    assert!(done.failed.is_empty(), "{:?}", done.failed);
+    done
+}
+
+fn set(elements: &[(Tag, VR, &str)]) -> DataSet {
+    let mut set = DataSet::new();
+    for (tag, vr, text) in elements {
+        set.put_text(*tag, *vr, *text);
+    }
+    set
+}
+
+const NAME: (Tag, VR, &str) = (tags::PATIENT_NAME, VR::PN, "Corrected^Name");
+const ACCESSION: (Tag, VR, &str) = (tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
+
+fn having(pacs: &Pacs, level: Level, tag: Tag, vr: VR, text: &str) -> usize {
+    let query = Query::new(
+        Model::PatientRoot,
+        level,
+        set(&[(tag, vr, text)]),
+        QueryOptions::default(),
+    );
+    let stream = pacs.find(&Source::default(), query).expect("is admitted");
+    let found: Vec<DataSet> = block_on(stream.try_collect()).expect("is answered");
+    found.len()
+}
+
+fn record(pacs: &Pacs, study: u32, series: u32, number: u32) -> InstanceRecord {
+    let found = block_on(pacs.lookup(&instance_uid(study, series, number)));
+    found.expect("is answered").expect("is known")
+}
+
+fn leaving(pacs: &Pacs, record: &InstanceRecord) -> DataSet {
+    parse(&all(pacs.outgoing_data_set(record)), &record.transfer_syntax).expect("is a data set")
+}
+
+/// Study 1 with two series, and study 8 of the same patient.
+fn filled(place: &dyn Place) -> Pacs {
+    let pacs = open(place, DuplicatePolicy::default());
+    for (study, series, number) in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (8, 1, 1)] {
+        keep(&pacs, instance(study, series, number, 0));
+    }
+    pacs
+}
+
+/// See its name.
+pub fn an_amended_attribute_is_found_by_its_new_value_at_every_level_and_not_by_its_old_one(
+    place: &dyn Place,
+) {
+    let pacs = filled(place);
+    let done = amend(&pacs, Scope::Study(study_uid(1)), &[ACCESSION, NAME]);
+    assert_eq!((done.amended, done.unchanged), (3, 0));
+    for (level, new, old) in [
+        (Level::Study, 1, 0),
+        (Level::Series, 2, 0),
+        (Level::Instance, 3, 0),
+    ] {
+        let by_accession = |text| having(&pacs, level, tags::ACCESSION_NUMBER, VR::SH, text);
+        assert_eq!(
+            (by_accession("CORRECTED"), by_accession("A1")),
+            (new, old),
+            "{level:?}"
+        );
+    }
+    assert_eq!(
+        having(
+            &pacs,
+            Level::Patient,
+            tags::PATIENT_NAME,
+            VR::PN,
+            "Corrected^Name"
+        ),
+        1
+    );
+    // The other study was not amended.
+    assert_eq!(
+        having(&pacs, Level::Study, tags::PATIENT_NAME, VR::PN, "Family1^Given"),
+        1
+    );
+    let totals = block_on(pacs.totals()).expect("totals");
+    assert_eq!(
+        (totals.patients, totals.studies, totals.series, totals.instances),
+        (1, 2, 3, 4)
+    );
+}
+
+/// See its name.
+pub fn the_stored_bytes_of_an_amended_instance_are_those_that_came(place: &dyn Place) {
+    let pacs = filled(place);
+    let before = record(&pacs, 1, 1, 1);
+    amend(&pacs, Scope::Instance(instance_uid(1, 1, 1)), &[NAME]);
+    let after = record(&pacs, 1, 1, 1);
+    let (_, bytes) = instance(1, 1, 1, 0);
+    assert_eq!(all(pacs.read_data_set(&after)), bytes);
+    // The earlier version is there as well.
+    assert_eq!(after.superseded.first(), Some(&before.locator));
+    assert_eq!(all(pacs.read_data_set(&before)), bytes);
+    let verified = block_on(pacs.verify(|_| ())).expect("is verified");
+    assert_eq!((verified.whole, verified.whole_earlier), (5, 1));
+    assert!(verified.damaged.is_empty());
+}
+
+/// Each amendment adds an item to what the instance had before, and nothing else of it changes.
+pub fn an_amended_instance_leaves_with_its_new_values_and_all_that_it_had_before(place: &dyn Place) {
+    let pacs = filled(place);
+    let came = parse(&instance(1, 1, 1, 0).1, uids::EXPLICIT_VR_LITTLE_ENDIAN).expect("is a data set");
+    let source = Source {
+        called_ae: AeTitle::parse("ARCHIVE").ok(),
+        ..Source::default()
+    };
+    let scope = || Scope::Study(study_uid(1));
+    for (second, wanted) in [
+        (false, set(&[NAME, ACCESSION])),
+        (true, set(&[(NAME.0, NAME.1, "")])),
+    ] {
+        block_on(pacs.amend(&source, scope(), wanted.clone())).expect("is amended");
+        let mut left = leaving(&pacs, &record(&pacs, 1, 1, 1));
+        for element in wanted.iter() {
+            assert_eq!(left.string(element.tag), wanted.string(element.tag));
+        }
+        let items = left.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).to_vec();
+        assert_eq!(items.len(), 1 + usize::from(second));
+        for (item, name) in items.iter().zip(["Family1^Given", "Corrected^Name"]) {
+            let text = |tag| item.string(tag);
+            assert_eq!(text(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION), Some("CORRECT"));
+            assert_eq!(text(tags::MODIFYING_SYSTEM), Some("ARCHIVE"));
+            let [original] = item.items(tags::MODIFIED_ATTRIBUTES_SEQUENCE) else {
+                panic!("a single item");
+            };
+            assert_eq!(original.string(tags::PATIENT_NAME), Some(name));
+        }
+        left.remove(tags::ORIGINAL_ATTRIBUTES_SEQUENCE);
+        for tag in [NAME.0, ACCESSION.0] {
+            left.put(came.get(tag).expect("is there").clone());
+        }
+        assert_eq!(left, came);
+    }
+    assert_eq!(
+        having(&pacs, Level::Series, tags::ACCESSION_NUMBER, VR::SH, "CORRECTED"),
+        2
+    );
+    assert_eq!(
+        having(&pacs, Level::Study, tags::PATIENT_NAME, VR::PN, "Corrected^Name"),
+        0
+    );
+}
+
+/// See its name; and where the engine was only opened again.
+pub fn a_rebuilt_index_knows_every_amendment(place: &dyn Place) {
+    let pacs = filled(place);
+    amend(&pacs, Scope::Study(study_uid(1)), &[ACCESSION, NAME]);
+    amend(
+        &pacs,
+        Scope::Series(record(&pacs, 1, 2, 1).key.series),
+        &[(tags::SERIES_DESCRIPTION, VR::LO, "S")],
+    );
+    amend(&pacs, Scope::Study(study_uid(1)), &[(NAME.0, NAME.1, "")]);
+    let state = |pacs: &Pacs| {
+        let records = [(1, 1, 1), (1, 1, 2), (1, 2, 1), (8, 1, 1)]
+            .map(|(study, series, number)| record(pacs, study, series, number));
+        let found = |level, (tag, vr, text): (Tag, VR, &str)| having(pacs, level, tag, vr, text);
+        assert_eq!(found(Level::Study, ACCESSION), 1);
+        assert_eq!(found(Level::Study, NAME), 0);
+        assert_eq!(found(Level::Study, (NAME.0, NAME.1, "Family1^Given")), 1);
+        assert_eq!(found(Level::Series, (tags::SERIES_DESCRIPTION, VR::LO, "S")), 1);
+        records.map(|record| {
+            (
+                record.coerced.clone(),
+                leaving(pacs, &record),
+                record.superseded.len(),
+            )
+        })
+    };
+    let before = state(&pacs);
+    drop(pacs);
+    let pacs = open(place, DuplicatePolicy::default());
+    assert!(state(&pacs) == before);
+    drop(pacs);
+    {
+        let (archive, index) = (place.archive(), place.index());
+        block_on(Pacs::rebuild_index(&*archive, &*index, &AttributeSet::default())).expect("is rebuilt");
+    }
+    let pacs = open(place, DuplicatePolicy::default());
+    assert!(state(&pacs) == before);
+}
+
+/// See its name.
+pub fn what_was_amended_and_comes_again_is_kept_already_and_stays_amended(place: &dyn Place) {
+    let pacs = filled(place);
+    amend(&pacs, Scope::Study(study_uid(1)), &[NAME]);
+    let again = keep(&pacs, instance(1, 1, 1, 0));
+    assert_eq!(again.outcome, StoreOutcome::AlreadyKept);
+    assert_eq!(leaving(&pacs, &again.record).string(NAME.0), Some(NAME.2));
+    assert_eq!(read(&pacs, &again), instance(1, 1, 1, 0).1);
+}
+
+/// See its name.
+pub fn what_has_its_values_already_is_not_amended(place: &dyn Place) {
+    let pacs = filled(place);
+    let came = (tags::ACCESSION_NUMBER, VR::SH, "A1 ");
+    let done = amend(&pacs, Scope::Study(study_uid(1)), &[came]);
+    assert_eq!((done.amended, done.unchanged), (0, 3));
+    for amended in [3, 0] {
+        let done = amend(&pacs, Scope::Study(study_uid(1)), &[NAME]);
+        assert_eq!((done.amended, done.unchanged), (amended, 3 - amended));
+    }
+    let verified = block_on(pacs.verify(|_| ())).expect("is verified");
+    assert_eq!((verified.whole, verified.whole_earlier), (7, 3));
+}
+
+/// See its name: what is known of the surviving one counts, and the other one is gone.
+pub fn two_patients_become_one(place: &dyn Place) {
+    let pacs = filled(place);
+    let mut other = data_set(2, 1, 1, 0);
+    other.put_text(tags::PATIENT_BIRTH_DATE, VR::DA, "19700101");
+    keep(&pacs, (instance(2, 1, 1, 0).0, explicit(&other)));
+    let merge = |prior, surviving| block_on(pacs.merge_patients(&Source::default(), prior, surviving));
+    let kind = |prior, surviving| merge(prior, surviving).map(|_| ()).map_err(|error| error.kind());
+    assert_eq!(kind("P1", "P1"), Err(ErrorKind::Invalid));
+    assert_eq!(kind("", "P1"), Err(ErrorKind::Invalid));
+    assert_eq!(kind("P1", "P3"), Err(ErrorKind::NotFound));
+    assert_eq!(kind("P?", "P1"), Err(ErrorKind::NotFound));
+    // It has no birth date, so none is left.
+    let done = merge("P2", "P1").expect("is merged");
+    assert_eq!((done.amended, done.unchanged, done.failed.len()), (1, 0, 0));
+    let left = leaving(&pacs, &record(&pacs, 2, 1, 1));
+    assert_eq!(left.string(tags::PATIENT_ID), Some("P1"));
+    assert_eq!(left.string(tags::PATIENT_NAME), Some("Family1^Given"));
+    assert!(left.get(tags::PATIENT_BIRTH_DATE).is_some_and(Element::is_empty));
+    let studies = |id| having(&pacs, Level::Study, tags::PATIENT_ID, VR::LO, id);
+    assert_eq!((studies("P1"), studies("P2")), (3, 0));
+    assert_eq!(
+        having(&pacs, Level::Study, tags::PATIENT_BIRTH_DATE, VR::DA, "19700101"),
+        0
+    );
+    assert_eq!(block_on(pacs.totals()).expect("totals").patients, 1);
+}
+
+/// A merge that was broken off within a study is finished by the same call again.
+pub fn a_merge_that_was_broken_off_goes_on_where_it_was(place: &dyn Place) {
+    let pacs = filled(place);
+    keep(&pacs, instance(2, 1, 1, 0));
+    let survivor = [
+        (tags::PATIENT_ID, VR::LO, "P2"),
+        (tags::PATIENT_NAME, VR::PN, "Family2^Given"),
+    ];
+    amend(&pacs, Scope::Instance(instance_uid(1, 1, 2)), &survivor);
+    assert_eq!(having(&pacs, Level::Study, tags::PATIENT_ID, VR::LO, "P2"), 2);
+    let done = block_on(pacs.merge_patients(&Source::default(), "P1", "P2")).expect("is merged");
+    assert_eq!((done.amended, done.unchanged), (3, 1));
+    for (study, series, number) in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (8, 1, 1)] {
+        let left = leaving(&pacs, &record(&pacs, study, series, number));
+        assert_eq!(left.string(tags::PATIENT_ID), Some("P2"));
+    }
+    assert_eq!(block_on(pacs.totals()).expect("totals").patients, 1);
+}
+
+/// See its name: here one in a deflated transfer syntax.
+pub fn an_instance_that_can_not_be_amended_costs_no_other(place: &dyn Place) {
+    let pacs = filled(place);
+    let (mut announced, _) = instance(1, 1, 3, 0);
+    announced.transfer_syntax = Uid::constant(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN);
+    let (set_of_it, syntax) = (data_set(1, 1, 3, 0), &announced.transfer_syntax);
+    let deflated = encode::encode(&set_of_it, syntax, &CharacterSet::utf8()).expect("is encoded");
+    keep(&pacs, (announced, deflated.into()));
+    let wanted = set(&[ACCESSION]);
+    let done = block_on(pacs.amend(&Source::default(), Scope::Study(study_uid(1)), wanted));
+    let done = done.expect("is amended");
+    assert_eq!((done.amended, done.unchanged), (3, 0));
+    let [(key, error)] = &done.failed[..] else {
+        panic!("{:?}", done.failed);
+    };
+    assert_eq!(key.instance, instance_uid(1, 1, 3));
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(record(&pacs, 1, 1, 3).superseded.len(), 0);
+}
+
+/// See its name.
+pub fn amendments_of_one_instance_at_once_all_count(place: &dyn Place) {
+    let pacs = filled(place);
+    let wanted = [
+        NAME,
+        ACCESSION,
+        (tags::STUDY_DESCRIPTION, VR::LO, "D"),
+        (tags::SERIES_DESCRIPTION, VR::LO, "S"),
+    ];
+    let source = Source::default();
+    let scope = || Scope::Instance(instance_uid(1, 1, 1));
+    let all = wanted.map(|one| pacs.amend(&source, scope(), set(&[one])));
+    for done in block_on(join_all(all)) {
+        assert_eq!(done.expect("is amended").amended, 1);
+    }
+    let left = leaving(&pacs, &record(&pacs, 1, 1, 1));
+    for (tag, _, text) in wanted {
+        assert_eq!(left.string(tag), Some(text));
+    }
+    assert_eq!(left.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).len(), 4);
+}
+
+/// See its name.
+pub fn what_may_not_be_amended_is_invalid_and_what_is_not_kept_is_not_found(place: &dyn Place) {
+    let pacs = filled(place);
+    let kind = |scope, wanted: &[(Tag, VR, &str)]| {
+        let done = block_on(pacs.amend(&Source::default(), scope, set(wanted)));
+        done.map(|_| ()).expect_err("is refused").kind()
+    };
+    let study = || Scope::Study(study_uid(1));
+    for wanted in [
+        (tags::STUDY_INSTANCE_UID, VR::UI, "1.2"),
+        (tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192"),
+        (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "RGB"),
+        (tags::PATIENT_NAME, VR::LO, "Name"),
+    ] {
+        assert_eq!(kind(study(), &[NAME, wanted]), ErrorKind::Invalid);
+    }
+    assert_eq!(kind(study(), &[]), ErrorKind::Invalid);
+    assert_eq!(kind(Scope::All, &[NAME]), ErrorKind::Invalid);
+    assert_eq!(kind(Scope::Patient(String::new()), &[NAME]), ErrorKind::Invalid);
+    assert_eq!(
+        kind(Scope::Patient("NOBODY".to_owned()), &[NAME]),
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        kind(Scope::Study(Uid::constant("2.25.404")), &[NAME]),
+        ErrorKind::NotFound
+    );
+    let verified = block_on(pacs.verify(|_| ())).expect("is verified");
+    assert_eq!((verified.whole, verified.whole_earlier), (4, 0));
+}
+
+/// See its name; nobody is asked whether it may be kept, and it goes nowhere by itself.
+pub fn observers_are_told_what_was_amended(place: &dyn Place) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&told);
+    let observer = move |event: &Event| {
+        if let Event::Amended { record, source } = event {
+            let note = (record.key.instance, record.coerced.is_some(), source.called_ae);
+            notes.lock().expect("nobody panics").push(note);
+        }
+        Ok(())
+    };
+    let options = Options {
+        observers: vec![Arc::new(observer)],
+        ..Options::default()
+    };
+    let pacs = block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens");
+    keep(&pacs, instance(1, 1, 1, 0));
+    let source = Source {
+        called_ae: AeTitle::parse("ARCHIVE").ok(),
+        ..Source::default()
+    };
+    for _ in 0..2 {
+        block_on(pacs.amend(&source, Scope::Study(study_uid(1)), set(&[NAME]))).expect("is amended");
+    }
+    pacs.close().expect("closes");
+    let expected = [(instance_uid(1, 1, 1), true, source.called_ae)];
+    assert_eq!(*told.lock().expect("nobody panics"), expected);
+}
