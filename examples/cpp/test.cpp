@@ -191,6 +191,29 @@ static void events_come_one_by_one() {
     expect(change == PACS_REFUSED, "what changes the engine is refused meanwhile");
 }
 
+static void what_is_kept_is_amended_and_patients_are_merged() {
+    pacs::Context context;
+    pacs::Engine engine(context, memory);
+    for (int number : {1, 2}) {
+        engine.store(instance(context, number));
+    }
+    pacs::DataSet wanted(context);
+    wanted.put("PatientName", "Corrected^Näme");
+    pacs::Amended amended = engine.amend(pacs::Level::Patient, "P1", wanted);
+    expect(amended.amended == 1 && amended.failed == 0, "what is kept is amended");
+    pacs::DataSet header = engine.lookup("1.2.3.1")->header();
+    expect(header.text("PatientName") == "Corrected^Näme", "it leaves with the new value");
+    amended = engine.amend(pacs::Level::Patient, "P1", wanted);
+    expect(amended.amended == 0 && amended.unchanged == 1, "again it changes nothing");
+    expect(status([&] { engine.merge_patients("P1", "NOBODY"); }) == PACS_NOT_FOUND, "who is not there gets nothing");
+    amended = engine.merge_patients("P1", "P2");
+    expect(amended.amended == 1 && studies(context, engine, "P2") == 2 && studies(context, engine, "P1") == 0,
+           "two patients become one");
+    pacs::DataSet uid(context);
+    uid.put("StudyInstanceUID", "1.2");
+    expect(status([&] { engine.amend(pacs::Level::Patient, "P2", uid); }) == PACS_INVALID, "UIDs stay");
+}
+
 static void peers_are_asked() {
     pacs::Context context;
     pacs::Engine ours(context, memory), third(context, memory);
@@ -365,6 +388,7 @@ try {
     hooks_decide();
     hooks_live_as_long_as_they_are_needed();
     events_come_one_by_one();
+    what_is_kept_is_amended_and_patients_are_merged();
     peers_are_asked();
     calls_end_early();
     a_polled_context_works_while_it_is_polled();

@@ -10,6 +10,7 @@ use std::ptr;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
+use pacs::amend::*;
 use pacs::context::{pacs_context, pacs_context_free, pacs_context_new};
 use pacs::data_set::*;
 use pacs::engine::*;
@@ -49,6 +50,8 @@ enum Call {
     Decode(Handle, u8),
     Render(Handle, u8, Text),
     Remove(Handle, i8, Text),
+    Amend(Handle, i8, Text, Handle),
+    Merge(Handle, Text, Text),
     Verify(Handle),
     Totals(Handle, u16),
     EngineOpen(Text),
@@ -432,6 +435,20 @@ impl Player {
                     let id = id.held();
                     let engine = self.engine(engine);
                     pacs_engine_remove(engine, (*level).into(), id.pointer(), ptr::null_mut());
+                }
+                Call::Amend(engine, level, id, wanted) => {
+                    let (id, mut amended) = (id.held(), sized!(pacs_amended));
+                    let (engine, wanted) = (self.engine(engine), self.handle(wanted));
+                    let (nobody, none) = (ptr::null(), ptr::null_mut());
+                    let (level, id) = ((*level).into(), id.pointer());
+                    pacs_engine_amend(engine, nobody, level, id, wanted, None, none, &mut amended);
+                }
+                Call::Merge(engine, prior, surviving) => {
+                    let (prior, surviving) = (prior.held(), surviving.held());
+                    let (mut amended, engine) = (sized!(pacs_amended), self.engine(engine));
+                    let (nobody, none) = (ptr::null(), ptr::null_mut());
+                    let (prior, surviving) = (prior.pointer(), surviving.pointer());
+                    pacs_engine_merge_patients(engine, nobody, prior, surviving, None, none, &mut amended);
                 }
                 Call::Verify(engine) => {
                     let (mut whole, mut damaged) = (0, 0);

@@ -103,8 +103,8 @@ pub trait Coercer: Send + Sync + 'static {
     ///
     /// # Errors
     /// What the sender is answered. So is `Invalid` when an element is one of those above, has a VR that is
-    /// not its own, can't be said in the Specific Character Set of the instance, or when all is longer
-    /// than what a File Meta Information holds; `Unsupported` when the transfer syntax is a deflated one,
+    /// not its own, can't be said in the Specific Character Set of the instance (one in plain ASCII leaves in
+    /// UTF-8 then), or when all is longer than what a File Meta Information holds; `Unsupported` when the transfer syntax is a deflated one,
     /// or what stands in the way of knowing the original value is too long.
     fn coerce(&self, arriving: &Arriving<'_>) -> Result<DataSet>;
 }

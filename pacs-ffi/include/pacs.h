@@ -192,6 +192,10 @@ typedef enum pacs_event_kind {
      * An instance was removed.
      */
     PACS_EVENT_REMOVED = 2,
+    /**
+     * Attributes of an instance were corrected: it leaves with other values than before.
+     */
+    PACS_EVENT_AMENDED = 3,
 } pacs_event_kind;
 
 /**
@@ -344,6 +348,56 @@ typedef struct pacs_receipt pacs_receipt;
  * A server that runs. May be used from any thread.
  */
 typedef struct pacs_server pacs_server;
+
+/**
+ * Who sends or asks, as far as it is known. It is what hooks are told.
+ */
+typedef struct pacs_source {
+    /**
+     * `sizeof(pacs_source)`.
+     */
+    size_t struct_size;
+    /**
+     * Calling AE title; may be null.
+     */
+    const char *calling_ae;
+    /**
+     * Called AE title; may be null.
+     */
+    const char *called_ae;
+    /**
+     * Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
+     */
+    const char *address;
+} pacs_source;
+
+/**
+ * Called with an instance that is damaged, and why. On the thread of the call; it may call the library. The strings
+ * are valid during the call.
+ */
+typedef void (*pacs_damaged)(void *user, const char *sop_instance_uid, const char *why);
+
+/**
+ * What an amendment came to.
+ */
+typedef struct pacs_amended {
+    /**
+     * `sizeof(pacs_amended)`, set by the caller.
+     */
+    size_t struct_size;
+    /**
+     * Instances that leave with other values than before.
+     */
+    uint64_t amended;
+    /**
+     * Instances that had these values already.
+     */
+    uint64_t unchanged;
+    /**
+     * Instances that stay as they were because they could not be amended.
+     */
+    uint64_t failed;
+} pacs_amended;
 
 /**
  * An instance that an archive of the caller's own keeps, or the removal of one.
@@ -502,28 +556,6 @@ typedef struct pacs_archive {
 } pacs_archive;
 
 /**
- * Who sends or asks, as far as it is known. It is what hooks are told.
- */
-typedef struct pacs_source {
-    /**
-     * `sizeof(pacs_source)`.
-     */
-    size_t struct_size;
-    /**
-     * Calling AE title; may be null.
-     */
-    const char *calling_ae;
-    /**
-     * Called AE title; may be null.
-     */
-    const char *called_ae;
-    /**
-     * Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
-     */
-    const char *address;
-} pacs_source;
-
-/**
  * An association that a peer asks for.
  */
 typedef struct pacs_associating {
@@ -663,7 +695,7 @@ typedef struct pacs_event {
      */
     enum pacs_event_kind kind;
     /**
-     * Who sent the instance; null where nobody did.
+     * Who sent or amended the instance; null where nobody did.
      */
     const struct pacs_source *source;
     /**
@@ -861,12 +893,6 @@ typedef struct pacs_totals {
  * `PACS_CANCELLED`. On the thread of the call; it may call the library.
  */
 typedef int32_t (*pacs_progress)(void *user, uint64_t done);
-
-/**
- * Called with an instance that is damaged, and why. On the thread of the call; it may call the library. The strings
- * are valid during the call.
- */
-typedef void (*pacs_damaged)(void *user, const char *sop_instance_uid, const char *why);
 
 /**
  * What a verification tells.
@@ -1192,6 +1218,46 @@ typedef struct pacs_stored {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Corrects attributes of everything that is kept of a patient, a study or a series, or of one instance: what is in
+ * `wanted`, with or without a value, takes the place of what they have. Queries find the new values and not the old
+ * ones; the instances leave with them, and with what they had before in Original Attributes Sequence (0400,0561;
+ * reason CORRECT). The stored bytes never change: each amended instance is kept once more, and its earlier version
+ * stays. UIDs, Specific Character Set, what describes the pixels, and private attributes can't be amended.
+ *
+ * `source`, which may be null, is who amends; `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
+ * may be null, is called with `user` at the end for each instance that could not be amended, and why: one that
+ * can't costs no other.
+ *
+ * Blocks: every instance is amended durably, each for itself. Where it is broken off, some are and some are not, and
+ * the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, or something that can't be
+ * amended; `PACS_NOT_FOUND` when nothing of it is kept; what the archive or the index says; `PACS_REFUSED` in a hook.
+ */
+enum pacs_status pacs_engine_amend(struct pacs_engine *engine,
+                                   const struct pacs_source *source,
+                                   int32_t level,
+                                   const char *id,
+                                   const struct pacs_data_set *wanted,
+                                   pacs_damaged failed,
+                                   void *user,
+                                   struct pacs_amended *amended);
+
+/**
+ * Makes one patient of two, as when it turns out that both are one person: everything that is kept under the Patient
+ * ID `prior` is amended to all that is known of the patient `surviving`, as `pacs_engine_amend` does it. What is
+ * known of the prior one only, it loses.
+ *
+ * Blocks. Errors: `PACS_NOT_FOUND` when nothing of one of the two is kept; `PACS_INVALID` when they are the same;
+ * otherwise as `pacs_engine_amend`.
+ */
+enum pacs_status pacs_engine_merge_patients(struct pacs_engine *engine,
+                                            const struct pacs_source *source,
+                                            const char *prior,
+                                            const char *surviving,
+                                            pacs_damaged failed,
+                                            void *user,
+                                            struct pacs_amended *amended);
 
 /**
  * Opens a store on an archive of the caller's own. To be closed with `pacs_engine_close`. `parts` may be null.

@@ -101,7 +101,11 @@ enum class Outcome : std::int32_t {
 };
 
 // What happened to an instance. Later libraries may have others.
-enum class EventKind : std::int32_t { Stored = PACS_EVENT_STORED, Removed = PACS_EVENT_REMOVED };
+enum class EventKind : std::int32_t {
+    Stored = PACS_EVENT_STORED,
+    Removed = PACS_EVENT_REMOVED,
+    Amended = PACS_EVENT_AMENDED,
+};
 
 // The information model of a query to a peer (PS3.4 C.6).
 enum class Model : std::int32_t { StudyRoot = PACS_MODEL_STUDY_ROOT, PatientRoot = PACS_MODEL_PATIENT_ROOT };
@@ -160,7 +164,7 @@ struct Source {
 using Sink = std::function<bool(BytesView)>;
 // Told how many instances are done; true to go on, false to end the call with PACS_CANCELLED.
 using Progress = std::function<bool(std::uint64_t)>;
-// Told the SOP Instance UID of a damaged instance, and why it is one.
+// Told the SOP Instance UID of an instance that is damaged or could not be amended, and why.
 using Damaged = std::function<void(std::string_view, std::string_view)>;
 // Takes a line of the log: its level, the part of the library, the text. Called from any thread; what it throws is
 // dropped.
@@ -823,6 +827,13 @@ struct Verified {
     std::uint64_t damaged;
 };
 
+// What an amendment came to: a number of instances each.
+struct Amended {
+    std::uint64_t amended;
+    std::uint64_t unchanged;
+    std::uint64_t failed;
+};
+
 // An association that a peer asks for.
 struct Associating {
     Source source;
@@ -1105,6 +1116,25 @@ public:
         return removed;
     }
 
+    // Corrects attributes of a patient, a study, a series or an instance: queries find the new values, and the
+    // instances leave with them. The stored bytes stay. One that can't be amended costs no other: `failed` is told.
+    Amended amend(Level level, const std::string &id, const DataSet &wanted, const Damaged &failed = {},
+                  const Source &source = {}) {
+        return amended(failed, [&](pacs_damaged tell, void *user, pacs_amended *c) {
+            return pacs_engine_amend(get(), detail::CSource(source), static_cast<std::int32_t>(level), id.c_str(),
+                                     wanted.get(), tell, user, c);
+        });
+    }
+
+    // Makes one patient of two: all that is kept of the prior one becomes the surviving one's.
+    Amended merge_patients(const std::string &prior, const std::string &surviving, const Damaged &failed = {},
+                           const Source &source = {}) {
+        return amended(failed, [&](pacs_damaged tell, void *user, pacs_amended *c) {
+            return pacs_engine_merge_patients(get(), detail::CSource(source), prior.c_str(), surviving.c_str(), tell,
+                                              user, c);
+        });
+    }
+
     // Makes the index durable up to now. No instance depends on it.
     void checkpoint() { check(pacs_engine_checkpoint(get())); }
 
@@ -1136,6 +1166,21 @@ public:
     }
 
 private:
+    template <typename Call> Amended amended(const Damaged &failed, Call call) {
+        detail::Guarded<Damaged> guarded(failed);
+        auto c = detail::sized<pacs_amended>();
+        pacs_damaged tell = nullptr;
+        if (failed) {
+            tell = [](void *user, const char *instance, const char *why) noexcept {
+                static_cast<detail::Guarded<Damaged> *>(user)->call(std::string_view(instance), std::string_view(why));
+            };
+        }
+        Status status = call(tell, &guarded, &c);
+        guarded.rethrow();
+        check(status);
+        return {c.amended, c.unchanged, c.failed};
+    }
+
     static pacs_engine *open(const Context &context, const std::string &configuration, Hooks hooks) {
         // A context that was moved from: C would not even look at the hooks, and not destroy them.
         if (!context.get()) {

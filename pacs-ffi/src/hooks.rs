@@ -110,6 +110,8 @@ pub enum pacs_event_kind {
     PACS_EVENT_STORED = 1,
     /// An instance was removed.
     PACS_EVENT_REMOVED = 2,
+    /// Attributes of an instance were corrected: it leaves with other values than before.
+    PACS_EVENT_AMENDED = 3,
 }
 
 /// Something that happened and is durable.
@@ -120,7 +122,7 @@ pub struct pacs_event {
     pub struct_size: usize,
     /// What happened.
     pub kind: pacs_event_kind,
-    /// Who sent the instance; null where nobody did.
+    /// Who sent or amended the instance; null where nobody did.
     pub source: *const pacs_source,
     /// Study Instance UID.
     pub study: *const c_char,
@@ -421,6 +423,15 @@ impl Observer for Observing {
                 Some(source),
                 (*outcome).into(),
             ),
+            Event::Amended { record, source } => {
+                let nothing = pacs_outcome::PACS_OUTCOME_NEW;
+                (
+                    pacs_event_kind::PACS_EVENT_AMENDED,
+                    record.key,
+                    Some(source),
+                    nothing,
+                )
+            }
             Event::Removed { key } => {
                 let nothing = pacs_outcome::PACS_OUTCOME_NEW;
                 (pacs_event_kind::PACS_EVENT_REMOVED, *key, None, nothing)

@@ -33,6 +33,7 @@
 )]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod amend;
 pub mod archive;
 mod backend;
 pub mod context;

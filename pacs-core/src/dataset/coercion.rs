@@ -3,8 +3,9 @@
 //! The stored data set stays byte for byte what came. What differs is a small [`DataSet`] in normal form that
 //! is kept beside it, in [`InstanceRecord::coerced`](crate::index::InstanceRecord::coerced) and, for the index
 //! is derived, in the File Meta Information of the stored instance: the elements that were coerced, and
-//! Original Attributes Sequence (0400,0561), complete. Specific Character Set (0008,0005) in it is the one of
-//! the instance: it says what text is written in, and is itself no change.
+//! Original Attributes Sequence (0400,0561), complete. Specific Character Set (0008,0005) in it says what text is
+//! written in: it is the one of the instance and no change; or UTF-8, where an instance in plain ASCII got
+//! values that this can't say.
 
 use bytes::Bytes;
 use dicom_core::Tag;
@@ -29,9 +30,7 @@ pub fn attributes(coerced: &DataSet) -> impl Iterator<Item = Tag> {
 
 /// The elements that take the place of those of the header.
 pub(crate) fn replaced(coerced: &DataSet) -> DataSet {
-    let mut replaced = coerced.clone();
-    replaced.remove(SPECIFIC_CHARACTER_SET);
-    replaced
+    parts(coerced).1
 }
 
 /// The coercion as what a [`Recoder`](super::recode::Recoder) puts in place of the source's elements.
@@ -72,7 +71,11 @@ pub fn apply(
 /// The Specific Character Set that text is written in, and what is written.
 fn parts(coerced: &DataSet) -> (CharacterSet, DataSet) {
     let mut put = coerced.clone();
-    let charset = put.remove(SPECIFIC_CHARACTER_SET);
-    let charset = charset.map(|element| CharacterSet::parse(&String::from_utf8_lossy(element.bytes())));
-    (charset.unwrap_or_default(), put)
+    let named = put.get(SPECIFIC_CHARACTER_SET);
+    let charset = named.map(|element| CharacterSet::parse(&String::from_utf8_lossy(element.bytes())));
+    let charset = charset.unwrap_or_default();
+    if charset != CharacterSet::utf8() {
+        put.remove(SPECIFIC_CHARACTER_SET);
+    }
+    (charset, put)
 }

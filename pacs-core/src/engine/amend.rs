@@ -207,17 +207,18 @@ impl Pacs {
             }
             let (meta, scan) = read_header(archive, &record.locator).await?;
             let header = coerce::applied(scan.header.clone(), &before);
-            let original = Original {
+            // What is not there needs no value taken away.
+            let mut wanted = wanted.clone();
+            wanted.retain(|element| !element.is_empty() || header.contains(element.tag));
+            let changed = Original {
                 reason: Reason::Correct,
                 header: &header,
                 transfer_syntax: &record.transfer_syntax,
                 source,
                 knows: &|tag| scan.knows(tag),
-            };
-            // What is not there needs no value taken away.
-            let mut wanted = wanted.clone();
-            wanted.retain(|element| !element.is_empty() || header.contains(element.tag));
-            let Some(changed) = original.coerced(wanted, Timestamp::now())? else {
+            }
+            .coerced(wanted, Timestamp::now())?;
+            let Some(changed) = changed else {
                 return Ok(false);
             };
             let coerced = coerce::applied(before, &changed);

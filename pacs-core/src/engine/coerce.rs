@@ -61,8 +61,19 @@ impl Original<'_> {
         if !(self.knows)(tags::ORIGINAL_ATTRIBUTES_SEQUENCE) {
             return Err(unknown(tags::ORIGINAL_ATTRIBUTES_SEQUENCE));
         }
+        let encoding = syntax::Encoding::of(self.transfer_syntax);
         let named = self.header.get(tags::SPECIFIC_CHARACTER_SET);
-        let charset = named.map_or_else(CharacterSet::default, charset_of);
+        let mut charset = named.map_or_else(CharacterSet::default, charset_of);
+        let says = |charset: &CharacterSet| {
+            let mut elements = kept.iter();
+            elements.all(|element| encode::element(element, encoding, charset).is_ok())
+        };
+        // What is plain ASCII is the same in UTF-8, which can say everything.
+        let is_turned = charset == CharacterSet::default() && !says(&charset) && is_ascii(self.header);
+        if is_turned {
+            charset = CharacterSet::utf8();
+            kept.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, charset.value());
+        }
         let mut items = self.header.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).to_vec();
         items.push(self.modified(&kept, now));
         for item in &mut items {
@@ -70,9 +81,9 @@ impl Original<'_> {
         }
         kept.put_items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE, items);
         for element in kept.iter() {
-            encode::element(element, syntax::Encoding::of(self.transfer_syntax), &charset)?;
+            encode::element(element, encoding, &charset)?;
         }
-        if let Some(named) = named {
+        if let (Some(named), false) = (named, is_turned) {
             kept.put(named.clone());
         }
         // What can't be read back must not be promised: originals may be nested as deep as is read at all.
@@ -198,6 +209,14 @@ pub(super) fn same(a: &Element, b: &Element) -> bool {
         }
         _ => a == b,
     }
+}
+
+/// Whether all text is in the repertoire that every character set has.
+fn is_ascii(set: &DataSet) -> bool {
+    set.iter().all(|element| match &element.value {
+        Value::Items(items) => items.iter().all(is_ascii),
+        Value::Bytes(bytes) => !syntax::is_text(element.vr) || bytes.is_ascii(),
+    })
 }
 
 fn charset_of(element: &Element) -> CharacterSet {

@@ -99,6 +99,7 @@ macro_rules! engine_conformance {
                 two_patients_become_one,
                 a_merge_that_was_broken_off_goes_on_where_it_was,
                 an_instance_that_can_not_be_amended_costs_no_other,
+                what_plain_ascii_can_not_say_is_said_in_utf_8,
                 amendments_of_one_instance_at_once_all_count,
                 what_may_not_be_amended_is_invalid_and_what_is_not_kept_is_not_found,
                 observers_are_told_what_was_amended,

@@ -20,7 +20,7 @@ struct Seen {
     destroyed: AtomicU32,
 }
 
-fn string(pointer: *const c_char) -> String {
+pub(crate) fn string(pointer: *const c_char) -> String {
     // SAFETY: the header promises a string.
     unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_owned()
 }
@@ -163,6 +163,7 @@ unsafe extern "C" fn note(pointer: *mut c_void, event: *const pacs_event) {
     let what = match event.kind {
         pacs_event_kind::PACS_EVENT_STORED => "stored",
         pacs_event_kind::PACS_EVENT_REMOVED => "removed",
+        pacs_event_kind::PACS_EVENT_AMENDED => "amended",
     };
     let note = format!("{what} {} {known:?}", string(event.instance));
     seen.events.lock().unwrap().push(note);

@@ -5,6 +5,7 @@
 mod hooks;
 mod misuse;
 mod network;
+mod sentences;
 mod storing;
 mod threads;
 

@@ -300,6 +300,53 @@ pub fn an_instance_that_can_not_be_amended_costs_no_other(place: &dyn Place) {
     assert_eq!(record(&pacs, 1, 1, 3).superseded.len(), 0);
 }
 
+/// An instance in plain ASCII leaves in UTF-8 when it gets what ASCII can't say; one in another character set stays
+/// in that, and one whose bytes are in none is left as it is.
+pub fn what_plain_ascii_can_not_say_is_said_in_utf_8(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let latin = CharacterSet::parse("ISO_IR 100");
+    let mut set = data_set(1, 1, 2, 0);
+    set.put_text(tags::STUDY_DESCRIPTION, VR::LO, "Sch\u{e4}del");
+    let bytes = encode::encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &latin).expect("is encoded");
+    // The same without the character set.
+    let at = bytes
+        .windows(4)
+        .position(|four| four == b"\x08\0\x05\0")
+        .expect("is there");
+    let undeclared = [&bytes[..at], &bytes[at + 18..]].concat();
+    keep(&pacs, instance(1, 1, 1, 0));
+    keep(&pacs, (instance(1, 1, 2, 0).0, bytes.into()));
+    let scope = |number| Scope::Instance(instance_uid(1, 1, number));
+    let name = "M\u{fc}ller^J\u{f6}rg";
+    for number in [1, 2] {
+        amend(&pacs, scope(number), &[(NAME.0, NAME.1, name)]);
+    }
+    // And again, now that it is.
+    amend(&pacs, scope(1), &[(tags::STUDY_DESCRIPTION, VR::LO, "\u{5c71}")]);
+    for (number, charset, description) in [(1, "ISO_IR 192", "\u{5c71}"), (2, "ISO_IR 100", "Sch\u{e4}del")] {
+        let record = record(&pacs, 1, 1, number);
+        let left = leaving(&pacs, &record);
+        assert_eq!(left.string(tags::SPECIFIC_CHARACTER_SET), Some(charset));
+        assert_eq!(left.string(tags::PATIENT_NAME), Some(name));
+        assert_eq!(left.string(tags::STUDY_DESCRIPTION), Some(description));
+        assert_eq!(left.string(tags::PATIENT_ID), Some("P1"));
+        let metadata = block_on(pacs.metadata(&record)).expect("is made");
+        assert_eq!(metadata.header.string(tags::PATIENT_NAME), Some(name));
+        assert_eq!(
+            metadata.header.string(tags::SPECIFIC_CHARACTER_SET),
+            Some(charset)
+        );
+    }
+    assert_eq!(
+        having(&pacs, Level::Instance, tags::PATIENT_NAME, VR::PN, name),
+        2
+    );
+    keep(&pacs, (instance(1, 1, 2, 0).0, undeclared.into()));
+    let done = block_on(pacs.amend(&Source::default(), scope(2), self::set(&[(NAME.0, NAME.1, name)])));
+    let failed = done.expect("is answered").failed;
+    assert!(matches!(&failed[..], [(_, error)] if error.kind() == ErrorKind::Invalid));
+}
+
 /// See its name.
 pub fn amendments_of_one_instance_at_once_all_count(place: &dyn Place) {
     let pacs = filled(place);

@@ -230,11 +230,17 @@ pub fn what_has_its_value_already_is_not_coerced(place: &dyn Place) {
 
 /// See its name.
 pub fn what_may_not_be_coerced_is_invalid_and_nothing_is_kept(place: &dyn Place) {
+    // In a character set that has no umlaut, nor anything beyond its own letters.
+    let hebrew = CharacterSet::parse("ISO_IR 138");
+    let mut set = data_set(1, 1, 1, 0);
+    set.put_text(tags::STUDY_DESCRIPTION, VR::LO, "\u{5d0}");
+    let bytes = encode::encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &hebrew).expect("is encoded");
     let refused = |tag: Tag, vr: VR, value: &str, kind: ErrorKind| {
         let mut wanted = DataSet::new();
         wanted.put_text(tag, vr, value);
         let pacs = open(place, wanted);
-        let error = block_on(store(&pacs, instance(1, 1, 1, 0))).expect_err("is refused");
+        let arriving = (instance(1, 1, 1, 0).0, bytes.clone().into());
+        let error = block_on(store(&pacs, arriving)).expect_err("is refused");
         assert_eq!(error.kind(), kind, "{tag}");
         assert_eq!(block_on(pacs.totals()).expect("totals").instances, 0);
     };
