@@ -214,6 +214,27 @@ static void what_is_kept_is_amended_and_patients_are_merged() {
     expect(status([&] { engine.amend(pacs::Level::Patient, "P2", uid); }) == PACS_INVALID, "UIDs stay");
 }
 
+static void what_is_stored_goes_where_the_program_says() {
+    pacs::Context context;
+    std::string routed;
+    pacs::Hooks hooks;
+    hooks.route = [](const pacs::Routing &routing) -> std::vector<std::string> {
+        if (routing.attributes.text("Modality") == "MR")
+            throw std::runtime_error("an MR");
+        return {"WORKSTATION", "ARCHIVE2", "WORKSTATION", "A TITLE THAT IS TOO LONG"};
+    };
+    hooks.happened = [&](const pacs::Event &event) {
+        if (event.kind == pacs::EventKind::Routed)
+            routed += event.instance + " to " + event.destination + ", ";
+    };
+    pacs::Engine engine(context, memory, std::move(hooks));
+    engine.store(instance(context, 1));
+    engine.store(instance(context, 1));
+    engine.store(instance(context, 2, "MR"));
+    engine.close();
+    expect(routed == "1.2.3.1 to WORKSTATION, 1.2.3.1 to ARCHIVE2, ", "a router's answer is told, each destination once");
+}
+
 static void peers_are_asked() {
     pacs::Context context;
     pacs::Engine ours(context, memory), third(context, memory);
@@ -389,6 +410,7 @@ try {
     hooks_live_as_long_as_they_are_needed();
     events_come_one_by_one();
     what_is_kept_is_amended_and_patients_are_merged();
+    what_is_stored_goes_where_the_program_says();
     peers_are_asked();
     calls_end_early();
     a_polled_context_works_while_it_is_polled();

@@ -105,6 +105,7 @@ enum class EventKind : std::int32_t {
     Stored = PACS_EVENT_STORED,
     Removed = PACS_EVENT_REMOVED,
     Amended = PACS_EVENT_AMENDED,
+    Routed = PACS_EVENT_ROUTED,
 };
 
 // The information model of a query to a peer (PS3.4 C.6).
@@ -887,6 +888,19 @@ struct Event {
     std::string instance;
     // Of an instance that was stored.
     Outcome outcome;
+    // AE title that a routed instance goes to; empty where nothing is routed.
+    std::string destination;
+};
+
+// An instance that was stored, and of which it is to be decided where it goes.
+struct Routing {
+    Source source;
+    std::string study;
+    std::string series;
+    std::string instance;
+    std::string sop_class;
+    // What is searched of it and of what is above it. Lent for the call: copy() what you keep.
+    const DataSet &attributes;
 };
 
 // Functions that take part in what an engine does, on whatever thread that happens: by several at once. Those that
@@ -912,6 +926,9 @@ struct Hooks {
     // Told what happened, one event after the other. The engine waits for it: what changes the engine throws
     // PACS_REFUSED in it. What it throws itself is dropped.
     std::function<void(const Event &)> happened = {};
+    // Where an instance goes that was stored: AE titles, at most PACS_ROUTES_MAX. It only decides: `happened` is told of
+    // each, and whoever sends acts on that. What it throws is dropped, and the instance goes nowhere.
+    std::function<std::vector<std::string>(const Routing &)> route = {};
 };
 
 namespace detail {
@@ -987,8 +1004,28 @@ public:
                 decide(nullptr, [&] {
                     self(user).hooks_.happened({static_cast<EventKind>(given->kind), source_of(given->source),
                                                 given->study, given->series, given->instance,
-                                                static_cast<Outcome>(given->outcome)});
+                                                static_cast<Outcome>(given->outcome),
+                                                text_or_empty(given->destination)});
                 });
+            };
+        }
+        if (hooks.route) {
+            c.route = [](void *user, const pacs_routing *given, char(*rows)[PACS_AE_TITLE_LENGTH]) noexcept {
+                std::vector<std::string> titles;
+                std::int32_t decided = decide(nullptr, [&] {
+                    Lent attributes(self(user).context_, given->attributes);
+                    titles = self(user).hooks_.route({source_of(given->source), given->study, given->series,
+                                                      given->instance, given->sop_class, *attributes});
+                });
+                std::uint32_t count = 0;
+                for (const std::string &title : titles) {
+                    if (decided == PACS_OK && count < PACS_ROUTES_MAX) {
+                        // One that is too long is none, and the library says so in its log.
+                        std::size_t length = title.copy(rows[count], PACS_AE_TITLE_LENGTH - 1);
+                        rows[count++][title.size() == length ? length : 0] = '\0';
+                    }
+                }
+                return count;
             };
         }
         c.destroy = detail::destroy<Hooked>;
@@ -1188,7 +1225,8 @@ private:
         }
         auto parts = detail::sized<pacs_parts>();
         auto table = detail::sized<pacs_hooks>();
-        if (hooks.associate || hooks.before_store || hooks.before_find || hooks.before_retrieve || hooks.happened) {
+        if (hooks.associate || hooks.before_store || hooks.before_find || hooks.before_retrieve || hooks.happened ||
+            hooks.route) {
             // From here on they are the library's, also when it fails.
             table = detail::Hooked::give(std::make_unique<detail::Hooked>(context.context(), std::move(hooks)));
             parts.hooks = &table;

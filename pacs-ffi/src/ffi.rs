@@ -469,6 +469,17 @@ pub(crate) fn ask_association<T>(
     unsafe { call(user, about) }
 }
 
+/// Asks where something goes; answers how many rows were written.
+pub(crate) fn ask_routes<T, const LENGTH: usize>(
+    call: unsafe extern "C" fn(*mut c_void, *const T, *mut [c_char; LENGTH]) -> u32,
+    user: *mut c_void,
+    about: &T,
+    destinations: &mut [[c_char; LENGTH]],
+) -> u32 {
+    // SAFETY: the hook is called with what the header promises it, which is room for that many rows.
+    unsafe { call(user, about, destinations.as_mut_ptr()) }
+}
+
 /// Tells a hook what happened.
 pub(crate) fn tell_event<T>(call: unsafe extern "C" fn(*mut c_void, *const T), user: *mut c_void, event: &T) {
     // SAFETY: the hook is called with what the header promises it.

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -20,6 +21,7 @@ use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_, User, c_string};
 use crate::guard::{call_out, holding_engine, in_hook};
 use crate::handle;
+use crate::routing::{PACS_AE_TITLE_LENGTH, Routing, pacs_routing};
 use crate::store::{pacs_outcome, pacs_source};
 
 /// Room for the reason that a hook gives, with NUL: what fits an Error Comment (0000,0902).
@@ -112,6 +114,8 @@ pub enum pacs_event_kind {
     PACS_EVENT_REMOVED = 2,
     /// Attributes of an instance were corrected: it leaves with other values than before.
     PACS_EVENT_AMENDED = 3,
+    /// The hook `route` decided that an instance that was stored goes to a destination.
+    PACS_EVENT_ROUTED = 4,
 }
 
 /// Something that happened and is durable.
@@ -134,6 +138,8 @@ pub struct pacs_event {
     pub outcome: pacs_outcome,
     /// Zero.
     pub reserved: u32,
+    /// Where a routed instance goes; null where nothing is routed.
+    pub destination: *const c_char,
 }
 
 /// Functions of the caller that take part in what an engine does, on whatever thread that happens: they may be called
@@ -175,6 +181,16 @@ pub struct pacs_hooks {
     >,
     /// Told what happened, one event after the other. The engine waits for it, so it should hand over and return.
     pub happened: Option<unsafe extern "C" fn(user: *mut c_void, event: *const pacs_event)>,
+    /// Where an instance goes that was stored and is new, or other than before: writes AE titles into `destinations`, a row
+    /// each, and answers how many; there is room for `PACS_ROUTES_MAX`. It only decides: `happened` is told of each
+    /// destination once, and whoever sends acts on that. The engine waits for it, so it should answer at once.
+    pub route: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            routing: *const pacs_routing,
+            destinations: *mut [c_char; PACS_AE_TITLE_LENGTH],
+        ) -> u32,
+    >,
 }
 
 // SAFETY: it begins with its size, and all zero is valid: no function at all.
@@ -184,9 +200,9 @@ unsafe impl Sized_ for pacs_hooks {
 
 /// The hooks of one engine.
 pub(crate) struct Hooks {
-    context: Arc<Context>,
-    table: pacs_hooks,
-    user: User,
+    pub(crate) context: Arc<Context>,
+    pub(crate) table: pacs_hooks,
+    pub(crate) user: User,
 }
 
 // SAFETY: the header asks that hooks may be called from any thread with `user`; the rest of the table is code.
@@ -221,6 +237,9 @@ impl Hooks {
         if self.table.before_store.is_some() {
             options.coercer = Some(Arc::new(Coercing(Arc::clone(self))));
         }
+        if self.table.route.is_some() {
+            options.router = Some(Arc::new(Routing(Arc::clone(self))));
+        }
         if self.table.happened.is_some() {
             options.observers.push(Arc::new(Observing(Arc::clone(self))));
         }
@@ -254,7 +273,7 @@ impl SourceText {
 
     pub(crate) fn raw(&self) -> pacs_source {
         let pointer =
-            |text: &Option<std::ffi::CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+            |text: &Option<std::ffi::CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
         pacs_source {
             struct_size: size_of::<pacs_source>(),
             calling_ae: pointer(&self.calling),
@@ -265,23 +284,23 @@ impl SourceText {
 }
 
 /// The UIDs of an instance as C has them.
-struct KeyText([std::ffi::CString; 3]);
+pub(crate) struct KeyText([std::ffi::CString; 3]);
 
 impl KeyText {
-    fn new(key: InstanceKey) -> Self {
+    pub(crate) fn new(key: InstanceKey) -> Self {
         Self([key.study, key.series, key.instance].map(|uid| c_string(uid.as_str())))
     }
 
-    fn raw(&self) -> [*const c_char; 3] {
+    pub(crate) fn raw(&self) -> [*const c_char; 3] {
         self.0.each_ref().map(|text| text.as_ptr())
     }
 }
 
 /// A handle that is valid during a call.
-struct Lent(*mut pacs_data_set);
+pub(crate) struct Lent(pub(crate) *mut pacs_data_set);
 
 impl Lent {
-    fn new(context: &Arc<Context>, set: DataSet) -> Result<Self> {
+    pub(crate) fn new(context: &Arc<Context>, set: DataSet) -> Result<Self> {
         handle::insert(Set::new(context, set)).map(Self).map_err(failed)
     }
 
@@ -411,7 +430,7 @@ struct Observing(Arc<Hooks>);
 
 impl Observer for Observing {
     fn observe(&self, event: &Event) -> Result<()> {
-        let hooks = &self.0;
+        let none = pacs_outcome::PACS_OUTCOME_NEW;
         let (kind, key, source, outcome) = match event {
             Event::Received {
                 record,
@@ -423,45 +442,61 @@ impl Observer for Observing {
                 Some(source),
                 (*outcome).into(),
             ),
-            Event::Amended { record, source } => {
-                let nothing = pacs_outcome::PACS_OUTCOME_NEW;
-                (
-                    pacs_event_kind::PACS_EVENT_AMENDED,
-                    record.key,
-                    Some(source),
-                    nothing,
-                )
-            }
-            Event::Removed { key } => {
-                let nothing = pacs_outcome::PACS_OUTCOME_NEW;
-                (pacs_event_kind::PACS_EVENT_REMOVED, *key, None, nothing)
+            Event::Amended { record, source } => (
+                pacs_event_kind::PACS_EVENT_AMENDED,
+                record.key,
+                Some(source),
+                none,
+            ),
+            Event::Removed { key } => (pacs_event_kind::PACS_EVENT_REMOVED, *key, None, none),
+            Event::Routed { record, deliveries } => {
+                for delivery in deliveries {
+                    let to = c_string(delivery.destination.as_str());
+                    let routed = pacs_event_kind::PACS_EVENT_ROUTED;
+                    self.0.tell(routed, record.key, None, none, to.as_ptr());
+                }
+                return Ok(());
             }
             _ => return Ok(()),
         };
-        let Some(call) = hooks.table.happened else {
-            return Ok(());
+        self.0.tell(kind, key, source, outcome, ptr::null());
+        Ok(())
+    }
+}
+
+impl Hooks {
+    fn tell(
+        &self,
+        kind: pacs_event_kind,
+        key: InstanceKey,
+        source: Option<&Source>,
+        outcome: pacs_outcome,
+        destination: *const c_char,
+    ) {
+        let Some(call) = self.table.happened else {
+            return;
         };
         let (text, key) = (source.map(SourceText::new), KeyText::new(key));
         let (source, [study, series, instance]) = (text.as_ref().map(SourceText::raw), key.raw());
         let event = pacs_event {
             struct_size: size_of::<pacs_event>(),
             kind,
-            source: source.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+            source: source.as_ref().map_or(ptr::null(), ptr::from_ref),
             study,
             series,
             instance,
             outcome,
             reserved: 0,
+            destination,
         };
-        holding_engine(|| ffi::tell_event(call, hooks.user.pointer(), &event));
-        Ok(())
+        holding_engine(|| ffi::tell_event(call, self.user.pointer(), &event));
     }
 }
 
 /// Null where there is nothing.
 fn pointer(bytes: &[u8]) -> *const c_void {
     match bytes.is_empty() {
-        true => std::ptr::null(),
+        true => ptr::null(),
         false => bytes.as_ptr().cast(),
     }
 }

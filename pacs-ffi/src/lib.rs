@@ -50,6 +50,7 @@ pub mod instance;
 pub mod log;
 pub mod operation;
 pub mod remote;
+pub mod routing;
 pub mod sending;
 pub mod server;
 pub mod store;

@@ -10,6 +10,8 @@ use pacs::hooks::{
     PACS_REASON_LENGTH, pacs_arriving, pacs_asking, pacs_event, pacs_event_kind, pacs_retrieving,
 };
 
+use pacs::routing::{PACS_AE_TITLE_LENGTH, PACS_ROUTES_MAX, pacs_routing};
+
 use super::*;
 
 /// What the hooks of a test share.
@@ -164,6 +166,7 @@ unsafe extern "C" fn note(pointer: *mut c_void, event: *const pacs_event) {
         pacs_event_kind::PACS_EVENT_STORED => "stored",
         pacs_event_kind::PACS_EVENT_REMOVED => "removed",
         pacs_event_kind::PACS_EVENT_AMENDED => "amended",
+        pacs_event_kind::PACS_EVENT_ROUTED => "routed",
     };
     let note = format!("{what} {} {known:?}", string(event.instance));
     seen.events.lock().unwrap().push(note);
@@ -201,4 +204,78 @@ fn hooks_are_destroyed_once_also_when_the_engine_can_not_be_opened() {
     let refused = status!(open(context.0, wrong.as_ptr(), &parts, &mut engine));
     assert_eq!(refused, PACS_INVALID);
     assert_eq!(seen.destroyed.load(Ordering::Relaxed), 1);
+}
+
+unsafe extern "C" fn route_by_sender(
+    pointer: *mut c_void,
+    routing: *const pacs_routing,
+    rows: *mut [c_char; PACS_AE_TITLE_LENGTH],
+) -> u32 {
+    // SAFETY: the header promises it.
+    let (routing, rows) = unsafe { (&*routing, std::slice::from_raw_parts_mut(rows, PACS_ROUTES_MAX)) };
+    // It may ask, and may not change.
+    let engine = *user::<Seen>(pointer).engine.lock().unwrap() as *mut pacs_engine;
+    let remove = pacs_engine_remove;
+    assert_eq!(
+        status!(remove(engine, INSTANCE, routing.instance, ptr::null_mut())),
+        PACS_REFUSED
+    );
+    let mut buffer = [0 as c_char; 64];
+    let text = pacs_data_set_text;
+    let length = buffer.len();
+    let status = status!(text(
+        routing.attributes,
+        PATIENT_ID,
+        0,
+        buffer.as_mut_ptr(),
+        length,
+        ptr::null_mut()
+    ));
+    assert_eq!(status, PACS_OK);
+    let titles: &[&str] = match super::text(&buffer).as_str() {
+        "P1" => &["READER", "BACKUP", "READER"],
+        "P2" => &["", "NO\\TITLE", "BACKUP"],
+        // More than there is room for.
+        "P3" => return u32::MAX,
+        _ => &[],
+    };
+    for (row, title) in rows.iter_mut().zip(titles) {
+        for (to, from) in row.iter_mut().zip(title.bytes().chain([0])) {
+            *to = from as c_char;
+        }
+    }
+    titles.len() as u32
+}
+
+unsafe extern "C" fn routed(pointer: *mut c_void, event: *const pacs_event) {
+    // SAFETY: the header promises it.
+    let event = unsafe { &*event };
+    assert_eq!(
+        event.kind == pacs_event_kind::PACS_EVENT_ROUTED,
+        !event.destination.is_null()
+    );
+    if !event.destination.is_null() {
+        let what = format!("{} to {}", string(event.instance), string(event.destination));
+        user::<Seen>(pointer).events.lock().unwrap().push(what);
+    }
+}
+
+#[test]
+fn what_is_stored_goes_where_the_hook_says_and_each_destination_is_told_once() {
+    let (context, seen) = (Context::new(), Seen::default());
+    let mut hooks = hooks(&seen);
+    hooks.route = Some(route_by_sender);
+    hooks.happened = Some(routed);
+    let engine = context.engine_with("archive = 'memory'", &hooks);
+    *seen.engine.lock().unwrap() = engine as usize;
+    for study in [1, 1, 2, 3, 4] {
+        context.store(engine, &file(study, 1));
+    }
+    context.close(engine);
+    let expected = [
+        "1.2.1.1.1 to READER",
+        "1.2.1.1.1 to BACKUP",
+        "1.2.2.1.1 to BACKUP",
+    ];
+    assert_eq!(*seen.events.lock().unwrap(), expected);
 }

@@ -469,6 +469,7 @@ unsafe extern "C" fn note(told: *mut c_void, event: *const pacs_event) {
         pacs_event_kind::PACS_EVENT_STORED => format!("stored as {}", event.outcome as i32),
         pacs_event_kind::PACS_EVENT_REMOVED => "removed".to_owned(),
         pacs_event_kind::PACS_EVENT_AMENDED => "amended".to_owned(),
+        pacs_event_kind::PACS_EVENT_ROUTED => "routed".to_owned(),
     };
     let told = user::<Told>(told);
     told.lock()
