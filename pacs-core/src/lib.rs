@@ -64,8 +64,8 @@
 //!   a query finds the instance. Killed at any instant, an engine reopens with every acknowledged
 //!   instance whole, findable and byte-identical, and with no half of one.
 //! - **Bytes are kept as received.** The data set goes to the archive in the transfer syntax and the
-//!   bytes that came; a Part 10 header is put in front. What a [`Coercer`] coerces is kept beside them, found
-//!   by queries, and applied on the way out: see [`dataset::coercion`].
+//!   bytes that came; a Part 10 header is put in front. What a [`Coercer`] coerces or [`Pacs::amend`] corrects
+//!   is kept beside them, found by queries, and applied on the way out: see [`dataset::coercion`].
 //! - **The archive is the truth, the index is derived.** [`Pacs::open`] brings an index that is behind
 //!   up to its archive, [`Pacs::rebuild_index`] makes it anew.
 //! - **Memory does not follow size.** Instances pass in pieces; see [`limits`].
@@ -78,6 +78,7 @@
 //! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
+//! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::merge_patients`] |
 //! | send instances on by rules | [`route`] |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode, JSON, XML; `pixel` decodes, `pixel::render` makes pictures |

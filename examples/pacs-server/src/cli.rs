@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pacs_core::AeTitle;
+use pacs_core::dataset::Element;
 
+use crate::amend::{self, Of};
 use crate::config::Config;
 
 /// A PACS in one binary: receives instances, keeps them, finds them and hands them out.
@@ -40,6 +42,27 @@ pub(crate) enum Command {
     RebuildIndex,
     /// Say how much is kept
     Stats,
+    /// Correct attributes of what is kept; the stored bytes stay, and what was before leaves with it
+    ///
+    /// The server must not be running. What was broken off goes on when it is called again.
+    Amend {
+        #[command(flatten)]
+        of: Of,
+        /// The attributes by keyword, each with its new value, or with none; several values with `\\` between them
+        #[arg(value_name = "KEYWORD=VALUE", required = true, value_parser = amend::element)]
+        wanted: Vec<Element>,
+    },
+    /// Make one patient of two: everything of the one becomes the other's
+    ///
+    /// The server must not be running. What was broken off goes on when it is called again.
+    Merge {
+        /// Patient ID of the patient that there is no more
+        #[arg(value_name = "PRIOR")]
+        prior: String,
+        /// Patient ID of the patient that stays
+        #[arg(value_name = "SURVIVING")]
+        surviving: String,
+    },
 }
 
 /// What goes over the configuration file.

@@ -6,6 +6,7 @@
 //! cargo run --release -p pacs-server
 //! ```
 
+mod amend;
 mod cli;
 mod config;
 mod import;
@@ -70,6 +71,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::RebuildIndex => maintain::rebuild_index(config),
         Command::Stats => with_store(store::open(config)?, |store| {
             maintain::stats(config, &store.pacs).map(|()| true)
+        }),
+        Command::Amend { of, wanted } => with_store(store::open(config)?, |store| {
+            amend::amend(config, &store.pacs, of, wanted)
+        }),
+        Command::Merge { prior, surviving } => with_store(store::open(config)?, |store| {
+            amend::merge(config, &store.pacs, &prior, &surviving)
         }),
     }
 }

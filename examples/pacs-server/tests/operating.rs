@@ -179,6 +179,64 @@ fn a_shortened_segment_is_told_and_what_it_lacks_is_counted_when_the_index_is_ma
 }
 
 #[test]
+fn what_is_kept_is_amended_and_patients_are_merged() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let counts = |printed: &str| {
+        [
+            "instances amended",
+            "had these values already",
+            "can't be amended",
+        ]
+        .map(|what| count(printed, what))
+    };
+    let amend = |of: &[&str]| {
+        let (code, printed) = run(&data, &[&["amend"], of].concat());
+        assert_eq!(code, 0, "{printed}");
+        counts(&printed)
+    };
+    let study = ["--study", "2.25.99.1"];
+    let wanted = ["PatientName=Corrected^Name", "PatientID=4711", "ImageComments="];
+    assert_eq!(amend(&[&study[..], &wanted].concat()), [3, 0, 0]);
+    assert_eq!(amend(&[&study[..], &wanted].concat()), [0, 3, 0]);
+    assert_eq!(amend(&["--instance", "2.25.99.1.1.2", "PatientSex=O"]), [1, 0, 0]);
+    let files = common::directory();
+    write_instance(&files.path().join("4"), 4, "PRIOR");
+    // Of the same study, but it says another patient; it is known as the study's.
+    assert_eq!(
+        run(&data, &["import", files.path().to_str().expect("is plain")]).0,
+        0
+    );
+    for (refused, code) in [
+        (vec!["amend", "--study", "2.25.404", "PatientSex=O"], 1),
+        (vec!["amend", "--study", "2.25.99.1", "StudyInstanceUID=1.2"], 1),
+        (vec!["amend", "--study", "2.25.99.1", "NoSuchThing=1"], 2),
+        (vec!["amend", "--study", "2.25.99.1", "PatientSex"], 2),
+        (vec!["amend", "--study", "2.25.99.1"], 2),
+        (vec!["amend", "PatientSex=O"], 2),
+        (
+            vec![
+                "amend",
+                "--study",
+                "2.25.99.1",
+                "--patient",
+                "4711",
+                "PatientSex=O",
+            ],
+            2,
+        ),
+        (vec!["merge", "4711", "4711"], 1),
+        (vec!["merge", "4711", "NOBODY"], 1),
+    ] {
+        let (found, _, said) = run_all(&data, &refused);
+        assert_eq!(found, code, "{refused:?}: {said}");
+    }
+    let (code, printed) = run(&data, &["verify"]);
+    assert_eq!(code, 0, "{printed}");
+}
+
+#[test]
 fn errors_are_said_without_the_names_of_operations() {
     let directory = directory();
     let data = directory.path().join("data");
