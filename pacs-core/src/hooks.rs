@@ -95,7 +95,7 @@ pub trait Coercer: Send + Sync + 'static {
     /// them and with the values it came with in Original Attributes Sequence (0400,0561).
     ///
     /// It is asked once for each instance, when what stands before the pixel data has come, and before
-    /// [`Decider::before_store`]. An instance that is kept already keeps what it was given first.
+    /// [`Decider::before_store`]. An instance that is kept already keeps what it was given first, or what it was amended to.
     ///
     /// Not to be coerced are what says which instance it is (SOP Class, SOP Instance, Study and Series
     /// Instance UID), Specific Character Set, what describes the pixels (group 0028, Icon Image Sequence),

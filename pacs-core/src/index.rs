@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::archive::{Locator, Sequence, Timestamp};
-use crate::dataset::{DataSet, Element, FrameTable};
+use crate::dataset::{DataSet, FrameTable};
 use crate::error::Result;
 use crate::query::{LevelAttributes, Query};
 use crate::uid::{InstanceKey, Level, Uid};
@@ -51,37 +51,14 @@ pub struct InstanceRecord {
 }
 
 impl InstanceRecord {
-    /// Whether this is a later version of the instance of which the version at `known` is known.
-    pub fn replaces(&self, known: &Locator) -> bool {
-        self.superseded.contains(known)
-    }
-
-    /// Brings what the instance says of its patient, study or series into what is `known` of that one.
-    ///
-    /// - The first one applied counts, and later ones fill what has no value yet.
-    /// - But a later version of an instance corrects (`corrects`, which is what [`replaces`](Self::replaces)
-    ///   answered): its values count, and that it has none where it was coerced or amended to have none.
-    /// - Of two patients (by Patient ID) nothing is mixed: what is said of another one fills nothing, and where it
-    ///   corrects, it takes the place of all that was known.
-    pub fn tell(&self, level: Level, corrects: bool, known: &mut DataSet) {
+    /// Brings what the instance says of its patient, study or series into what is `known` of that one: the first one
+    /// applied counts, and later ones fill what has no value yet. What is said of another patient (by Patient ID)
+    /// fills nothing, so that two are never mixed.
+    pub fn tell(&self, level: Level, known: &mut DataSet) {
         let told = self.attributes.at(level);
-        let another = level == Level::Patient && differ(known, told);
-        match (another, corrects) {
-            (true, true) => *known = told.clone(),
-            (true, false) => {}
-            (false, true) => {
-                known.retain(|element| !self.is_emptied(element.tag));
-                for element in told.iter().filter(|element| !element.is_empty()) {
-                    known.put(element.clone());
-                }
-            }
-            (false, false) => known.fill_from(told),
+        if level != Level::Patient || !differ(known, told) {
+            known.fill_from(told);
         }
-    }
-
-    fn is_emptied(&self, tag: Tag) -> bool {
-        let coerced = self.coerced.as_ref().and_then(|coerced| coerced.get(tag));
-        coerced.is_some_and(Element::is_empty)
     }
 }
 
@@ -89,6 +66,31 @@ impl InstanceRecord {
 fn differ(known: &DataSet, told: &DataSet) -> bool {
     let ids = (known.string(tags::PATIENT_ID), told.string(tags::PATIENT_ID));
     matches!(ids, (Some(known), Some(told)) if known != told)
+}
+
+/// What a later version of an instance says otherwise of its patient, study and series than was said before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Correction {
+    /// The values that count now; those of the instance's own level are no matter here.
+    pub attributes: LevelAttributes,
+    /// Attributes that have no value any more.
+    pub emptied: Vec<Tag>,
+}
+
+impl Correction {
+    /// Whether there is nothing to correct.
+    pub fn is_empty(&self) -> bool {
+        let above = [Level::Patient, Level::Study, Level::Series];
+        self.emptied.is_empty() && above.iter().all(|level| self.attributes.at(*level).is_empty())
+    }
+
+    /// Brings it into what is `known` of the patient, the study or the series.
+    pub fn correct(&self, level: Level, known: &mut DataSet) {
+        known.retain(|element| !self.emptied.contains(&element.tag));
+        for element in self.attributes.at(level).iter() {
+            known.put(element.clone());
+        }
+    }
 }
 
 /// One step of a batch that an index applies.
@@ -121,6 +123,12 @@ pub enum Change {
         /// Its metadata, which the index does not look into.
         record: Bytes,
     },
+    /// Correct what is known of the patient, the study and the series of an instance that is known, as
+    /// [`Correction::correct`] does it; of one that isn't known it changes nothing.
+    ///
+    /// A study whose Patient ID becomes another one goes to that patient: what is corrected fills what is not known
+    /// of that one, and all that is known of the study does where nothing is known of the patient yet.
+    Correct(InstanceKey, Box<Correction>),
     /// Forget the instance with this SOP Instance UID. Forgetting the last instance of a series
     /// forgets the series, and so up to the patient.
     Remove(Uid),

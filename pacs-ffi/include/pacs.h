@@ -92,6 +92,16 @@
 #define PACS_REASON_LENGTH 65
 
 /**
+ * Room for an AE title, with NUL.
+ */
+#define PACS_AE_TITLE_LENGTH 17
+
+/**
+ * The destinations that one instance may have.
+ */
+#define PACS_ROUTES_MAX 64
+
+/**
  * Room for a UID of 64 characters and NUL.
  */
 #define PACS_UID_LENGTH 65
@@ -196,6 +206,10 @@ typedef enum pacs_event_kind {
      * Attributes of an instance were corrected: it leaves with other values than before.
      */
     PACS_EVENT_AMENDED = 3,
+    /**
+     * The hook `route` decided that an instance that was stored goes to a destination.
+     */
+    PACS_EVENT_ROUTED = 4,
 } pacs_event_kind;
 
 /**
@@ -718,7 +732,45 @@ typedef struct pacs_event {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Where a routed instance goes; null where nothing is routed.
+     */
+    const char *destination;
 } pacs_event;
+
+/**
+ * An instance that was stored, and of which it is to be decided where it goes.
+ */
+typedef struct pacs_routing {
+    /**
+     * `sizeof(pacs_routing)`.
+     */
+    size_t struct_size;
+    /**
+     * Who sent it.
+     */
+    const struct pacs_source *source;
+    /**
+     * Study Instance UID.
+     */
+    const char *study;
+    /**
+     * Series Instance UID.
+     */
+    const char *series;
+    /**
+     * SOP Instance UID.
+     */
+    const char *instance;
+    /**
+     * SOP Class UID.
+     */
+    const char *sop_class;
+    /**
+     * What is searched of it, of its series, its study and its patient.
+     */
+    const struct pacs_data_set *attributes;
+} pacs_routing;
 
 /**
  * Functions of the caller that take part in what an engine does, on whatever thread that happens: they may be called
@@ -764,6 +816,14 @@ typedef struct pacs_hooks {
      * Told what happened, one event after the other. The engine waits for it, so it should hand over and return.
      */
     void (*happened)(void *user, const struct pacs_event *event);
+    /**
+     * Where an instance goes that was stored and is new, or other than before: writes AE titles into `destinations`, a row
+     * each, and answers how many; there is room for `PACS_ROUTES_MAX`. It only decides: `happened` is told of each
+     * destination once, and whoever sends acts on that. The engine waits for it, so it should answer at once.
+     */
+    uint32_t (*route)(void *user,
+                      const struct pacs_routing *routing,
+                      char (*destinations)[PACS_AE_TITLE_LENGTH]);
 } pacs_hooks;
 
 /**
@@ -1224,11 +1284,13 @@ extern "C" {
  * `wanted`, with or without a value, takes the place of what they have. Queries find the new values and not the old
  * ones; the instances leave with them, and with what they had before in Original Attributes Sequence (0400,0561;
  * reason CORRECT). The stored bytes never change: each amended instance is kept once more, and its earlier version
- * stays. UIDs, Specific Character Set, what describes the pixels, and private attributes can't be amended.
+ * stays. The UIDs that say which instance it is, Specific Character Set, what describes the pixels, and private
+ * attributes can't be amended; what is searched of patient and study is amended for a whole study at least, and what is
+ * searched of a series for all of it.
  *
  * `source`, which may be null, is who amends; `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
- * may be null, is called with `user` at the end for each instance that could not be amended, and why: one that
- * can't costs no other.
+ * may be null, is called with `user` at the end for the first thousand instances that could not be amended, and why:
+ * one that can't costs no other.
  *
  * Blocks: every instance is amended durably, each for itself. Where it is broken off, some are and some are not, and
  * the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, or something that can't be

@@ -33,11 +33,13 @@ pub struct pacs_amended {
 /// `wanted`, with or without a value, takes the place of what they have. Queries find the new values and not the old
 /// ones; the instances leave with them, and with what they had before in Original Attributes Sequence (0400,0561;
 /// reason CORRECT). The stored bytes never change: each amended instance is kept once more, and its earlier version
-/// stays. UIDs, Specific Character Set, what describes the pixels, and private attributes can't be amended.
+/// stays. The UIDs that say which instance it is, Specific Character Set, what describes the pixels, and private
+/// attributes can't be amended; what is searched of patient and study is amended for a whole study at least, and what is
+/// searched of a series for all of it.
 ///
 /// `source`, which may be null, is who amends; `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
-/// may be null, is called with `user` at the end for each instance that could not be amended, and why: one that
-/// can't costs no other.
+/// may be null, is called with `user` at the end for the first thousand instances that could not be amended, and why:
+/// one that can't costs no other.
 ///
 /// Blocks: every instance is amended durably, each for itself. Where it is broken off, some are and some are not, and
 /// the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, or something that can't be
@@ -95,7 +97,7 @@ fn amend(
         let (out, source) = (ffi::out_sized(amended)?, self::source(by)?);
         let done = block_on(make(&engine.pacs, &source)?)?;
         if let Some(tell) = failed {
-            for (key, why) in &done.failed {
+            for (key, why) in &done.first_failed {
                 ffi::tell_damaged(tell, user, key.instance.as_str(), &why.to_string());
             }
         }
@@ -103,7 +105,7 @@ fn amend(
             struct_size: size_of::<pacs_amended>(),
             amended: done.amended,
             unchanged: done.unchanged,
-            failed: done.failed.len() as u64,
+            failed: done.failed,
         });
         Ok(())
     })

@@ -915,6 +915,7 @@ fn hooks_and_an_archive_of_the_callers_own_go_together() {
         before_find: None,
         before_retrieve: Some(refuses),
         happened: None,
+        route: None,
     };
     let mut parts = pacs_parts {
         struct_size: size_of::<pacs_parts>(),

@@ -81,19 +81,19 @@ fn tell(config: &Config, amended: CoreResult<Amended>) -> Result<bool, String> {
         amended,
         unchanged,
         failed,
+        first_failed,
     } = amended.map_err(|error| store::explained(config, &error))?;
     let mut text = format!(
-        "{amended:>10} instances amended\n{unchanged:>10} had these values already\n{:>10} can't be amended\n",
-        failed.len()
+        "{amended:>10} instances amended\n{unchanged:>10} had these values already\n{failed:>10} can't be amended\n"
     );
-    for (key, why) in failed.iter().take(NAMED_MAX) {
+    for (key, why) in first_failed.iter().take(NAMED_MAX) {
         let _ = writeln!(text, "\n{}\n    {why}", key.instance);
     }
-    if failed.len() > NAMED_MAX {
-        let _ = writeln!(text, "\nand {} more", failed.len() - NAMED_MAX);
+    if failed > NAMED_MAX as u64 {
+        let _ = writeln!(text, "\nand {} more", failed - NAMED_MAX as u64);
     }
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(|error| error.to_string())?;
-    Ok(failed.is_empty())
+    Ok(failed == 0)
 }

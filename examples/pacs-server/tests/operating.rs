@@ -200,7 +200,10 @@ fn what_is_kept_is_amended_and_patients_are_merged() {
     let wanted = ["PatientName=Corrected^Name", "PatientID=4711", "ImageComments="];
     assert_eq!(amend(&[&study[..], &wanted].concat()), [3, 0, 0]);
     assert_eq!(amend(&[&study[..], &wanted].concat()), [0, 3, 0]);
-    assert_eq!(amend(&["--instance", "2.25.99.1.1.2", "PatientSex=O"]), [1, 0, 0]);
+    assert_eq!(
+        amend(&["--instance", "2.25.99.1.1.2", "ImageComments=new"]),
+        [1, 0, 0]
+    );
     let files = common::directory();
     write_instance(&files.path().join("4"), 4, "PRIOR");
     // Of the same study, but it says another patient; it is known as the study's.
@@ -211,6 +214,7 @@ fn what_is_kept_is_amended_and_patients_are_merged() {
     for (refused, code) in [
         (vec!["amend", "--study", "2.25.404", "PatientSex=O"], 1),
         (vec!["amend", "--study", "2.25.99.1", "StudyInstanceUID=1.2"], 1),
+        (vec!["amend", "--instance", "2.25.99.1.1.2", "PatientSex=O"], 1),
         (vec!["amend", "--study", "2.25.99.1", "NoSuchThing=1"], 2),
         (vec!["amend", "--study", "2.25.99.1", "PatientSex"], 2),
         (vec!["amend", "--study", "2.25.99.1"], 2),

@@ -5,10 +5,11 @@
 //! is derived, in the File Meta Information of the stored instance: the elements that were coerced, and
 //! Original Attributes Sequence (0400,0561), complete. Specific Character Set (0008,0005) in it says what text is
 //! written in: it is the one of the instance and no change; or UTF-8, where an instance in plain ASCII got
-//! values that this can't say.
+//! values that this can't say. Modified Attributes Sequence (0400,0550) at its top level names, in one item, the
+//! attributes that were amended since the instance came; it does not leave.
 
 use bytes::Bytes;
-use dicom_core::Tag;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use futures::stream::BoxStream;
 
@@ -21,9 +22,31 @@ use super::syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::uid::Uid;
 
-/// The attributes that were coerced.
+/// Names what was amended, and is no attribute of the instance.
+pub(crate) const AMENDED: Tag = tags::MODIFIED_ATTRIBUTES_SEQUENCE;
+
+/// The attributes that were amended since the instance came.
+pub(crate) fn amended(coerced: &DataSet) -> impl Iterator<Item = Tag> {
+    let items = coerced.items(AMENDED).iter();
+    items.flat_map(|item| item.iter().map(|element| element.tag))
+}
+
+/// Notes that these were amended, too.
+pub(crate) fn note_amended(coerced: &mut DataSet, changed: &DataSet) {
+    let mut item = coerced.items(AMENDED).first().cloned().unwrap_or_default();
+    for tag in attributes(changed) {
+        item.put_text(tag, VR::UN, "");
+    }
+    coerced.put_items(AMENDED, vec![item]);
+}
+
+/// The attributes that were coerced, or amended.
 pub fn attributes(coerced: &DataSet) -> impl Iterator<Item = Tag> {
-    let bookkeeping = [SPECIFIC_CHARACTER_SET, tags::ORIGINAL_ATTRIBUTES_SEQUENCE];
+    let bookkeeping = [
+        SPECIFIC_CHARACTER_SET,
+        tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
+        AMENDED,
+    ];
     let tags = coerced.iter().map(|element| element.tag);
     tags.filter(move |tag| !bookkeeping.contains(tag))
 }
@@ -71,6 +94,7 @@ pub fn apply(
 /// The Specific Character Set that text is written in, and what is written.
 fn parts(coerced: &DataSet) -> (CharacterSet, DataSet) {
     let mut put = coerced.clone();
+    put.remove(AMENDED);
     let named = put.get(SPECIFIC_CHARACTER_SET);
     let charset = named.map(|element| CharacterSet::parse(&String::from_utf8_lossy(element.bytes())));
     let charset = charset.unwrap_or_default();

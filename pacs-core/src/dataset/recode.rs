@@ -80,8 +80,8 @@ impl Target {
 pub struct Overrides {
     /// Elements that take the place of the source's, or are added.
     pub put: DataSet,
-    /// The Specific Character Set of the source, which text put into it is written in. Where it is not
-    /// known, the default repertoire: then what is put is ASCII.
+    /// What text that is put is written in: the Specific Character Set of the source, or the one that is put. Where it
+    /// is not known, the default repertoire: then what is put is ASCII.
     pub charset: CharacterSet,
     /// Elements that are left out.
     pub remove: Vec<Tag>,

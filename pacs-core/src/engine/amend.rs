@@ -6,8 +6,11 @@
 //! before is still there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use dicom_core::VR;
 use dicom_dictionary_std::tags;
+use futures::future::ready;
 use futures::{StreamExt, TryStreamExt};
 
 use super::coerce::{self, Original, Reason};
@@ -15,7 +18,7 @@ use super::recovery::read_header;
 use super::{Pacs, Receipt, StoreOutcome, outgoing};
 use crate::archive::Timestamp;
 use crate::dataset::part10::Meta;
-use crate::dataset::{DataSet, Element};
+use crate::dataset::{DataSet, Element, coercion, syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::{InstanceRecord, Scope};
@@ -24,6 +27,8 @@ use crate::uid::{AeTitle, InstanceKey, Level, Uid};
 
 /// Instances that are amended at once: their commits share a flush of the medium.
 const AT_ONCE: usize = 8;
+/// Instances that could not be amended and are named.
+const NAMED_MAX: usize = 1000;
 
 /// What an amendment came to.
 #[derive(Debug, Default)]
@@ -32,8 +37,25 @@ pub struct Amended {
     pub amended: u64,
     /// Instances that had these values already.
     pub unchanged: u64,
-    /// Instances that stay as they were, and why.
-    pub failed: Vec<(InstanceKey, Error)>,
+    /// Instances that stay as they were because they can't be amended.
+    pub failed: u64,
+    /// The first thousand of them, and why.
+    pub first_failed: Vec<(InstanceKey, Error)>,
+}
+
+impl Amended {
+    fn count(&mut self, key: InstanceKey, done: Result<bool>) {
+        match done {
+            Ok(true) => self.amended += 1,
+            Ok(false) => self.unchanged += 1,
+            Err(error) => {
+                self.failed += 1;
+                if self.first_failed.len() < NAMED_MAX {
+                    self.first_failed.push((key, error));
+                }
+            }
+        }
+    }
 }
 
 impl Pacs {
@@ -46,21 +68,39 @@ impl Pacs {
     /// is kept once more, and its earlier version stays.
     ///
     /// Each instance is amended for itself: where the call is broken off, some are and some are not, and the same
-    /// call again does the rest. One that can't be amended costs no other. An instance of the study that
-    /// comes later comes as it is sent.
+    /// call again does the rest. One that can't be amended or read costs no other. An instance that comes later, also
+    /// in place of one that was amended, leaves as it is sent; what is known above it stays as it was amended.
     ///
-    /// What may not be coerced may not be amended either: see [`Coercer`](crate::hooks::Coercer).
+    /// What may not be coerced may not be amended either: see [`Coercer`](crate::hooks::Coercer). What is known of
+    /// patient and study (by the [`AttributeSet`](crate::query::AttributeSet)) is amended for a whole study at least,
+    /// and what is known of a series for all of it.
     ///
     /// # Errors
-    /// - `Invalid` when nothing is wanted, something that may not be amended, or the scope is everything, or
-    ///   all patients without a Patient ID.
+    /// - `Invalid` when nothing is wanted, something that may not be amended or not of this scope, or the scope is
+    ///   everything, or all patients without a Patient ID.
     /// - `NotFound` when nothing of the scope is kept.
     /// - What the index says, and what of the archive or the engine would fail any other instance too.
     pub async fn amend(&self, source: &Source, scope: Scope, wanted: DataSet) -> Result<Amended> {
         if wanted.is_empty() {
             return Err(invalid("nothing is to be amended"));
         }
-        wanted.iter().try_for_each(coerce::may_be_coerced)?;
+        let at_most = match scope {
+            Scope::All | Scope::Patient(_) | Scope::Study(_) => Level::Patient,
+            Scope::Series(_) => Level::Series,
+            Scope::Instance(_) => Level::Instance,
+        };
+        for element in wanted.iter() {
+            coerce::may_be_coerced(element)?;
+            if self
+                .inner
+                .attributes
+                .level_of(element.tag)
+                .is_some_and(|level| level < at_most)
+            {
+                let what = "an attribute is one of more than is to be amended";
+                return Err(invalid(what).with_tag(element.tag));
+            }
+        }
         let mut done = Amended::default();
         for scope in self.amendable(scope, &wanted).await? {
             self.amend_all(source, scope, &wanted, &mut done).await?;
@@ -69,20 +109,13 @@ impl Pacs {
             amended,
             unchanged,
             failed,
-        } = &done;
-        if amended + unchanged == 0 && failed.is_empty() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "engine.amend",
-                "nothing of it is kept",
-            ));
+            ..
+        } = done;
+        if amended + unchanged + failed == 0 {
+            let what = "nothing of it is kept";
+            return Err(Error::new(ErrorKind::NotFound, "engine.amend", what));
         }
-        tracing::info!(
-            amended,
-            unchanged,
-            failed = failed.len(),
-            "attributes were amended"
-        );
+        tracing::info!(amended, unchanged, failed, "attributes were amended");
         Ok(done)
     }
 
@@ -94,37 +127,46 @@ impl Pacs {
     /// `NotFound` when nothing of one of the two is kept, `Invalid` when they are the same or have no Patient ID;
     /// otherwise as for [`amend`](Self::amend).
     pub async fn merge_patients(&self, source: &Source, prior: &str, surviving: &str) -> Result<Amended> {
+        let (prior, surviving) = (trimmed(prior), trimmed(surviving));
         if prior == surviving {
             return Err(invalid("a patient can't be merged with itself"));
         }
-        let Some(mut wanted) = self.patient(surviving).await? else {
+        let Some(known) = self.patient(surviving).await? else {
             let what = "nothing of the surviving patient is kept";
             return Err(Error::new(ErrorKind::NotFound, "engine.amend", what));
         };
-        for known in self.patient(prior).await?.iter().flat_map(DataSet::iter) {
-            if !wanted.contains(known.tag) {
-                wanted.put(coerce::without_value(known));
+        let mut wanted = DataSet::new();
+        // What is counted (group 0020) is no attribute of an instance.
+        let of_patient = self.inner.attributes.at(Level::Patient);
+        for tag in of_patient.filter(|tag| tag.0 != 0x0020) {
+            let Some(vr) = syntax::dictionary_vr(tag, false) else {
+                continue;
+            };
+            // It may have come with another VR, and without a value nothing of the prior one stays.
+            let element = match known.get(tag) {
+                Some(known) => Element { vr, ..known.clone() },
+                None => coerce::without_value(tag, vr),
+            };
+            if coerce::may_be_coerced(&element).is_ok() {
+                wanted.put(element);
             }
         }
+        wanted.put_text(tags::PATIENT_ID, VR::LO, surviving);
         self.amend(source, Scope::Patient(prior.to_owned()), wanted).await
     }
 
-    /// What is known of a patient, as far as it can be amended.
+    /// What is known of a patient.
     async fn patient(&self, id: &str) -> Result<Option<DataSet>> {
         if id.is_empty() {
             return Err(no_patient());
         }
         let mut keys = DataSet::new();
-        keys.put_text(tags::PATIENT_ID, dicom_core::VR::LO, id);
+        keys.put_text(tags::PATIENT_ID, VR::LO, id);
         let query = Query::new(Model::PatientRoot, Level::Patient, keys, QueryOptions::default());
         let mut found = self.inner.index.query(query);
-        while let Some(mut patient) = found.try_next().await? {
+        while let Some(patient) = found.try_next().await? {
             // A wild card in the key is only a letter here.
             if patient.string(tags::PATIENT_ID) == Some(id) {
-                patient.retain(|element| {
-                    let derived = element.tag.0 == 0x0020;
-                    !derived && coerce::may_be_coerced(element).is_ok()
-                });
                 return Ok(Some(patient));
             }
         }
@@ -134,21 +176,21 @@ impl Pacs {
     /// The parts of `scope` that stay what they are while their instances are amended: a study leaves its patient
     /// with the first of them.
     async fn amendable(&self, scope: Scope, wanted: &DataSet) -> Result<Vec<Scope>> {
-        let patient = match scope {
+        let patient = match &scope {
             Scope::All => return Err(invalid("not everything can be amended at once")),
-            Scope::Patient(patient) if patient.is_empty() => return Err(no_patient()),
-            Scope::Patient(patient) => patient,
-            scope => return Ok(vec![scope]),
+            Scope::Patient(patient) => trimmed(patient),
+            _ => return Ok(vec![scope]),
         };
-        let other = wanted.string(tags::PATIENT_ID).filter(|id| **id != patient);
-        let mut studies = self.studies(&patient, |_| true).await?;
-        if let Some(other) = other {
+        if patient.is_empty() {
+            return Err(no_patient());
+        }
+        let mut studies = self.studies(patient, |_| true).await?;
+        if wanted.contains(tags::PATIENT_ID) {
             // Such a call that was broken off left studies there of which not all is amended.
-            let is_amended = |record: &InstanceRecord| {
-                let coerced = record.coerced.as_ref();
-                coerced.is_some_and(|coerced| coerced.contains(tags::PATIENT_ID))
-            };
-            studies.extend(self.studies(other, is_amended).await?);
+            let other = wanted.string(tags::PATIENT_ID).unwrap_or_default();
+            if other != patient {
+                studies.extend(self.studies(other, |record| was_of(record, patient)).await?);
+            }
         }
         Ok(studies.into_iter().map(Scope::Study).collect())
     }
@@ -173,88 +215,153 @@ impl Pacs {
         wanted: &DataSet,
         done: &mut Amended,
     ) -> Result<()> {
+        let is_broken = AtomicBool::new(false);
         let records = self.inner.index.instances(scope);
+        let records = records.take_while(|_| ready(!is_broken.load(Ordering::Relaxed)));
         let amended = records.map(|record| async {
             let record = record?;
             let key = record.key;
-            Ok((key, self.amend_one(source, record, wanted).await))
+            Ok::<_, Error>((key, self.amend_one(source, record, wanted).await?))
         });
         let mut amended = std::pin::pin!(amended.buffer_unordered(AT_ONCE));
-        while let Some((key, amended)) = amended.try_next().await? {
-            match amended {
-                Ok(true) => done.amended += 1,
-                Ok(false) => done.unchanged += 1,
-                Err(error) if fails_all(error.kind()) => return Err(error),
-                Err(error) => done.failed.push((key, error)),
+        let mut broken = None;
+        while let Some(ended) = amended.next().await {
+            match ended {
+                Ok((key, ended)) => done.count(key, ended),
+                // What has begun is finished, and nothing more is.
+                Err(error) => {
+                    is_broken.store(true, Ordering::Relaxed);
+                    broken.get_or_insert(error);
+                }
             }
         }
-        Ok(())
+        broken.map_or(Ok(()), Err)
     }
 
-    /// Whether anything had to be changed.
-    async fn amend_one(&self, source: &Source, mut record: InstanceRecord, wanted: &DataSet) -> Result<bool> {
-        let archive = &*self.inner.archive;
+    /// Whether anything had to be changed, or why this one can't be.
+    ///
+    /// # Errors
+    /// What would fail any other one, too.
+    async fn amend_one(
+        &self,
+        source: &Source,
+        mut record: InstanceRecord,
+        wanted: &DataSet,
+    ) -> Result<Result<bool>> {
         loop {
-            let before = record.coerced.take().unwrap_or_default();
-            // Known without a look at the instance.
-            let has = |element: &Element| {
-                before
-                    .get(element.tag)
-                    .is_some_and(|it| coerce::same(it, element))
+            let (meta, coerced) = match self.amendment(source, &record, wanted).await {
+                Ok(Some(amendment)) => amendment,
+                Ok(None) => return Ok(Ok(false)),
+                Err(error) => return Ok(Err(error)),
             };
-            if wanted.iter().all(has) {
-                return Ok(false);
-            }
-            let (meta, scan) = read_header(archive, &record.locator).await?;
-            let header = coerce::applied(scan.header.clone(), &before);
-            // What is not there needs no value taken away.
-            let mut wanted = wanted.clone();
-            wanted.retain(|element| !element.is_empty() || header.contains(element.tag));
-            let changed = Original {
-                reason: Reason::Correct,
-                header: &header,
-                transfer_syntax: &record.transfer_syntax,
-                source,
-                knows: &|tag| scan.knows(tag),
-            }
-            .coerced(wanted, Timestamp::now())?;
-            let Some(changed) = changed else {
-                return Ok(false);
+            let begun = Receipt::amending(Arc::clone(&self.inner), &record, &meta, coerced, source.clone());
+            let mut receipt = match begun.await {
+                Ok(receipt) => receipt,
+                Err(error) => return its_own(error),
             };
-            let coerced = coerce::applied(before, &changed);
-            let title = |tag| {
-                meta.elements
-                    .string(tag)
-                    .and_then(|title| AeTitle::parse(title).ok())
-            };
-            let meta = Meta {
-                source: title(tags::SOURCE_APPLICATION_ENTITY_TITLE),
-                sending: title(tags::SENDING_APPLICATION_ENTITY_TITLE),
-                receiving: title(tags::RECEIVING_APPLICATION_ENTITY_TITLE),
-                ..Meta::new(record.sop_class, record.key.instance, record.transfer_syntax)
-            };
-            let inner = Arc::clone(&self.inner);
-            let mut receipt = Receipt::amending(inner, &record, &meta, coerced, source.clone()).await?;
-            let mut data_set = outgoing::data_set(archive, &record);
-            while let Some(piece) = data_set.try_next().await? {
-                receipt.write(piece).await?;
+            let mut data_set = outgoing::data_set(&*self.inner.archive, &record);
+            loop {
+                match data_set.try_next().await {
+                    Ok(Some(piece)) => match receipt.write(piece).await {
+                        Ok(()) => {}
+                        Err(error) => return its_own(error),
+                    },
+                    Ok(None) => break,
+                    Err(error) => return Ok(Err(error)),
+                }
             }
-            let received = receipt.commit().await?;
-            if received.outcome == StoreOutcome::Replaced {
-                return Ok(true);
+            match receipt.commit().await {
+                Ok(received) if received.outcome == StoreOutcome::Replaced => return Ok(Ok(true)),
+                // Another version came meanwhile: that one is to be amended.
+                Ok(received) => record = (*received.record).clone(),
+                Err(error) => return its_own(error),
             }
-            // Another version came meanwhile: that one is to be amended.
-            record = (*received.record).clone();
         }
+    }
+
+    /// What is kept with the amended version of an instance; `None` when it has these values.
+    async fn amendment(
+        &self,
+        source: &Source,
+        record: &InstanceRecord,
+        wanted: &DataSet,
+    ) -> Result<Option<(Meta, DataSet)>> {
+        let none = DataSet::new();
+        let before = record.coerced.as_ref().unwrap_or(&none);
+        // Known without a look at the instance.
+        let has = |element: &Element| {
+            before
+                .get(element.tag)
+                .is_some_and(|it| coerce::same(it, element))
+        };
+        if wanted.iter().all(has) {
+            return Ok(None);
+        }
+        let (meta, scan) = read_header(&*self.inner.archive, &record.locator).await?;
+        if scan.pixel_data.is_none() && !scan.complete {
+            let what = "the instance was cut off before it came here, and nothing can be put into it";
+            return Err(Error::new(ErrorKind::Unsupported, "engine.amend", what));
+        }
+        let header = coerce::applied(scan.header.clone(), before);
+        // What is not there needs no value taken away.
+        let mut wanted = wanted.clone();
+        wanted.retain(|element| {
+            let is_there = header.contains(element.tag) || !scan.knows(element.tag);
+            !element.is_empty() || is_there
+        });
+        let title = |tag| {
+            let title = meta.elements.string(tag);
+            title.and_then(|title| AeTitle::parse(title).ok())
+        };
+        let meta = Meta {
+            source: title(tags::SOURCE_APPLICATION_ENTITY_TITLE),
+            sending: title(tags::SENDING_APPLICATION_ENTITY_TITLE),
+            receiving: title(tags::RECEIVING_APPLICATION_ENTITY_TITLE),
+            ..Meta::new(record.sop_class, record.key.instance, record.transfer_syntax)
+        };
+        let changed = Original {
+            reason: Reason::Correct,
+            provider: meta.source.or(meta.sending),
+            header: &header,
+            transfer_syntax: &record.transfer_syntax,
+            source,
+            knows: &|tag| scan.knows(tag),
+            is_all: scan.left_out_count == 0,
+        }
+        .coerced(wanted, Timestamp::now())?;
+        Ok(changed.map(|changed| {
+            let mut coerced = coerce::applied(before.clone(), &changed);
+            coercion::note_amended(&mut coerced, &changed);
+            (meta, coerced)
+        }))
     }
 }
 
-/// Whether the next instance would fail like this one.
-fn fails_all(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Closed | ErrorKind::Io | ErrorKind::OutOfResources | ErrorKind::Internal
-    )
+/// A failure of one instance, or of what would fail any other one too.
+fn its_own(error: Error) -> Result<Result<bool>> {
+    use ErrorKind as K;
+    match error.kind() {
+        K::Closed | K::Io | K::OutOfResources | K::Internal => Err(error),
+        _ => Ok(Err(error)),
+    }
+}
+
+/// Whether the instance was amended to be no longer that patient's.
+fn was_of(record: &InstanceRecord, patient: &str) -> bool {
+    let Some(coerced) = &record.coerced else {
+        return false;
+    };
+    let mut items = coerced.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).iter();
+    coercion::amended(coerced).any(|tag| tag == tags::PATIENT_ID)
+        && items.any(|item| {
+            let mut values = item.items(tags::MODIFIED_ATTRIBUTES_SEQUENCE).iter();
+            values.any(|values| values.string(tags::PATIENT_ID) == Some(patient))
+        })
+}
+
+/// A Patient ID without what is insignificant (PS3.5 6.2).
+fn trimmed(id: &str) -> &str {
+    id.trim_matches(' ')
 }
 
 fn invalid(what: &'static str) -> Error {

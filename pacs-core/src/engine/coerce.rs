@@ -12,7 +12,7 @@ use crate::dataset::part10::IMPLEMENTATION_VERSION_NAME;
 use crate::dataset::{DataSet, Element, Value, coercion, compact, encode, syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
-use crate::uid::Uid;
+use crate::uid::{AeTitle, Uid};
 
 /// Why attributes are changed: Reason for the Attribute Modification (0400,0565), PS3.3 C.12.1.1.9.
 #[derive(Clone, Copy)]
@@ -26,11 +26,15 @@ pub(super) enum Reason {
 /// An instance that is to be coerced.
 pub(super) struct Original<'a> {
     pub(super) reason: Reason,
+    /// Who provided the values that it has, where that is known.
+    pub(super) provider: Option<AeTitle>,
     pub(super) header: &'a DataSet,
     pub(super) transfer_syntax: &'a Uid,
     pub(super) source: &'a Source,
     /// Whether the header has all of the element with a tag, or there is none.
     pub(super) knows: &'a dyn Fn(Tag) -> bool,
+    /// Whether the header has all that stands before the pixel data.
+    pub(super) is_all: bool,
 }
 
 impl Original<'_> {
@@ -69,7 +73,8 @@ impl Original<'_> {
             elements.all(|element| encode::element(element, encoding, charset).is_ok())
         };
         // What is plain ASCII is the same in UTF-8, which can say everything.
-        let is_turned = charset == CharacterSet::default() && !says(&charset) && is_ascii(self.header);
+        let is_ascii = || self.is_all && is_ascii(self.header);
+        let is_turned = charset == CharacterSet::default() && !says(&charset) && is_ascii();
         if is_turned {
             charset = CharacterSet::utf8();
             kept.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, charset.value());
@@ -102,7 +107,10 @@ impl Original<'_> {
         for element in kept.iter() {
             let came = self.header.get(element.tag).filter(|came| conforms(came));
             // What was absent or empty has a value of zero length, and so what its VR can't be.
-            values.put(came.cloned().unwrap_or_else(|| without_value(element)));
+            values.put(
+                came.cloned()
+                    .unwrap_or_else(|| without_value(element.tag, element.vr)),
+            );
         }
         // Tells whose Patient ID it was, also where that does not change.
         if kept.contains(tags::PATIENT_ID)
@@ -114,10 +122,10 @@ impl Original<'_> {
         let mut item = DataSet::new();
         item.put_items(tags::MODIFIED_ATTRIBUTES_SEQUENCE, vec![values]);
         item.put_text(tags::ATTRIBUTE_MODIFICATION_DATE_TIME, VR::DT, date_time(now));
-        let title = |title: Option<crate::uid::AeTitle>| title.map(|title| title.as_str().to_owned());
+        let title = |title: Option<AeTitle>| title.map(|title| title.as_str().to_owned());
         let system = title(self.source.called_ae).unwrap_or_else(|| IMPLEMENTATION_VERSION_NAME.to_owned());
         item.put_text(tags::MODIFYING_SYSTEM, VR::LO, system);
-        let previous = title(self.source.calling_ae).unwrap_or_default();
+        let previous = title(self.provider).unwrap_or_default();
         item.put_text(tags::SOURCE_OF_PREVIOUS_VALUES, VR::LO, previous);
         let reason = match self.reason {
             Reason::Coerce => "COERCE",
@@ -136,7 +144,7 @@ pub(super) fn is_known(wanted: &DataSet, knows: impl Fn(Tag) -> bool) -> bool {
 
 /// The header as queries see it.
 pub(super) fn applied(mut header: DataSet, coerced: &DataSet) -> DataSet {
-    for element in coerced.iter() {
+    for element in coerced.iter().filter(|element| element.tag != coercion::AMENDED) {
         header.put(element.clone());
     }
     header
@@ -262,15 +270,12 @@ fn date_time(Timestamp(milliseconds): Timestamp) -> String {
         .to_string()
 }
 
-pub(super) fn without_value(element: &Element) -> Element {
-    Element {
-        tag: element.tag,
-        vr: element.vr,
-        value: match element.value {
-            Value::Items(_) => Value::Items(Vec::new()),
-            Value::Bytes(_) => Value::Bytes(bytes::Bytes::new()),
-        },
-    }
+pub(super) fn without_value(tag: Tag, vr: VR) -> Element {
+    let value = match vr {
+        VR::SQ => Value::Items(Vec::new()),
+        _ => Value::Bytes(bytes::Bytes::new()),
+    };
+    Element { tag, vr, value }
 }
 
 fn invalid(context: &'static str) -> Error {

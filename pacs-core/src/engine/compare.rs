@@ -9,6 +9,7 @@ use super::digest::{Digest, digest_of};
 use super::import::read_meta;
 use super::receipt::is_complete;
 use crate::dataset::scan::Scanner;
+use crate::dataset::{coercion, part10};
 use crate::error::{ErrorKind, Result};
 use crate::index::InstanceRecord;
 
@@ -92,6 +93,12 @@ impl Committer {
             let Ok((meta, first)) = read_meta(&mut pieces).await else {
                 continue;
             };
+            // What was amended has the data set of the version before it, which is in the list as well.
+            if part10::coerced(&meta)
+                .is_ok_and(|coerced| coerced.is_some_and(|it| it.contains(coercion::AMENDED)))
+            {
+                continue;
+            }
             let data_set = stream::iter([Ok(first)]).chain(pieces).boxed();
             if meta.transfer_syntax == arriving.transfer_syntax
                 && digest_of(data_set).await.is_ok_and(|version| version == digest)

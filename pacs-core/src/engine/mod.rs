@@ -6,6 +6,7 @@ mod bulk;
 mod coerce;
 mod committer;
 mod compare;
+mod correction;
 mod digest;
 mod frames;
 mod import;

@@ -254,7 +254,8 @@ impl Receipt {
         let asked = held.wanted.is_some();
         let coerced = match held.wanted.take() {
             Some(wanted) if !wanted.is_empty() => {
-                self.coerced(wanted, &self.scanner.header_so_far(), &knows)?
+                let is_all = at_pixel_data && self.scanner.holds_all();
+                self.coerced(wanted, &self.scanner.header_so_far(), &knows, is_all)?
             }
             _ => None,
         };
@@ -291,6 +292,7 @@ impl Receipt {
             return Err(error.with_tag(tags::STUDY_INSTANCE_UID));
         }
         let knows = |tag| scan.knows(tag);
+        let is_all = scan.left_out_count == 0;
         let stage = std::mem::replace(&mut self.stage, Stage::Held(Held::default()));
         let (meta_length, coerced, unwritten) = match stage {
             Stage::Held(mut held) => {
@@ -298,7 +300,7 @@ impl Receipt {
                     Some(wanted) => wanted,
                     None => self.wanted(key, &scan.header)?,
                 };
-                let coerced = self.coerced(wanted, &scan.header, &knows)?;
+                let coerced = self.coerced(wanted, &scan.header, &knows, is_all)?;
                 let meta = self.meta(coerced.as_ref())?;
                 (meta.len() as u64, coerced, held.behind(meta))
             }
@@ -310,7 +312,7 @@ impl Receipt {
                 // What was decided too late would be left out, and nobody would know.
                 if !asked {
                     let wanted = self.wanted(key, &scan.header)?;
-                    if self.coerced(wanted, &scan.header, &knows)?.is_some() {
+                    if self.coerced(wanted, &scan.header, &knows, is_all)?.is_some() {
                         let what = "the identifying UIDs stand too far behind to be coerced";
                         return Err(Error::new(ErrorKind::Unsupported, "engine.coerce", what));
                     }
@@ -389,6 +391,7 @@ impl Receipt {
         wanted: DataSet,
         header: &DataSet,
         knows: &dyn Fn(Tag) -> bool,
+        is_all: bool,
     ) -> Result<Option<DataSet>> {
         let Announced {
             transfer_syntax,
@@ -397,10 +400,12 @@ impl Receipt {
         } = &self.announced;
         let original = Original {
             reason: Reason::Coerce,
+            provider: source.calling_ae,
             header,
             transfer_syntax,
             source,
             knows,
+            is_all,
         };
         original.coerced(wanted, Timestamp::now())
     }

@@ -4,9 +4,11 @@ use dicom_dictionary_std::tags;
 use futures::StreamExt;
 
 use super::committer::Request;
+use super::correction;
 use super::outgoing::has_last_byte;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
+use crate::dataset::coercion;
 use crate::dataset::part10::{self, FileMeta};
 use crate::dataset::scan::{Scan, Scanner};
 use crate::error::{ErrorKind, Result};
@@ -80,7 +82,7 @@ pub(super) async fn replay(
             match entry {
                 Entry::Stored(key, stored) => {
                     match change_for(archive, index, attributes, &changes, key, stored).await {
-                        Ok(change) => changes.extend(change),
+                        Ok(known) => changes.extend(known),
                         Err(error) => {
                             // What can't be read now may be readable later: then it must not be passed over.
                             if !is_damage(error.kind()) {
@@ -106,7 +108,10 @@ pub(super) async fn replay(
                 }
             }
         }
-        done.applied += changes.len() as u64;
+        let entries = changes
+            .iter()
+            .filter(|change| !matches!(change, Change::Correct(..)));
+        done.applied += entries.count() as u64;
         index.apply(changes, done.low_water).await?;
     }
     if done.applied > 0 {
@@ -164,26 +169,42 @@ async fn change_for(
     pending: &[Change],
     key: InstanceKey,
     stored: Stored,
-) -> Result<Option<Change>> {
+) -> Result<Vec<Change>> {
+    let earlier = known(index, pending, &key.instance).await?;
     let mut superseded = Vec::new();
-    if let Some(mut known) = known(index, pending, &key.instance).await? {
+    if let Some(known) = &earlier {
         if known.locator == stored.locator || known.superseded.contains(&stored.locator) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         // A scan without order may come to an earlier version after a later one.
         if stored.sequence < known.sequence {
+            let mut known = known.clone();
             known.superseded.push(stored.locator);
-            return Ok(Some(Change::Store(Box::new(known))));
+            return Ok(vec![Change::Store(Box::new(known))]);
         }
-        superseded = known.superseded;
-        superseded.insert(0, known.locator);
+        superseded = known.superseded.clone();
+        superseded.insert(0, known.locator.clone());
     }
     let mut record = read_record(archive, attributes, key, stored).await?;
     record.superseded = superseded;
-    Ok(Some(Change::Store(Box::new(record))))
+    let is_amended = record
+        .coerced
+        .as_ref()
+        .is_some_and(|it| it.contains(coercion::AMENDED));
+    let correction = match &earlier {
+        _ if is_amended => correction::of_amended(&record),
+        Some(earlier) => correction::of_replacement(archive, attributes, earlier, &record).await,
+        None => None,
+    };
+    let correction = correction::change(&record, correction);
+    Ok([Change::Store(Box::new(record))]
+        .into_iter()
+        .chain(correction)
+        .collect())
 }
 
 /// Reads what stands before an instance's pixel data, and no further: File Meta Information and data set as stored.
+/// Where there is no pixel data, the whole data set is read: then the scan is complete or the data set is not.
 pub(super) async fn read_header(archive: &dyn Archive, locator: &Locator) -> Result<(FileMeta, Scan)> {
     let mut stream = archive.read(locator, 0..u64::MAX);
     let (meta, mut chunk) = super::import::read_meta(&mut stream).await?;

@@ -59,6 +59,26 @@ impl Reference {
                     self.metadata.insert(*instance, record.clone());
                 }
             }
+            Change::Correct(key, correction) => {
+                if self
+                    .instances
+                    .get(&key.instance)
+                    .is_none_or(|known| known.key != *key)
+                {
+                    return;
+                }
+                for other in self
+                    .instances
+                    .values_mut()
+                    .filter(|other| other.key.study == key.study)
+                {
+                    correction.correct(Level::Patient, &mut other.attributes.patient);
+                    correction.correct(Level::Study, &mut other.attributes.study);
+                    if other.key.series == key.series {
+                        correction.correct(Level::Series, &mut other.attributes.series);
+                    }
+                }
+            }
             Change::Remove(instance) => {
                 self.instances.remove(instance);
                 self.frames.remove(instance);
@@ -70,9 +90,6 @@ impl Reference {
     /// Instances of one entity agree here at every time: each is brought what is known of it.
     fn store(&mut self, record: InstanceRecord) -> Option<InstanceRecord> {
         let before = self.instances.remove(&record.key.instance);
-        let corrects = before
-            .as_ref()
-            .is_some_and(|before| record.replaces(&before.locator));
         let key = record.key;
         self.instances.insert(key.instance, record.clone());
         for level in [Level::Patient, Level::Study, Level::Series] {
@@ -83,7 +100,7 @@ impl Reference {
             let in_place = || before.as_ref().filter(|before| before.key == key);
             let known = self.instances.values().find(other).or_else(in_place);
             let mut said = known.map_or_else(DataSet::new, |known| known.attributes.at(level).clone());
-            record.tell(level, corrects, &mut said);
+            record.tell(level, &mut said);
             for other in self.instances.values_mut().filter(|other| one(other)) {
                 *other.attributes.at_mut(level) = said.clone();
             }

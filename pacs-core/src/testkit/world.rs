@@ -8,7 +8,7 @@ use dicom_dictionary_std::{tags, uids};
 use super::random::Random;
 use crate::archive::{Locator, Sequence, Timestamp};
 use crate::dataset::DataSet;
-use crate::index::InstanceRecord;
+use crate::index::{Correction, InstanceRecord};
 use crate::query::{AttributeSet, LevelAttributes, Model, Query, QueryOptions};
 use crate::uid::{InstanceKey, Level, Uid};
 
@@ -171,30 +171,34 @@ pub fn any_record(random: &mut Random, world: u64) -> InstanceRecord {
     record(world, patient, study, series, instance, draw(0..2))
 }
 
-/// A later version of an instance that is known: it says that the study is another patient's, or corrects what
-/// it said of its study and series.
-pub fn any_correction(random: &mut Random, world: u64, known: &InstanceRecord) -> InstanceRecord {
-    let mut later = known.clone();
-    later.locator = Locator::new(&random.bits().to_le_bytes());
-    later.superseded.insert(0, known.locator.clone());
-    let attributes = &mut later.attributes;
+/// Corrects what is known above an instance: the study is another patient's, or its and its series' values change.
+pub fn any_correction(random: &mut Random, world: u64) -> Correction {
+    let mut correction = Correction::default();
+    let attributes = &mut correction.attributes;
     if random.chance(2) {
         attributes.patient = any_record(random, world).attributes.patient;
-        return later;
+        // Nothing of the patient that it leaves.
+        let of_patient = KEYS.iter().filter(|(level, ..)| *level == Level::Patient);
+        let unknown = of_patient
+            .map(|(_, tag, _)| *tag)
+            .filter(|tag| !attributes.patient.contains(*tag));
+        correction.emptied = unknown.collect();
+        return correction;
     }
     let accession = format!("A{}", random.below(6));
     attributes
         .study
         .put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
-    attributes
-        .series
-        .put_text(tags::MODALITY, VR::CS, *random.pick(MODALITIES));
-    attributes
-        .series
-        .put_text(tags::SERIES_DESCRIPTION, VR::LO, *random.pick(DESCRIPTIONS));
-    // Where it has none now, that was meant.
-    later.coerced = random.chance(2).then(|| attributes.series.clone());
-    later
+    for (tag, vr, value) in [
+        (tags::MODALITY, VR::CS, *random.pick(MODALITIES)),
+        (tags::SERIES_DESCRIPTION, VR::LO, *random.pick(DESCRIPTIONS)),
+    ] {
+        match value {
+            "" => correction.emptied.push(tag),
+            value => attributes.series.put_text(tag, vr, value),
+        }
+    }
+    correction
 }
 
 /// The attributes that questions are asked about, with their level.

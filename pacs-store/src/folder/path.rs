@@ -36,6 +36,14 @@ pub(super) fn name(key: &InstanceKey, version: u32) -> String {
     }
 }
 
+/// Which version of an instance its file is, by its name; one that is not named by us is the first.
+pub(super) fn version(path: &Path, key: &InstanceKey) -> u32 {
+    let name = path.file_name().and_then(OsStr::to_str);
+    let behind = name.and_then(|name| name.strip_prefix(&component(&key.instance)));
+    let number = behind.and_then(|behind| behind.strip_prefix('.')?.strip_suffix(".dcm"));
+    number.and_then(|number| number.parse().ok()).unwrap_or(1)
+}
+
 /// None when the path is too long.
 pub(super) fn to_locator(path: &Path) -> Option<Locator> {
     let bytes = path.as_os_str().as_bytes();
@@ -63,6 +71,28 @@ pub(super) fn from_locator(locator: &Locator) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_tells_its_version() {
+        let uid = |text| Uid::parse(text).unwrap();
+        let key = InstanceKey {
+            study: uid("1"),
+            series: uid("2"),
+            instance: uid("1.2.3"),
+        };
+        for number in [1, 2, 17] {
+            assert_eq!(version(&directory(&key).join(name(&key, number)), &key), number);
+        }
+        // Another instance's, whose UID ends like a version, and names of others.
+        let other = InstanceKey {
+            instance: uid("1.2.3.2"),
+            ..key
+        };
+        assert_eq!(version(Path::new("1/2/1.2.3.2.dcm"), &other), 1);
+        for other in ["1.2.3.x.dcm", "IM0001", "1.2.3.dcm", "1.2.3..dcm", "1.2.3.2"] {
+            assert_eq!(version(Path::new(other), &key), 1, "{other}");
+        }
+    }
 
     #[test]
     fn no_uid_leads_out_of_the_folder() {

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use pacs_core::dataset::part10::read_meta;
 use pacs_core::dataset::scan::Scanner;
 use pacs_core::limits::FILE_META_LENGTH_MAX_BYTES;
-use pacs_core::{DataSet, Entry, Error, InstanceKey, Result, Stored, Timestamp};
+use pacs_core::{DataSet, Entry, Error, InstanceKey, Result, Sequence, Stored, Timestamp};
 
 use super::{Folder, closed, path, sequence_at};
 use crate::medium::MediumFile;
@@ -120,11 +120,19 @@ impl Walk {
             Stored {
                 locator,
                 length,
-                sequence: sequence_at(Timestamp(received)),
+                sequence: sequence_of(Timestamp(received), path::version(path, &key)),
                 received: Timestamp(received),
             },
         ))
     }
+}
+
+/// Of the versions of an instance the name tells the later one, and where the name is not ours the time. A time alone is
+/// lost when files are copied.
+fn sequence_of(time: Timestamp, version: u32) -> Sequence {
+    // Times take 57 bits.
+    let version = u64::from(version.saturating_sub(1).min(127));
+    Sequence(version << 57 | sequence_at(time).0)
 }
 
 /// The UIDs of the instance in a file; none for a DICOMDIR.

@@ -13,9 +13,9 @@ use futures::stream::{self, BoxStream, StreamExt};
 use pacs_core::archive::{Locator, Sequence};
 use pacs_core::dataset::{DataSet, FrameTable};
 use pacs_core::error::Result;
-use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
+use pacs_core::index::{Change, Correction, Index, IndexCapability, InstanceRecord, Scope, Totals};
 use pacs_core::query::Query;
-use pacs_core::uid::{Level, Uid};
+use pacs_core::uid::{InstanceKey, Level, Uid};
 
 /// Keeps everything in maps under one lock, for tests and small tools. A query walks all entities of its
 /// level; what is derived from the levels below is counted each time.
@@ -68,7 +68,6 @@ impl Known {
     fn store(&mut self, record: InstanceRecord) {
         let key = record.key;
         let known = self.record(&key.instance);
-        let corrects = known.is_some_and(|known| record.replaces(&known.locator));
         let is_in_place = known.is_some_and(|known| known.key == key);
         let frames = self
             .frames
@@ -86,13 +85,38 @@ impl Known {
         self.frames.extend(frames.map(|frames| (key.instance, frames)));
         self.places.insert(key.instance, (key.study, key.series));
         let study = self.studies.entry(key.study).or_default();
-        record.tell(Level::Patient, corrects, &mut study.patient);
-        record.tell(Level::Study, corrects, &mut study.attributes);
+        record.tell(Level::Patient, &mut study.patient);
+        record.tell(Level::Study, &mut study.attributes);
         let patient = self.patients.entry(study.patient_id().to_owned()).or_default();
-        record.tell(Level::Patient, corrects, patient);
+        record.tell(Level::Patient, patient);
         let series = study.series.entry(key.series).or_default();
-        record.tell(Level::Series, corrects, &mut series.attributes);
+        record.tell(Level::Series, &mut series.attributes);
         series.instances.insert(key.instance, record);
+        self.forget_patients_without_study();
+    }
+
+    fn correct(&mut self, key: &InstanceKey, correction: &Correction) {
+        if self.record(&key.instance).is_none_or(|known| known.key != *key) {
+            return;
+        }
+        let Some(study) = self.studies.get_mut(&key.study) else {
+            return;
+        };
+        let before = study.patient_id().to_owned();
+        correction.correct(Level::Patient, &mut study.patient);
+        correction.correct(Level::Study, &mut study.attributes);
+        if let Some(series) = study.series.get_mut(&key.series) {
+            correction.correct(Level::Series, &mut series.attributes);
+        }
+        let after = study.patient_id().to_owned();
+        match self.patients.get_mut(&after) {
+            Some(patient) if after == before => correction.correct(Level::Patient, patient),
+            Some(patient) => patient.fill_from(&correction.attributes.patient),
+            None => {
+                let patient = study.patient.clone();
+                self.patients.insert(after, patient);
+            }
+        }
         self.forget_patients_without_study();
     }
 
@@ -331,6 +355,7 @@ impl Index for MemoryIndex {
                         known.metadata.insert(instance, (version, record));
                     }
                 }
+                Change::Correct(key, correction) => known.correct(&key, &correction),
                 Change::Remove(instance) => known.remove(&instance),
             }
         }

@@ -239,6 +239,11 @@ impl Scanner {
         passed && holds(&self.walker.left_out, tag)
     }
 
+    /// Whether the header holds all that was seen so far.
+    pub(crate) fn holds_all(&self) -> bool {
+        self.walker.left_out_count == 0
+    }
+
     /// The elements seen so far, in normal form; a sequence counts when it has ended.
     pub fn header_so_far(&self) -> DataSet {
         let mut header = DataSet::from(self.walker.root().to_vec());

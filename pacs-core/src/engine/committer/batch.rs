@@ -9,6 +9,7 @@ use futures::FutureExt;
 
 use super::{Committed, Committer, Finished, Request, State, Step};
 use crate::archive::Locator;
+use crate::engine::correction;
 use crate::engine::recovery::replay;
 use crate::engine::watched::behind;
 use crate::error::{Error, ErrorKind, Result};
@@ -91,9 +92,15 @@ impl State {
         let mut greatest = self.applied;
         for done in finished {
             match &done.step {
-                Step::Stored { record, frames, .. } => {
+                Step::Stored {
+                    record,
+                    frames,
+                    correction,
+                    ..
+                } => {
                     greatest = greatest.max(record.sequence);
                     changes.push(Change::Store(record.clone()));
+                    changes.extend(correction::change(record, correction.clone()));
                     changes.extend(frames.as_ref().map(|frames| Change::Frames {
                         instance: record.key.instance,
                         version: record.locator.clone(),

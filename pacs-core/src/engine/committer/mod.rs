@@ -21,6 +21,7 @@ use futures::stream::FuturesUnordered;
 
 use super::block_on::block_on;
 use super::compare::Comparison;
+use super::correction;
 use super::digest::Digest;
 use super::frames::Known;
 use super::metadata::Describes;
@@ -32,7 +33,7 @@ use crate::budget::Share;
 use crate::dataset::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
-use crate::index::InstanceRecord;
+use crate::index::{Correction, InstanceRecord};
 use crate::query::AttributeSet;
 use crate::route::{Delivery, Router};
 use crate::uid::{InstanceKey, Uid};
@@ -117,6 +118,8 @@ enum Step {
     Stored {
         record: Box<InstanceRecord>,
         frames: Option<CountedFrames>,
+        /// What it says otherwise of what is above it than the version before.
+        correction: Option<Correction>,
         outcome: StoreOutcome,
         /// It is what was kept already, with other attributes on its way out.
         is_amended: bool,
@@ -229,10 +232,14 @@ impl Committer {
             reply,
         } = request;
         let is_amended = amends.is_some();
+        let mut correction = None;
         let decided = match amends {
-            Some(amended) => self.amend(writer, &mut record, &amended).await,
+            Some(amended) => {
+                correction = correction::of_amended(&record);
+                self.amend(writer, &mut record, &amended).await
+            }
             None => {
-                self.decide_and_commit(writer, unwritten, &mut record, digest, complete)
+                self.decide_and_commit(writer, unwritten, &mut record, digest, complete, &mut correction)
                     .await
             }
         };
@@ -240,6 +247,7 @@ impl Committer {
             Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
                 record,
                 frames,
+                correction,
                 outcome,
                 is_amended,
                 source,
@@ -275,6 +283,7 @@ impl Committer {
         record: &mut InstanceRecord,
         digest: Digest,
         complete: bool,
+        correction: &mut Option<Correction>,
     ) -> Result<StoreOutcome> {
         let mut outcome = StoreOutcome::New;
         let instance = record.key.instance;
@@ -307,6 +316,8 @@ impl Committer {
                 }
                 // What is worth less than the one that arrives gives way, whatever the policy.
                 Comparison::Different | Comparison::More => {
+                    let (archive, attributes) = (&*self.archive, &self.attributes);
+                    *correction = correction::of_replacement(archive, attributes, &kept, record).await;
                     record.superseded = kept.superseded;
                     record.superseded.insert(0, kept.locator);
                     outcome = StoreOutcome::Replaced;

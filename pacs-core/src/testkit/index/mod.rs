@@ -19,7 +19,7 @@ use super::reference::{Reference, name_of_answer};
 use super::world::{any_record, record};
 use crate::archive::{Locator, Sequence};
 use crate::dataset::{DataSet, Element, FrameExtent, FrameTable};
-use crate::index::{Change, Index, InstanceRecord, Scope, Totals};
+use crate::index::{Change, Correction, Index, InstanceRecord, Scope, Totals};
 use crate::query::{Model, Query, QueryOptions};
 use crate::uid::{Level, Uid};
 
@@ -59,9 +59,9 @@ macro_rules! index_conformance {
                 forgetting_the_last_instance_forgets_what_is_above_it,
                 forgetting_what_is_not_known_changes_nothing,
                 the_first_applied_value_counts_and_later_ones_fill_what_has_none,
-                a_later_version_of_an_instance_corrects_what_is_known_above_it,
-                a_study_goes_to_another_patient_with_a_later_version_that_says_so,
-                a_later_version_takes_a_value_away_only_where_it_was_coerced_to_have_none,
+                a_correction_counts_above_the_instance_and_stays_whatever_is_stored_then,
+                a_study_goes_to_another_patient_with_a_correction_that_says_so,
+                a_correction_of_what_is_not_known_changes_nothing,
                 what_is_said_of_another_patient_fills_nothing,
                 clear_forgets_everything_also_the_low_water,
                 a_scope_that_is_not_known_yields_nothing,
@@ -534,15 +534,6 @@ pub fn the_first_applied_value_counts_and_later_ones_fill_what_has_none(place: &
     assert_eq!(study.string(tags::ACCESSION_NUMBER), Some("FIRST"));
 }
 
-/// A record of a later version of the same instance.
-fn later(record: &InstanceRecord, change: impl FnOnce(&mut InstanceRecord)) -> InstanceRecord {
-    let mut later = record.clone();
-    later.locator = Locator::new(&[record.locator.as_bytes(), b"later"].concat());
-    later.superseded.insert(0, record.locator.clone());
-    change(&mut later);
-    later
-}
-
 /// How many entities have this value.
 fn having(index: &dyn Index, level: Level, tag: Tag, vr: VR, text: &str) -> usize {
     let mut keys = DataSet::new();
@@ -551,13 +542,24 @@ fn having(index: &dyn Index, level: Level, tag: Tag, vr: VR, text: &str) -> usiz
     answers(index, &query).len()
 }
 
-/// What a later version of an instance says of its study and series counts; an earlier one that is applied
-/// again says nothing new.
-pub fn a_later_version_of_an_instance_corrects_what_is_known_above_it(place: &dyn IndexPlace) {
+fn correct(record: &InstanceRecord, change: impl FnOnce(&mut Correction)) -> Change {
+    let mut correction = Correction::default();
+    change(&mut correction);
+    Change::Correct(record.key, Box::new(correction))
+}
+
+/// What is corrected counts for patient, study and series, and nothing else of them changes; no instance that is
+/// stored again or that comes later takes it back.
+pub fn a_correction_counts_above_the_instance_and_stays_whatever_is_stored_then(place: &dyn IndexPlace) {
     let index = place.open();
-    let [first, second] = [0, 1].map(|instance| record(7, 1, 0, 0, instance, 0));
-    let corrected = later(&second, |later| {
-        let attributes = &mut later.attributes;
+    let [mut first, second, third] = [0, 1, 2].map(|instance| record(7, 1, 0, 0, instance, 0));
+    first
+        .attributes
+        .study
+        .put_text(tags::STUDY_DESCRIPTION, VR::LO, "THERE");
+    first.attributes.study.put_text(tags::STUDY_ID, VR::SH, "STAYS");
+    let correction = correct(&second, |correction| {
+        let attributes = &mut correction.attributes;
         attributes
             .study
             .put_text(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
@@ -565,10 +567,22 @@ pub fn a_later_version_of_an_instance_corrects_what_is_known_above_it(place: &dy
         attributes
             .patient
             .put_text(tags::PATIENT_NAME, VR::PN, "Corrected^Name");
+        correction.emptied.push(tags::STUDY_DESCRIPTION);
     });
     apply(&*index, vec![store(&first), store(&second)], 2);
-    apply(&*index, vec![store(&corrected)], 3);
-    for _ in 0..2 {
+    apply(&*index, vec![correction.clone()], 3);
+    for again in [
+        vec![],
+        vec![correction],
+        vec![store(&first), store(&second)],
+        vec![
+            store(&third),
+            Change::Remove(first.key.instance),
+            Change::Remove(second.key.instance),
+        ],
+        vec![store(&third)],
+    ] {
+        apply(&*index, again, 4);
         let study = |tag, vr, text| having(&*index, Level::Study, tag, vr, text);
         assert_eq!(study(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED"), 1);
         let before = first
@@ -578,37 +592,27 @@ pub fn a_later_version_of_an_instance_corrects_what_is_known_above_it(place: &dy
             .expect("has one");
         assert_eq!(study(tags::ACCESSION_NUMBER, VR::SH, before), 0);
         assert_eq!(study(tags::MODALITIES_IN_STUDY, VR::CS, "XA"), 1);
+        assert_eq!(study(tags::STUDY_ID, VR::SH, "STAYS"), 1);
         let answer = &answer_list(&*index, &everything(Model::StudyRoot, Level::Study))[0];
         assert_eq!(answer.string(tags::MODALITIES_IN_STUDY), Some("XA"));
         for level in [Level::Patient, Level::Study] {
             let found = having(&*index, level, tags::PATIENT_NAME, VR::PN, "Corrected^Name");
             assert_eq!(found, 1, "{level:?}");
         }
-        let known = lookup(&*index, &first.key.instance).expect("is known");
-        assert_eq!(known.attributes.series.string(tags::MODALITY), Some("XA"));
-        // A replay comes by the earlier version again.
-        apply(&*index, vec![store(&second), store(&corrected)], 3);
     }
-    // That one alone does not bring its values back.
-    apply(&*index, vec![store(&second)], 4);
-    let found = having(&*index, Level::Study, tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
-    assert_eq!(found, 1);
 }
 
-/// A study goes to another patient with the first instance whose later version says so; the patient that it
-/// leaves is forgotten with its last study.
-pub fn a_study_goes_to_another_patient_with_a_later_version_that_says_so(place: &dyn IndexPlace) {
+/// A study goes to another patient with all that is below it, and the patient that it leaves is forgotten with its
+/// last study. What is known of the other one stays.
+pub fn a_study_goes_to_another_patient_with_a_correction_that_says_so(place: &dyn IndexPlace) {
     let (index, records) = filled(place);
-    let mut reference = Reference::default();
-    records.iter().for_each(|record| reference.apply(&store(record)));
-    let other = &records[4].attributes.patient;
+    let mut other = records[4].attributes.patient.clone();
+    let name = other.string(tags::PATIENT_NAME).map(str::to_owned);
     for (at, patients, studies) in [(0, 2, ["1", "2"]), (3, 1, ["", "3"])] {
-        let moved = store(&later(&records[at], |later| {
-            later.attributes.patient = other.clone();
-        }));
-        reference.apply(&moved);
+        let moved = correct(&records[at], |correction| {
+            correction.attributes.patient = other.clone();
+        });
         apply(&*index, vec![moved], 6);
-        assert_is(&*index, &reference);
         assert_eq!(totals(&*index).patients, patients);
         let found = answers(&*index, &everything(Model::PatientRoot, Level::Patient));
         for (patient, studies) in ["P1", "P2"].into_iter().zip(studies) {
@@ -617,38 +621,40 @@ pub fn a_study_goes_to_another_patient_with_a_later_version_that_says_so(place: 
                 .and_then(|patient| patient.string(tags::NUMBER_OF_PATIENT_RELATED_STUDIES));
             assert_eq!(counted.unwrap_or_default(), studies, "{patient}");
         }
+        assert_eq!(found["P2"].string(tags::PATIENT_NAME), name.as_deref());
+        // The next one says something else of that patient.
+        other.put_text(tags::PATIENT_NAME, VR::PN, "Another^Name");
     }
+    // To one that is not known.
+    let moved = correct(&records[4], |correction| {
+        correction
+            .attributes
+            .patient
+            .put_text(tags::PATIENT_ID, VR::LO, "NEW");
+    });
+    apply(&*index, vec![moved], 7);
+    let found = answers(&*index, &everything(Model::PatientRoot, Level::Patient));
+    assert_eq!(found["NEW"].string(tags::PATIENT_NAME), name.as_deref());
+    assert_eq!(totals(&*index).patients, 2);
 }
 
-/// A later version without a value takes none away, but where it was coerced to have none.
-pub fn a_later_version_takes_a_value_away_only_where_it_was_coerced_to_have_none(place: &dyn IndexPlace) {
-    let index = place.open();
-    let mut first = record(7, 1, 0, 0, 0, 0);
-    first
-        .attributes
-        .study
-        .put_text(tags::STUDY_DESCRIPTION, VR::LO, "THERE");
-    let second = record(7, 1, 0, 0, 1, 0);
-    apply(&*index, vec![store(&first), store(&second)], 2);
-    let there = |expected| {
-        let found = having(&*index, Level::Study, tags::STUDY_DESCRIPTION, VR::LO, "THERE");
-        assert_eq!(found, expected);
-    };
-    let empty = later(&first, |later| {
-        later
-            .attributes
-            .study
-            .put_text(tags::STUDY_DESCRIPTION, VR::LO, "");
-    });
-    apply(&*index, vec![store(&empty)], 3);
-    there(1);
-    let emptied = later(&empty, |later| {
-        let mut coerced = DataSet::new();
-        coerced.put_text(tags::STUDY_DESCRIPTION, VR::LO, "");
-        later.coerced = Some(coerced);
-    });
-    apply(&*index, vec![store(&emptied)], 4);
-    there(0);
+/// See its name.
+pub fn a_correction_of_what_is_not_known_changes_nothing(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let before = state(&*index);
+    let mut elsewhere = records[0].clone();
+    elsewhere.key.series = records[2].key.series;
+    let unknown = record(7, 9, 0, 0, 0, 0);
+    for record in [&elsewhere, &unknown] {
+        let correction = correct(record, |correction| {
+            correction
+                .attributes
+                .study
+                .put_text(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
+        });
+        apply(&*index, vec![correction], 5);
+    }
+    assert!(state(&*index) == before);
 }
 
 /// An instance whose Patient ID is not the one that its study is known under brings nothing of that patient.

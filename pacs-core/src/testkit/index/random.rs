@@ -190,10 +190,10 @@ pub fn any_course_of_changes_leaves_what_the_reference_says(place: &dyn IndexPla
             if random.chance(4) {
                 block_on(index.flush()).expect("flush succeeds");
             }
-            let known: Vec<&InstanceRecord> = reference.instances.values().collect();
+            let known: Vec<_> = reference.instances.values().map(|record| record.key).collect();
             if !known.is_empty() && random.chance(2) {
-                let known = known[random.index(known.len())];
-                let correction = store(&any_correction(random, world, known));
+                let key = known[random.index(known.len())];
+                let correction = Change::Correct(key, Box::new(any_correction(random, world)));
                 reference.apply(&correction);
                 for _ in 0..=random.below(2) {
                     apply(&*index, vec![correction.clone()], step);

@@ -12,8 +12,8 @@ use dicom_dictionary_std::tags;
 use pacs_core::archive::{Locator, Sequence};
 use pacs_core::dataset::{DataSet, Element};
 use pacs_core::error::{Error, ErrorKind, Result};
-use pacs_core::index::{Change, InstanceRecord};
-use pacs_core::uid::{Level, Uid};
+use pacs_core::index::{Change, Correction, InstanceRecord};
+use pacs_core::uid::{InstanceKey, Level, Uid};
 
 use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
 
@@ -95,6 +95,7 @@ impl Writer {
                             .map_err(storage)?;
                     }
                 }
+                Change::Correct(key, correction) => self.correct(tables, &key, &correction)?,
                 Change::Remove(instance) => {
                     let uid_key = uid_key(&instance);
                     if let Some(place) = place_of(tables, &uid_key)? {
@@ -122,14 +123,12 @@ impl Writer {
         let uid_key = uid_key(&record.key.instance);
         let (bytes, large) = encode_instance(record);
         let mut again = Again::default();
-        let mut corrects = false;
         let (mut frames, mut metadata) = (None, None);
         if let Some(place) = place_of(tables, &uid_key)? {
             if self.is_same(tables, place, record, &bytes, large.as_deref())? {
                 // Applied before; only what it fills above it may be missing still.
-                return self.tell(tables, place.study, place.series, record, false);
+                return self.tell(tables, place.study, place.series, record);
             }
-            corrects = record.replaces(&self.locator(tables, place)?);
             again = self.numbers_to_keep(tables, place, record)?;
             let known = tables.frames.remove(place.key()).map_err(storage)?;
             frames = known.map(|known| known.value().to_vec());
@@ -144,7 +143,7 @@ impl Writer {
 
         let study_number = self.study(tables, record, again)?;
         let series_number = self.series(tables, study_number, record)?;
-        self.tell(tables, study_number, series_number, record, corrects)?;
+        self.tell(tables, study_number, series_number, record)?;
 
         self.state.kinds_below_study |=
             kinds_below_study(&record.attributes.series, &record.attributes.instance);
@@ -409,59 +408,123 @@ impl Writer {
     fn tell(
         &mut self,
         tables: &mut WriteTables<'_>,
-        study_number: u32,
-        series_number: u32,
+        study: u32,
+        series: u32,
         record: &InstanceRecord,
-        corrects: bool,
     ) -> Result<()> {
-        let told = |level, known: &DataSet| told(record, level, corrects, known);
-        let study = present(self.studies.get(&study_number))?;
-        let of_patient = told(Level::Patient, &study.study.patient);
-        let of_study = told(Level::Study, &study.study.study);
-        if of_patient.is_some() || of_study.is_some() {
-            study.entries_change(study_number);
-            study.study.patient = of_patient.unwrap_or_else(|| std::mem::take(&mut study.study.patient));
-            study.study.study = of_study.unwrap_or_else(|| std::mem::take(&mut study.study.study));
-            let id = study.study.patient.string(tags::PATIENT_ID).unwrap_or_default();
-            let key = patient_key(id);
-            let (series, instances) = (study.study.series, study.study.instances);
-            let before = std::mem::replace(&mut study.study.patient_key, key.clone());
-            study.attributes = study.study.encode_attributes();
-            if key != before {
-                // It had no Patient ID and now it has one, or another one: another patient's study.
-                self.patient_loses_study(tables, &before, series, instances)?;
-                let patient = self.patient_gets_study(tables, &key)?;
-                patient.patient.series += series;
-                patient.patient.instances += instances;
-            }
-        }
+        let told = |level, known: &DataSet| {
+            // Nearly always there is nothing new, and that is seen without a copy.
+            lacks(known, record.attributes.at(level))
+                .then(|| changed(known, |known| record.tell(level, known)))?
+        };
+        self.change_study(tables, study, &told)?;
+        self.change_patient(study, |known| told(Level::Patient, known))?;
+        self.change_series(study, series, &told)
+    }
 
-        let study = present(self.studies.get(&study_number))?;
-        let key = &study.study.patient_key;
+    /// Corrects what is known above an instance that is known.
+    fn correct(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        key: &InstanceKey,
+        correction: &Correction,
+    ) -> Result<()> {
+        let Some(place) = place_of(tables, &uid_key(&key.instance))? else {
+            return Ok(());
+        };
+        self.load(tables, place.study, place.series)?;
+        let study = present(self.studies.get(&place.study))?;
+        let (uid, before) = (study.study.uid, study.study.patient_key.clone());
+        let series = present(self.series.get(&(place.study, place.series)))?.series.uid;
+        if uid != key.study || series != key.series {
+            return Ok(());
+        }
+        let corrected = |level, known: &DataSet| changed(known, |known| correction.correct(level, known));
+        self.change_study(tables, place.study, &corrected)?;
+        self.change_series(place.study, place.series, &corrected)?;
+        let study = &present(self.studies.get(&place.study))?.study;
+        let (moved, of_study) = (study.patient_key != before, study.patient.clone());
+        self.change_patient(place.study, |known| match moved {
+            false => corrected(Level::Patient, known),
+            // What the patient had before the study counts, where it had anything.
+            true if known.is_empty() => Some(of_study),
+            true => changed(known, |known| known.fill_from(&correction.attributes.patient)),
+        })
+    }
+
+    /// Changes what is known of a study, in the cache with its patient, as `change` says. It may be another
+    /// patient's then.
+    fn change_study(
+        &mut self,
+        tables: &mut WriteTables<'_>,
+        number: u32,
+        change: &impl Fn(Level, &DataSet) -> Option<DataSet>,
+    ) -> Result<()> {
+        let study = present(self.studies.get(&number))?;
+        let of_patient = change(Level::Patient, &study.study.patient);
+        let of_study = change(Level::Study, &study.study.study);
+        if of_patient.is_none() && of_study.is_none() {
+            return Ok(());
+        }
+        study.entries_change(number);
+        if let Some(of_patient) = of_patient {
+            study.study.patient = of_patient;
+        }
+        if let Some(of_study) = of_study {
+            study.study.study = of_study;
+        }
+        let id = study.study.patient.string(tags::PATIENT_ID).unwrap_or_default();
+        let key = patient_key(id);
+        let (series, instances) = (study.study.series, study.study.instances);
+        let before = std::mem::replace(&mut study.study.patient_key, key.clone());
+        study.attributes = study.study.encode_attributes();
+        if key != before {
+            self.patient_loses_study(tables, &before, series, instances)?;
+            let patient = self.patient_gets_study(tables, &key)?;
+            patient.patient.series += series;
+            patient.patient.instances += instances;
+        }
+        Ok(())
+    }
+
+    /// Changes what is known of the patient of a study, both in the cache.
+    fn change_patient(&mut self, study: u32, change: impl FnOnce(&DataSet) -> Option<DataSet>) -> Result<()> {
+        let key = &present(self.studies.get(&study))?.study.patient_key;
         let patient = present(self.patients.get(key))?;
-        if let Some(of_patient) = told(Level::Patient, &patient.patient.attributes) {
+        if let Some(changed) = change(&patient.patient.attributes) {
             if patient.entries.is_none() {
                 patient.entries = Some(patient_entries(&patient.patient, key));
             }
-            patient.patient.attributes = of_patient;
+            patient.patient.attributes = changed;
             patient.dirty = true;
         }
+        Ok(())
+    }
 
+    /// Changes what is known of a series, in the cache with its study.
+    fn change_series(
+        &mut self,
+        study_number: u32,
+        series_number: u32,
+        change: &impl Fn(Level, &DataSet) -> Option<DataSet>,
+    ) -> Result<()> {
+        let study = present(self.studies.get(&study_number))?;
         let series = present(self.series.get(&(study_number, series_number)))?;
-        if let Some(of_series) = told(Level::Series, &series.series.attributes) {
-            let before = series.series.modalities();
-            series.series.attributes = of_series;
-            series.attributes = series.series.encode_attributes(&study.study.uid);
-            series.dirty = true;
-            let after = series.series.modalities();
-            if before != after {
-                study.entries_change(study_number);
-                for modality in &before {
-                    study.study.modalities.subtract(modality);
-                }
-                for modality in after {
-                    study.study.modalities.add(modality);
-                }
+        let Some(changed) = change(Level::Series, &series.series.attributes) else {
+            return Ok(());
+        };
+        let before = series.series.modalities();
+        series.series.attributes = changed;
+        series.attributes = series.series.encode_attributes(&study.study.uid);
+        series.dirty = true;
+        let after = series.series.modalities();
+        if before != after {
+            study.entries_change(study_number);
+            for modality in &before {
+                study.study.modalities.subtract(modality);
+            }
+            for modality in after {
+                study.study.modalities.add(modality);
             }
         }
         Ok(())
@@ -520,15 +583,11 @@ fn change_entries(tables: &mut WriteTables<'_>, known: &[Vec<u8>], wanted: &[Vec
     Ok(())
 }
 
-/// What is known of an entity after the record told of it, where that is something new.
-fn told(record: &InstanceRecord, level: Level, corrects: bool, known: &DataSet) -> Option<DataSet> {
-    // Nearly always there is nothing new, and that is seen without a copy.
-    if !corrects && !lacks(known, record.attributes.at(level)) {
-        return None;
-    }
-    let mut told = known.clone();
-    record.tell(level, corrects, &mut told);
-    (told != *known).then_some(told)
+/// What is known after `change`, where that is something else.
+fn changed(known: &DataSet, change: impl FnOnce(&mut DataSet)) -> Option<DataSet> {
+    let mut changed = known.clone();
+    change(&mut changed);
+    (changed != *known).then_some(changed)
 }
 
 /// Whether [`DataSet::fill_from`] would bring something new.
