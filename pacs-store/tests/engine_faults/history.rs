@@ -10,12 +10,15 @@ pub(crate) enum Wish {
     /// To have this variant kept.
     Store(u32),
     Remove,
+    /// To have what is kept amended.
+    Amend,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Answer {
     Kept(StoreOutcome),
     Removed(bool),
+    Amended,
     /// Refused by the policy: nothing has changed.
     Nothing,
     /// A failure, or nobody waited: it may have happened or not, but not by half.
@@ -51,6 +54,10 @@ impl Deed {
 
     fn may_remove(&self) -> bool {
         self.wish == Wish::Remove && self.answer != Answer::Removed(false)
+    }
+
+    fn may_amend(&self) -> bool {
+        self.wish == Wish::Amend && self.answer != Answer::Nothing
     }
 
     fn may_make_current(&self) -> bool {
@@ -89,6 +96,29 @@ impl History {
     pub(crate) fn of(&self, name: Name) -> impl Iterator<Item = &Deed> {
         self.deeds.iter().filter(move |deed| deed.name == name)
     }
+}
+
+/// Holds whether the current version of an instance is amended against what was promised: `known` is whether it was at
+/// the opening before.
+pub(crate) fn judge_amended(name: Name, known: bool, history: &History, found: bool) {
+    let changes = |deed: &&Deed| deed.may_make_current() || deed.may_remove() || deed.may_amend();
+    let changes: Vec<&Deed> = history.of(name).filter(changes).collect();
+    let promised = match changes.iter().max_by_key(|deed| deed.ended) {
+        None => known,
+        Some(last) => {
+            let others = changes.iter().filter(|deed| deed.began != last.began);
+            let is_surely_last =
+                last.answer == Answer::Amended && others.into_iter().all(|deed| deed.ended < last.began);
+            if !is_surely_last {
+                return;
+            }
+            true
+        }
+    };
+    assert_eq!(
+        found, promised,
+        "{name:?}: whether it is amended, after {changes:#?}"
+    );
 }
 
 /// Holds what was found of an instance, the current variant first, against what was promised: `known`

@@ -17,7 +17,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::executor::block_on;
 use futures::{FutureExt, TryStreamExt};
-use history::{Answer, History, Name, Wish, judge};
+use history::{Answer, History, Name, Wish, judge, judge_amended};
 use pacs_core::dataset::part10;
 use pacs_core::query::{AttributeSet, Model as QueryModel, QueryOptions};
 use pacs_core::testkit::engine;
@@ -66,6 +66,8 @@ struct Run {
     threads: u64,
     /// The variants of each instance that the last opening found, the current one first.
     kept: BTreeMap<Name, Vec<u32>>,
+    /// Those whose current version was amended then.
+    amended: BTreeSet<Name>,
 }
 
 /// An open engine and the two it stands on.
@@ -112,6 +114,7 @@ impl Run {
             threads: 1 + random.below(4),
             random,
             kept: BTreeMap::new(),
+            amended: BTreeSet::new(),
         }
     }
 
@@ -190,6 +193,10 @@ impl Run {
             let found = found(opened, name);
             let known = before.get(&name).map_or(&[][..], Vec::as_slice);
             judge(name, known, history, &found);
+            let amended = is_amended(opened, name);
+            judge_amended(name, self.amended.contains(&name), history, amended);
+            self.amended.remove(&name);
+            self.amended.extend(amended.then_some(name));
             if !found.is_empty() {
                 self.kept.insert(name, found);
             }
@@ -251,6 +258,7 @@ impl Run {
         assert_eq!(outcome, expected);
         if matches!(outcome, Ok(StoreOutcome::New | StoreOutcome::Replaced)) {
             versions.insert(0, variant);
+            self.amended.remove(&name);
         }
     }
 
@@ -287,6 +295,14 @@ fn found(opened: &Opened, name: Name) -> Vec<u32> {
         variant_of(name, &bytes[meta.data_set_offset as usize..]).expect("is what was sent")
     });
     std::iter::once(current).chain(earlier).collect()
+}
+
+/// Whether the current version of an instance leaves amended.
+fn is_amended(opened: &Opened, name: Name) -> bool {
+    let uid = sent(name, 0).0.sop_instance;
+    let record = block_on(opened.pacs.lookup(&uid)).expect("is looked up");
+    let coerced = record.and_then(|record| record.coerced);
+    coerced.is_some_and(|coerced| coerced.string(tags::IMAGE_COMMENTS) == Some("amended"))
 }
 
 fn variant_of(name: Name, data_set: &[u8]) -> Option<u32> {
@@ -360,13 +376,14 @@ struct Thread<'a> {
 
 impl Thread<'_> {
     fn step(&mut self) {
-        match self.random.below(14) {
+        match self.random.below(16) {
             0..=6 => self.store(),
             7 => self.leave(),
             8 => self.abort(),
             9 | 10 => self.remove(),
             11 => drop(block_on(self.opened.pacs.checkpoint())),
             12 => self.look(),
+            13 | 14 => self.amend(),
             _ => drop(block_on(self.opened.archive.compact())),
         }
     }
@@ -455,6 +472,33 @@ impl Thread<'_> {
                 self.end(deed, Answer::Unsure);
             }
         }
+    }
+
+    fn amend(&mut self) {
+        let name = self.name();
+        let deed = self.begin(name, Wish::Amend);
+        let mut wanted = DataSet::new();
+        wanted.put_text(tags::IMAGE_COMMENTS, VR::LT, "amended");
+        let scope = Scope::Instance(sent(name, 0).0.sop_instance);
+        let source = pacs_core::Source::default();
+        let amended = self.opened.pacs.amend(&source, scope, wanted);
+        let answer = match block_on(amended) {
+            Ok(done) if done.failed == 0 => Answer::Amended,
+            Err(error) if error.kind() == ErrorKind::NotFound => Answer::Nothing,
+            // It could not be read, or was removed meanwhile.
+            Ok(done) => {
+                let errors = done.first_failed.iter().map(|(_, error)| error);
+                errors
+                    .filter(|error| error.kind() != ErrorKind::NotFound)
+                    .for_each(assert_failed);
+                Answer::Nothing
+            }
+            Err(error) => {
+                assert_failed(&error);
+                Answer::Unsure
+            }
+        };
+        self.end(deed, answer);
     }
 
     fn look(&mut self) {
