@@ -98,7 +98,7 @@ pub trait Coercer: Send + Sync + 'static {
     /// [`Decider::before_store`]. An instance that is kept already keeps what it was given first, or what it was amended to.
     ///
     /// Not to be coerced are what says which instance it is (SOP Class, SOP Instance, Study and Series
-    /// Instance UID), Specific Character Set, what describes the pixels (group 0028, Icon Image Sequence),
+    /// Instance UID), Specific Character Set, Original and Modified Attributes Sequence, what describes the pixels (group 0028, Icon Image Sequence),
     /// pixel data and what comes behind it, and private elements.
     ///
     /// # Errors

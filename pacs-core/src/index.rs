@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -43,8 +42,8 @@ pub struct InstanceRecord {
     ///
     /// Instances of one entity may disagree about it: see [`tell`](Self::tell).
     pub attributes: LevelAttributes,
-    /// What the instance leaves with in place of what came, where a
-    /// [`Decider`](crate::hooks::Decider) coerced it: see [`coercion`](crate::dataset::coercion).
+    /// What the instance leaves with in place of what came, where a [`Coercer`](crate::hooks::Coercer) coerced it or
+    /// it was amended: see [`coercion`](crate::dataset::coercion).
     pub coerced: Option<DataSet>,
     /// Earlier versions that a replacement left in the archive, newest first.
     pub superseded: Vec<Locator>,
@@ -52,45 +51,20 @@ pub struct InstanceRecord {
 
 impl InstanceRecord {
     /// Brings what the instance says of its patient, study or series into what is `known` of that one: the first one
-    /// applied counts, and later ones fill what has no value yet. What is said of another patient (by Patient ID)
-    /// fills nothing, so that two are never mixed.
+    /// applied counts, and later ones add what is not known yet. What a correction took away is known to have no
+    /// value. What is said of another patient (by Patient ID) adds nothing, so that two are never mixed.
     pub fn tell(&self, level: Level, known: &mut DataSet) {
         let told = self.attributes.at(level);
         if level != Level::Patient || !differ(known, told) {
-            known.fill_from(told);
+            known.add_from(told);
         }
     }
 }
 
-/// Whether two are of different patients.
+/// Whether two are of different patients. Who is known to have no Patient ID is another one than who has one.
 fn differ(known: &DataSet, told: &DataSet) -> bool {
-    let ids = (known.string(tags::PATIENT_ID), told.string(tags::PATIENT_ID));
-    matches!(ids, (Some(known), Some(told)) if known != told)
-}
-
-/// What a later version of an instance says otherwise of its patient, study and series than was said before.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Correction {
-    /// The values that count now; those of the instance's own level are no matter here.
-    pub attributes: LevelAttributes,
-    /// Attributes that have no value any more.
-    pub emptied: Vec<Tag>,
-}
-
-impl Correction {
-    /// Whether there is nothing to correct.
-    pub fn is_empty(&self) -> bool {
-        let above = [Level::Patient, Level::Study, Level::Series];
-        self.emptied.is_empty() && above.iter().all(|level| self.attributes.at(*level).is_empty())
-    }
-
-    /// Brings it into what is `known` of the patient, the study or the series.
-    pub fn correct(&self, level: Level, known: &mut DataSet) {
-        known.retain(|element| !self.emptied.contains(&element.tag));
-        for element in self.attributes.at(level).iter() {
-            known.put(element.clone());
-        }
-    }
+    let told = told.string(tags::PATIENT_ID);
+    told.is_some() && known.contains(tags::PATIENT_ID) && told != known.string(tags::PATIENT_ID)
 }
 
 /// One step of a batch that an index applies.
@@ -123,12 +97,14 @@ pub enum Change {
         /// Its metadata, which the index does not look into.
         record: Bytes,
     },
-    /// Correct what is known of the patient, the study and the series of an instance that is known, as
-    /// [`Correction::correct`] does it; of one that isn't known it changes nothing.
+    /// Have these attributes take the place of what is known of the patient, the study and the series of an instance
+    /// that is known in that series; of another one it changes nothing. One without a value takes the value away, and
+    /// no instance brings it back.
     ///
-    /// A study whose Patient ID becomes another one goes to that patient: what is corrected fills what is not known
-    /// of that one, and all that is known of the study does where nothing is known of the patient yet.
-    Correct(InstanceKey, Box<Correction>),
+    /// Of the patient that the study is of, it corrects what it corrects of the study. A study whose Patient ID becomes
+    /// another one goes to that patient: values are added that are not known of that one yet; all that are known of the
+    /// study, where the patient was not known.
+    Correct(InstanceKey, Box<LevelAttributes>),
     /// Forget the instance with this SOP Instance UID. Forgetting the last instance of a series
     /// forgets the series, and so up to the patient.
     Remove(Uid),

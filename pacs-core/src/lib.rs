@@ -127,7 +127,7 @@ pub use engine::{
 };
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};
-pub use index::{Change, Correction, Index, IndexCapability, InstanceRecord, Scope, Totals};
+pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
 pub use query::Query;
 pub use route::{Delivery, Router};
 pub use uid::{AeTitle, InstanceKey, Level, Uid};

@@ -32,9 +32,9 @@ pub(crate) fn amended(coerced: &DataSet) -> impl Iterator<Item = Tag> {
 }
 
 /// Notes that these were amended, too.
-pub(crate) fn note_amended(coerced: &mut DataSet, changed: &DataSet) {
+pub(crate) fn note_amended(coerced: &mut DataSet, wanted: &DataSet) {
     let mut item = coerced.items(AMENDED).first().cloned().unwrap_or_default();
-    for tag in attributes(changed) {
+    for tag in attributes(wanted) {
         item.put_text(tag, VR::UN, "");
     }
     coerced.put_items(AMENDED, vec![item]);

@@ -135,6 +135,15 @@ impl DataSet {
         }
     }
 
+    /// Adds every element of `other` that is not here, not even without a value.
+    pub fn add_from(&mut self, other: &DataSet) {
+        for element in other.iter() {
+            if !self.contains(element.tag) {
+                self.put(element.clone());
+            }
+        }
+    }
+
     /// The values of a text element without insignificant padding; none when it is absent or empty.
     pub fn strings(&self, tag: Tag) -> impl Iterator<Item = &str> {
         self.get(tag).into_iter().flat_map(Element::strings)

@@ -22,6 +22,7 @@ use crate::dataset::{DataSet, Element, coercion, syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::{InstanceRecord, Scope};
+use crate::limits;
 use crate::query::{Model, Query, QueryOptions};
 use crate::uid::{AeTitle, InstanceKey, Level, Uid};
 
@@ -147,9 +148,11 @@ impl Pacs {
                 Some(known) => Element { vr, ..known.clone() },
                 None => coerce::without_value(tag, vr),
             };
-            if coerce::may_be_coerced(&element).is_ok() {
-                wanted.put(element);
-            }
+            let may_be = coerce::may_be_coerced(&element).is_ok();
+            wanted.put(match may_be {
+                true => element,
+                false => coerce::without_value(tag, vr),
+            });
         }
         wanted.put_text(tags::PATIENT_ID, VR::LO, surviving);
         self.amend(source, Scope::Patient(prior.to_owned()), wanted).await
@@ -272,8 +275,12 @@ impl Pacs {
             }
             match receipt.commit().await {
                 Ok(received) if received.outcome == StoreOutcome::Replaced => return Ok(Ok(true)),
-                // Another version came meanwhile: that one is to be amended.
-                Ok(received) => record = (*received.record).clone(),
+                // Another version came meanwhile: that one is to be amended, if it is where this one was.
+                Ok(received) if received.record.key == record.key => record = (*received.record).clone(),
+                Ok(_) => {
+                    let what = "the instance went to another series while it was amended";
+                    return Ok(Err(Error::new(ErrorKind::Mismatch, "engine.amend", what)));
+                }
                 Err(error) => return its_own(error),
             }
         }
@@ -294,7 +301,9 @@ impl Pacs {
                 .get(element.tag)
                 .is_some_and(|it| coerce::same(it, element))
         };
-        if wanted.iter().all(has) {
+        // Nothing can be noted with one that is deflated.
+        let agrees = syntax::is_deflated(&record.transfer_syntax) || self.agrees(record, wanted);
+        if agrees && wanted.iter().all(has) {
             return Ok(None);
         }
         let (meta, scan) = read_header(&*self.inner.archive, &record.locator).await?;
@@ -304,8 +313,8 @@ impl Pacs {
         }
         let header = coerce::applied(scan.header.clone(), before);
         // What is not there needs no value taken away.
-        let mut wanted = wanted.clone();
-        wanted.retain(|element| {
+        let mut needed = wanted.clone();
+        needed.retain(|element| {
             let is_there = header.contains(element.tag) || !scan.knows(element.tag);
             !element.is_empty() || is_there
         });
@@ -328,12 +337,35 @@ impl Pacs {
             knows: &|tag| scan.knows(tag),
             is_all: scan.left_out_count == 0,
         }
-        .coerced(wanted, Timestamp::now())?;
-        Ok(changed.map(|changed| {
-            let mut coerced = coerce::applied(before.clone(), &changed);
-            coercion::note_amended(&mut coerced, &changed);
-            (meta, coerced)
-        }))
+        .coerced(needed, Timestamp::now())?;
+        if changed.is_none() && agrees {
+            return Ok(None);
+        }
+        let mut coerced = before.clone();
+        if let Some(changed) = changed {
+            coerced = coerce::applied(coerced, &changed);
+        }
+        // All of it, also what it has already: it counts above the instance.
+        coercion::note_amended(&mut coerced, wanted);
+        Ok(Some((meta, coerced)))
+    }
+
+    /// Whether what is known above the instance is what is wanted there: an instance that is gone may have said
+    /// something else.
+    fn agrees(&self, record: &InstanceRecord, wanted: &DataSet) -> bool {
+        wanted.iter().all(|element| {
+            let level = self.inner.attributes.level_of(element.tag);
+            let Some(level) = level.filter(|level| *level != Level::Instance) else {
+                return true;
+            };
+            match record.attributes.at(level).get(element.tag) {
+                // Of sequences only a part is searched.
+                _ if element.vr == VR::SQ => true,
+                Some(known) => coerce::same(known, element),
+                // One that is too long is not searched.
+                None => element.is_empty() || element.bytes().len() > limits::INDEXED_VALUE_LENGTH_MAX_BYTES,
+            }
+        })
     }
 }
 
@@ -354,6 +386,9 @@ fn was_of(record: &InstanceRecord, patient: &str) -> bool {
     let mut items = coerced.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).iter();
     coercion::amended(coerced).any(|tag| tag == tags::PATIENT_ID)
         && items.any(|item| {
+            if item.string(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION) != Some("CORRECT") {
+                return false;
+            }
             let mut values = item.items(tags::MODIFIED_ATTRIBUTES_SEQUENCE).iter();
             values.any(|values| values.string(tags::PATIENT_ID) == Some(patient))
         })

@@ -174,6 +174,7 @@ pub(super) fn may_be_coerced(element: &Element) -> Result<()> {
         tags::SERIES_INSTANCE_UID,
         tags::ICON_IMAGE_SEQUENCE,
         tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
+        coercion::AMENDED,
     ];
     if fixed.contains(tag)
         || !(0x0008..0x7FE0).contains(&tag.0)

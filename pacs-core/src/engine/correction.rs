@@ -1,12 +1,13 @@
 //! What a later version of an instance corrects above it: in its series, its study and its patient.
 
-use dicom_core::Tag;
+use dicom_core::{Tag, VR};
 
 use super::coerce;
+use super::import::read_meta;
 use super::recovery::read_header;
-use crate::archive::Archive;
-use crate::dataset::{DataSet, Element, coercion};
-use crate::index::{Change, Correction, InstanceRecord};
+use crate::archive::{Archive, Locator};
+use crate::dataset::{DataSet, Element, coercion, part10, standard_vr};
+use crate::index::{Change, InstanceRecord};
 use crate::query::{AttributeSet, LevelAttributes};
 use crate::uid::Level;
 
@@ -14,49 +15,67 @@ use crate::uid::Level;
 const ABOVE: [Level; 3] = [Level::Patient, Level::Study, Level::Series];
 
 /// What an index is told behind the record of a later version.
-pub(super) fn change(record: &InstanceRecord, correction: Option<Correction>) -> Option<Change> {
-    let correction = correction.filter(|correction| !correction.is_empty())?;
+pub(super) fn change(record: &InstanceRecord, correction: Option<LevelAttributes>) -> Option<Change> {
+    let correction = correction.filter(|correction| !correction.is_empty_above())?;
     Some(Change::Correct(record.key, Box::new(correction)))
 }
 
-/// What was amended of an instance counts, whatever else is known.
-pub(super) fn of_amended(record: &InstanceRecord) -> Option<Correction> {
-    let amended: Vec<Tag> = coercion::amended(record.coerced.as_ref()?).collect();
-    let element = |tag: &Tag| record.coerced.as_ref().and_then(|coerced| coerced.get(*tag));
-    let is_empty = |tag: &Tag| element(tag).is_some_and(Element::is_empty);
-    Some(Correction {
-        attributes: only(&record.attributes, |_, element| amended.contains(&element.tag)),
-        emptied: amended.iter().copied().filter(is_empty).collect(),
-    })
+/// Whether the version was made by an amendment.
+pub(super) fn is_amended(record: &InstanceRecord) -> bool {
+    let coerced = record.coerced.as_ref();
+    coerced.is_some_and(|coerced| coerced.contains(coercion::AMENDED))
+}
+
+/// What was amended of an instance counts, whatever else is known; `record` has its own attributes.
+pub(super) fn of_amended(attributes: &AttributeSet, record: &InstanceRecord) -> Option<LevelAttributes> {
+    let mut correction = LevelAttributes::default();
+    for tag in coercion::amended(record.coerced.as_ref()?) {
+        let Some(level) = attributes.level_of(tag).filter(|level| ABOVE.contains(level)) else {
+            continue;
+        };
+        let element = record.attributes.at(level).get(tag).cloned();
+        // None, or one that is not searched.
+        let without = || coerce::without_value(tag, standard_vr(tag).unwrap_or(VR::UN));
+        correction.at_mut(level).put(element.unwrap_or_else(without));
+    }
+    Some(correction)
 }
 
 /// What the bytes that take the place of an `earlier` version say otherwise than that. Where that can't be read any
-/// more nobody can tell, and what was amended of it is not taken back.
+/// more nobody can tell. What was amended of any version that `record` supersedes is not taken back.
 pub(super) async fn of_replacement(
     archive: &dyn Archive,
     attributes: &AttributeSet,
     earlier: &InstanceRecord,
     record: &InstanceRecord,
-) -> Option<Correction> {
+) -> Option<LevelAttributes> {
     let (_, scan) = read_header(archive, &earlier.locator).await.ok()?;
     let none = DataSet::new();
     let coerced = earlier.coerced.as_ref().unwrap_or(&none);
     let before = attributes.extract(&coerce::applied(scan.header, coerced));
-    let amended: Vec<Tag> = coercion::amended(coerced).collect();
-    Some(Correction {
-        attributes: only(&record.attributes, |level, element| {
-            !amended.contains(&element.tag) && before.at(level).get(element.tag) != Some(element)
-        }),
-        emptied: Vec::new(),
-    })
+    let mut amended: Vec<Tag> = coercion::amended(coerced).collect();
+    for locator in record
+        .superseded
+        .iter()
+        .filter(|locator| **locator != earlier.locator)
+    {
+        amended.extend(amended_at(archive, locator).await);
+    }
+    let mut correction = LevelAttributes::default();
+    for level in ABOVE {
+        let differs = |element: &&Element| {
+            !amended.contains(&element.tag) && before.at(level).get(element.tag) != Some(*element)
+        };
+        for element in record.attributes.at(level).iter().filter(differs) {
+            correction.at_mut(level).put(element.clone());
+        }
+    }
+    Some(correction)
 }
 
-/// The elements of the levels above that are wanted.
-fn only(of: &LevelAttributes, wanted: impl Fn(Level, &Element) -> bool) -> LevelAttributes {
-    let mut out = LevelAttributes::default();
-    for level in ABOVE {
-        let elements = of.at(level).iter().filter(|element| wanted(level, element));
-        elements.for_each(|element| out.at_mut(level).put(element.clone()));
-    }
-    out
+/// What was amended of the version at `locator`.
+async fn amended_at(archive: &dyn Archive, locator: &Locator) -> Vec<Tag> {
+    let meta = read_meta(&mut archive.read(locator, 0..u64::MAX)).await;
+    let coerced = meta.and_then(|(meta, _)| part10::coerced(&meta)).ok().flatten();
+    coerced.map_or_else(Vec::new, |coerced| coercion::amended(&coerced).collect())
 }

@@ -8,7 +8,6 @@ use super::correction;
 use super::outgoing::has_last_byte;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
-use crate::dataset::coercion;
 use crate::dataset::part10::{self, FileMeta};
 use crate::dataset::scan::{Scan, Scanner};
 use crate::error::{ErrorKind, Result};
@@ -178,21 +177,15 @@ async fn change_for(
         }
         // A scan without order may come to an earlier version after a later one.
         if stored.sequence < known.sequence {
-            let mut known = known.clone();
-            known.superseded.push(stored.locator);
-            return Ok(vec![Change::Store(Box::new(known))]);
+            return met_later(archive, attributes, known.clone(), stored).await;
         }
         superseded = known.superseded.clone();
         superseded.insert(0, known.locator.clone());
     }
     let mut record = read_record(archive, attributes, key, stored).await?;
     record.superseded = superseded;
-    let is_amended = record
-        .coerced
-        .as_ref()
-        .is_some_and(|it| it.contains(coercion::AMENDED));
     let correction = match &earlier {
-        _ if is_amended => correction::of_amended(&record),
+        _ if correction::is_amended(&record) => correction::of_amended(attributes, &record),
         Some(earlier) => correction::of_replacement(archive, attributes, earlier, &record).await,
         None => None,
     };
@@ -200,6 +193,43 @@ async fn change_for(
     Ok([Change::Store(Box::new(record))]
         .into_iter()
         .chain(correction)
+        .collect())
+}
+
+/// What the index must learn of an earlier version, when it knows a later one.
+async fn met_later(
+    archive: &dyn Archive,
+    attributes: &AttributeSet,
+    mut known: InstanceRecord,
+    stored: Stored,
+) -> Result<Vec<Change>> {
+    let earlier = stored.locator.clone();
+    known.superseded.push(earlier);
+    let mut corrections = Vec::new();
+    // What is known above it may be what another one says; it counts what each version says itself.
+    let own = |stored| read_record(archive, attributes, known.key, stored);
+    let now = Stored {
+        locator: known.locator.clone(),
+        length: known.length,
+        sequence: known.sequence,
+        received: known.received,
+    };
+    if let (Ok(earlier), Ok(mut later)) = (own(stored).await, own(now).await)
+        && !correction::is_amended(&later)
+    {
+        later.superseded = known.superseded.clone();
+        if correction::is_amended(&earlier) {
+            corrections.push(correction::of_amended(attributes, &earlier));
+        }
+        corrections.push(correction::of_replacement(archive, attributes, &earlier, &later).await);
+    }
+    let corrections = corrections
+        .into_iter()
+        .filter_map(|it| correction::change(&known, it));
+    let corrections: Vec<Change> = corrections.collect();
+    Ok([Change::Store(Box::new(known))]
+        .into_iter()
+        .chain(corrections)
         .collect())
 }
 

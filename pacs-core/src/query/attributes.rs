@@ -36,6 +36,18 @@ impl LevelAttributes {
         }
     }
 
+    /// Whether there are none above the instance.
+    pub(crate) fn is_empty_above(&self) -> bool {
+        self.patient.is_empty() && self.study.is_empty() && self.series.is_empty()
+    }
+
+    /// Puts those of one level in place of what is `known`.
+    pub fn correct(&self, level: Level, known: &mut DataSet) {
+        for element in self.at(level).iter() {
+            known.put(element.clone());
+        }
+    }
+
     /// Those of one level, to be changed.
     pub fn at_mut(&mut self, level: Level) -> &mut DataSet {
         match level {

@@ -100,6 +100,7 @@ macro_rules! engine_conformance {
                 a_merge_that_was_broken_off_goes_on_where_it_was,
                 an_instance_that_can_not_be_amended_costs_no_other,
                 an_instance_that_can_not_be_read_costs_no_other,
+                what_nobody_says_any_more_is_amended_and_what_was_taken_away_stays_away,
                 an_amendment_changes_nothing_else_that_is_known,
                 what_is_sent_again_with_other_values_corrects_and_takes_no_amendment_back,
                 what_plain_ascii_can_not_say_is_said_in_utf_8,

@@ -8,7 +8,7 @@ use dicom_dictionary_std::{tags, uids};
 use super::random::Random;
 use crate::archive::{Locator, Sequence, Timestamp};
 use crate::dataset::DataSet;
-use crate::index::{Correction, InstanceRecord};
+use crate::index::InstanceRecord;
 use crate::query::{AttributeSet, LevelAttributes, Model, Query, QueryOptions};
 use crate::uid::{InstanceKey, Level, Uid};
 
@@ -172,32 +172,25 @@ pub fn any_record(random: &mut Random, world: u64) -> InstanceRecord {
 }
 
 /// Corrects what is known above an instance: the study is another patient's, or its and its series' values change.
-pub fn any_correction(random: &mut Random, world: u64) -> Correction {
-    let mut correction = Correction::default();
-    let attributes = &mut correction.attributes;
+pub fn any_correction(random: &mut Random, world: u64) -> LevelAttributes {
+    let mut correction = LevelAttributes::default();
     if random.chance(2) {
-        attributes.patient = any_record(random, world).attributes.patient;
+        correction.patient = any_record(random, world).attributes.patient;
         // Nothing of the patient that it leaves.
-        let of_patient = KEYS.iter().filter(|(level, ..)| *level == Level::Patient);
-        let unknown = of_patient
-            .map(|(_, tag, _)| *tag)
-            .filter(|tag| !attributes.patient.contains(*tag));
-        correction.emptied = unknown.collect();
+        for (_, tag, vr) in KEYS.iter().filter(|(level, ..)| *level == Level::Patient) {
+            if !correction.patient.contains(*tag) {
+                correction.patient.put_text(*tag, *vr, "");
+            }
+        }
         return correction;
     }
     let accession = format!("A{}", random.below(6));
-    attributes
+    correction
         .study
         .put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
-    for (tag, vr, value) in [
-        (tags::MODALITY, VR::CS, *random.pick(MODALITIES)),
-        (tags::SERIES_DESCRIPTION, VR::LO, *random.pick(DESCRIPTIONS)),
-    ] {
-        match value {
-            "" => correction.emptied.push(tag),
-            value => attributes.series.put_text(tag, vr, value),
-        }
-    }
+    let series = &mut correction.series;
+    series.put_text(tags::MODALITY, VR::CS, *random.pick(MODALITIES));
+    series.put_text(tags::SERIES_DESCRIPTION, VR::LO, *random.pick(DESCRIPTIONS));
     correction
 }
 

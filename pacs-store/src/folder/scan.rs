@@ -127,12 +127,9 @@ impl Walk {
     }
 }
 
-/// Of the versions of an instance the name tells the later one, and where the name is not ours the time. A time alone is
-/// lost when files are copied.
+/// Of versions of an instance that have one time the name tells the later one.
 fn sequence_of(time: Timestamp, version: u32) -> Sequence {
-    // Times take 57 bits.
-    let version = u64::from(version.saturating_sub(1).min(127));
-    Sequence(version << 57 | sequence_at(time).0)
+    Sequence(sequence_at(time).0 | u64::from(version.min(u32::from(u16::MAX))))
 }
 
 /// The UIDs of the instance in a file; none for a DICOMDIR.

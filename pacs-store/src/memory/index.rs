@@ -13,8 +13,8 @@ use futures::stream::{self, BoxStream, StreamExt};
 use pacs_core::archive::{Locator, Sequence};
 use pacs_core::dataset::{DataSet, FrameTable};
 use pacs_core::error::Result;
-use pacs_core::index::{Change, Correction, Index, IndexCapability, InstanceRecord, Scope, Totals};
-use pacs_core::query::Query;
+use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
+use pacs_core::query::{LevelAttributes, Query};
 use pacs_core::uid::{InstanceKey, Level, Uid};
 
 /// Keeps everything in maps under one lock, for tests and small tools. A query walks all entities of its
@@ -95,26 +95,28 @@ impl Known {
         self.forget_patients_without_study();
     }
 
-    fn correct(&mut self, key: &InstanceKey, correction: &Correction) {
+    fn correct(&mut self, key: &InstanceKey, correction: &LevelAttributes) {
         if self.record(&key.instance).is_none_or(|known| known.key != *key) {
             return;
         }
         let Some(study) = self.studies.get_mut(&key.study) else {
             return;
         };
-        let before = study.patient_id().to_owned();
+        let before = study.patient.clone();
+        let id_before = study.patient_id().to_owned();
         correction.correct(Level::Patient, &mut study.patient);
         correction.correct(Level::Study, &mut study.attributes);
         if let Some(series) = study.series.get_mut(&key.series) {
             correction.correct(Level::Series, &mut series.attributes);
         }
-        let after = study.patient_id().to_owned();
-        match self.patients.get_mut(&after) {
-            Some(patient) if after == before => correction.correct(Level::Patient, patient),
-            Some(patient) => patient.fill_from(&correction.attributes.patient),
+        let id = study.patient_id().to_owned();
+        match self.patients.get_mut(&id) {
+            _ if study.patient == before => {}
+            Some(patient) if id == id_before => correction.correct(Level::Patient, patient),
+            Some(patient) => patient.add_from(&with_value(&correction.patient)),
             None => {
-                let patient = study.patient.clone();
-                self.patients.insert(after, patient);
+                let patient = with_value(&study.patient);
+                self.patients.insert(id, patient);
             }
         }
         self.forget_patients_without_study();
@@ -270,6 +272,13 @@ impl Known {
             bytes: instances().fold(0, |all, record| all.saturating_add(record.length)),
         }
     }
+}
+
+/// The elements that have a value.
+fn with_value(set: &DataSet) -> DataSet {
+    let mut set = set.clone();
+    set.retain(|element| !element.is_empty());
+    set
 }
 
 fn count_study(study: &Study, record: &mut DataSet) {

@@ -115,7 +115,14 @@ impl State {
                     greatest = greatest.max(*sequence);
                     changes.push(Change::Store(record.clone()));
                 }
-                Step::Reindexed { record, .. } => changes.push(Change::Store(record.clone())),
+                Step::Reindexed { record, .. } => {
+                    let attributes = &self.committer.attributes;
+                    changes.push(Change::Store(record.clone()));
+                    changes.extend(correction::change(
+                        record,
+                        correction::of_amended(attributes, record),
+                    ));
+                }
                 Step::Framed {
                     instance,
                     version,

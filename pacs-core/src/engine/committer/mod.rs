@@ -33,8 +33,8 @@ use crate::budget::Share;
 use crate::dataset::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
-use crate::index::{Correction, InstanceRecord};
-use crate::query::AttributeSet;
+use crate::index::InstanceRecord;
+use crate::query::{AttributeSet, LevelAttributes};
 use crate::route::{Delivery, Router};
 use crate::uid::{InstanceKey, Uid};
 
@@ -119,7 +119,7 @@ enum Step {
         record: Box<InstanceRecord>,
         frames: Option<CountedFrames>,
         /// What it says otherwise of what is above it than the version before.
-        correction: Option<Correction>,
+        correction: Option<LevelAttributes>,
         outcome: StoreOutcome,
         /// It is what was kept already, with other attributes on its way out.
         is_amended: bool,
@@ -235,7 +235,7 @@ impl Committer {
         let mut correction = None;
         let decided = match amends {
             Some(amended) => {
-                correction = correction::of_amended(&record);
+                correction = correction::of_amended(&self.attributes, &record);
                 self.amend(writer, &mut record, &amended).await
             }
             None => {
@@ -283,7 +283,7 @@ impl Committer {
         record: &mut InstanceRecord,
         digest: Digest,
         complete: bool,
-        correction: &mut Option<Correction>,
+        correction: &mut Option<LevelAttributes>,
     ) -> Result<StoreOutcome> {
         let mut outcome = StoreOutcome::New;
         let instance = record.key.instance;
@@ -316,10 +316,10 @@ impl Committer {
                 }
                 // What is worth less than the one that arrives gives way, whatever the policy.
                 Comparison::Different | Comparison::More => {
+                    record.superseded = kept.superseded.clone();
+                    record.superseded.insert(0, kept.locator.clone());
                     let (archive, attributes) = (&*self.archive, &self.attributes);
                     *correction = correction::of_replacement(archive, attributes, &kept, record).await;
-                    record.superseded = kept.superseded;
-                    record.superseded.insert(0, kept.locator);
                     outcome = StoreOutcome::Replaced;
                 }
             }

@@ -356,6 +356,47 @@ pub fn a_merge_that_was_broken_off_goes_on_where_it_was(place: &dyn Place) {
     );
 }
 
+/// What is known of a study by an instance that is gone is amended, also where those that are left say so already, and a
+/// value that was taken away does not come back.
+pub fn what_nobody_says_any_more_is_amended_and_what_was_taken_away_stays_away(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::default());
+    let send = |number: u32, name: &str, description: &str| {
+        let mut set = data_set(1, 1, number, 0);
+        set.put_text(tags::PATIENT_NAME, VR::PN, name);
+        set.put_text(tags::STUDY_DESCRIPTION, VR::LO, description);
+        keep(&pacs, (instance(1, 1, number, 0).0, explicit(&set)));
+    };
+    send(1, "Old", "OLD");
+    send(2, NAME.2, "");
+    block_on(pacs.remove(&instance_uid(1, 1, 1))).expect("is removed");
+    let description = (tags::STUDY_DESCRIPTION, VR::LO, "");
+    assert_eq!(
+        amend(&pacs, Scope::Study(study_uid(1)), &[NAME, description]).amended,
+        1
+    );
+    assert_eq!(
+        amend(&pacs, Scope::Study(study_uid(1)), &[NAME, description]).amended,
+        0
+    );
+    send(3, "Old", "OLD");
+    let holds = |pacs: &Pacs| {
+        for level in [Level::Patient, Level::Study] {
+            let by_name = |text| having(pacs, level, tags::PATIENT_NAME, VR::PN, text);
+            assert_eq!((by_name(NAME.2), by_name("Old")), (1, 0));
+        }
+        assert_eq!(
+            having(pacs, Level::Study, tags::STUDY_DESCRIPTION, VR::LO, "OLD"),
+            0
+        );
+    };
+    holds(&pacs);
+    block_on(pacs.reindex(|_| ())).expect("is indexed again");
+    holds(&pacs);
+    drop(pacs);
+    rebuild(place);
+    holds(&open(place, DuplicatePolicy::default()));
+}
+
 /// See its name: here one whose medium fails.
 pub fn an_instance_that_can_not_be_read_costs_no_other(place: &dyn Place) {
     let (pacs, archive) = failing(place);
@@ -427,6 +468,7 @@ pub fn what_is_sent_again_with_other_values_corrects_and_takes_no_amendment_back
         ((0, 0), (1, 1))
     );
     amend(&pacs, Scope::Study(study_uid(1)), &[NAME]);
+    send("Another", 1);
     send("Other", 1);
     let holds = |pacs: &Pacs| {
         assert_eq!((by_name(pacs, NAME.2), by_name(pacs, "Other")), ((1, 1), (0, 0)));
@@ -443,6 +485,8 @@ pub fn what_is_sent_again_with_other_values_corrects_and_takes_no_amendment_back
     };
     holds(&pacs);
     drop(pacs);
+    holds(&open(place, DuplicatePolicy::default()));
+    rebuild(place);
     holds(&open(place, DuplicatePolicy::default()));
 }
 
@@ -549,6 +593,7 @@ pub fn what_may_not_be_amended_is_invalid_and_what_is_not_kept_is_not_found(plac
     for wanted in [
         (tags::STUDY_INSTANCE_UID, VR::UI, "1.2"),
         (tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192"),
+        (tags::MODIFIED_ATTRIBUTES_SEQUENCE, VR::LO, "x"),
         (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "RGB"),
         (tags::PATIENT_NAME, VR::LO, "Name"),
     ] {

@@ -19,8 +19,8 @@ use super::reference::{Reference, name_of_answer};
 use super::world::{any_record, record};
 use crate::archive::{Locator, Sequence};
 use crate::dataset::{DataSet, Element, FrameExtent, FrameTable};
-use crate::index::{Change, Correction, Index, InstanceRecord, Scope, Totals};
-use crate::query::{Model, Query, QueryOptions};
+use crate::index::{Change, Index, InstanceRecord, Scope, Totals};
+use crate::query::{LevelAttributes, Model, Query, QueryOptions};
 use crate::uid::{Level, Uid};
 
 pub use random::*;
@@ -61,6 +61,8 @@ macro_rules! index_conformance {
                 the_first_applied_value_counts_and_later_ones_fill_what_has_none,
                 a_correction_counts_above_the_instance_and_stays_whatever_is_stored_then,
                 a_study_goes_to_another_patient_with_a_correction_that_says_so,
+                who_gets_a_study_keeps_what_is_known_of_him,
+                a_study_whose_patient_id_was_taken_away_stays_without,
                 a_correction_of_what_is_not_known_changes_nothing,
                 what_is_said_of_another_patient_fills_nothing,
                 clear_forgets_everything_also_the_low_water,
@@ -542,8 +544,8 @@ fn having(index: &dyn Index, level: Level, tag: Tag, vr: VR, text: &str) -> usiz
     answers(index, &query).len()
 }
 
-fn correct(record: &InstanceRecord, change: impl FnOnce(&mut Correction)) -> Change {
-    let mut correction = Correction::default();
+fn correct(record: &InstanceRecord, change: impl FnOnce(&mut LevelAttributes)) -> Change {
+    let mut correction = LevelAttributes::default();
     change(&mut correction);
     Change::Correct(record.key, Box::new(correction))
 }
@@ -558,16 +560,22 @@ pub fn a_correction_counts_above_the_instance_and_stays_whatever_is_stored_then(
         .study
         .put_text(tags::STUDY_DESCRIPTION, VR::LO, "THERE");
     first.attributes.study.put_text(tags::STUDY_ID, VR::SH, "STAYS");
+    let mut third = third;
+    third
+        .attributes
+        .study
+        .put_text(tags::STUDY_DESCRIPTION, VR::LO, "THERE");
     let correction = correct(&second, |correction| {
-        let attributes = &mut correction.attributes;
-        attributes
-            .study
-            .put_text(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
-        attributes.series.put_text(tags::MODALITY, VR::CS, "XA");
-        attributes
-            .patient
-            .put_text(tags::PATIENT_NAME, VR::PN, "Corrected^Name");
-        correction.emptied.push(tags::STUDY_DESCRIPTION);
+        let LevelAttributes {
+            patient,
+            study,
+            series,
+            ..
+        } = correction;
+        patient.put_text(tags::PATIENT_NAME, VR::PN, "Corrected^Name");
+        study.put_text(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
+        study.put_text(tags::STUDY_DESCRIPTION, VR::LO, "");
+        series.put_text(tags::MODALITY, VR::CS, "XA");
     });
     apply(&*index, vec![store(&first), store(&second)], 2);
     apply(&*index, vec![correction.clone()], 3);
@@ -593,6 +601,7 @@ pub fn a_correction_counts_above_the_instance_and_stays_whatever_is_stored_then(
         assert_eq!(study(tags::ACCESSION_NUMBER, VR::SH, before), 0);
         assert_eq!(study(tags::MODALITIES_IN_STUDY, VR::CS, "XA"), 1);
         assert_eq!(study(tags::STUDY_ID, VR::SH, "STAYS"), 1);
+        assert_eq!(study(tags::STUDY_DESCRIPTION, VR::LO, "THERE"), 0);
         let answer = &answer_list(&*index, &everything(Model::StudyRoot, Level::Study))[0];
         assert_eq!(answer.string(tags::MODALITIES_IN_STUDY), Some("XA"));
         for level in [Level::Patient, Level::Study] {
@@ -610,7 +619,7 @@ pub fn a_study_goes_to_another_patient_with_a_correction_that_says_so(place: &dy
     let name = other.string(tags::PATIENT_NAME).map(str::to_owned);
     for (at, patients, studies) in [(0, 2, ["1", "2"]), (3, 1, ["", "3"])] {
         let moved = correct(&records[at], |correction| {
-            correction.attributes.patient = other.clone();
+            correction.patient = other.clone();
         });
         apply(&*index, vec![moved], 6);
         assert_eq!(totals(&*index).patients, patients);
@@ -627,14 +636,50 @@ pub fn a_study_goes_to_another_patient_with_a_correction_that_says_so(place: &dy
     }
     // To one that is not known.
     let moved = correct(&records[4], |correction| {
-        correction
-            .attributes
-            .patient
-            .put_text(tags::PATIENT_ID, VR::LO, "NEW");
+        correction.patient.put_text(tags::PATIENT_ID, VR::LO, "NEW");
     });
     apply(&*index, vec![moved], 7);
     let found = answers(&*index, &everything(Model::PatientRoot, Level::Patient));
     assert_eq!(found["NEW"].string(tags::PATIENT_NAME), name.as_deref());
+    assert_eq!(totals(&*index).patients, 2);
+}
+
+/// However many of its instances say that a study is another patient's, what is known of that one stays.
+pub fn who_gets_a_study_keeps_what_is_known_of_him(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let other = &records[4].attributes.patient;
+    for at in [0, 1, 2] {
+        let moved = correct(&records[at], |correction| {
+            correction.patient = other.clone();
+            correction
+                .patient
+                .put_text(tags::PATIENT_NAME, VR::PN, "Another^Name");
+            correction.patient.put_text(tags::PATIENT_BIRTH_DATE, VR::DA, "");
+        });
+        apply(&*index, vec![moved], 6);
+        let found = answers(&*index, &everything(Model::PatientRoot, Level::Patient));
+        for tag in [tags::PATIENT_NAME, tags::PATIENT_BIRTH_DATE] {
+            assert_eq!(found["P2"].string(tag), other.string(tag));
+        }
+        let study = [(Level::Study, 1), (Level::Series, 2)];
+        for (level, count) in study {
+            let found = having(&*index, level, tags::PATIENT_NAME, VR::PN, "Another^Name");
+            assert_eq!(found, count, "{level:?}");
+        }
+    }
+}
+
+/// A study that is known to have no Patient ID goes to nobody by an instance that says one.
+pub fn a_study_whose_patient_id_was_taken_away_stays_without(place: &dyn IndexPlace) {
+    let (index, records) = filled(place);
+    let taken = correct(&records[4], |correction| {
+        correction.patient.put_text(tags::PATIENT_ID, VR::LO, "");
+    });
+    apply(&*index, vec![taken], 6);
+    let again = record(7, 2, 0, 0, 1, 0);
+    apply(&*index, vec![store(&again)], 7);
+    assert_eq!(having(&*index, Level::Study, tags::PATIENT_ID, VR::LO, "P2"), 0);
+    assert_eq!(instances(&*index, Scope::Patient(String::new())).len(), 2);
     assert_eq!(totals(&*index).patients, 2);
 }
 
@@ -648,7 +693,6 @@ pub fn a_correction_of_what_is_not_known_changes_nothing(place: &dyn IndexPlace)
     for record in [&elsewhere, &unknown] {
         let correction = correct(record, |correction| {
             correction
-                .attributes
                 .study
                 .put_text(tags::ACCESSION_NUMBER, VR::SH, "CORRECTED");
         });

@@ -12,7 +12,8 @@ use dicom_dictionary_std::tags;
 use pacs_core::archive::{Locator, Sequence};
 use pacs_core::dataset::{DataSet, Element};
 use pacs_core::error::{Error, ErrorKind, Result};
-use pacs_core::index::{Change, Correction, InstanceRecord};
+use pacs_core::index::{Change, InstanceRecord};
+use pacs_core::query::LevelAttributes;
 use pacs_core::uid::{InstanceKey, Level, Uid};
 
 use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
@@ -31,6 +32,19 @@ struct Again {
     study: Option<u32>,
     /// In its series, which is the same.
     instance: Option<u32>,
+}
+
+/// What a change of a study was to its patient.
+#[derive(Clone, Copy)]
+enum OfPatient {
+    /// Nothing.
+    Same,
+    /// The same patient, of whom something else is known of the study.
+    Changed,
+    /// The study is another patient's, who was known.
+    Other,
+    /// The study is another patient's, who was not.
+    New,
 }
 
 /// What stays between batches. After a batch that failed it must be made anew.
@@ -417,7 +431,7 @@ impl Writer {
             lacks(known, record.attributes.at(level))
                 .then(|| changed(known, |known| record.tell(level, known)))?
         };
-        self.change_study(tables, study, &told)?;
+        let _ = self.change_study(tables, study, &told)?;
         self.change_patient(study, |known| told(Level::Patient, known))?;
         self.change_series(study, series, &told)
     }
@@ -427,28 +441,33 @@ impl Writer {
         &mut self,
         tables: &mut WriteTables<'_>,
         key: &InstanceKey,
-        correction: &Correction,
+        correction: &LevelAttributes,
     ) -> Result<()> {
         let Some(place) = place_of(tables, &uid_key(&key.instance))? else {
             return Ok(());
         };
         self.load(tables, place.study, place.series)?;
-        let study = present(self.studies.get(&place.study))?;
-        let (uid, before) = (study.study.uid, study.study.patient_key.clone());
+        let uid = present(self.studies.get(&place.study))?.study.uid;
         let series = present(self.series.get(&(place.study, place.series)))?.series.uid;
         if uid != key.study || series != key.series {
             return Ok(());
         }
         let corrected = |level, known: &DataSet| changed(known, |known| correction.correct(level, known));
-        self.change_study(tables, place.study, &corrected)?;
+        let of_patient = self.change_study(tables, place.study, &corrected)?;
         self.change_series(place.study, place.series, &corrected)?;
-        let study = &present(self.studies.get(&place.study))?.study;
-        let (moved, of_study) = (study.patient_key != before, study.patient.clone());
-        self.change_patient(place.study, |known| match moved {
-            false => corrected(Level::Patient, known),
-            // What the patient had before the study counts, where it had anything.
-            true if known.is_empty() => Some(of_study),
-            true => changed(known, |known| known.fill_from(&correction.attributes.patient)),
+        let with_value = |mut set: DataSet| {
+            set.retain(|element| !element.is_empty());
+            set
+        };
+        let of_study = &present(self.studies.get(&place.study))?.study.patient;
+        let of_study = with_value(of_study.clone());
+        self.change_patient(place.study, |known| match of_patient {
+            OfPatient::Same => None,
+            OfPatient::Changed => corrected(Level::Patient, known),
+            OfPatient::New => changed(known, |known| known.add_from(&of_study)),
+            OfPatient::Other => changed(known, |known| {
+                known.add_from(&with_value(correction.patient.clone()));
+            }),
         })
     }
 
@@ -459,32 +478,39 @@ impl Writer {
         tables: &mut WriteTables<'_>,
         number: u32,
         change: &impl Fn(Level, &DataSet) -> Option<DataSet>,
-    ) -> Result<()> {
+    ) -> Result<OfPatient> {
         let study = present(self.studies.get(&number))?;
         let of_patient = change(Level::Patient, &study.study.patient);
         let of_study = change(Level::Study, &study.study.study);
         if of_patient.is_none() && of_study.is_none() {
-            return Ok(());
+            return Ok(OfPatient::Same);
         }
         study.entries_change(number);
-        if let Some(of_patient) = of_patient {
-            study.study.patient = of_patient;
-        }
         if let Some(of_study) = of_study {
             study.study.study = of_study;
         }
+        let Some(of_patient) = of_patient else {
+            study.attributes = study.study.encode_attributes();
+            return Ok(OfPatient::Same);
+        };
+        study.study.patient = of_patient;
         let id = study.study.patient.string(tags::PATIENT_ID).unwrap_or_default();
         let key = patient_key(id);
         let (series, instances) = (study.study.series, study.study.instances);
         let before = std::mem::replace(&mut study.study.patient_key, key.clone());
         study.attributes = study.study.encode_attributes();
-        if key != before {
-            self.patient_loses_study(tables, &before, series, instances)?;
-            let patient = self.patient_gets_study(tables, &key)?;
-            patient.patient.series += series;
-            patient.patient.instances += instances;
+        if key == before {
+            return Ok(OfPatient::Changed);
         }
-        Ok(())
+        self.patient_loses_study(tables, &before, series, instances)?;
+        let patients = self.state.totals.patients;
+        let patient = self.patient_gets_study(tables, &key)?;
+        patient.patient.series += series;
+        patient.patient.instances += instances;
+        Ok(match self.state.totals.patients > patients {
+            true => OfPatient::New,
+            false => OfPatient::Other,
+        })
     }
 
     /// Changes what is known of the patient of a study, both in the cache.
@@ -590,16 +616,13 @@ fn changed(known: &DataSet, change: impl FnOnce(&mut DataSet)) -> Option<DataSet
     (changed != *known).then_some(changed)
 }
 
-/// Whether [`DataSet::fill_from`] would bring something new.
+/// Whether [`DataSet::add_from`] would bring something new.
 fn lacks(have: &DataSet, more: &DataSet) -> bool {
     // Nearly always both hold the same tags: they are walked side by side.
     let mut have = have.iter().peekable();
     more.iter().any(|element: &Element| {
         while have.next_if(|known| known.tag < element.tag).is_some() {}
-        match have.peek() {
-            Some(known) if known.tag == element.tag => known.is_empty() && !element.is_empty(),
-            _ => true,
-        }
+        have.peek().is_none_or(|known| known.tag != element.tag)
     })
 }
 
