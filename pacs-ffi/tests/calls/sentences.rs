@@ -16,6 +16,7 @@ use pacs::store::{pacs_outcome, pacs_receipt_abort, pacs_receipt_commit, pacs_re
 use pacs_core::testkit::engine::{instance, instance_uid};
 
 use super::hooks::string;
+use super::storing::whole;
 use super::*;
 
 use pacs_outcome::*;
@@ -186,28 +187,14 @@ impl Engine<'_> {
         values
     }
 
+    /// What an amendment that succeeds comes to.
     fn amend(&self, level: i32, id: &str, wanted: &[(u32, &str)]) -> (u64, u64, u64) {
-        let (context, mut amended) = (&self.place.context, sized!(pacs_amended));
-        let wanted = context.keys(wanted);
-        let (none, id) = (ptr::null_mut(), c(id));
-        ok!(
-            context.0,
-            pacs_engine_amend(
-                self.engine,
-                ptr::null(),
-                level,
-                id.as_ptr(),
-                wanted,
-                None,
-                none,
-                &mut amended
-            )
-        );
-        ok!(context.0, pacs_data_set_free(wanted));
+        let (status, amended) = self.amendment(level, id, wanted);
+        assert_eq!(status, PACS_OK, "{}", last_error(self.place.context.0));
         (amended.amended, amended.unchanged, amended.failed)
     }
 
-    fn amendment(&self, level: i32, id: &str, wanted: &[(u32, &str)]) -> pacs_status {
+    fn amendment(&self, level: i32, id: &str, wanted: &[(u32, &str)]) -> (pacs_status, pacs_amended) {
         let (context, mut amended) = (&self.place.context, sized!(pacs_amended));
         let (wanted, id, amend) = (context.keys(wanted), c(id), pacs_engine_amend);
         let (nobody, none) = (ptr::null(), ptr::null_mut());
@@ -222,7 +209,7 @@ impl Engine<'_> {
             &mut amended
         ));
         ok!(context.0, pacs_data_set_free(wanted));
-        status
+        (status, amended)
     }
 }
 
@@ -663,11 +650,11 @@ fn what_can_not_be_amended_is_told_and_costs_no_other(place: &Place) {
         "{told:?}"
     );
     let (unknown, uids) = ([(ACCESSION, "A3")], [(STUDY_UID, "1.2")]);
-    assert_eq!(engine.amendment(STUDY, &study(1), &uids), PACS_INVALID);
-    assert_eq!(engine.amendment(STUDY, &study(1), &[]), PACS_INVALID);
-    assert_eq!(engine.amendment(STUDY, &study(404), &unknown), PACS_NOT_FOUND);
-    assert_eq!(engine.amendment(0, "", &unknown), PACS_INVALID);
-    assert_eq!(engine.amendment(9, "", &unknown), PACS_BAD_ARGUMENT);
+    assert_eq!(engine.amendment(STUDY, &study(1), &uids).0, PACS_INVALID);
+    assert_eq!(engine.amendment(STUDY, &study(1), &[]).0, PACS_INVALID);
+    assert_eq!(engine.amendment(STUDY, &study(404), &unknown).0, PACS_NOT_FOUND);
+    assert_eq!(engine.amendment(0, "", &unknown).0, PACS_INVALID);
+    assert_eq!(engine.amendment(9, "", &unknown).0, PACS_BAD_ARGUMENT);
 }
 
 fn a_frame_is_read_and_decoded_and_one_that_is_not_there_is_not_found(place: &Place) {
@@ -681,16 +668,7 @@ fn a_frame_is_read_and_decoded_and_one_that_is_not_there_is_not_found(place: &Pl
     );
     assert_eq!(count, 1);
     let samples: Vec<u8> = (1..25u16).flat_map(u16::to_le_bytes).collect();
-    let read = |reader: *mut pacs::instance::pacs_reader| {
-        let (mut bytes, mut length) = (vec![0u8; 100], 0);
-        ok!(
-            context.0,
-            pacs_reader_read(reader, bytes.as_mut_ptr().cast(), bytes.len(), &mut length)
-        );
-        ok!(context.0, pacs_reader_free(reader));
-        bytes.truncate(length);
-        bytes
-    };
+    let read = |reader| whole(context, reader);
     let mut reader = ptr::null_mut();
     ok!(context.0, pacs_frames_read(frames, 1, &mut reader));
     assert_eq!(read(reader), samples);

@@ -26,7 +26,7 @@ use pacs::store::{
 
 use super::*;
 
-fn whole(context: &Context, reader: *mut pacs::instance::pacs_reader) -> Vec<u8> {
+pub(crate) fn whole(context: &Context, reader: *mut pacs::instance::pacs_reader) -> Vec<u8> {
     let (mut bytes, mut length) = (vec![0u8; 1 << 20], 0);
     ok!(
         context.0,
