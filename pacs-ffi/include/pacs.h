@@ -386,7 +386,7 @@ typedef struct pacs_source {
 } pacs_source;
 
 /**
- * Called with an instance that is damaged, and why. On the thread of the call; it may call the library. The strings
+ * Called with an instance that is damaged, or that could not be amended, and why. On the thread of the call; it may call the library. The strings
  * are valid during the call.
  */
 typedef void (*pacs_damaged)(void *user, const char *sop_instance_uid, const char *why);
@@ -709,7 +709,8 @@ typedef struct pacs_event {
      */
     enum pacs_event_kind kind;
     /**
-     * Who sent or amended the instance; null where nobody did.
+     * Who sent or amended the instance; null where nobody did, and where it is routed. Of a file that is stored without
+     * a source its Source Application Entity Title (0002,0016) is the calling AE title.
      */
     const struct pacs_source *source;
     /**
@@ -819,7 +820,7 @@ typedef struct pacs_hooks {
     /**
      * Where an instance goes that was stored and is new, or other than before: writes AE titles into `destinations`, a row
      * each, and answers how many; there is room for `PACS_ROUTES_MAX`. It only decides: `happened` is told of each
-     * destination once, and whoever sends acts on that. The engine waits for it, so it should answer at once.
+     * destination once, and whoever sends acts on that. It is not asked when an instance is amended. The engine waits for it, so it should answer at once.
      */
     uint32_t (*route)(void *user,
                       const struct pacs_routing *routing,
@@ -1288,13 +1289,18 @@ extern "C" {
  * attributes can't be amended; what is searched of patient and study is amended for a whole study at least, and what is
  * searched of a series for all of it.
  *
- * `source`, which may be null, is who amends; `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
+ * It returns `PACS_OK` also when some of the instances, or all, could not be amended: look at `amended->failed`. So it is
+ * with an instance in a deflated transfer syntax, and with a value that the instance's character set can't say; one in
+ * plain ASCII leaves in UTF-8 then. A patient whose studies are amended one by one is known by what was amended last.
+ * What was amended goes nowhere by itself: send it again when `PACS_EVENT_AMENDED` tells.
+ *
+ * `source`, which may be null, is who amends: its called AE title stands as Modifying System (0400,0563); `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
  * may be null, is called with `user` at the end for the first thousand instances that could not be amended, and why:
  * one that can't costs no other.
  *
  * Blocks: every instance is amended durably, each for itself. Where it is broken off, some are and some are not, and
- * the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, or something that can't be
- * amended; `PACS_NOT_FOUND` when nothing of it is kept; what the archive or the index says; `PACS_REFUSED` in a hook.
+ * the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, something that can't be amended, a
+ * value that the attribute can't have (PS3.5 6.2), or no Patient ID; `PACS_NOT_FOUND` when nothing of it is kept; what the archive or the index says; `PACS_REFUSED` in a hook.
  */
 enum pacs_status pacs_engine_amend(struct pacs_engine *engine,
                                    const struct pacs_source *source,
@@ -1307,10 +1313,13 @@ enum pacs_status pacs_engine_amend(struct pacs_engine *engine,
 
 /**
  * Makes one patient of two, as when it turns out that both are one person: everything that is kept under the Patient
- * ID `prior` is amended to all that is known of the patient `surviving`, as `pacs_engine_amend` does it. What is
- * known of the prior one only, it loses.
+ * ID `prior` is amended to all that is searched of the patient `surviving` (Patient ID, name, birth date, sex, other
+ * IDs and the like), as `pacs_engine_amend` does it. What of that is known of the prior one only, it loses. A call that
+ * was broken off is finished by the same call again, also when no patient `prior` is left; one that was finished
+ * changes nothing.
  *
- * Blocks. Errors: `PACS_NOT_FOUND` when nothing of one of the two is kept; `PACS_INVALID` when they are the same;
+ * Blocks. Errors: `PACS_NOT_FOUND` when nothing of one of the two is kept, and never was amended from the one to the
+ * other; `PACS_INVALID` when they are the same;
  * otherwise as `pacs_engine_amend`.
  */
 enum pacs_status pacs_engine_merge_patients(struct pacs_engine *engine,

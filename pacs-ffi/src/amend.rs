@@ -37,13 +37,18 @@ pub struct pacs_amended {
 /// attributes can't be amended; what is searched of patient and study is amended for a whole study at least, and what is
 /// searched of a series for all of it.
 ///
-/// `source`, which may be null, is who amends; `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
+/// It returns `PACS_OK` also when some of the instances, or all, could not be amended: look at `amended->failed`. So it is
+/// with an instance in a deflated transfer syntax, and with a value that the instance's character set can't say; one in
+/// plain ASCII leaves in UTF-8 then. A patient whose studies are amended one by one is known by what was amended last.
+/// What was amended goes nowhere by itself: send it again when `PACS_EVENT_AMENDED` tells.
+///
+/// `source`, which may be null, is who amends: its called AE title stands as Modifying System (0400,0563); `level` is a `pacs_level` other than `PACS_LEVEL_ALL`. `failed`, which
 /// may be null, is called with `user` at the end for the first thousand instances that could not be amended, and why:
 /// one that can't costs no other.
 ///
 /// Blocks: every instance is amended durably, each for itself. Where it is broken off, some are and some are not, and
-/// the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, or something that can't be
-/// amended; `PACS_NOT_FOUND` when nothing of it is kept; what the archive or the index says; `PACS_REFUSED` in a hook.
+/// the same call again does the rest. Errors: `PACS_INVALID` when nothing is wanted, something that can't be amended, a
+/// value that the attribute can't have (PS3.5 6.2), or no Patient ID; `PACS_NOT_FOUND` when nothing of it is kept; what the archive or the index says; `PACS_REFUSED` in a hook.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_engine_amend(
     engine: *mut pacs_engine,
@@ -63,10 +68,13 @@ pub unsafe extern "C" fn pacs_engine_amend(
 }
 
 /// Makes one patient of two, as when it turns out that both are one person: everything that is kept under the Patient
-/// ID `prior` is amended to all that is known of the patient `surviving`, as `pacs_engine_amend` does it. What is
-/// known of the prior one only, it loses.
+/// ID `prior` is amended to all that is searched of the patient `surviving` (Patient ID, name, birth date, sex, other
+/// IDs and the like), as `pacs_engine_amend` does it. What of that is known of the prior one only, it loses. A call that
+/// was broken off is finished by the same call again, also when no patient `prior` is left; one that was finished
+/// changes nothing.
 ///
-/// Blocks. Errors: `PACS_NOT_FOUND` when nothing of one of the two is kept; `PACS_INVALID` when they are the same;
+/// Blocks. Errors: `PACS_NOT_FOUND` when nothing of one of the two is kept, and never was amended from the one to the
+/// other; `PACS_INVALID` when they are the same;
 /// otherwise as `pacs_engine_amend`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pacs_engine_merge_patients(

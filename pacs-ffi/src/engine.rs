@@ -292,7 +292,7 @@ pub unsafe extern "C" fn pacs_engine_checkpoint(engine: *mut pacs_engine) -> pac
 /// `PACS_CANCELLED`. On the thread of the call; it may call the library.
 pub type pacs_progress = Option<unsafe extern "C" fn(user: *mut c_void, done: u64) -> i32>;
 
-/// Called with an instance that is damaged, and why. On the thread of the call; it may call the library. The strings
+/// Called with an instance that is damaged, or that could not be amended, and why. On the thread of the call; it may call the library. The strings
 /// are valid during the call.
 pub type pacs_damaged =
     Option<unsafe extern "C" fn(user: *mut c_void, sop_instance_uid: *const c_char, why: *const c_char)>;

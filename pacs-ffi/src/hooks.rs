@@ -126,7 +126,8 @@ pub struct pacs_event {
     pub struct_size: usize,
     /// What happened.
     pub kind: pacs_event_kind,
-    /// Who sent or amended the instance; null where nobody did.
+    /// Who sent or amended the instance; null where nobody did, and where it is routed. Of a file that is stored without
+    /// a source its Source Application Entity Title (0002,0016) is the calling AE title.
     pub source: *const pacs_source,
     /// Study Instance UID.
     pub study: *const c_char,
@@ -183,7 +184,7 @@ pub struct pacs_hooks {
     pub happened: Option<unsafe extern "C" fn(user: *mut c_void, event: *const pacs_event)>,
     /// Where an instance goes that was stored and is new, or other than before: writes AE titles into `destinations`, a row
     /// each, and answers how many; there is room for `PACS_ROUTES_MAX`. It only decides: `happened` is told of each
-    /// destination once, and whoever sends acts on that. The engine waits for it, so it should answer at once.
+    /// destination once, and whoever sends acts on that. It is not asked when an instance is amended. The engine waits for it, so it should answer at once.
     pub route: Option<
         unsafe extern "C" fn(
             user: *mut c_void,

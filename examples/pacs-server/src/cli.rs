@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Amend {
         #[command(flatten)]
         of: Of,
-        /// The attributes by keyword, each with its new value, or with none; several values with `\\` between them
+        /// The attributes by keyword or tag, each with its new value, or with none; several values with a backslash between them
         #[arg(value_name = "KEYWORD=VALUE", required = true, value_parser = amend::element)]
         wanted: Vec<Element>,
     },

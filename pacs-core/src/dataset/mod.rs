@@ -15,6 +15,7 @@
 pub mod charset;
 pub mod coercion;
 pub mod compact;
+pub(crate) mod conform;
 mod described;
 pub mod encode;
 mod frames;

@@ -18,7 +18,7 @@ use super::recovery::read_header;
 use super::{Pacs, Receipt, StoreOutcome, outgoing};
 use crate::archive::Timestamp;
 use crate::dataset::part10::Meta;
-use crate::dataset::{DataSet, Element, coercion, syntax};
+use crate::dataset::{DataSet, Element, coercion, conform, syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::{InstanceRecord, Scope};
@@ -77,8 +77,8 @@ impl Pacs {
     /// and what is known of a series for all of it.
     ///
     /// # Errors
-    /// - `Invalid` when nothing is wanted, something that may not be amended or not of this scope, or the scope is
-    ///   everything, or all patients without a Patient ID.
+    /// - `Invalid` when nothing is wanted, something that may not be amended or not of this scope, a value that the
+    ///   attribute can't have (PS3.5 6.2), no Patient ID, or the scope is everything, or all patients without one.
     /// - `NotFound` when nothing of the scope is kept.
     /// - What the index says, and what of the archive or the engine would fail any other instance too.
     pub async fn amend(&self, source: &Source, scope: Scope, wanted: DataSet) -> Result<Amended> {
@@ -98,13 +98,26 @@ impl Pacs {
                 .level_of(element.tag)
                 .is_some_and(|level| level < at_most)
             {
-                let what = "an attribute is one of more than is to be amended";
+                let what =
+                    "an attribute of more than this: amend the whole study, series or patient that has it";
+                return Err(invalid(what).with_tag(element.tag));
+            }
+            if !conform::is_conforming(element) {
+                let what = "a value that the attribute can't have (PS3.5 6.2)";
                 return Err(invalid(what).with_tag(element.tag));
             }
         }
+        if wanted.contains(tags::PATIENT_ID) && wanted.string(tags::PATIENT_ID).is_none() {
+            let what = "a Patient ID can't be taken away: nothing would lead to the patient any more";
+            return Err(invalid(what).with_tag(tags::PATIENT_ID));
+        }
+        self.put(source, scope, &wanted).await
+    }
+
+    async fn put(&self, source: &Source, scope: Scope, wanted: &DataSet) -> Result<Amended> {
         let mut done = Amended::default();
-        for scope in self.amendable(scope, &wanted).await? {
-            self.amend_all(source, scope, &wanted, &mut done).await?;
+        for scope in self.amendable(scope, wanted).await? {
+            self.amend_all(source, scope, wanted, &mut done).await?;
         }
         let Amended {
             amended,
@@ -113,7 +126,7 @@ impl Pacs {
             ..
         } = done;
         if amended + unchanged + failed == 0 {
-            let what = "nothing of it is kept";
+            let what = "nothing of what is to be amended is kept";
             return Err(Error::new(ErrorKind::NotFound, "engine.amend", what));
         }
         tracing::info!(amended, unchanged, failed, "attributes were amended");
@@ -155,7 +168,7 @@ impl Pacs {
             });
         }
         wanted.put_text(tags::PATIENT_ID, VR::LO, surviving);
-        self.amend(source, Scope::Patient(prior.to_owned()), wanted).await
+        self.put(source, Scope::Patient(prior.to_owned()), &wanted).await
     }
 
     /// What is known of a patient.

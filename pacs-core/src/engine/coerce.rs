@@ -182,7 +182,7 @@ pub(super) fn may_be_coerced(element: &Element) -> Result<()> {
         || tag.0 % 2 == 1
         || tag.1 == 0
     {
-        return Err(invalid("an attribute can't be coerced").with_tag(*tag));
+        return Err(invalid("an attribute that can't be changed: it identifies the instance, describes its pixels, or is private").with_tag(*tag));
     }
     let its_own = syntax::dictionary_vr(*tag, false);
     // Some attributes have a choice of numbers.

@@ -596,6 +596,8 @@ pub fn what_may_not_be_amended_is_invalid_and_what_is_not_kept_is_not_found(plac
         (tags::MODIFIED_ATTRIBUTES_SEQUENCE, VR::LO, "x"),
         (tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "RGB"),
         (tags::PATIENT_NAME, VR::LO, "Name"),
+        (tags::STUDY_DATE, VR::DA, "31.12.1970"),
+        (tags::PATIENT_ID, VR::LO, " "),
     ] {
         assert_eq!(kind(study(), &[NAME, wanted]), ErrorKind::Invalid);
     }
