@@ -18,7 +18,7 @@ fn matching(criterion: &mut Criterion) {
         .map(|study| {
             let levels = attributes.extract(&slice(study, 1, 1, 0));
             let mut entity = levels.study;
-            entity.fill_from(&levels.patient);
+            entity.add_from(&levels.patient);
             entity
         })
         .collect();

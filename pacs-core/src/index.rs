@@ -10,7 +10,7 @@ use dicom_dictionary_std::tags;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use crate::archive::{Locator, Sequence, Timestamp};
+use crate::archive::{Locator, Sequence, Stored, Timestamp};
 use crate::dataset::{DataSet, FrameTable};
 use crate::error::Result;
 use crate::query::{LevelAttributes, Query};
@@ -50,6 +50,16 @@ pub struct InstanceRecord {
 }
 
 impl InstanceRecord {
+    /// What the archive said of it when it was committed.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored {
+            locator: self.locator.clone(),
+            length: self.length,
+            sequence: self.sequence,
+            received: self.received,
+        }
+    }
+
     /// Brings what the instance says of its patient, study or series into what is `known` of that one: the first one
     /// applied counts, and later ones add what is not known yet. What a correction took away is known to have no
     /// value. What is said of another patient (by Patient ID) adds nothing, so that two are never mixed.

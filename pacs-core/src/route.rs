@@ -90,10 +90,7 @@ impl Rules {
 
 impl Router for Rules {
     fn route(&self, record: &InstanceRecord, source: &Source) -> Vec<Delivery> {
-        let mut known = DataSet::new();
-        for level in Level::ALL {
-            known.fill_from(record.attributes.at(level));
-        }
+        let known = record.attributes.together();
         let mut deliveries = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.applies(&known, source)) {
             for destination in &rule.destinations {

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use pacs_core::route::{Delivery, Router};
-use pacs_core::{AeTitle, DataSet, InstanceRecord, Level, Source};
+use pacs_core::{AeTitle, InstanceRecord, Source};
 
 use crate::data_set::pacs_data_set;
 use crate::ffi::{self, c_string, text_of};
@@ -47,11 +47,7 @@ impl Router for Routing {
         let Some(call) = hooks.table.route else {
             return Vec::new();
         };
-        let mut known = DataSet::new();
-        for level in Level::ALL {
-            known.fill_from(record.attributes.at(level));
-        }
-        let attributes = match Lent::new(&hooks.context, known) {
+        let attributes = match Lent::new(&hooks.context, record.attributes.together()) {
             Ok(attributes) => attributes,
             Err(error) => {
                 tracing::error!(instance = %record.key.instance, %error, "nobody could be asked where it goes");

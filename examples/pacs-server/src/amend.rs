@@ -1,7 +1,6 @@
 //! `amend` and `merge`: correcting what is kept.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use clap::Args;
 use futures::executor::block_on;
@@ -10,10 +9,8 @@ use pacs_core::query::{AttributePath, AttributeStep};
 use pacs_core::{Amended, DataSet, Pacs, Result as CoreResult, Scope, Source, Uid};
 
 use crate::config::Config;
+use crate::maintain::{NAMED_MAX, say};
 use crate::store;
-
-/// Instances that could not be amended and are named.
-const NAMED_MAX: usize = 100;
 
 /// Of what the attributes are corrected.
 #[derive(Debug, Args)]
@@ -92,8 +89,6 @@ fn tell(config: &Config, amended: CoreResult<Amended>) -> Result<bool, String> {
     if failed > NAMED_MAX as u64 {
         let _ = writeln!(text, "\nand {} more", failed - NAMED_MAX as u64);
     }
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| error.to_string())?;
+    say(&text)?;
     Ok(failed == 0)
 }

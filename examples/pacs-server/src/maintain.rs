@@ -10,8 +10,8 @@ use pacs_store::embedded::Rebuilt;
 use crate::config::Config;
 use crate::store;
 
-/// Damaged instances that are named.
-const NAMED_MAX: usize = 100;
+/// Instances with something wrong that are named.
+pub(crate) const NAMED_MAX: usize = 100;
 
 /// Compares every instance with its checksum; answers whether all are whole.
 pub(crate) fn verify(config: &Config, pacs: &Pacs) -> Result<bool, String> {
@@ -89,7 +89,7 @@ pub(crate) fn stats(config: &Config, pacs: &Pacs) -> Result<(), String> {
     ))
 }
 
-fn say(text: &str) -> Result<(), String> {
+pub(crate) fn say(text: &str) -> Result<(), String> {
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(|error| error.to_string())

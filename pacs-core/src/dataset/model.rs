@@ -121,18 +121,16 @@ impl DataSet {
         self.position(tag).ok().map(|at| self.elements.remove(at))
     }
 
+    /// The elements that have a value.
+    pub fn with_values(&self) -> Self {
+        let mut set = self.clone();
+        set.retain(|element| !element.is_empty());
+        set
+    }
+
     /// Keeps the elements for which `keep` answers true.
     pub fn retain(&mut self, keep: impl FnMut(&Element) -> bool) {
         self.elements.retain(keep);
-    }
-
-    /// Adds every element of `other` that has no value here.
-    pub fn fill_from(&mut self, other: &DataSet) {
-        for element in other.iter() {
-            if self.get(element.tag).is_none_or(Element::is_empty) {
-                self.put(element.clone());
-            }
-        }
     }
 
     /// Adds every element of `other` that is not here, not even without a value.

@@ -141,28 +141,10 @@ impl std::fmt::Debug for Receipt {
 
 impl Receipt {
     pub(super) async fn begin(pacs: Arc<Inner>, announced: Announced) -> Result<Self> {
-        let turn = pacs.receipts.take(1).await;
-        let writer = pacs.archive.begin().await?;
-        let mut receipt = Self {
-            scanner: Scanner::new(&announced.transfer_syntax).with_frame_tables_from(&pacs.frame_tables),
-            digester: Digester::new(),
-            pacs,
-            announced,
-            study: None,
-            writer,
-            stage: Stage::Held(Held::default()),
-            data_set_length: 0,
-            amends: None,
-            _turn: turn,
-        };
+        let mut receipt = Self::holding(pacs, announced).await?;
         if receipt.pacs.coercer.is_none() {
             let meta = receipt.meta(None)?;
-            receipt.stage = Stage::Passing {
-                meta_length: meta.len() as u64,
-                coerced: None,
-                asked: true,
-            };
-            receipt.writer.write(meta).await?;
+            receipt.pass(meta, None).await?;
         }
         Ok(receipt)
     }
@@ -175,32 +157,45 @@ impl Receipt {
         coerced: DataSet,
         source: Source,
     ) -> Result<Self> {
-        let turn = pacs.receipts.take(1).await;
         let meta = part10::write_meta_coerced(meta, &coerced)?;
-        let meta_length = meta.len() as u64;
-        let mut writer = pacs.archive.begin().await?;
-        writer.write(meta).await?;
+        let announced = Announced {
+            sop_class: record.sop_class,
+            sop_instance: record.key.instance,
+            transfer_syntax: record.transfer_syntax,
+            source,
+        };
+        let mut receipt = Self::holding(pacs, announced).await?;
+        receipt.amends = Some(record.locator.clone());
+        receipt.pass(meta, Some(coerced)).await?;
+        Ok(receipt)
+    }
+
+    /// One that has its turn, and holds what comes.
+    async fn holding(pacs: Arc<Inner>, announced: Announced) -> Result<Self> {
+        let turn = pacs.receipts.take(1).await;
+        let writer = pacs.archive.begin().await?;
         Ok(Self {
-            scanner: Scanner::new(&record.transfer_syntax).with_frame_tables_from(&pacs.frame_tables),
+            scanner: Scanner::new(&announced.transfer_syntax).with_frame_tables_from(&pacs.frame_tables),
             digester: Digester::new(),
-            announced: Announced {
-                sop_class: record.sop_class,
-                sop_instance: record.key.instance,
-                transfer_syntax: record.transfer_syntax,
-                source,
-            },
             pacs,
+            announced,
             study: None,
             writer,
-            stage: Stage::Passing {
-                meta_length,
-                coerced: Some(coerced),
-                asked: true,
-            },
+            stage: Stage::Held(Held::default()),
             data_set_length: 0,
-            amends: Some(record.locator.clone()),
+            amends: None,
             _turn: turn,
         })
+    }
+
+    /// Lets what comes pass behind `meta` from the first byte on; nobody is asked what is coerced.
+    async fn pass(&mut self, meta: Bytes, coerced: Option<DataSet>) -> Result<()> {
+        self.stage = Stage::Passing {
+            meta_length: meta.len() as u64,
+            coerced,
+            asked: true,
+        };
+        self.writer.write(meta).await
     }
 
     /// What was said of the instance before its data set came.

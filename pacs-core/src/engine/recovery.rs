@@ -208,13 +208,7 @@ async fn met_later(
     let mut corrections = Vec::new();
     // What is known above it may be what another one says; it counts what each version says itself.
     let own = |stored| read_record(archive, attributes, known.key, stored);
-    let now = Stored {
-        locator: known.locator.clone(),
-        length: known.length,
-        sequence: known.sequence,
-        received: known.received,
-    };
-    if let (Ok(earlier), Ok(mut later)) = (own(stored).await, own(now).await)
+    if let (Ok(earlier), Ok(mut later)) = (own(stored).await, own(known.stored()).await)
         && !correction::is_amended(&later)
     {
         later.superseded = known.superseded.clone();
@@ -379,21 +373,9 @@ impl Pacs {
         let mut made = 0;
         let mut records = index.instances(Scope::All);
         while let Some(record) = records.next().await {
-            let InstanceRecord {
-                key,
-                locator,
-                length,
-                sequence,
-                received,
-                ..
-            } = record?;
-            let stored = Stored {
-                locator,
-                length,
-                sequence,
-                received,
-            };
-            match read_record(&**archive, attributes, key, stored).await {
+            let record = record?;
+            let key = record.key;
+            match read_record(&**archive, attributes, key, record.stored()).await {
                 Ok(record) => {
                     if self
                         .inner

@@ -36,6 +36,15 @@ impl LevelAttributes {
         }
     }
 
+    /// Those of all levels together.
+    pub fn together(&self) -> DataSet {
+        let mut all = DataSet::new();
+        for level in Level::ALL {
+            all.add_from(self.at(level));
+        }
+        all
+    }
+
     /// Whether there are none above the instance.
     pub(crate) fn is_empty_above(&self) -> bool {
         self.patient.is_empty() && self.study.is_empty() && self.series.is_empty()

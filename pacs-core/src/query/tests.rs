@@ -231,7 +231,7 @@ fn a_restricted_query_matches_less_and_returns_nothing_more() {
 
 fn identifier(level: &str, more: &[(Tag, VR, &str)]) -> DataSet {
     let mut keys = one(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
-    keys.fill_from(&set(more));
+    keys.add_from(&set(more));
     keys
 }
 

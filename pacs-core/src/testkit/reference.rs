@@ -146,7 +146,7 @@ impl Reference {
         let mut out = DataSet::new();
         for member in members {
             for above in Level::ALL.into_iter().filter(|above| *above <= level) {
-                out.fill_from(member.attributes.at(above));
+                out.add_from(&member.attributes.at(above).with_values());
             }
         }
         let Some(first) = members.first() else {

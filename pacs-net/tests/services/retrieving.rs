@@ -1,54 +1,12 @@
 //! C-MOVE and C-GET.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::stream::BoxStream;
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::{encode, scan};
-use pacs_core::{ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence};
+use pacs_core::testkit::around::Around;
 
 use super::*;
-
-/// An archive that counts which reads were begun.
-#[derive(Default)]
-struct Counting {
-    archive: MemoryArchive,
-    reads: Arc<AtomicUsize>,
-}
-
-impl Archive for Counting {
-    fn capability(&self) -> ArchiveCapability {
-        self.archive.capability()
-    }
-
-    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
-        self.archive.begin()
-    }
-
-    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-        let reads = Arc::clone(&self.reads);
-        let began = stream::once(async move { reads.fetch_add(1, Ordering::Relaxed) });
-        let pieces = self.archive.read(locator, range);
-        began.flat_map(|_| stream::empty()).chain(pieces).boxed()
-    }
-
-    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
-        self.archive.remove(instance, locator)
-    }
-
-    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
-        self.archive.scan(after)
-    }
-
-    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
-        self.archive.verify(locator)
-    }
-
-    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
-        self.archive.indexed(sequence)
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_series_is_not_retrieved_as_one_of_another_study() {
@@ -134,8 +92,14 @@ async fn nothing_is_read_for_a_destination_that_is_not_there() {
         port: 1,
         ..there.clone()
     };
-    let archive = Counting::default();
-    let reads = Arc::clone(&archive.reads);
+    let reads = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&reads);
+    // A read counts when it is begun.
+    let archive = Around::new(Arc::new(MemoryArchive::default())).reading(move |_, pieces| {
+        let count = Arc::clone(&count);
+        let began = stream::once(async move { count.fetch_add(1, Ordering::Relaxed) });
+        began.flat_map(|_| stream::empty()).chain(pieces).boxed()
+    });
     let options = ScpOptions {
         destinations: vec![there, nobody],
         ..ScpOptions::new(title("PACS"))

@@ -113,9 +113,9 @@ impl Known {
         match self.patients.get_mut(&id) {
             _ if study.patient == before => {}
             Some(patient) if id == id_before => correction.correct(Level::Patient, patient),
-            Some(patient) => patient.add_from(&with_value(&correction.patient)),
+            Some(patient) => patient.add_from(&correction.patient.with_values()),
             None => {
-                let patient = with_value(&study.patient);
+                let patient = study.patient.with_values();
                 self.patients.insert(id, patient);
             }
         }
@@ -272,13 +272,6 @@ impl Known {
             bytes: instances().fold(0, |all, record| all.saturating_add(record.length)),
         }
     }
-}
-
-/// The elements that have a value.
-fn with_value(set: &DataSet) -> DataSet {
-    let mut set = set.clone();
-    set.retain(|element| !element.is_empty());
-    set
 }
 
 fn count_study(study: &Study, record: &mut DataSet) {

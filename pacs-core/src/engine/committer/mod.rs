@@ -232,19 +232,15 @@ impl Committer {
             reply,
         } = request;
         let is_amended = amends.is_some();
-        let mut correction = None;
         let decided = match amends {
-            Some(amended) => {
-                correction = correction::of_amended(&self.attributes, &record);
-                self.amend(writer, &mut record, &amended).await
-            }
+            Some(amended) => self.amend(writer, &mut record, &amended).await,
             None => {
-                self.decide_and_commit(writer, unwritten, &mut record, digest, complete, &mut correction)
+                self.decide_and_commit(writer, unwritten, &mut record, digest, complete)
                     .await
             }
         };
         match decided {
-            Ok(outcome @ (StoreOutcome::New | StoreOutcome::Replaced)) => Step::Stored {
+            Ok((outcome @ (StoreOutcome::New | StoreOutcome::Replaced), correction)) => Step::Stored {
                 record,
                 frames,
                 correction,
@@ -253,17 +249,11 @@ impl Committer {
                 source,
                 reply,
             },
-            Ok(_) if is_amended => Step::Unchanged(Box::new(move || {
-                let record = Arc::from(record);
-                let outcome = StoreOutcome::FirstKept;
-                let _ = reply.send(Ok(Committed { outcome, record }));
-                None
-            })),
-            Ok(outcome) => Step::Unchanged(Box::new(move || {
+            Ok((outcome, _)) => Step::Unchanged(Box::new(move || {
                 let record: Arc<InstanceRecord> = Arc::from(record);
                 let kept = Arc::clone(&record);
                 let _ = reply.send(Ok(Committed { outcome, record }));
-                Some(Event::Received {
+                (!is_amended).then_some(Event::Received {
                     record: kept,
                     source,
                     outcome,
@@ -276,6 +266,7 @@ impl Committer {
         }
     }
 
+    /// What the instance is, and what it corrects above it where it takes the place of another version.
     async fn decide_and_commit(
         &self,
         mut writer: Box<dyn ArchiveWriter>,
@@ -283,16 +274,15 @@ impl Committer {
         record: &mut InstanceRecord,
         digest: Digest,
         complete: bool,
-        correction: &mut Option<LevelAttributes>,
-    ) -> Result<StoreOutcome> {
-        let mut outcome = StoreOutcome::New;
+    ) -> Result<(StoreOutcome, Option<LevelAttributes>)> {
+        let (mut outcome, mut correction) = (StoreOutcome::New, None);
         let instance = record.key.instance;
         if let Some(kept) = self.index.lookup(&instance).await? {
             match self.compare(&kept, record, digest, complete).await? {
                 Comparison::Same => {
                     writer.abort().await?;
                     *record = kept;
-                    return Ok(StoreOutcome::AlreadyKept);
+                    return Ok((StoreOutcome::AlreadyKept, None));
                 }
                 Comparison::Different | Comparison::Less if self.duplicates == DuplicatePolicy::Refuse => {
                     writer.abort().await?;
@@ -307,19 +297,19 @@ impl Committer {
                     writer.abort().await?;
                     tracing::warn!(%instance, "left out: it is cut off, and a better one is kept under its UID");
                     *record = kept;
-                    return Ok(StoreOutcome::FirstKept);
+                    return Ok((StoreOutcome::FirstKept, None));
                 }
                 Comparison::Different if self.duplicates == DuplicatePolicy::KeepFirst => {
                     writer.abort().await?;
                     *record = kept;
-                    return Ok(StoreOutcome::FirstKept);
+                    return Ok((StoreOutcome::FirstKept, None));
                 }
                 // What is worth less than the one that arrives gives way, whatever the policy.
                 Comparison::Different | Comparison::More => {
                     record.superseded = kept.superseded.clone();
                     record.superseded.insert(0, kept.locator.clone());
                     let (archive, attributes) = (&*self.archive, &self.attributes);
-                    *correction = correction::of_replacement(archive, attributes, &kept, record).await;
+                    correction = correction::of_replacement(archive, attributes, &kept, record).await;
                     outcome = StoreOutcome::Replaced;
                 }
             }
@@ -332,7 +322,7 @@ impl Committer {
             let InstanceKey { study, series, .. } = record.key;
             tracing::info!(%instance, %series, %study, "replaced: what was kept is an earlier version now");
         }
-        Ok(outcome)
+        Ok((outcome, correction))
     }
 
     async fn amend(
@@ -340,7 +330,7 @@ impl Committer {
         writer: Box<dyn ArchiveWriter>,
         record: &mut InstanceRecord,
         amended: &Locator,
-    ) -> Result<StoreOutcome> {
+    ) -> Result<(StoreOutcome, Option<LevelAttributes>)> {
         let kept = self.index.lookup(&record.key.instance).await?;
         let Some(kept) = kept else {
             writer.abort().await?;
@@ -350,12 +340,13 @@ impl Committer {
         if kept.locator != *amended {
             writer.abort().await?;
             *record = kept;
-            return Ok(StoreOutcome::FirstKept);
+            return Ok((StoreOutcome::FirstKept, None));
         }
         record.superseded = kept.superseded;
         record.superseded.insert(0, kept.locator);
         keep(writer, record).await?;
-        Ok(StoreOutcome::Replaced)
+        let correction = correction::of_amended(&self.attributes, record);
+        Ok((StoreOutcome::Replaced, correction))
     }
 
     async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {

@@ -1,29 +1,26 @@
 //! What the engine promises of attributes that are corrected when an instance is kept already.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
-use futures::TryStreamExt;
 use futures::executor::block_on;
-use futures::future::{BoxFuture, join_all};
-use futures::stream::BoxStream;
+use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
 
 use super::{
     DuplicatePolicy, Place, all, data_set, explicit, instance, instance_uid, keep, open, read, study_uid,
 };
-use crate::archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence};
+use crate::archive::Locator;
 use crate::dataset::charset::CharacterSet;
 use crate::dataset::scan::parse;
 use crate::dataset::{DataSet, Element, encode};
 use crate::engine::{Amended, Options, Pacs, StoreOutcome};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::hooks::{Event, Source};
 use crate::index::{InstanceRecord, Scope};
 use crate::query::{AttributeSet, Model, Query, QueryOptions};
+use crate::testkit::around::Around;
 use crate::uid::{AeTitle, Level, Uid};
 
 fn amend(pacs: &Pacs, scope: Scope, wanted: &[(Tag, VR, &str)]) -> Amended {
@@ -264,59 +261,34 @@ pub fn two_patients_become_one(place: &dyn Place) {
     assert_eq!(block_on(pacs.totals()).expect("totals").patients, 1);
 }
 
-/// An archive that takes only so many instances, and can't read one.
+/// How an archive fails.
+#[derive(Default)]
 struct Failing {
-    archive: Arc<dyn Archive>,
-    room: AtomicU64,
+    /// It is full, but for so many instances.
+    room: Mutex<Option<u64>>,
     unreadable: Mutex<Option<Locator>>,
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl Archive for Failing {
-    fn capability(&self) -> ArchiveCapability {
-        self.archive.capability()
-    }
-    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
-        let less = |room: u64| room.checked_sub(1);
-        if self
-            .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .is_err()
-        {
-            let error = Error::new(ErrorKind::OutOfResources, "archive.begin", "no room");
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        self.archive.begin()
-    }
-    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-        if self.unreadable.lock().expect("nobody panics").as_ref() == Some(locator) {
-            let error = Error::new(ErrorKind::Io, "archive.read", "a bad sector");
-            return Box::pin(futures::stream::iter([Err(error)]));
-        }
-        self.archive.read(locator, range)
-    }
-    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
-        self.archive.remove(instance, locator)
-    }
-    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
-        self.archive.scan(after)
-    }
-    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
-        self.archive.verify(locator)
-    }
-    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
-        self.archive.indexed(sequence)
-    }
-}
-
 fn failing(place: &dyn Place) -> (Pacs, Arc<Failing>) {
-    let archive = Arc::new(Failing {
-        archive: place.archive(),
-        room: AtomicU64::new(u64::MAX),
-        unreadable: Mutex::default(),
-    });
-    let opened = Pacs::open(Arc::clone(&archive) as _, place.index(), Options::default());
-    (block_on(opened).expect("opens"), archive)
+    let failing = Arc::<Failing>::default();
+    let (full, unreadable) = (Arc::clone(&failing), Arc::clone(&failing));
+    let archive = Around::new(place.archive())
+        .beginning(move || match &mut *full.room.lock().expect("nobody panics") {
+            Some(0) => Err(Error::new(ErrorKind::OutOfResources, "archive.begin", "no room")),
+            room => {
+                *room = room.map(|room| room - 1);
+                Ok(())
+            }
+        })
+        .reading(move |locator, pieces| {
+            if unreadable.unreadable.lock().expect("nobody panics").as_ref() != Some(locator) {
+                return pieces;
+            }
+            let error = Error::new(ErrorKind::Io, "archive.read", "a bad sector");
+            futures::stream::iter([Err(error)]).boxed()
+        });
+    let opened = Pacs::open(Arc::new(archive), place.index(), Options::default());
+    (block_on(opened).expect("opens"), failing)
 }
 
 /// A merge that was broken off within a study is finished by the same call again, also of what is known of the prior
@@ -330,10 +302,10 @@ pub fn a_merge_that_was_broken_off_goes_on_where_it_was(place: &dyn Place) {
     }
     keep(&pacs, instance(2, 1, 1, 0));
     let merge = || block_on(pacs.merge_patients(&Source::default(), "P1 ", " P2"));
-    archive.room.store(2, Ordering::Relaxed);
+    *archive.room.lock().expect("nobody panics") = Some(2);
     let broken = merge().expect_err("there is no room");
     assert_eq!(broken.kind(), ErrorKind::OutOfResources);
-    archive.room.store(u64::MAX, Ordering::Relaxed);
+    *archive.room.lock().expect("nobody panics") = None;
     let done = merge().expect("is merged");
     assert_eq!((done.amended, done.unchanged, done.failed), (3, 2, 0));
     for number in 1..=5 {

@@ -6,50 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures::future::{BoxFuture, join_all};
 
 use super::*;
-use crate::archive::{ArchiveCapability, ArchiveWriter, Locator};
+use crate::archive::Locator;
 use crate::dataset::{Element, FrameTable, Value};
 use crate::engine::{FrameReader, frame_transfer_syntaxes};
 use crate::index::{Change, IndexCapability, InstanceRecord, Totals};
+use crate::testkit::around::Around;
 use crate::testkit::random::{Random, rounds};
 
 /// Explicit VR Big Endian, which is retired.
 const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
-
-/// An archive that counts the bytes that are read of it.
-struct Counting {
-    archive: Arc<dyn Archive>,
-    read: Arc<AtomicU64>,
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl Archive for Counting {
-    fn capability(&self) -> ArchiveCapability {
-        self.archive.capability()
-    }
-    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
-        self.archive.begin()
-    }
-    fn read(&self, locator: &Locator, range: std::ops::Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-        let read = Arc::clone(&self.read);
-        let pieces = self.archive.read(locator, range);
-        let counted = pieces.inspect_ok(move |piece| {
-            read.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        });
-        counted.boxed()
-    }
-    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
-        self.archive.remove(instance, locator)
-    }
-    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
-        self.archive.scan(after)
-    }
-    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
-        self.archive.verify(locator)
-    }
-    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
-        self.archive.indexed(sequence)
-    }
-}
 
 /// An index that is told of no frames while it is deaf, as one that was made before there were frame tables.
 struct Deaf {
@@ -102,10 +67,14 @@ impl Index for Deaf {
 /// An engine, what is read of its archive, and whether its index is deaf.
 fn watched(place: &dyn Place) -> (Pacs, Arc<AtomicU64>, Arc<AtomicBool>) {
     let (read, deaf) = <(Arc<AtomicU64>, Arc<AtomicBool>)>::default();
-    let archive = Counting {
-        archive: place.archive(),
-        read: Arc::clone(&read),
-    };
+    let count = Arc::clone(&read);
+    let archive = Around::new(place.archive()).reading(move |_, pieces| {
+        let count = Arc::clone(&count);
+        let counted = pieces.inspect_ok(move |piece| {
+            count.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        });
+        counted.boxed()
+    });
     let index = Deaf {
         index: place.index(),
         deaf: Arc::clone(&deaf),

@@ -9,12 +9,10 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use futures::executor::block_on;
-use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Place, all, data_set, explicit, instance, instance_uid, keep};
-use crate::archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence};
 use crate::dataset::charset::CharacterSet;
 use crate::dataset::metadata::{BulkValue, Metadata};
 use crate::dataset::scan::parse;
@@ -23,27 +21,22 @@ use crate::engine::{Announced, Options, Pacs};
 use crate::error::{ErrorKind, Result};
 use crate::hooks::{Arriving, Coercer};
 use crate::index::{InstanceRecord, Scope};
+use crate::testkit::around::Around;
 use crate::uid::Uid;
 
-/// An archive that counts the bytes that are read of it, none of which come at once.
-struct Counting {
-    archive: Arc<dyn Archive>,
-    read: Arc<AtomicU64>,
+/// An engine, and how much is read of its archive from now on.
+fn open(place: &dyn Place) -> (Pacs, Arc<AtomicU64>) {
+    open_with(place, Options::default())
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl Archive for Counting {
-    fn capability(&self) -> ArchiveCapability {
-        self.archive.capability()
-    }
-    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
-        self.archive.begin()
-    }
-    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-        let read = Arc::clone(&self.read);
-        let pieces = self.archive.read(locator, range);
+fn open_with(place: &dyn Place, options: Options) -> (Pacs, Arc<AtomicU64>) {
+    let read = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&read);
+    // Nothing comes at once.
+    let archive = Around::new(place.archive()).reading(move |_, pieces| {
+        let counter = Arc::clone(&counter);
         let count = move |piece: &Bytes| {
-            read.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
         };
         let mut waited = false;
         let later = stream::poll_fn(move |context| {
@@ -54,32 +47,7 @@ impl Archive for Counting {
             Poll::Pending
         });
         later.chain(pieces.inspect_ok(count)).boxed()
-    }
-    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
-        self.archive.remove(instance, locator)
-    }
-    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
-        self.archive.scan(after)
-    }
-    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
-        self.archive.verify(locator)
-    }
-    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
-        self.archive.indexed(sequence)
-    }
-}
-
-/// An engine, and how much is read of its archive from now on.
-fn open(place: &dyn Place) -> (Pacs, Arc<AtomicU64>) {
-    open_with(place, Options::default())
-}
-
-fn open_with(place: &dyn Place, options: Options) -> (Pacs, Arc<AtomicU64>) {
-    let read = Arc::new(AtomicU64::new(0));
-    let archive = Counting {
-        archive: place.archive(),
-        read: Arc::clone(&read),
-    };
+    });
     let pacs = block_on(Pacs::open(Arc::new(archive), place.index(), options)).expect("opens");
     read.store(0, Ordering::Relaxed);
     (pacs, read)

@@ -4,17 +4,16 @@
 //! instance of a study that grows costs its own record, one look at the table of UIDs, and once a batch
 //! the counts of what is above it.
 
+mod above;
 mod cache;
 mod forget;
 
 use ::redb::ReadableTable;
 use dicom_dictionary_std::tags;
 use pacs_core::archive::{Locator, Sequence};
-use pacs_core::dataset::{DataSet, Element};
 use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::index::{Change, InstanceRecord};
-use pacs_core::query::LevelAttributes;
-use pacs_core::uid::{InstanceKey, Level, Uid};
+use pacs_core::uid::Uid;
 
 use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
 
@@ -32,19 +31,6 @@ struct Again {
     study: Option<u32>,
     /// In its series, which is the same.
     instance: Option<u32>,
-}
-
-/// What a change of a study was to its patient.
-#[derive(Clone, Copy)]
-enum OfPatient {
-    /// Nothing.
-    Same,
-    /// The same patient, of whom something else is known of the study.
-    Changed,
-    /// The study is another patient's, who was known.
-    Other,
-    /// The study is another patient's, who was not.
-    New,
 }
 
 /// What stays between batches. After a batch that failed it must be made anew.
@@ -418,144 +404,6 @@ impl Writer {
         Ok(number)
     }
 
-    /// Brings what the record says of patient, study and series, which are in the cache, to them.
-    fn tell(
-        &mut self,
-        tables: &mut WriteTables<'_>,
-        study: u32,
-        series: u32,
-        record: &InstanceRecord,
-    ) -> Result<()> {
-        let told = |level, known: &DataSet| {
-            // Nearly always there is nothing new, and that is seen without a copy.
-            lacks(known, record.attributes.at(level))
-                .then(|| changed(known, |known| record.tell(level, known)))?
-        };
-        let _ = self.change_study(tables, study, &told)?;
-        self.change_patient(study, |known| told(Level::Patient, known))?;
-        self.change_series(study, series, &told)
-    }
-
-    /// Corrects what is known above an instance that is known.
-    fn correct(
-        &mut self,
-        tables: &mut WriteTables<'_>,
-        key: &InstanceKey,
-        correction: &LevelAttributes,
-    ) -> Result<()> {
-        let Some(place) = place_of(tables, &uid_key(&key.instance))? else {
-            return Ok(());
-        };
-        self.load(tables, place.study, place.series)?;
-        let uid = present(self.studies.get(&place.study))?.study.uid;
-        let series = present(self.series.get(&(place.study, place.series)))?.series.uid;
-        if uid != key.study || series != key.series {
-            return Ok(());
-        }
-        let corrected = |level, known: &DataSet| changed(known, |known| correction.correct(level, known));
-        let of_patient = self.change_study(tables, place.study, &corrected)?;
-        self.change_series(place.study, place.series, &corrected)?;
-        let with_value = |mut set: DataSet| {
-            set.retain(|element| !element.is_empty());
-            set
-        };
-        let of_study = &present(self.studies.get(&place.study))?.study.patient;
-        let of_study = with_value(of_study.clone());
-        self.change_patient(place.study, |known| match of_patient {
-            OfPatient::Same => None,
-            OfPatient::Changed => corrected(Level::Patient, known),
-            OfPatient::New => changed(known, |known| known.add_from(&of_study)),
-            OfPatient::Other => changed(known, |known| {
-                known.add_from(&with_value(correction.patient.clone()));
-            }),
-        })
-    }
-
-    /// Changes what is known of a study, in the cache with its patient, as `change` says. It may be another
-    /// patient's then.
-    fn change_study(
-        &mut self,
-        tables: &mut WriteTables<'_>,
-        number: u32,
-        change: &impl Fn(Level, &DataSet) -> Option<DataSet>,
-    ) -> Result<OfPatient> {
-        let study = present(self.studies.get(&number))?;
-        let of_patient = change(Level::Patient, &study.study.patient);
-        let of_study = change(Level::Study, &study.study.study);
-        if of_patient.is_none() && of_study.is_none() {
-            return Ok(OfPatient::Same);
-        }
-        study.entries_change(number);
-        if let Some(of_study) = of_study {
-            study.study.study = of_study;
-        }
-        let Some(of_patient) = of_patient else {
-            study.attributes = study.study.encode_attributes();
-            return Ok(OfPatient::Same);
-        };
-        study.study.patient = of_patient;
-        let id = study.study.patient.string(tags::PATIENT_ID).unwrap_or_default();
-        let key = patient_key(id);
-        let (series, instances) = (study.study.series, study.study.instances);
-        let before = std::mem::replace(&mut study.study.patient_key, key.clone());
-        study.attributes = study.study.encode_attributes();
-        if key == before {
-            return Ok(OfPatient::Changed);
-        }
-        self.patient_loses_study(tables, &before, series, instances)?;
-        let patients = self.state.totals.patients;
-        let patient = self.patient_gets_study(tables, &key)?;
-        patient.patient.series += series;
-        patient.patient.instances += instances;
-        Ok(match self.state.totals.patients > patients {
-            true => OfPatient::New,
-            false => OfPatient::Other,
-        })
-    }
-
-    /// Changes what is known of the patient of a study, both in the cache.
-    fn change_patient(&mut self, study: u32, change: impl FnOnce(&DataSet) -> Option<DataSet>) -> Result<()> {
-        let key = &present(self.studies.get(&study))?.study.patient_key;
-        let patient = present(self.patients.get(key))?;
-        if let Some(changed) = change(&patient.patient.attributes) {
-            if patient.entries.is_none() {
-                patient.entries = Some(patient_entries(&patient.patient, key));
-            }
-            patient.patient.attributes = changed;
-            patient.dirty = true;
-        }
-        Ok(())
-    }
-
-    /// Changes what is known of a series, in the cache with its study.
-    fn change_series(
-        &mut self,
-        study_number: u32,
-        series_number: u32,
-        change: &impl Fn(Level, &DataSet) -> Option<DataSet>,
-    ) -> Result<()> {
-        let study = present(self.studies.get(&study_number))?;
-        let series = present(self.series.get(&(study_number, series_number)))?;
-        let Some(changed) = change(Level::Series, &series.series.attributes) else {
-            return Ok(());
-        };
-        let before = series.series.modalities();
-        series.series.attributes = changed;
-        series.attributes = series.series.encode_attributes(&study.study.uid);
-        series.dirty = true;
-        let after = series.series.modalities();
-        if before != after {
-            study.entries_change(study_number);
-            for modality in &before {
-                study.study.modalities.subtract(modality);
-            }
-            for modality in after {
-                study.study.modalities.add(modality);
-            }
-        }
-        Ok(())
-    }
-
     /// Writes what changed above the instances.
     fn write_back(&mut self, tables: &mut WriteTables<'_>) -> Result<()> {
         for (key, entry) in self.patients.values().filter(|(_, entry)| entry.dirty) {
@@ -607,23 +455,6 @@ fn change_entries(tables: &mut WriteTables<'_>, known: &[Vec<u8>], wanted: &[Vec
         tables.keys.insert(entry.as_slice(), ()).map_err(storage)?;
     }
     Ok(())
-}
-
-/// What is known after `change`, where that is something else.
-fn changed(known: &DataSet, change: impl FnOnce(&mut DataSet)) -> Option<DataSet> {
-    let mut changed = known.clone();
-    change(&mut changed);
-    (changed != *known).then_some(changed)
-}
-
-/// Whether [`DataSet::add_from`] would bring something new.
-fn lacks(have: &DataSet, more: &DataSet) -> bool {
-    // Nearly always both hold the same tags: they are walked side by side.
-    let mut have = have.iter().peekable();
-    more.iter().any(|element: &Element| {
-        while have.next_if(|known| known.tag < element.tag).is_some() {}
-        have.peek().is_none_or(|known| known.tag != element.tag)
-    })
 }
 
 /// The number after `number`.
