@@ -1,8 +1,8 @@
 //! What a PACS is, without saying where it keeps things or how peers reach it: no runtime, no sockets,
 //! no files.
 //!
-//! A PACS receives instances, keeps them, finds them and hands them out. Four nouns do that, and a
-//! fifth puts them together:
+//! A PACS receives instances, keeps them, finds them and hands them out. Five nouns do that, and a
+//! sixth puts them together:
 //!
 //! | noun | what it does | begin at |
 //! | --- | --- | --- |
@@ -10,6 +10,7 @@
 //! | **index** | knows what is kept, and where | [`Index`], [`Change`], [`InstanceRecord`] |
 //! | **query** | asks the index | [`Query`], [`query::AttributeSet`] |
 //! | **router** | decides where instances go | [`Router`], [`route::Rules`] |
+//! | **ledger** | keeps what the archive can't tell again: deliveries, worklists, steps | [`Ledger`], [`LedgerExt`] |
 //! | **engine** | puts them together, so that success means kept | [`Pacs`], [`Receipt`], [`Options`] |
 //!
 //! # A PACS in 20 lines
@@ -77,6 +78,7 @@
 //! | --- | --- |
 //! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
+//! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::merge_patients`] |
 //! | send instances on by rules | [`route`] |
@@ -109,6 +111,7 @@ pub mod engine;
 pub mod error;
 pub mod hooks;
 pub mod index;
+pub mod ledger;
 pub mod limits;
 #[cfg(feature = "pixel")]
 pub mod pixel;
@@ -128,6 +131,7 @@ pub use engine::{
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};
 pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
+pub use ledger::{Ledger, LedgerCapability, LedgerExt, Step};
 pub use query::Query;
 pub use route::{Delivery, Router};
 pub use uid::{AeTitle, InstanceKey, Level, Uid};

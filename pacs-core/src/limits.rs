@@ -142,3 +142,9 @@ pub const RENDERED_VALUES_LENGTH_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Instances that one JSON document describes. Each takes some 50 bytes even where nothing is said of it.
 pub const DESCRIBED_INSTANCES_MAX: usize = 100_000;
+
+/// A key of the ledger. Four UIDs or names and a number stay below.
+pub const LEDGER_KEY_LENGTH_MAX_BYTES: usize = 1024;
+
+/// A value of the ledger. The largest are HL7 messages with a document inside.
+pub const LEDGER_VALUE_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;

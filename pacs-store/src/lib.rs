@@ -1,11 +1,12 @@
-//! Where a PACS keeps things: backends of [`pacs_core::Archive`] and [`pacs_core::Index`].
+//! Where a PACS keeps things: backends of [`pacs_core::Archive`], [`pacs_core::Index`] and [`pacs_core::Ledger`].
 //!
 //! | backend | keeps |
 //! | --- | --- |
 //! | [`SegmentArchive`] | instances, one behind the other in a few large files: the embedded default |
 //! | [`FolderArchive`] | instances, one plain file each; adopts a folder that is there |
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
-//! | [`MemoryArchive`], [`MemoryIndex`] | the same in memory: simple models, gone with the process |
+//! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
+//! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
 //!
 //! [`embedded`] opens them by settings, as a configuration file has them. [`pool`] is for backends that block.
 //!
@@ -21,6 +22,6 @@ pub mod redb;
 pub mod segment;
 
 pub use folder::{FolderArchive, FolderOptions};
-pub use memory::{MemoryArchive, MemoryIndex};
-pub use redb::{RedbIndex, RedbIndexOptions};
+pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
+pub use redb::{RedbIndex, RedbIndexOptions, RedbLedger};
 pub use segment::{Compaction, SegmentArchive, SegmentOptions, SegmentStatistics};

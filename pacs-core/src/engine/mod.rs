@@ -34,6 +34,7 @@ use crate::dataset::DataSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{AdmitAll, Coercer, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
+use crate::ledger::Ledger;
 use crate::limits;
 #[cfg(feature = "pixel")]
 use crate::pixel::DecodingRoom;
@@ -102,6 +103,8 @@ pub struct Options {
     pub coercer: Option<Arc<dyn Coercer>>,
     /// Who decides where instances go; nobody, and nothing goes anywhere by itself.
     pub router: Option<Arc<dyn Router>>,
+    /// Where deliveries, worklists and procedure steps are kept; nowhere, and there are none.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// Who is told what happened.
     pub observers: Vec<Arc<dyn Observer>>,
 }
@@ -116,6 +119,7 @@ impl Default for Options {
             decider: Arc::new(AdmitAll),
             coercer: None,
             router: None,
+            ledger: None,
             observers: Vec::new(),
         }
     }
@@ -149,6 +153,7 @@ struct Inner {
     attributes: Arc<AttributeSet>,
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
+    ledger: Option<Arc<dyn Ledger>>,
     receipts: Budget,
     /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
@@ -230,6 +235,7 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 coercer: options.coercer,
+                ledger: options.ledger,
                 receipts: Budget::new(options.receipts_max.max(1)),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 tables: frames::Tables::default(),
@@ -297,6 +303,17 @@ impl Pacs {
     /// Which attributes are searched and returned.
     pub fn attributes(&self) -> &AttributeSet {
         &self.inner.attributes
+    }
+
+    /// Where deliveries, worklists and procedure steps are kept.
+    ///
+    /// # Errors
+    /// `Unsupported` when the engine was opened without a ledger.
+    pub fn ledger(&self) -> Result<&Arc<dyn Ledger>> {
+        self.inner.ledger.as_ref().ok_or_else(|| {
+            let why = "the engine has no ledger: it keeps no worklist";
+            Error::new(ErrorKind::Unsupported, "engine.ledger", why)
+        })
     }
 
     /// How much is kept.

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod around;
 pub mod engine;
 pub mod index;
+pub mod ledger;
 pub mod random;
 pub mod reference;
 pub mod world;

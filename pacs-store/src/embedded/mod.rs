@@ -4,9 +4,10 @@
 //! DATA/archive/          instances, one behind the other in large files (segment archive)
 //! DATA/files/            or instances, a file each (folder archive)
 //! DATA/index.redb        what is searched; can be made anew from the archive
+//! DATA/ledger.redb       deliveries, worklists and procedure steps: what the archive can't tell again
 //! DATA/index.attributes  which attributes the index was filled with
 //! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
-//! DATA/own-archive/      these three, where the archive is the program's own
+//! DATA/own-archive/      these four, where the archive is the program's own
 //! ```
 //!
 //! [`Settings`] say what is kept where, as a program's configuration file has them; [`Store`] is the open
@@ -24,17 +25,18 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
-use pacs_core::{Archive, Error, ErrorKind, Index, Options, Pacs, Result};
+use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result};
 
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Settings};
 use crate::{
-    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive,
-    SegmentOptions,
+    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger, RedbIndex, RedbIndexOptions,
+    RedbLedger, SegmentArchive, SegmentOptions,
 };
 
 const INDEX: &str = "index.redb";
+const LEDGER: &str = "ledger.redb";
 const ATTRIBUTES: &str = "index.attributes";
 
 /// An open store.
@@ -102,6 +104,10 @@ impl Store {
         let options = Options {
             duplicates: settings.duplicates.policy(),
             attributes: Arc::clone(&attributes),
+            ledger: Some(match options.ledger {
+                Some(ledger) => ledger,
+                None => ledger(directory.as_deref())?,
+            }),
             ..options
         };
         let store = Self {
@@ -194,6 +200,21 @@ fn index(directory: Option<&Path>, settings: &Settings) -> Result<Arc<dyn Index>
         return Ok(Arc::new(MemoryIndex::new()));
     };
     index_at(settings, &directory.join(INDEX))
+}
+
+fn ledger(directory: Option<&Path>) -> Result<Arc<dyn Ledger>> {
+    let Some(directory) = directory else {
+        return Ok(Arc::new(MemoryLedger::new()));
+    };
+    let path = directory.join(LEDGER);
+    let opened = RedbLedger::open(&path).map_err(|error| {
+        Error::new(
+            error.kind(),
+            "ledger.open",
+            format!("{}: {error}", path.display()),
+        )
+    });
+    Ok(Arc::new(opened?))
 }
 
 fn index_at(settings: &Settings, path: &Path) -> Result<Arc<dyn Index>> {

@@ -2,6 +2,8 @@
 
 mod archive;
 mod index;
+mod ledger;
 
 pub use archive::MemoryArchive;
 pub use index::MemoryIndex;
+pub use ledger::MemoryLedger;

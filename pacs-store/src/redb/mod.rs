@@ -18,6 +18,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod keys;
+mod ledger;
 mod plan;
 mod record;
 mod stream;
@@ -45,6 +46,7 @@ use pacs_core::query::Query;
 use pacs_core::uid::Uid;
 
 use crate::medium::{Medium, MediumBackend};
+pub use ledger::RedbLedger;
 use record::State;
 use tables::{ReadTables, WriteTables};
 use writer::Writer;
