@@ -96,6 +96,7 @@ macro_rules! engine_conformance {
                 what_fails_waits_for_its_time_and_nothing_goes_to_who_is_held,
                 a_study_is_stable_once_and_changed_after_that,
                 a_rule_may_ask_for_attributes_that_the_index_does_not_keep,
+                what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came,
                 a_coerced_attribute_is_found_by_its_new_value_and_not_by_its_old_one,
                 the_stored_bytes_of_a_coerced_instance_are_those_that_came,
                 a_coerced_instance_leaves_with_its_new_values_and_the_original_ones,

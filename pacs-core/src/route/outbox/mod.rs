@@ -44,13 +44,19 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// Called with a destination's name.
+type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Lines as they were, and as they become.
+type Lines = HashMap<(Arc<str>, Uid), (Option<Bytes>, LineState)>;
+
 #[derive(Default)]
 struct State {
     /// Lines that somebody delivers.
     claimed: HashSet<(Arc<str>, Uid)>,
     held: HashSet<Arc<str>>,
     counts: HashMap<Arc<str>, Counts>,
-    listeners: Vec<Arc<dyn Fn(&str) + Send + Sync>>,
+    listeners: Vec<Listener>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -175,7 +181,7 @@ impl Outbox {
 
     /// Has `listener` called with a destination's name whenever there may be something to deliver to it. It must not
     /// block.
-    pub fn listen(&self, listener: Arc<dyn Fn(&str) + Send + Sync>) {
+    pub fn listen(&self, listener: Listener) {
         self.state().listeners.push(listener);
     }
 
@@ -189,7 +195,7 @@ impl Outbox {
     pub(crate) async fn add(&self, decided: Vec<Decided>, further: Vec<Step>) -> Result<()> {
         loop {
             let mut steps = further.clone();
-            let mut lines: HashMap<(Arc<str>, Uid), (Option<Bytes>, LineState)> = HashMap::new();
+            let mut lines = Lines::new();
             let mut counted: HashMap<Arc<str>, (i64, i64)> = HashMap::new();
             let mut seen = HashSet::new();
             for one in &decided {
@@ -264,12 +270,7 @@ impl Outbox {
     }
 
     /// Puts a delivery into its line, which may move up with it.
-    async fn join_line(
-        &self,
-        lines: &mut HashMap<(Arc<str>, Uid), (Option<Bytes>, LineState)>,
-        destination: &Arc<str>,
-        one: &Decided,
-    ) -> Result<()> {
+    async fn join_line(&self, lines: &mut Lines, destination: &Arc<str>, one: &Decided) -> Result<()> {
         let of = (Arc::clone(destination), one.study);
         if let Some((_, line)) = lines.get_mut(&of) {
             line.priority = line.priority.min(one.delivery.priority);
@@ -349,7 +350,10 @@ impl Outbox {
             range.start = next_after(last);
             for (key, _) in &page {
                 let mut parts = Parts::of(key);
-                (parts.text()?, parts.text()?, parts.number()?, parts.number()?);
+                parts.text()?;
+                parts.text()?;
+                parts.number()?;
+                parts.number()?;
                 let study = record::uid(&mut parts)?;
                 if !self.state().claimed.insert((Arc::clone(destination), study)) {
                     continue;
@@ -387,7 +391,9 @@ impl Outbox {
             let page = self.inner.ledger.range(due.clone(), AT_ONCE).await?;
             for (key, _) in &page {
                 let mut parts = Parts::of(key);
-                (parts.text()?, parts.text()?, parts.number()?);
+                parts.text()?;
+                parts.text()?;
+                parts.number()?;
                 let study = record::uid(&mut parts)?;
                 let at = record::line_of(destination, &study);
                 let Some(old) = self.inner.ledger.get(&at).await? else {
@@ -420,7 +426,8 @@ impl Outbox {
             return Ok(None);
         };
         let mut parts = Parts::of(key);
-        (parts.text()?, parts.text()?);
+        parts.text()?;
+        parts.text()?;
         Ok(Some(Timestamp(parts.number()?)))
     }
 
@@ -493,7 +500,8 @@ impl Outbox {
             .await?;
         for (key, _) in page {
             let mut parts = Parts::of(&key);
-            (parts.text()?, parts.text()?);
+            parts.text()?;
+            parts.text()?;
             let what = What::parse(parts.text()?)?;
             if let Some(recorded) = self.recorded(destination, &what).await? {
                 dead.push(Dead { what, recorded });
@@ -553,7 +561,7 @@ impl Outbox {
                 sequence: recorded.sequence,
                 version: recorded.version,
             };
-            let mut lines = HashMap::new();
+            let mut lines = Lines::new();
             self.join_line(&mut lines, destination, &decided).await?;
             let mut steps = vec![
                 Step::Expect(key.clone(), Some(old)),
@@ -611,7 +619,8 @@ impl Outbox {
             let mut steps = Vec::new();
             for (key, _) in &page {
                 let mut parts = Parts::of(key);
-                (parts.text()?, parts.number()?);
+                parts.text()?;
+                parts.number()?;
                 let destination = parts.text()?;
                 let what = What::parse(parts.text()?)?;
                 steps.push(Step::Delete(record::delivery(destination, &what)));
@@ -665,7 +674,10 @@ impl Line {
         let mut waiting = Vec::new();
         for (key, _) in ledger.range(from..all.end, limit).await? {
             let mut parts = Parts::of(&key);
-            (parts.text()?, parts.text()?, parts.text()?, parts.number()?);
+            parts.text()?;
+            parts.text()?;
+            parts.text()?;
+            parts.number()?;
             let what = What::parse(parts.text()?)?;
             let Some(recorded) = self.outbox.recorded(&self.destination, &what).await? else {
                 continue;

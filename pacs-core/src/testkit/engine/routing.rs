@@ -8,9 +8,10 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use futures::executor::block_on;
 
-use super::{Place, data_set, explicit, instance, instance_uid, keep, study_uid};
+use super::{Place, all, data_set, explicit, instance, instance_uid, keep, read, study_uid};
 use crate::archive::Timestamp;
 use crate::dataset::DataSet;
+use crate::dataset::scan::parse;
 use crate::engine::{Options, Pacs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Source};
@@ -413,4 +414,40 @@ pub fn a_rule_may_ask_for_attributes_that_the_index_does_not_keep(place: &dyn Pl
     );
     let line = claim(&outbox, "KEPT", SOON).expect("something waits");
     assert_eq!(waiting(&line)[0].changes.as_deref(), Some(&changes));
+}
+
+/// See its name.
+pub fn what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came(place: &dyn Place) {
+    let pacs = open(place, &place.ledger(), None);
+    let received = keep(&pacs, instance(1, 1, 1, 0));
+    let before = read(&pacs, &received);
+    let mut set = DataSet::new();
+    set.put_text(tags::PATIENT_NAME, VR::PN, "Müller^X");
+    set.put_text(tags::STATION_NAME, VR::SH, "");
+    let changes = Changes {
+        set,
+        remove: vec![tags::ACCESSION_NUMBER, tags::PATIENT_COMMENTS],
+    };
+    let leaving = block_on(pacs.changed_on_the_way(&received.record, &changes)).expect("can be changed");
+    let bytes = all(pacs.outgoing_data_set(&leaving));
+    let left = parse(&bytes, &received.record.transfer_syntax).expect("is read");
+    assert_eq!(left.string(tags::PATIENT_NAME), Some("Müller^X"));
+    assert!(left.contains(tags::STATION_NAME) && !left.contains(tags::ACCESSION_NUMBER));
+    assert_eq!(left.string(tags::PATIENT_ID), Some("P1"));
+    for noted in [
+        tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
+        tags::NONCONFORMING_MODIFIED_ATTRIBUTES_SEQUENCE,
+    ] {
+        assert!(!left.contains(noted));
+    }
+    assert_eq!(read(&pacs, &received), before);
+    let identifies = Changes {
+        remove: vec![tags::SOP_INSTANCE_UID],
+        ..Changes::default()
+    };
+    let refused = block_on(pacs.changed_on_the_way(&received.record, &identifies)).expect_err("is refused");
+    assert_eq!(
+        (refused.kind(), refused.tags()),
+        (ErrorKind::Invalid, &[tags::SOP_INSTANCE_UID][..])
+    );
 }
