@@ -1,8 +1,10 @@
 //! Service class providers: a peer's requests answered from an engine.
 //!
-//! [`PacsServices`] answers Verification, Storage and Query/Retrieve; [`Server`] listens for
-//! associations and serves them.
+//! [`PacsServices`] answers Verification, Storage, Query/Retrieve and Instance Availability Notification, and where
+//! the engine has a ledger Storage Commitment; [`Server`] listens for associations and serves them.
 
+mod availability;
+mod commitment;
 mod policy;
 mod query;
 mod retrieve;
@@ -13,9 +15,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dicom_dictionary_std::uids;
 use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
+pub use availability::{AvailabilityObserver, Available};
 pub(crate) use policy::is_stored;
 pub use policy::{accept_policy, is_storage_class};
 pub use server::{Limits, Server};
@@ -23,6 +27,7 @@ pub use server::{Limits, Server};
 use tokio::sync::Semaphore;
 
 use crate::dimse::{CommandField, Operation, Reply, Services, Status};
+use crate::scu::Commitments;
 use crate::transport::{Admission, Timeouts};
 use crate::ul::state::Role;
 
@@ -58,6 +63,10 @@ pub struct ScpOptions {
     pub monitor: Option<Arc<dyn Monitor>>,
     /// Who else decides who may associate, besides the AE title that must be called.
     pub admission: Option<AdmissionHook>,
+    /// Where reports on storage commitment arrive that we asked for as SCU.
+    pub commitments: Option<Arc<Commitments>>,
+    /// Is told which instances are available elsewhere.
+    pub availability: Option<Arc<dyn AvailabilityObserver>>,
 }
 
 /// Who decides who may associate.
@@ -94,28 +103,48 @@ impl ScpOptions {
             timeouts: Timeouts::default(),
             monitor: None,
             admission: None,
+            commitments: None,
+            availability: None,
         }
     }
 }
 
-/// Verification, Storage and Query/Retrieve from an engine.
+/// All that is answered from an engine.
 #[derive(Clone, Debug)]
 pub struct PacsServices {
     pacs: Pacs,
     options: Arc<ScpOptions>,
     /// One permit for each instance that is read ahead, whoever retrieves it.
     read_ahead: Arc<Semaphore>,
+    /// Where there is a ledger.
+    commitment: Option<Arc<commitment::Reporter>>,
 }
 
 impl PacsServices {
     /// Answers from `pacs`.
     pub fn new(pacs: Pacs, options: ScpOptions) -> Self {
+        let options = Arc::new(options);
         Self {
+            commitment: commitment::Reporter::new(&pacs, &options).map(Arc::new),
             pacs,
-            options: Arc::new(options),
+            options,
             read_ahead: Arc::new(Semaphore::new(retrieve::READ_AHEAD_MAX)),
         }
     }
+
+    /// What is to be done beside answering: reports on storage commitment. Never ends. A [`Server`] does it; who
+    /// serves associations without one polls it beside them, once.
+    pub async fn work(&self) {
+        match &self.commitment {
+            Some(reporter) => reporter.run().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The answer to an operation that the SOP class of its presentation context doesn't have.
+fn unrecognized<'a>() -> BoxFuture<'a, Result<Reply>> {
+    Box::pin(async { Ok(Reply::new(Status::UNRECOGNIZED_OPERATION)) })
 }
 
 impl Services for PacsServices {
@@ -133,6 +162,30 @@ impl Services for PacsServices {
 
     fn c_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(retrieve::c_get(self, operation))
+    }
+
+    fn n_action(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match operation.context().abstract_syntax.as_str() {
+            uids::STORAGE_COMMITMENT_PUSH_MODEL => Box::pin(commitment::action(self, operation)),
+            _ => unrecognized(),
+        }
+    }
+
+    fn n_create(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match operation.context().abstract_syntax.as_str() {
+            uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
+            _ => unrecognized(),
+        }
+    }
+
+    fn n_event_report(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match (
+            operation.context().abstract_syntax.as_str(),
+            &self.options.commitments,
+        ) {
+            (uids::STORAGE_COMMITMENT_PUSH_MODEL, Some(commitments)) => commitments.n_event_report(operation),
+            _ => unrecognized(),
+        }
     }
 
     fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {

@@ -52,7 +52,7 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::io("server.bind", format!("can't listen on {address}"), error))?;
-        let policy = Arc::new(accept_policy(&options));
+        let policy = Arc::new(accept_policy(&options, pacs.ledger().is_ok()));
         let acceptor = Acceptor {
             policy: Arc::clone(&policy),
             admission: Arc::new(StorageAdmission {
@@ -94,6 +94,10 @@ impl Server {
 
     /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
     pub async fn run_until(self, stop: impl Future<Output = Duration>) {
+        // Ends when this does.
+        let mut beside = JoinSet::new();
+        let services = Arc::clone(&self.services);
+        beside.spawn(async move { services.work().await });
         let mut associations = JoinSet::new();
         tokio::pin!(stop);
         let grace = loop {

@@ -4,7 +4,10 @@
 //! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
 //!   engine, [`Files`] files.
+//! - [`CommitmentRequest`]: asks for storage commitment; [`notify_availability`] tells of a study.
 
+pub(crate) mod availability;
+pub(crate) mod commitment;
 mod file;
 mod kept;
 mod query;
@@ -16,6 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pacs_core::{AeTitle, Error, Result, Uid};
 
+pub use availability::notify_availability;
+pub use commitment::{COMMITMENT_INSTANCES_MAX, Commitment, CommitmentRequest, Commitments, Reference};
 pub use file::{FileToSend, Files};
 pub use kept::Kept;
 #[cfg(feature = "pixel")]
