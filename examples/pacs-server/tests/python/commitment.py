@@ -148,8 +148,7 @@ def listening(port, reports):
 def ask(association, set_, otherwise):
     said = {"action_type": 1, "class_uid": PUSH, "instance_uid": WELL_KNOWN} | otherwise
     status, _ = association.send_n_action(set_, **said)
-    offending = status.get("OffendingElement")
-    return status.Status, f"{offending:08X}" if isinstance(offending, int) else None
+    return f"{status.Status:04X}"
 
 
 def table(port, own_port):
@@ -166,11 +165,10 @@ def table(port, own_port):
                 set_.TransactionUID = generate_uid()
             handlers = [(evt.EVT_N_EVENT_REPORT, same)] if mode == "same" else []
             association = associate(port, [PUSH], handlers)
-            status, offending = ask(association, set_, otherwise)
-            row = {"case": name, "mode": mode, "status": f"{status:04X}", "offending": offending}
+            row = {"case": name, "mode": mode, "status": ask(association, set_, otherwise)}
             if mode == "another":
                 association.release()
-            if status == 0x0000:
+            if row["status"] == "0000":
                 row |= {"report": reports.get(timeout=WAIT)}
                 row["transaction"] = row["report"]["transaction"] == str(set_.TransactionUID)
             if mode == "same":
@@ -247,9 +245,9 @@ def main():
     elif command == "ask":
         association = associate(port, [PUSH])
         set_ = action(*[reference(uid) for uid in KEPT])
-        status, _ = ask(association, set_, {})
+        status = ask(association, set_, {})
         association.release()
-        say(status=f"{status:04X}", transaction=str(set_.TransactionUID))
+        say(status=status, transaction=str(set_.TransactionUID))
     elif command == "listen":
         listen(port)
     else:
