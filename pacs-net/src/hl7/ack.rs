@@ -80,6 +80,23 @@ impl Condition {
         }
     }
 
+    /// The one with this number.
+    pub(super) fn of_code(code: u16) -> Option<Self> {
+        use Condition as C;
+        let all = [
+            C::SegmentSequence,
+            C::RequiredFieldMissing,
+            C::DataType,
+            C::TableValue,
+            C::UnsupportedMessageType,
+            C::UnsupportedEvent,
+            C::UnknownKey,
+            C::DuplicateKey,
+            C::Internal,
+        ];
+        all.into_iter().find(|condition| condition.code() == code)
+    }
+
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {

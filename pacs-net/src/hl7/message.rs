@@ -128,6 +128,11 @@ impl Segment {
         self.text.get(..3).unwrap_or_default()
     }
 
+    /// All of it, as it is written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// A field as it is written; empty where there is none. Field 1 of MSH is the delimiter itself.
     pub fn field(&self, number: usize) -> &str {
         match number {
@@ -367,6 +372,11 @@ impl Message {
     /// subcomponents the first. Empty where there is none.
     pub fn component(&self, repetition: &str, number: u16) -> String {
         unescape(self.part_of(repetition, number, 1), &self.delimiters)
+    }
+
+    /// Text with its escape sequences read.
+    pub(super) fn unescaped(&self, text: &str) -> String {
+        unescape(text, &self.delimiters)
     }
 
     /// A component, and a subcomponent of it.

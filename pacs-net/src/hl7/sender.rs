@@ -80,10 +80,11 @@ impl Sender {
             return Err(Error::new(ErrorKind::Invalid, "hl7.send", "the message has no MSH-10"));
         };
         let mut kept = self.connection.lock().await;
-        let mut connection = match kept.take() {
-            // Where the peer has closed meanwhile, nothing sent over it would arrive.
-            Some(mut connection) if !connection.0.is_disturbed() => connection,
-            _ => self.connect().await?,
+        // Where the peer has closed meanwhile, nothing sent over it would arrive.
+        let usable = kept.take().and_then(|mut connection| (!connection.0.is_disturbed()).then_some(connection));
+        let mut connection = match usable {
+            Some(connection) => connection,
+            None => self.connect().await?,
         };
         let exchanged = timeout_at(Instant::now() + self.options.answer, connection.exchange(&bytes, &id));
         let answer = match exchanged.await {

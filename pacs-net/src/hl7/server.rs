@@ -208,10 +208,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             begins = timeout(options.idle, reader.begins()) => begins,
             () = stopping.wait() => return Ok(()),
         };
-        match begins {
-            Ok(begins) if begins? => {}
-            // The peer closed, or nothing came for long.
-            Ok(_) | Err(_) => return Ok(()),
+        // The peer closed, or nothing came for long.
+        if !begins.unwrap_or(Ok(false))? {
+            return Ok(());
         }
         let frame = timeout(options.transfer, reader.next()).await.map_err(slow)??;
         let (bytes, outcome) = match frame {
