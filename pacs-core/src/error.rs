@@ -63,6 +63,8 @@ pub struct Error {
     operation: &'static str,
     context: Cow<'static, str>,
     tags: Vec<Tag>,
+    status: Option<u16>,
+    error_id: Option<u16>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -79,6 +81,8 @@ impl Error {
             operation,
             context: context.into(),
             tags: Vec::new(),
+            status: None,
+            error_id: None,
             source: None,
         }
     }
@@ -110,6 +114,21 @@ impl Error {
     #[must_use]
     pub fn with_tag(mut self, tag: Tag) -> Self {
         self.tags.push(tag);
+        self
+    }
+
+    /// Says which status answers a DIMSE request that failed this way, where a service class has one of its own for
+    /// it (PS3.4), in place of the one that the kind comes to.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Says which Error ID (0000,0903) goes with it.
+    #[must_use]
+    pub fn with_error_id(mut self, id: u16) -> Self {
+        self.error_id = Some(id);
         self
     }
 
@@ -153,11 +172,24 @@ impl Error {
         &self.tags
     }
 
+    /// The status of its own that a service class has for it, see [`with_status`](Self::with_status).
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Error ID (0000,0903).
+    pub fn error_id(&self) -> Option<u16> {
+        self.error_id
+    }
+
     /// The status that answers a DIMSE request of `service` which failed this way
     /// (PS3.7 annex C, PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, C.4.3.1.4).
     pub fn dimse_status(&self, service: DimseService) -> u16 {
         use DimseService as S;
         use ErrorKind as K;
+        if let Some(status) = self.status {
+            return status;
+        }
         match (service, self.kind) {
             (S::Find | S::Move | S::Get, K::Cancelled) => 0xFE00,
             (S::Echo, _) => 0x0110,

@@ -140,7 +140,7 @@ pub trait LedgerExt: Ledger {
 impl<L: Ledger + ?Sized> LedgerExt for L {}
 
 /// The smallest key after this one.
-fn after(key: &Bytes) -> Bytes {
+pub(crate) fn after(key: &Bytes) -> Bytes {
     let mut next = Vec::with_capacity(key.len() + 1);
     next.extend_from_slice(key);
     next.push(0);

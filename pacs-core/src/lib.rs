@@ -78,6 +78,7 @@
 //! | --- | --- |
 //! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
+//! | schedule procedure steps, know what was performed | [`workflow`] |
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::merge_patients`] |
@@ -117,9 +118,12 @@ pub mod limits;
 pub mod pixel;
 pub mod query;
 pub mod route;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod uid;
+pub mod workflow;
 
 pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence, Stored, Timestamp};
 pub use dataset::DataSet;

@@ -2,9 +2,10 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::ops::Deref;
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -128,6 +129,21 @@ impl Uid {
         Ok(Self(Inline::new(text.as_bytes())))
     }
 
+    /// The UID that is made of a UUID (PS3.5 B.2): `2.25.` and the number in decimal.
+    #[must_use]
+    pub fn of_uuid(uuid: u128) -> Self {
+        let text = format!("2.25.{uuid}");
+        Self(Inline::new(text.as_bytes()))
+    }
+
+    /// A UID that nobody has yet: of a random UUID.
+    #[must_use]
+    pub fn random() -> Self {
+        // Version 4, variant 10 (RFC 9562 5.4).
+        let random = random() & !(0xF << 76) & !(0x3 << 62);
+        Self::of_uuid(random | 0x4 << 76 | 0x2 << 62)
+    }
+
     /// A UID known to be valid, for constants of the Standard.
     ///
     /// # Panics
@@ -137,6 +153,16 @@ impl Uid {
         assert!(!text.is_empty() && text.len() <= 64);
         Self(Inline::new(text.as_bytes()))
     }
+}
+
+/// 128 bits that nobody can guess or will meet again: the standard library keys its hashers with the system's
+/// randomness.
+pub(crate) fn random() -> u128 {
+    let half = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u128::from(RandomState::new().hash_one(now.as_nanos()))
+    };
+    half() << 64 | half()
 }
 
 /// An application entity title (PS3.5 6.2, VR AE): 1 to 16 characters of the default repertoire,
@@ -228,6 +254,15 @@ mod tests {
         for bad in ["", "1.2.x", &"1".repeat(65), "1 2"] {
             assert_eq!(Uid::parse(bad).unwrap_err().kind(), ErrorKind::Invalid);
         }
+    }
+
+    #[test]
+    fn a_uid_of_a_uuid_is_its_number_and_random_ones_differ() {
+        assert_eq!(Uid::of_uuid(0).as_str(), "2.25.0");
+        assert_eq!(Uid::of_uuid(u128::MAX).len(), 5 + 39);
+        let made: std::collections::BTreeSet<Uid> = (0..1000).map(|_| Uid::random()).collect();
+        assert_eq!(made.len(), 1000);
+        assert!(made.iter().all(|uid| Uid::parse(uid).is_ok()));
     }
 
     #[test]

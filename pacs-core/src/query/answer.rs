@@ -22,7 +22,8 @@ impl Query {
     }
 }
 
-fn answer(keys: &DataSet, matching: &[Key], record: &DataSet) -> DataSet {
+/// The keys that were asked for, with the values of `record`.
+pub(crate) fn answer(keys: &DataSet, matching: &[Key], record: &DataSet) -> DataSet {
     let mut out = DataSet::new();
     for key in keys.iter() {
         if is_private_creator(key.tag) {

@@ -34,8 +34,11 @@ use std::sync::Arc;
 
 use dicom_core::Tag;
 
+pub(crate) use answer::answer;
 pub use attributes::{AttributeSet, LevelAttributes, unique_key};
+pub(crate) use identifier::check_size;
 pub use identifier::{Retrieval, retrieval};
+pub(crate) use key::is_never_matched;
 pub use key::{Key, KeyMatch};
 pub use number::Number;
 pub(crate) use number::numbers;

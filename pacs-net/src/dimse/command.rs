@@ -24,6 +24,7 @@ mod element {
     pub(super) const STATUS: u16 = 0x0900;
     pub(super) const OFFENDING_ELEMENT: u16 = 0x0901;
     pub(super) const ERROR_COMMENT: u16 = 0x0902;
+    pub(super) const ERROR_ID: u16 = 0x0903;
     pub(super) const AFFECTED_SOP_INSTANCE: u16 = 0x1000;
     pub(super) const REQUESTED_SOP_INSTANCE: u16 = 0x1001;
     pub(super) const EVENT_TYPE: u16 = 0x1002;
@@ -319,6 +320,18 @@ impl CommandSet {
             comment.extend_from_slice(ELLIPSIS);
         }
         self.put(element::ERROR_COMMENT, comment.into());
+        self
+    }
+
+    /// Error ID (0000,0903).
+    pub fn error_id(&self) -> Option<u16> {
+        self.u16(element::ERROR_ID)
+    }
+
+    /// Sets Error ID.
+    #[must_use]
+    pub fn with_error_id(mut self, id: u16) -> Self {
+        self.put_u16(element::ERROR_ID, id);
         self
     }
 

@@ -17,6 +17,8 @@ pub struct Reply {
     pub error_comment: Option<String>,
     /// The attributes at fault.
     pub offending_elements: Vec<Tag>,
+    /// Error ID (0000,0903), where a service class has one for it.
+    pub error_id: Option<u16>,
     /// The data set (identifier, attribute list, event information), encoded in the transfer syntax of
     /// the operation's presentation context.
     pub data_set: Option<Bytes>,
@@ -33,6 +35,7 @@ impl Reply {
             status,
             error_comment: None,
             offending_elements: Vec::new(),
+            error_id: None,
             data_set: None,
             sub_operations: None,
             affected_sop_instance: None,
@@ -60,9 +63,10 @@ impl Reply {
         };
         let status = match service {
             Some(service) => Status(error.dimse_status(service)),
-            None => normalized_status(error),
+            None => error.status().map_or_else(|| normalized_status(error), Status),
         };
         Self {
+            error_id: error.error_id(),
             offending_elements: error.tags().to_vec(),
             ..Self::new(status).with_error_comment(error.context())
         }
@@ -105,6 +109,9 @@ impl Reply {
         }
         if !self.offending_elements.is_empty() {
             set = set.with_offending_elements(&self.offending_elements);
+        }
+        if let Some(id) = self.error_id {
+            set = set.with_error_id(id);
         }
         if let Some(counts) = self.sub_operations {
             set = set.with_sub_operations(counts);

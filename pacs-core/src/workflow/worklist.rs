@@ -1,0 +1,384 @@
+//! The Modality Worklist (PS3.4 annex K): [`Worklist`] keeps scheduled procedure steps, [`WorklistQuery`] asks for them.
+//!
+//! An item is one scheduled procedure step with all that is known of its requested procedure, order, visit and patient:
+//! a data set of the attributes of PS3.4 table K.6-1, with one item in Scheduled Procedure Step Sequence (0040,0100).
+//! Its identity is Accession Number (0008,0050) and Scheduled Procedure Step ID (0040,0009).
+//!
+//! A query answers what is still to be done. The Standard's values of Scheduled Procedure Step Status (0040,0020) go
+//! from SCHEDULED to DEPARTED, and none says that a step is over (PS3.3 C.4.10): one that is over is scheduled no more. So
+//! items that are COMPLETED, DISCONTINUED or CANCELLED are kept, and answered only to who asks for a status by a key
+//! with a value.
+
+mod attributes;
+mod entries;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+use futures::stream::BoxStream;
+use twox_hash::XxHash3_128;
+
+pub use query::WorklistQuery;
+
+use crate::dataset::conform::is_conforming;
+use crate::dataset::{DataSet, Value, standard_vr};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::{Key, Ledger, LedgerExt, Step, data_set_from_value, data_set_to_value};
+use crate::uid::{Uid, random};
+use entries::{By, Identity};
+
+/// Values of Scheduled Procedure Step Status (0040,0020): those of PS3.3 C.4.10 that are used here, and ours for a
+/// step that is over.
+pub mod status {
+    /// Scheduled.
+    pub const SCHEDULED: &str = "SCHEDULED";
+    /// A performed procedure step was created for it.
+    pub const STARTED: &str = "STARTED";
+    /// It is over: done.
+    pub const COMPLETED: &str = "COMPLETED";
+    /// It is over: begun, and not brought to its end.
+    pub const DISCONTINUED: &str = "DISCONTINUED";
+    /// It is over: it will not be done.
+    pub const CANCELLED: &str = "CANCELLED";
+
+    /// Whether a step of this status is over. CANCELED is what others write for CANCELLED.
+    pub fn is_over(status: &str) -> bool {
+        matches!(status, COMPLETED | DISCONTINUED | CANCELLED | "CANCELED")
+    }
+}
+
+/// Scheduled procedure steps, in a ledger.
+///
+/// A handle; clones are the same worklist, and so is every other one made on the same ledger.
+#[derive(Clone)]
+pub struct Worklist {
+    ledger: Arc<dyn Ledger>,
+}
+
+impl std::fmt::Debug for Worklist {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worklist").finish_non_exhaustive()
+    }
+}
+
+impl Worklist {
+    /// The worklist of this ledger.
+    pub fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger }
+    }
+
+    /// Takes in an item, in place of one with the same identity.
+    ///
+    /// Study Instance UID and Scheduled Procedure Step Status that are missing stay what they were. In a new item
+    /// they are made up: a UID that is the same for all steps of one accession number and requested procedure, and
+    /// SCHEDULED. So what is over stays so unless the item says another status.
+    ///
+    /// # Errors
+    /// `Invalid`, with the tag, when Accession Number or Scheduled Procedure Step ID is missing, when there is not one
+    /// item in Scheduled Procedure Step Sequence, or when a value is not one of its VR or its VR not that of the
+    /// attribute; what the ledger says.
+    pub async fn put(&self, mut item: DataSet) -> Result<()> {
+        item.remove(tags::SPECIFIC_CHARACTER_SET);
+        check_values(&item)?;
+        let identity = Identity::of(&item)?;
+        let made_up = self.study_uid(&item).await?;
+        self.change([identity.key()].into(), |old| {
+            let mut new = item.clone();
+            if new.string(tags::STUDY_INSTANCE_UID).is_none() {
+                let known = old
+                    .as_ref()
+                    .and_then(|old| old.uid(tags::STUDY_INSTANCE_UID).ok());
+                new.put_uid(tags::STUDY_INSTANCE_UID, &known.unwrap_or(made_up));
+            }
+            if status_of(&new).is_empty() {
+                let known = old.as_ref().map(status_of).filter(|status| !status.is_empty());
+                let known = known.unwrap_or(status::SCHEDULED).to_owned();
+                put_status(&mut new, &known);
+            }
+            Ok(Some(new))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The item with this Accession Number and Scheduled Procedure Step ID.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn get(&self, accession: &str, step: &str) -> Result<Option<DataSet>> {
+        let value = self.ledger.get(&Identity::new(accession, step).key()).await?;
+        value.map(|value| read(&value)).transpose()
+    }
+
+    /// All items of this Accession Number, those that are over too.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn of_order(&self, accession: &str) -> Result<Vec<DataSet>> {
+        self.items_by(By::Order, accession).await
+    }
+
+    /// All items with this Study Instance UID, those that are over too.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn of_study(&self, study: &Uid) -> Result<Vec<DataSet>> {
+        self.items_by(By::Study, study).await
+    }
+
+    /// Forgets one item of an order, or without `step` all of them at once. Answers how many there were.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn remove(&self, accession: &str, step: Option<&str>) -> Result<u64> {
+        self.change_of_order(accession, step, |_| Ok(None)).await
+    }
+
+    /// Sets Scheduled Procedure Step Status (0040,0020) of one item of an order, or without `step` of all of them at
+    /// once; see [`status`]. Answers how many have another one now.
+    ///
+    /// # Errors
+    /// `Invalid` when it is no status: at most 16 capital letters, digits, spaces and underscores (PS3.5 6.2, CS);
+    /// what the ledger says.
+    pub async fn set_status(&self, accession: &str, step: Option<&str>, status: &str) -> Result<u64> {
+        let mut told = DataSet::new();
+        told.put_text(tags::SCHEDULED_PROCEDURE_STEP_STATUS, VR::CS, status);
+        check_values(&told)?;
+        if status.trim().is_empty() {
+            let why = "a status is empty";
+            return Err(invalid(why, tags::SCHEDULED_PROCEDURE_STEP_STATUS));
+        }
+        self.change_of_order(accession, step, |mut item| {
+            put_status(&mut item, status);
+            Ok(Some(item))
+        })
+        .await
+    }
+
+    /// Puts `attributes`, which are the patient's, into all items of the patient with this Patient ID; a new Patient
+    /// ID makes them items of that one. Each item has all of them or none. Answers how many were changed.
+    ///
+    /// # Errors
+    /// `Invalid`, with the tag, when an attribute is none of a patient's modules (PS3.3 C.2.2 to C.2.4), or as of
+    /// [`put`](Self::put); what the ledger says. Some items may be changed then; to do it again does the rest.
+    pub async fn set_patient(&self, prior_id: &str, attributes: &DataSet) -> Result<u64> {
+        check_values(attributes)?;
+        if let Some(other) = attributes
+            .iter()
+            .find(|element| !attributes::is_patients(element.tag))
+        {
+            return Err(invalid("an attribute is none of the patient's", other.tag));
+        }
+        let mut changed = 0;
+        for identity in self.found(By::Patient, prior_id).await? {
+            changed += self
+                .change([identity.key()].into(), |item| {
+                    // It may be another patient's by now.
+                    let of_patient = |item: &DataSet| item.string(tags::PATIENT_ID) == Some(prior_id.trim());
+                    Ok(item.map(|mut item| {
+                        if of_patient(&item) {
+                            attributes.iter().for_each(|element| item.put(element.clone()));
+                        }
+                        item
+                    }))
+                })
+                .await?;
+        }
+        Ok(changed)
+    }
+
+    /// Answers a query: for each item that matches the attributes that were asked for (PS3.4 K.4.1.1.3.2), by date or
+    /// by what the query tells most by. What is changed meanwhile may or may not be among them, and none is twice.
+    pub fn find(&self, query: WorklistQuery) -> BoxStream<'static, Result<DataSet>> {
+        query::answers(Arc::clone(&self.ledger), query)
+    }
+
+    /// Steps that set the status of the items that a performed procedure step says it performs, by the items of its
+    /// Scheduled Step Attributes Sequence (0040,0270): the one with its Accession Number and Scheduled Procedure Step
+    /// ID; else those of the study with that step ID; where it names no step, all of the study.
+    pub(super) async fn steps_for_performed(&self, performed: &[DataSet], status: &str) -> Result<Vec<Step>> {
+        let mut keys = BTreeSet::new();
+        for of in performed {
+            let accession = of.string(tags::ACCESSION_NUMBER).unwrap_or_default();
+            let step = of.string(tags::SCHEDULED_PROCEDURE_STEP_ID).unwrap_or_default();
+            let exact = Identity::new(accession, step).key();
+            if !accession.is_empty() && !step.is_empty() && self.ledger.get(&exact).await?.is_some() {
+                keys.insert(exact);
+            } else if let Ok(study) = of.uid(tags::STUDY_INSTANCE_UID) {
+                let of_study = self.found(By::Study, &study).await?.into_iter();
+                let named = of_study.filter(|identity| step.is_empty() || identity.step == step);
+                keys.extend(named.map(|identity| identity.key()));
+            }
+        }
+        let mut set = |item: Option<DataSet>| {
+            Ok(item.map(|mut item| {
+                put_status(&mut item, status);
+                item
+            }))
+        };
+        Ok(self.steps(keys, &mut set).await?.0)
+    }
+
+    /// What is to be done so that under each key stands what `change` makes of it, unless somebody else changes it
+    /// meanwhile; and how many items become others.
+    async fn steps(
+        &self,
+        keys: BTreeSet<Bytes>,
+        change: &mut (impl FnMut(Option<DataSet>) -> Result<Option<DataSet>> + Send),
+    ) -> Result<(Vec<Step>, u64)> {
+        let (mut steps, mut changed) = (Vec::new(), 0);
+        for key in keys {
+            let before = self.ledger.get(&key).await?;
+            let old = before.as_deref().map(read).transpose()?;
+            let entries_before = old.as_ref().map(entries::of).transpose()?.unwrap_or_default();
+            let new = change(old)?;
+            let entries_now = new.as_ref().map(entries::of).transpose()?.unwrap_or_default();
+            let after = new.as_ref().map(data_set_to_value).transpose()?;
+            if after == before {
+                continue;
+            }
+            changed += 1;
+            let gone = entries_before.iter().filter(|entry| !entries_now.contains(entry));
+            steps.extend(gone.map(|entry| Step::Delete(entry.clone())));
+            let come = entries_now.iter().filter(|entry| !entries_before.contains(entry));
+            steps.extend(come.map(|entry| Step::Put(entry.clone(), Bytes::new())));
+            steps.push(Step::Expect(key.clone(), before));
+            steps.push(match after {
+                Some(after) => Step::Put(key, after),
+                None => Step::Delete(key),
+            });
+        }
+        Ok((steps, changed))
+    }
+
+    /// Changes items, all or none, however many do it at once. Answers how many became others.
+    async fn change(
+        &self,
+        keys: BTreeSet<Bytes>,
+        mut change: impl FnMut(Option<DataSet>) -> Result<Option<DataSet>> + Send,
+    ) -> Result<u64> {
+        loop {
+            let (steps, changed) = self.steps(keys.clone(), &mut change).await?;
+            if steps.is_empty() || self.ledger.apply(steps).await? {
+                return Ok(changed);
+            }
+        }
+    }
+
+    async fn change_of_order(
+        &self,
+        accession: &str,
+        step: Option<&str>,
+        mut change: impl FnMut(DataSet) -> Result<Option<DataSet>> + Send,
+    ) -> Result<u64> {
+        let keys = match step {
+            Some(step) => [Identity::new(accession, step).key()].into(),
+            None => {
+                let found = self.found(By::Order, accession).await?;
+                found.into_iter().map(|identity| identity.key()).collect()
+            }
+        };
+        self.change(keys, |item| item.map_or(Ok(None), &mut change)).await
+    }
+
+    /// The identities of all items with this value.
+    async fn found(&self, by: By, value: &str) -> Result<Vec<Identity>> {
+        let mut found = Vec::new();
+        for key in entries::with(by, value) {
+            let mut entries = self.ledger.below(&key);
+            while let Some((entry, _)) = futures::TryStreamExt::try_next(&mut entries).await? {
+                found.push(Identity::of_entry(&entry)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn items_by(&self, by: By, value: &str) -> Result<Vec<DataSet>> {
+        let mut items = Vec::new();
+        for identity in self.found(by, value).await? {
+            // It may be gone since.
+            items.extend(self.get(&identity.accession, &identity.step).await?);
+        }
+        Ok(items)
+    }
+
+    /// The UID for the study of an item that has none: of its Accession Number and Requested Procedure ID, and of a
+    /// number that no other ledger has.
+    async fn study_uid(&self, item: &DataSet) -> Result<Uid> {
+        let key = Key::of("worklist-seed").bytes();
+        let seed = self.ledger.update(key, |old| {
+            let seed = match old {
+                Some(seed) => seed.clone(),
+                None => Bytes::copy_from_slice(&random().to_be_bytes()),
+            };
+            Ok((Some(seed.clone()), Vec::new(), seed))
+        });
+        let accession = item.string(tags::ACCESSION_NUMBER).unwrap_or_default();
+        let procedure = item.string(tags::REQUESTED_PROCEDURE_ID).unwrap_or_default();
+        let of = [
+            &seed.await?[..],
+            accession.as_bytes(),
+            b"\0",
+            procedure.as_bytes(),
+        ]
+        .concat();
+        // Version 8, variant 10: a UUID made in one's own way (RFC 9562 5.8).
+        let hash = XxHash3_128::oneshot(&of) & !(0xF << 76) & !(0x3 << 62);
+        Ok(Uid::of_uuid(hash | 0x8 << 76 | 0x2 << 62))
+    }
+}
+
+/// An item from the ledger.
+fn read(value: &[u8]) -> Result<DataSet> {
+    let mut item = data_set_from_value(value)?;
+    // It says how the value was written; the item is in normal form.
+    item.remove(tags::SPECIFIC_CHARACTER_SET);
+    Ok(item)
+}
+
+/// The one item of Scheduled Procedure Step Sequence.
+fn step_of(item: &DataSet) -> Option<&DataSet> {
+    match item.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE) {
+        [step] => Some(step),
+        _ => None,
+    }
+}
+
+fn status_of(item: &DataSet) -> &str {
+    let status = step_of(item).and_then(|step| step.string(tags::SCHEDULED_PROCEDURE_STEP_STATUS));
+    status.unwrap_or_default()
+}
+
+fn put_status(item: &mut DataSet, status: &str) {
+    if let Some(step) = step_of(item) {
+        let mut step = step.clone();
+        step.put_text(tags::SCHEDULED_PROCEDURE_STEP_STATUS, VR::CS, status);
+        item.put_items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE, vec![step]);
+    }
+}
+
+/// Holds all values against their VRs, and the VRs against the attributes.
+fn check_values(set: &DataSet) -> Result<()> {
+    for element in set.iter() {
+        if standard_vr(element.tag).is_some_and(|vr| vr != element.vr) {
+            return Err(invalid("a value has another VR than its attribute", element.tag));
+        }
+        match &element.value {
+            // As deep as the data set was read, which is bounded.
+            Value::Items(items) => items.iter().try_for_each(check_values)?,
+            Value::Bytes(_) if is_conforming(element) => {}
+            Value::Bytes(_) => return Err(invalid("a value is none of its VR (PS3.5 6.2)", element.tag)),
+        }
+    }
+    Ok(())
+}
+
+fn invalid(why: &'static str, tag: Tag) -> Error {
+    Error::new(ErrorKind::Invalid, "worklist.item", why).with_tag(tag)
+}
