@@ -31,7 +31,12 @@ impl Handler for Keeper {
             let message = incoming.message?;
             match message.get("MSH-6").as_deref() {
                 Some("panic") => panic!("as asked for"),
-                Some("refuse") => return Err(Fault::error(Condition::UnknownKey, "no such thing as 4711 of Doe")),
+                Some("refuse") => {
+                    return Err(Fault::error(
+                        Condition::UnknownKey,
+                        "no such thing as 4711 of Doe",
+                    ));
+                }
                 Some("wait") => {
                     self.waiting.notify_one();
                     self.go_on.notified().await;
@@ -55,7 +60,9 @@ impl Running {
     async fn with(options: ServerOptions) -> Self {
         let keeper = Arc::new(Keeper::default());
         let handler: Arc<dyn Handler> = keeper.clone();
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), handler, options).await.unwrap();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), handler, options)
+            .await
+            .unwrap();
         let address = server.address().unwrap();
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
@@ -96,14 +103,20 @@ async fn messages_are_acknowledged_over_one_connection_and_a_panic_costs_only_it
     let sender = running.sender();
     sender.send(&message("1", "")).await.unwrap();
     let refused = sender.send(&message("2", "refuse")).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.retry()), (ErrorKind::Refused, Retry::Never));
+    assert_eq!(
+        (refused.kind(), refused.retry()),
+        (ErrorKind::Refused, Retry::Never)
+    );
     // What the receiver says, without what identifies the patient.
     assert_eq!(
         refused.context(),
         "the receiver answered AE: 204 Unknown key identifier; no such thing as … of …"
     );
     let panicked = sender.send(&message("3", "panic")).await.unwrap_err();
-    assert!(panicked.context().starts_with("the receiver answered AR: 207"), "{panicked}");
+    assert!(
+        panicked.context().starts_with("the receiver answered AR: 207"),
+        "{panicked}"
+    );
     let answer = sender.send(&message("4", "")).await.unwrap();
     assert_eq!(answer.get("MSA-2").as_deref(), Some("4"));
     assert_eq!(running.end().await, ["1", "4"]);
@@ -170,7 +183,10 @@ async fn who_does_not_answer_or_goes_in_the_middle_is_to_be_tried_again() {
     };
     let sender = Sender::new("127.0.0.1", listener.local_addr().unwrap().port(), options);
     let silent = sender.send(&message("1", "")).await.unwrap_err();
-    assert_eq!((silent.kind(), silent.retry()), (ErrorKind::TimedOut, Retry::Later));
+    assert_eq!(
+        (silent.kind(), silent.retry()),
+        (ErrorKind::TimedOut, Retry::Later)
+    );
     let (silent, _) = listener.accept().await.unwrap();
     let going = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -200,10 +216,19 @@ async fn hostile_senders_are_answered_or_let_go_and_cost_nobody_else_anything() 
     let long = format!("\x0B{header}{}", "X".repeat(5000));
     for (sent, answered) in [
         // Too long: answered by its header, then let go.
-        (long.as_str(), Some("MSA|AR|9|the message is longer than 2000 bytes")),
+        (
+            long.as_str(),
+            Some("MSA|AR|9|the message is longer than 2000 bytes"),
+        ),
         // No message: answered as far as there is a header.
-        ("\x0BMSH|^~\\&|RIS||||||ADT^A08|9|P|2.5\rgarbage\x1C\r", Some("MSA|AR|9|a segment does not begin with its name")),
-        ("\x0BMSH|^~\\&|RIS||||||ADT^A08|9|P|2.5||||||KLINGON\r\x1C\r", Some("MSA|AR|9|MSH-18 names a character set")),
+        (
+            "\x0BMSH|^~\\&|RIS||||||ADT^A08|9|P|2.5\rgarbage\x1C\r",
+            Some("MSA|AR|9|a segment does not begin with its name"),
+        ),
+        (
+            "\x0BMSH|^~\\&|RIS||||||ADT^A08|9|P|2.5||||||KLINGON\r\x1C\r",
+            Some("MSA|AR|9|MSH-18 names a character set"),
+        ),
         ("\x0Bgarbage\x1C\r", None),
         ("GET / HTTP/1.1\r\n\r\n", None),
         // Never ends.
@@ -255,7 +280,11 @@ async fn mllp_send_is_answered() {
     });
     let output = output.await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(said.contains("MSA|AA|ID-1"), "{said}");
     assert_eq!(running.end().await, ["ID-1"]);
 }

@@ -157,7 +157,10 @@ impl Fault {
 
     /// AE: the field at this path must have a value.
     pub fn missing(path: &str) -> Self {
-        let fault = Self::error(Condition::RequiredFieldMissing, format!("{path} must have a value"));
+        let fault = Self::error(
+            Condition::RequiredFieldMissing,
+            format!("{path} must have a value"),
+        );
         match Path::parse(path) {
             Ok(path) => fault.at(path),
             Err(_) => fault,
@@ -170,7 +173,9 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let text = error.context().to_owned();
         let mut fault = match error.kind() {
-            ErrorKind::Invalid if error.operation() == "hl7.parse" => Self::reject(Condition::SegmentSequence, text),
+            ErrorKind::Invalid if error.operation() == "hl7.parse" => {
+                Self::reject(Condition::SegmentSequence, text)
+            }
             ErrorKind::Invalid | ErrorKind::Mismatch => Self::error(Condition::DataType, text),
             ErrorKind::NotFound => Self::error(Condition::UnknownKey, text),
             ErrorKind::AlreadyExists => Self::error(Condition::DuplicateKey, text),
@@ -188,7 +193,13 @@ impl From<Error> for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.code.as_str(), self.condition.code(), self.text)?;
+        write!(
+            f,
+            "{} {}: {}",
+            self.code.as_str(),
+            self.condition.code(),
+            self.text
+        )?;
         match &self.location {
             Some(path) => write!(f, " ({path})"),
             None => Ok(()),
@@ -244,7 +255,11 @@ fn answer(header: &Message, outcome: &Result<(), Fault>, letter: char) -> Messag
     };
     // A header that was sent to us, with sender and receiver changed: delimiters, processing ID, version and character
     // set stay.
-    let raw = |path: &str| Path::parse(path).map(|path| header.raw(&path).to_owned()).unwrap_or_default();
+    let raw = |path: &str| {
+        Path::parse(path)
+            .map(|path| header.raw(&path).to_owned())
+            .unwrap_or_default()
+    };
     let delimiters = header.delimiters();
     let mut answer = header.part([]);
     for (path, value) in [
@@ -254,7 +269,10 @@ fn answer(header: &Message, outcome: &Result<(), Fault>, letter: char) -> Messag
         (6, raw("MSH-4")),
         (7, time),
         (8, String::new()),
-        (9, kind.replace('^', delimiters.component.encode_utf8(&mut [0; 4]))),
+        (
+            9,
+            kind.replace('^', delimiters.component.encode_utf8(&mut [0; 4])),
+        ),
         (10, control_id),
         (13, String::new()),
         (14, String::new()),
@@ -284,7 +302,11 @@ fn error(answer: &Message, fault: &Fault, version: &str, text: &str) -> Segment 
     let subcomponent = mark(answer.delimiters().subcomponent);
     let (code, name) = (fault.condition.code().to_string(), fault.condition.name());
     let location = fault.location.map_or(Vec::new(), |path| {
-        vec![path.segment().to_owned(), path.occurrence.to_string(), path.field.to_string()]
+        vec![
+            path.segment().to_owned(),
+            path.occurrence.to_string(),
+            path.field.to_string(),
+        ]
     });
     let is_old = version
         .strip_prefix("2.")
@@ -298,7 +320,10 @@ fn error(answer: &Message, fault: &Fault, version: &str, text: &str) -> Segment 
     }
     let coded = [code.as_str(), name, "HL70357"].join(&component);
     let text = answer.escape(text);
-    answer.segment("ERR", &["", &location.join(&component), &coded, "E", "", "", "", &text])
+    answer.segment(
+        "ERR",
+        &["", &location.join(&component), &coded, "E", "", "", "", &text],
+    )
 }
 
 /// Any character set can say it.
@@ -320,8 +345,11 @@ mod tests {
 
     #[test]
     fn who_is_accepted_is_told_with_the_id_of_the_message() {
-        let header = header("MSH|^~\\&|RIS|HOSP|PACS|RAD|20240101||ADT^A08^ADT_A01|ID\\F\\1|T|2.3.1||||||8859/1\r");
-        let [answer] = &answers(&header, &Ok(()))[..] else { panic!() };
+        let header =
+            header("MSH|^~\\&|RIS|HOSP|PACS|RAD|20240101||ADT^A08^ADT_A01|ID\\F\\1|T|2.3.1||||||8859/1\r");
+        let [answer] = &answers(&header, &Ok(()))[..] else {
+            panic!()
+        };
         for (path, expected) in [
             ("MSH-3", "PACS"),
             ("MSH-4", "RAD"),
@@ -346,14 +374,22 @@ mod tests {
     #[test]
     fn who_is_not_accepted_is_told_why_and_where() {
         let new = header("MSH|^~\\&|A||||||ADT^A08|1|P|2.5.1\r");
-        let [answer] = &answers(&new, &Err(fault()))[..] else { panic!() };
+        let [answer] = &answers(&new, &Err(fault()))[..] else {
+            panic!()
+        };
         assert_eq!(answer.get("MSA-1").as_deref(), Some("AE"));
         assert_eq!(answer.get("MSA-3").as_deref(), Some("PID-3 must have a value"));
         let text = answer.text();
-        assert!(text.contains("ERR||PID^1^3|101^Required field missing^HL70357|E||||PID-3 must have a value\r"), "{text}");
+        assert!(
+            text.contains("ERR||PID^1^3|101^Required field missing^HL70357|E||||PID-3 must have a value\r"),
+            "{text}"
+        );
         let old = header("MSH|^~\\&|A||||||ADT^A08|1|P|2.3.1\r");
         let text = answers(&old, &Err(fault()))[0].text();
-        assert!(text.contains("ERR|PID^1^3^101&Required field missing&HL70357\r"), "{text}");
+        assert!(
+            text.contains("ERR|PID^1^3^101&Required field missing&HL70357\r"),
+            "{text}"
+        );
         let refused = Err(Fault::reject(Condition::UnsupportedEvent, "not this"));
         assert_eq!(answers(&new, &refused)[0].get("MSA-1").as_deref(), Some("AR"));
     }
@@ -370,10 +406,15 @@ mod tests {
             ("AL", "", "CA", "CE"),
             ("", "", "AA", "AE"),
         ] {
-            let header = header(&format!("MSH|^~\\&|A||||||ADT^A08|1|P|2.5|||{accept}|{application}\r"));
+            let header = header(&format!(
+                "MSH|^~\\&|A||||||ADT^A08|1|P|2.5|||{accept}|{application}\r"
+            ));
             let codes = |outcome| {
                 let answers = answers(&header, &outcome);
-                let codes: Vec<_> = answers.iter().map(|answer| answer.get("MSA-1").unwrap()).collect();
+                let codes: Vec<_> = answers
+                    .iter()
+                    .map(|answer| answer.get("MSA-1").unwrap())
+                    .collect();
                 codes.join(" ")
             };
             assert_eq!(codes(Ok(())), when_accepted, "{accept} {application}");

@@ -188,11 +188,18 @@ mod tests {
     #[test]
     fn a_set_that_is_unknown_and_text_that_is_not_of_its_set_are_refused() {
         for name in ["EBCDIC", "UNICODE UTF-16", "ASCII~BIG-5", "8859/99"] {
-            assert_eq!(Charset::parse(name).unwrap_err().kind(), ErrorKind::Unsupported, "{name}");
+            assert_eq!(
+                Charset::parse(name).unwrap_err().kind(),
+                ErrorKind::Unsupported,
+                "{name}"
+            );
         }
         let utf8 = Charset::parse("UNICODE UTF-8").unwrap();
         assert_eq!(utf8.decode(b"M\xFCller").unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(Charset::default().encode("Müller").unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(
+            Charset::default().encode("Müller").unwrap_err().kind(),
+            ErrorKind::Invalid
+        );
         // Who says nothing of it is guessed.
         assert_eq!(Charset::default().decode(b"M\xFCller").unwrap(), "Müller");
         assert_eq!(Charset::default().decode("Müller".as_bytes()).unwrap(), "Müller");

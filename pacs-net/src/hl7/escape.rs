@@ -102,7 +102,8 @@ pub(super) fn escape(text: &str, delimiters: &Delimiters) -> String {
             }
             c if c.is_ascii_control() => {
                 let code = c as u32;
-                let digit = |nibble| char::from_digit(nibble, 16).map_or('0', |digit| digit.to_ascii_uppercase());
+                let digit =
+                    |nibble| char::from_digit(nibble, 16).map_or('0', |digit| digit.to_ascii_uppercase());
                 out.extend([mark, 'X', digit(code >> 4), digit(code & 15), mark]);
                 continue;
             }
@@ -127,7 +128,10 @@ mod tests {
     #[test]
     fn sequences_are_read_and_what_is_none_stays() {
         assert_eq!(read(r"a\F\b\S\c\T\d\R\e\E\f"), "a|b^c&d~e\\f");
-        assert_eq!(read(r"one\.br\two\.sp2\three\.ce\four"), "one\ntwo\n\nthree\nfour");
+        assert_eq!(
+            read(r"one\.br\two\.sp2\three\.ce\four"),
+            "one\ntwo\n\nthree\nfour"
+        );
         assert_eq!(read(r"\H\bold\N\ \.in+4\x\.ti-2\\.fi\"), "bold x");
         assert_eq!(read(r"caf\XC3A9\ \XE9\ \X0D0A\"), "café é \r\n");
         assert_eq!(read(r"\C2842\\M244200\\Zabc\x"), "x");
@@ -139,7 +143,15 @@ mod tests {
 
     #[test]
     fn text_that_is_written_is_read_as_it_was() {
-        for text in ["a|b^c&d~e\\f", "line\nline", "tab\there\r", "Müller 山田", r"C:\dir", r"\F\", ""] {
+        for text in [
+            "a|b^c&d~e\\f",
+            "line\nline",
+            "tab\there\r",
+            "Müller 山田",
+            r"C:\dir",
+            r"\F\",
+            "",
+        ] {
             let written = escape(text, &Delimiters::default());
             assert!(!written.contains(['|', '^', '&', '~', '\n', '\r']), "{written}");
             assert_eq!(read(&written), text);

@@ -62,7 +62,8 @@ impl Default for Delimiters {
 impl Delimiters {
     /// Reads those of an MSH segment.
     fn read(msh: &str) -> Result<Self> {
-        let bad = || invalid("MSH-1 and MSH-2 must be different marks, none of them a letter, digit or blank");
+        let bad =
+            || invalid("MSH-1 and MSH-2 must be different marks, none of them a letter, digit or blank");
         let mut marks = msh.chars().skip(3);
         let field = marks.next().ok_or_else(bad)?;
         let encoding: Vec<char> = marks.take_while(|c| *c != field).take(6).collect();
@@ -245,11 +246,16 @@ impl Message {
     /// The header alone of what may be no message otherwise, so that its sender can be answered.
     pub(super) fn header(bytes: &[u8]) -> Option<Self> {
         let bytes = without_mark(bytes);
-        let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+        let end = bytes
+            .iter()
+            .position(|byte| matches!(byte, b'\r' | b'\n'))
+            .unwrap_or(bytes.len());
         let line = &bytes[..end.min(64 * 1024)];
         let names = declared(line).unwrap_or_default();
         let charset = Charset::of(names.iter().map(String::as_str)).unwrap_or_default();
-        let text = charset.decode(line).unwrap_or_else(|_| String::from_utf8_lossy(line).into_owned());
+        let text = charset
+            .decode(line)
+            .unwrap_or_else(|_| String::from_utf8_lossy(line).into_owned());
         Self::from_text(&text).ok()
     }
 
@@ -286,7 +292,9 @@ impl Message {
     /// Adds a segment at the end; one with other delimiters than the message is written with those of the message.
     pub fn push(&mut self, mut segment: Segment) {
         if segment.field != self.delimiters.field {
-            segment.text = segment.text.replace(segment.field, self.delimiters.field.encode_utf8(&mut [0; 4]));
+            segment.text = segment
+                .text
+                .replace(segment.field, self.delimiters.field.encode_utf8(&mut [0; 4]));
             segment.field = self.delimiters.field;
         }
         self.segments.push(segment);
@@ -341,7 +349,10 @@ impl Message {
     /// The repetition that a path names (the first where it names none) as it is written, with its components; empty where
     /// there is none.
     pub fn raw(&self, path: &Path) -> &str {
-        let mut named = self.segments.iter().filter(|segment| segment.name() == path.segment());
+        let mut named = self
+            .segments
+            .iter()
+            .filter(|segment| segment.name() == path.segment());
         let Some(segment) = named.nth(usize::from(path.occurrence) - 1) else {
             return "";
         };
@@ -357,7 +368,10 @@ impl Message {
 
     /// Every repetition of the field that a path names, as it is written; none where the field is empty.
     pub fn repetitions(&self, path: &Path) -> Vec<&str> {
-        let mut named = self.segments.iter().filter(|segment| segment.name() == path.segment());
+        let mut named = self
+            .segments
+            .iter()
+            .filter(|segment| segment.name() == path.segment());
         let Some(segment) = named.nth(usize::from(path.occurrence) - 1) else {
             return Vec::new();
         };
@@ -412,7 +426,9 @@ impl Message {
             subcomponent,
             ..
         } = self.delimiters;
-        let lacks = |mark: Option<char>, number: Option<u16>| mark.is_none() && number.is_some_and(|number| number > 1);
+        let lacks = |mark: Option<char>, number: Option<u16>| {
+            mark.is_none() && number.is_some_and(|number| number > 1)
+        };
         if lacks(repetition, path.repetition) || lacks(subcomponent, path.subcomponent) {
             return Err(invalid("the message has no delimiter for this part"));
         }
@@ -447,7 +463,12 @@ impl fmt::Debug for Message {
 }
 
 /// `text` with one of its parts changed; all of it where no part is named.
-fn within(text: &str, mark: Option<char>, number: Option<u16>, change: impl FnOnce(&str) -> String) -> String {
+fn within(
+    text: &str,
+    mark: Option<char>,
+    number: Option<u16>,
+    change: impl FnOnce(&str) -> String,
+) -> String {
     let (Some(mark), Some(number)) = (mark, number) else {
         return change(text);
     };
@@ -469,7 +490,9 @@ fn is_delimiters(path: &Path) -> bool {
 pub(super) fn segment_name(text: &str) -> Option<[u8; 3]> {
     let name: [u8; 3] = text.as_bytes().try_into().ok()?;
     let is_one = name[0].is_ascii_uppercase()
-        && name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     is_one.then_some(name)
 }
 
@@ -477,7 +500,9 @@ fn segment(line: &str, delimiters: &Delimiters, is_first: bool) -> Result<Segmen
     let name = line.get(..3).and_then(segment_name);
     let behind = line.get(3..).unwrap_or_default();
     match name {
-        Some(name) if (name == *b"MSH") != is_first => return Err(invalid("a message has one MSH, at its beginning")),
+        Some(name) if (name == *b"MSH") != is_first => {
+            return Err(invalid("a message has one MSH, at its beginning"));
+        }
         Some(_) if behind.is_empty() || behind.starts_with(delimiters.field) => {}
         _ => return Err(invalid("a segment does not begin with its name")),
     }
@@ -499,7 +524,10 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
 
 /// What MSH-18 names, read before anything is decoded: the names are ASCII, as all before them mostly is.
 fn declared(bytes: &[u8]) -> Option<Vec<String>> {
-    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(bytes.len());
     let header = &bytes[..end];
     let (field, repetition) = (*header.get(3)?, *header.get(5)?);
     let names = header.split(|byte| *byte == field).nth(17)?;
@@ -507,7 +535,12 @@ fn declared(bytes: &[u8]) -> Option<Vec<String>> {
         return None;
     }
     let names = names.split(|byte| *byte == repetition && repetition != field);
-    Some(names.take(32).map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+    Some(
+        names
+            .take(32)
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect(),
+    )
 }
 
 fn invalid(why: &'static str) -> Error {
@@ -569,7 +602,10 @@ mod tests {
         assert_eq!(message.text(), ADT);
         assert_eq!(message.to_bytes().unwrap(), ADT.as_bytes());
         for ends in ["\n", "\r\n", "\n\n"] {
-            assert_eq!(Message::parse(ADT.replace('\r', ends).as_bytes()).unwrap(), message);
+            assert_eq!(
+                Message::parse(ADT.replace('\r', ends).as_bytes()).unwrap(),
+                message
+            );
         }
         let marked = ["\u{FEFF}\r\n", ADT].concat();
         assert_eq!(Message::parse(marked.as_bytes()).unwrap(), message);
@@ -642,7 +678,8 @@ mod tests {
 
     #[test]
     fn a_header_is_had_of_what_is_no_message() {
-        let header = Message::header(b"MSH|^~\\&|RIS\xFF||||||ADT^A08|42|P|2.5||||||KLINGON\rSecret\r").unwrap();
+        let header =
+            Message::header(b"MSH|^~\\&|RIS\xFF||||||ADT^A08|42|P|2.5||||||KLINGON\rSecret\r").unwrap();
         assert_eq!(header.get("MSH-10").as_deref(), Some("42"));
         assert_eq!(header.segments().len(), 1);
         assert!(Message::header(b"garbage").is_none());
@@ -652,7 +689,10 @@ mod tests {
     fn debug_shows_no_value() {
         let message = Message::parse(ADT.as_bytes()).unwrap();
         let shown = format!("{message:?}");
-        assert!(shown.contains("PID(..)") && !shown.contains("Doe") && !shown.contains("4711"), "{shown}");
+        assert!(
+            shown.contains("PID(..)") && !shown.contains("Doe") && !shown.contains("4711"),
+            "{shown}"
+        );
     }
 
     proptest! {

@@ -114,7 +114,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Whether something has come that nobody asked for, or the peer has closed.
     pub(super) fn is_disturbed(&mut self) -> bool {
         use futures::FutureExt as _;
-        self.buffer.iter().any(|byte| *byte == BEGIN) || self.read().now_or_never().is_some()
+        self.buffer.contains(&BEGIN) || self.read().now_or_never().is_some()
     }
 
     async fn read(&mut self) -> Result<usize> {
@@ -143,7 +143,9 @@ pub(super) async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]
         stream.write_all(&frame).await?;
         stream.flush().await
     };
-    written.await.map_err(|error| Error::io("mllp.write", "the connection broke", error))
+    written
+        .await
+        .map_err(|error| Error::io("mllp.write", "the connection broke", error))
 }
 
 #[cfg(test)]

@@ -31,6 +31,6 @@ pub use charset::Charset;
 pub use mapping::Mapping;
 pub use message::{Delimiters, Message, Segment};
 pub use path::Path;
-pub use receive::{FailedMessages, Orders, Receiver, ReceiverOptions};
+pub use receive::{FailedMessages, Receiver, ReceiverOptions};
 pub use sender::{Sender, SenderOptions};
 pub use server::{Handler, Incoming, Server, ServerOptions};

@@ -47,7 +47,12 @@ fn read(text: &str) -> Option<Path> {
     let segment = super::message::segment_name(segment)?;
     let mut parts = rest.split('.');
     let (field, repetition) = indexed(parts.next()?)?;
-    let mut next = || parts.next().map(number).map_or(Some(None), |number| number.map(Some));
+    let mut next = || {
+        parts
+            .next()
+            .map(number)
+            .map_or(Some(None), |number| number.map(Some))
+    };
     let (component, subcomponent) = (next()?, next()?);
     if parts.next().is_some() {
         return None;
@@ -112,7 +117,14 @@ mod tests {
 
     #[test]
     fn a_path_is_written_as_it_is_read() {
-        for text in ["PID-5", "PID-3[2].4.2", "OBX[3]-5", "ZDS-1.1", "MSH-9.2", "PV1-999[999].999.999"] {
+        for text in [
+            "PID-5",
+            "PID-3[2].4.2",
+            "OBX[3]-5",
+            "ZDS-1.1",
+            "MSH-9.2",
+            "PV1-999[999].999.999",
+        ] {
             assert_eq!(Path::parse(text).unwrap().to_string(), text);
         }
     }
@@ -120,10 +132,30 @@ mod tests {
     #[test]
     fn what_is_no_path_is_refused() {
         for text in [
-            "", "PID", "PID-", "PID-0", "PID-1000", "pid-3", "PI-3", "PIDX-3", "PID-3.", "PID-3.1.2.3", "PID-3[0]",
-            "PID-3[1", "PID-3]1[", "PID[x]-3", "-3", "PID-+3", "PID-3.a", "PÄD-3",
+            "",
+            "PID",
+            "PID-",
+            "PID-0",
+            "PID-1000",
+            "pid-3",
+            "PI-3",
+            "PIDX-3",
+            "PID-3.",
+            "PID-3.1.2.3",
+            "PID-3[0]",
+            "PID-3[1",
+            "PID-3]1[",
+            "PID[x]-3",
+            "-3",
+            "PID-+3",
+            "PID-3.a",
+            "PÄD-3",
         ] {
-            assert_eq!(Path::parse(text).unwrap_err().kind(), ErrorKind::Invalid, "{text}");
+            assert_eq!(
+                Path::parse(text).unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{text}"
+            );
         }
     }
 }

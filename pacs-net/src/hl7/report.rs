@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use dicom_dictionary_std::{tags, uids};
 use futures::TryStreamExt;
-use pacs_core::dataset::{base64, part10, scan};
+use pacs_core::dataset::{base64, scan};
 use pacs_core::{DataSet, Error, ErrorKind, InstanceRecord, Pacs, Result, Retry, Tag};
 
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message, SEGMENTS_MAX, Segment};
@@ -79,8 +79,13 @@ pub fn oru(report: &DataSet, order: Option<&DataSet>, parties: &Parties) -> Resu
 ///
 /// # Errors
 /// As [`oru`]; what the archive says.
-pub async fn oru_of(pacs: &Pacs, record: &InstanceRecord, order: Option<&DataSet>, parties: &Parties) -> Result<Message> {
-    let mut pieces = pacs.read(record);
+pub async fn oru_of(
+    pacs: &Pacs,
+    record: &InstanceRecord,
+    order: Option<&DataSet>,
+    parties: &Parties,
+) -> Result<Message> {
+    let mut pieces = pacs.outgoing_data_set(record);
     let mut bytes = BytesMut::new();
     while let Some(piece) = pieces.try_next().await? {
         if bytes.len() + piece.len() > MESSAGE_LENGTH_MAX_BYTES {
@@ -88,12 +93,7 @@ pub async fn oru_of(pacs: &Pacs, record: &InstanceRecord, order: Option<&DataSet
         }
         bytes.extend_from_slice(&piece);
     }
-    let meta = part10::read_meta(&bytes, true)?.ok_or_else(|| {
-        let why = "the instance ends within its header";
-        Error::new(ErrorKind::Corrupt, "hl7.report", why)
-    })?;
-    let offset = usize::try_from(meta.data_set_offset).unwrap_or(usize::MAX);
-    let report = scan::parse(bytes.get(offset..).unwrap_or_default(), &meta.transfer_syntax)?;
+    let report = scan::parse(&bytes, &record.transfer_syntax)?;
     oru(&report, order, parties)
 }
 
@@ -113,12 +113,17 @@ impl Writer<'_> {
     fn get(&self, tag: Tag) -> &str {
         let request = self.report.items(tags::REFERENCED_REQUEST_SEQUENCE).first();
         let places = [Some(self.report), request, self.order];
-        places.into_iter().flatten().find_map(|set| set.string(tag)).unwrap_or_default()
+        places
+            .into_iter()
+            .flatten()
+            .find_map(|set| set.string(tag))
+            .unwrap_or_default()
     }
 
     fn patient(&self, message: &Message) -> Result<Segment> {
         let id = self.report.string(tags::PATIENT_ID).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "hl7.report", "the report has no Patient ID").with_tag(tags::PATIENT_ID)
+            Error::new(ErrorKind::Invalid, "hl7.report", "the report has no Patient ID")
+                .with_tag(tags::PATIENT_ID)
         })?;
         let issuer = self.get(tags::ISSUER_OF_PATIENT_ID);
         let id = match issuer {
@@ -140,7 +145,16 @@ impl Writer<'_> {
             })
             .collect();
         let (birth, sex) = (self.get(tags::PATIENT_BIRTH_DATE), self.get(tags::PATIENT_SEX));
-        let fields = ["1", "", &id, "", &names.join("~"), "", &message.escape(birth), &message.escape(sex)];
+        let fields = [
+            "1",
+            "",
+            &id,
+            "",
+            &names.join("~"),
+            "",
+            &message.escape(birth),
+            &message.escape(sex),
+        ];
         Ok(Segment::of("PID", &fields))
     }
 
@@ -155,12 +169,20 @@ impl Writer<'_> {
 
     fn filler(&self, message: &Message) -> String {
         let filler = self.get(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST);
-        message.escape(if filler.is_empty() { self.get(tags::ACCESSION_NUMBER) } else { filler })
+        message.escape(if filler.is_empty() {
+            self.get(tags::ACCESSION_NUMBER)
+        } else {
+            filler
+        })
     }
 
     fn request(&self, message: &Message) -> Segment {
         let request = self.report.items(tags::REFERENCED_REQUEST_SEQUENCE).first();
-        let code = |set: &DataSet| set.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE).first().cloned();
+        let code = |set: &DataSet| {
+            set.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE)
+                .first()
+                .cloned()
+        };
         let service = request.and_then(code).or_else(|| self.order.and_then(code));
         let service = match service {
             Some(service) => coded(message, &service),
@@ -179,7 +201,13 @@ impl Writer<'_> {
         let verifying = self.report.items(tags::VERIFYING_OBSERVER_SEQUENCE).last();
         let interpreter = verifying.and_then(|observer| observer.string(tags::VERIFYING_OBSERVER_NAME));
         let interpreter = person(message, alphabetic(interpreter.unwrap_or_default()), "&");
-        let behind_id = |name: String, mark: &str| if name.is_empty() { name } else { format!("{mark}{name}") };
+        let behind_id = |name: String, mark: &str| {
+            if name.is_empty() {
+                name
+            } else {
+                format!("{mark}{name}")
+            }
+        };
         let mut fields = vec![String::new(); 32];
         for (number, text) in [
             (1, "1".to_owned()),
@@ -204,7 +232,9 @@ impl Writer<'_> {
         let document = self.report.get(tags::ENCAPSULATED_DOCUMENT);
         let Some(document) = document.filter(|document| !document.is_empty()) else {
             let why = "the document is missing";
-            return Err(Error::new(ErrorKind::Invalid, "hl7.report", why).with_tag(tags::ENCAPSULATED_DOCUMENT));
+            return Err(
+                Error::new(ErrorKind::Invalid, "hl7.report", why).with_tag(tags::ENCAPSULATED_DOCUMENT)
+            );
         };
         let mut bytes = document.bytes();
         // It may have been padded to an even length.
@@ -238,7 +268,11 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(message: &'a mut Message) -> Self {
-        let length = message.segments().iter().map(|segment| segment.text().len() + 1).sum();
+        let length = message
+            .segments()
+            .iter()
+            .map(|segment| segment.text().len() + 1)
+            .sum();
         Self {
             message,
             count: 0,
@@ -249,7 +283,10 @@ impl<'a> Rows<'a> {
     fn put(&mut self, kind: &str, concept: &str, place: &str, value: &str, unit: &str) -> Result<()> {
         self.count += 1;
         let number = self.count.to_string();
-        let row = Segment::of("OBX", &[&number, kind, concept, place, value, unit, "", "", "", "", "F"]);
+        let row = Segment::of(
+            "OBX",
+            &[&number, kind, concept, place, value, unit, "", "", "", "", "F"],
+        );
         self.length += row.text().len() + 1;
         if self.length > MESSAGE_LENGTH_MAX_BYTES || self.message.segments().len() >= SEGMENTS_MAX {
             return Err(too_long());
@@ -294,7 +331,10 @@ fn row(item: &DataSet, place: &str, rows: &mut Rows<'_>) -> Result<bool> {
     let concept = concept.map_or(String::new(), |concept| coded(rows.message, concept));
     match item.string(tags::VALUE_TYPE) {
         Some("TEXT") => {
-            let text = item.string(tags::TEXT_VALUE).unwrap_or_default().replace("\r\n", "\n");
+            let text = item
+                .string(tags::TEXT_VALUE)
+                .unwrap_or_default()
+                .replace("\r\n", "\n");
             let text = rows.message.escape(&text.replace('\r', "\n"));
             rows.put("FT", &concept, place, &text, "")?;
         }
@@ -308,7 +348,9 @@ fn row(item: &DataSet, place: &str, rows: &mut Rows<'_>) -> Result<bool> {
             let Some(value) = item.items(tags::MEASURED_VALUE_SEQUENCE).first() else {
                 return Ok(false);
             };
-            let number = rows.message.escape(value.string(tags::NUMERIC_VALUE).unwrap_or_default());
+            let number = rows
+                .message
+                .escape(value.string(tags::NUMERIC_VALUE).unwrap_or_default());
             let unit = value.items(tags::MEASUREMENT_UNITS_CODE_SEQUENCE).first();
             let unit = unit.map_or(String::new(), |unit| coded(rows.message, unit));
             rows.put("NM", &concept, place, &number, &unit)?;
@@ -322,8 +364,16 @@ fn row(item: &DataSet, place: &str, rows: &mut Rows<'_>) -> Result<bool> {
 fn coded(message: &Message, code: &DataSet) -> String {
     let get = |tag| message.escape(code.string(tag).unwrap_or_default());
     let value = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE];
-    let value = value.into_iter().find_map(|tag| code.string(tag)).unwrap_or_default();
-    [message.escape(value), get(tags::CODE_MEANING), get(tags::CODING_SCHEME_DESIGNATOR)].join("^")
+    let value = value
+        .into_iter()
+        .find_map(|tag| code.string(tag))
+        .unwrap_or_default();
+    [
+        message.escape(value),
+        get(tags::CODE_MEANING),
+        get(tags::CODING_SCHEME_DESIGNATOR),
+    ]
+    .join("^")
 }
 
 /// A component group of PN as XPN, or as the parts of an XCN or NDL behind the identifier: family, given, middle, suffix,
@@ -395,13 +445,19 @@ mod tests {
         let mut number = item("NUM", "121073");
         let mut measured = DataSet::new();
         measured.put_text(tags::NUMERIC_VALUE, VR::DS, "12.5");
-        measured.put_items(tags::MEASUREMENT_UNITS_CODE_SEQUENCE, code("mm", "UCUM", "millimeter"));
+        measured.put_items(
+            tags::MEASUREMENT_UNITS_CODE_SEQUENCE,
+            code("mm", "UCUM", "millimeter"),
+        );
         number.put_items(tags::MEASURED_VALUE_SEQUENCE, vec![measured]);
         let mut container = item("CONTAINER", "121070");
         container.put_items(tags::CONTENT_SEQUENCE, vec![coded, number]);
         let mut order = DataSet::new();
         order.put_text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, "P1");
-        order.put_items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, code("CTHEAD", "99X", "CT of the head"));
+        order.put_items(
+            tags::REQUESTED_PROCEDURE_CODE_SEQUENCE,
+            code("CTHEAD", "99X", "CT of the head"),
+        );
         let parties = Parties {
             sending_application: "PACS".to_owned(),
             receiving_application: "RIS".to_owned(),
@@ -473,7 +529,10 @@ mod tests {
             value: Value::Bytes(long.into()),
         });
         let refused = oru(&document, None, &Parties::default()).unwrap_err();
-        assert_eq!((refused.kind(), refused.retry()), (ErrorKind::OutOfResources, Retry::Never));
+        assert_eq!(
+            (refused.kind(), refused.retry()),
+            (ErrorKind::OutOfResources, Retry::Never)
+        );
     }
 
     #[test]

@@ -77,16 +77,25 @@ impl Sender {
     pub async fn send(&self, message: &Message) -> Result<Message> {
         let bytes = message.to_bytes()?;
         let Some(id) = message.get("MSH-10") else {
-            return Err(Error::new(ErrorKind::Invalid, "hl7.send", "the message has no MSH-10"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "hl7.send",
+                "the message has no MSH-10",
+            ));
         };
         let mut kept = self.connection.lock().await;
         // Where the peer has closed meanwhile, nothing sent over it would arrive.
-        let usable = kept.take().and_then(|mut connection| (!connection.0.is_disturbed()).then_some(connection));
+        let usable = kept
+            .take()
+            .and_then(|mut connection| (!connection.0.is_disturbed()).then_some(connection));
         let mut connection = match usable {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let exchanged = timeout_at(Instant::now() + self.options.answer, connection.exchange(&bytes, &id));
+        let exchanged = timeout_at(
+            Instant::now() + self.options.answer,
+            connection.exchange(&bytes, &id),
+        );
         let answer = match exchanged.await {
             Ok(answer) => answer.map_err(|error| error.with_retry(Retry::Later))?,
             Err(_) => {
@@ -161,14 +170,22 @@ fn said(answer: &Message, message: &Message) -> String {
     let condition = [get("ERR-3.1"), get("ERR-3.2"), get("ERR-1.4")].join(" ");
     let texts = [condition, get("MSA-3"), get("ERR-8"), get("ERR-7")];
     let mut told: Vec<&str> = Vec::new();
-    for text in texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+    for text in texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
+    {
         if !told.contains(&text) {
             said.push_str(if told.is_empty() { ": " } else { "; " });
             said.push_str(text);
             told.push(text);
         }
     }
-    let mut said: String = said.chars().filter(|c| !c.is_control()).take(TEXT_LENGTH_MAX_CHARS).collect();
+    let mut said: String = said
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(TEXT_LENGTH_MAX_CHARS)
+        .collect();
     for value in identifying(message) {
         said = said.replace(&value, "…");
     }
@@ -179,7 +196,9 @@ fn said(answer: &Message, message: &Message) -> String {
 fn identifying(message: &Message) -> Vec<String> {
     let mut values = Vec::new();
     for field in [2, 3, 4, 5, 6, 7, 9, 11, 13, 14, 18, 19] {
-        let Ok(path) = Path::parse(&format!("PID-{field}")) else { continue };
+        let Ok(path) = Path::parse(&format!("PID-{field}")) else {
+            continue;
+        };
         for repetition in message.repetitions(&path) {
             let component = message.delimiters().component;
             for number in 1..=repetition.split(component).count().min(16) {

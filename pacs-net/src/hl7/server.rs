@@ -44,7 +44,10 @@ impl Incoming {
 impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (length, peer) = (self.bytes.len(), self.peer);
-        f.debug_struct("Incoming").field("length", &length).field("peer", &peer).finish_non_exhaustive()
+        f.debug_struct("Incoming")
+            .field("length", &length)
+            .field("peer", &peer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,7 +101,11 @@ impl Server {
     ///
     /// # Errors
     /// `Io` when the address can't be had.
-    pub async fn bind(address: SocketAddr, handler: Arc<dyn Handler>, mut options: ServerOptions) -> Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        handler: Arc<dyn Handler>,
+        mut options: ServerOptions,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::io("hl7.bind", format!("can't listen on {address}"), error))?;
@@ -155,7 +162,9 @@ impl Server {
                         tracing::info!(%address, "an HL7 connection was accepted");
                         match serve(stream, Some(address), &*handler, &options, &stopping).await {
                             Ok(()) => tracing::info!(%address, "an HL7 connection ended"),
-                            Err(error) => tracing::warn!(%address, %error, "an HL7 connection was broken off"),
+                            Err(error) => {
+                                tracing::warn!(%address, %error, "an HL7 connection was broken off")
+                            }
                         }
                         drop(permit);
                     });
@@ -189,7 +198,9 @@ impl Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -202,7 +213,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stopping: &Signal,
 ) -> Result<()> {
     let mut reader = Reader::new(stream, options.message_length_max);
-    let slow = |_| Error::new(ErrorKind::TimedOut, "mllp.read", "a message or its answer took too long");
+    let slow = |_| {
+        Error::new(
+            ErrorKind::TimedOut,
+            "mllp.read",
+            "a message or its answer took too long",
+        )
+    };
     loop {
         let begins = tokio::select! {
             begins = timeout(options.idle, reader.begins()) => begins,
@@ -237,7 +254,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         for answer in answers(&header, &outcome) {
             // Everything in it is ASCII or what the sender wrote; where its set is not known, UTF-8 says it.
             let bytes = answer.to_bytes().unwrap_or_else(|_| answer.text().into_bytes());
-            timeout(options.transfer, mllp::write(reader.stream(), &bytes)).await.map_err(slow)??;
+            timeout(options.transfer, mllp::write(reader.stream(), &bytes))
+                .await
+                .map_err(slow)??;
         }
         if !goes_on || stopping.is_set() {
             return Ok(());
@@ -246,7 +265,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn handle(handler: &dyn Handler, incoming: Incoming) -> Result<(), Fault> {
-    let handled = AssertUnwindSafe(async { handler.handle(incoming).await }).catch_unwind().await;
+    let handled = AssertUnwindSafe(async { handler.handle(incoming).await })
+        .catch_unwind()
+        .await;
     handled.unwrap_or_else(|_| {
         tracing::error!("an HL7 message made its handler panic");
         Err(Fault::reject(Condition::Internal, "internal failure"))

@@ -13,8 +13,7 @@ pub(super) fn named(parts: &[&str]) -> Uid {
         hash.write(part.as_bytes());
     }
     let number = hash.finish_128() & !(0xF << 76) & !(0x3 << 62) | 0x8 << 76 | 0x2 << 62;
-    // At most 39 digits behind the prefix.
-    Uid::constant(&format!("2.25.{number}"))
+    Uid::of_uuid(number)
 }
 
 #[cfg(test)]

@@ -75,7 +75,11 @@ fn structure(of: &str) -> Option<Structure> {
             ("identifier", "Identifier", '?'),
             ("display", "string", '?'),
         ],
-        "Coding" => &[("system", "uri", '?'), ("code", "code", '?'), ("display", "string", '?')],
+        "Coding" => &[
+            ("system", "uri", '?'),
+            ("code", "code", '?'),
+            ("display", "string", '?'),
+        ],
         "CodeableConcept" => &[("coding", "Coding", '*'), ("text", "string", '?')],
         "Bundle" => &[
             ("resourceType", "code", '1'),
@@ -85,10 +89,18 @@ fn structure(of: &str) -> Option<Structure> {
             ("entry", "Entry", '*'),
         ],
         "Link" => &[("relation", "string", '1'), ("url", "uri", '1')],
-        "Entry" => &[("fullUrl", "uri", '?'), ("resource", "ImagingStudy", '?'), ("search", "Search", '?')],
+        "Entry" => &[
+            ("fullUrl", "uri", '?'),
+            ("resource", "ImagingStudy", '?'),
+            ("search", "Search", '?'),
+        ],
         "Search" => &[("mode", "code", '?')],
         "OperationOutcome" => &[("resourceType", "code", '1'), ("issue", "Issue", '+')],
-        "Issue" => &[("severity", "code", '1'), ("code", "code", '1'), ("diagnostics", "string", '?')],
+        "Issue" => &[
+            ("severity", "code", '1'),
+            ("code", "code", '1'),
+            ("diagnostics", "string", '?'),
+        ],
         "CapabilityStatement" => &[
             ("resourceType", "code", '1'),
             ("status", "code", '1'),
@@ -130,9 +142,13 @@ fn wrong(value: &Value, of: &str, at: &str) -> Vec<String> {
             "unsignedInt" => value.as_u64().is_some_and(|number| i32::try_from(number).is_ok()),
             "id" => text.is_some_and(|text| {
                 (1..=64).contains(&text.len())
-                    && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+                    && text
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
             }),
-            "code" => text.is_some_and(|text| !text.is_empty() && text.trim() == text && !text.contains("  ")),
+            "code" => {
+                text.is_some_and(|text| !text.is_empty() && text.trim() == text && !text.contains("  "))
+            }
             "uri" | "url" => text.is_some_and(|text| !text.is_empty() && !text.contains(char::is_whitespace)),
             "string" => text.is_some_and(|text| !text.trim().is_empty()),
             "dateTime" => text.is_some_and(is_date_time),
@@ -155,7 +171,9 @@ fn wrong(value: &Value, of: &str, at: &str) -> Vec<String> {
             Some((_, of, _)) => found.extend(wrong(value, of, &at)),
         }
     }
-    let missing = members.iter().filter(|(name, _, many)| matches!(many, '1' | '+') && !object.contains_key(*name));
+    let missing = members
+        .iter()
+        .filter(|(name, _, many)| matches!(many, '1' | '+') && !object.contains_key(*name));
     found.extend(missing.map(|(name, ..)| format!("{at}.{name} is missing")));
     if object.get("resourceType").is_some_and(|name| name != of) {
         found.push(format!("{at}: another resource than {of}"));
@@ -165,8 +183,14 @@ fn wrong(value: &Value, of: &str, at: &str) -> Vec<String> {
 
 /// A day, or a moment with seconds and zone.
 fn is_date_time(text: &str) -> bool {
-    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    matches!(shape.as_str(), "0000-00-00" | "0000-00-00T00:00:00+00:00" | "0000-00-00T00:00:00-00:00")
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    matches!(
+        shape.as_str(),
+        "0000-00-00" | "0000-00-00T00:00:00+00:00" | "0000-00-00T00:00:00-00:00"
+    )
 }
 
 /// The resource that was answered, which is one as R4 has it.
@@ -208,9 +232,18 @@ fn validated(resource: &Value, of: &str) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(resource.to_string().as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(resource.to_string().as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{of}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{of}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Three studies: the first has two series, the second of which has two instances.
@@ -222,8 +255,10 @@ async fn served() -> Served {
 /// The IDs of the studies of a page.
 fn found(bundle: &Value) -> Vec<String> {
     let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-    let mut found: Vec<String> =
-        entries.iter().map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned()).collect();
+    let mut found: Vec<String> = entries
+        .iter()
+        .map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned())
+        .collect();
     found.sort();
     found
 }
@@ -247,21 +282,38 @@ async fn a_study_is_read_as_a_resource_that_r4_allows() {
     assert_eq!(study["referrer"]["display"], "Doctor Ref");
     assert_eq!(study["description"], "Study 1");
     assert_eq!(study["basedOn"][0]["identifier"]["value"], "A1");
-    assert_eq!((&study["numberOfSeries"], &study["numberOfInstances"]), (&json!(2), &json!(3)));
+    assert_eq!(
+        (&study["numberOfSeries"], &study["numberOfInstances"]),
+        (&json!(2), &json!(3))
+    );
     assert_eq!(study["contained"][0]["address"], "http://pacs.example/dicom-web");
     assert_eq!(study["contained"][0]["connectionType"]["code"], "dicom-wado-rs");
-    assert_eq!(study["endpoint"][0]["reference"], format!("#{}", study["contained"][0]["id"].as_str().unwrap()));
+    assert_eq!(
+        study["endpoint"][0]["reference"],
+        format!("#{}", study["contained"][0]["id"].as_str().unwrap())
+    );
     let series = study["series"].as_array().unwrap();
     let told: Vec<_> = series
         .iter()
-        .map(|series| (series["uid"].as_str().unwrap(), series["modality"]["code"].as_str().unwrap()))
+        .map(|series| {
+            (
+                series["uid"].as_str().unwrap(),
+                series["modality"]["code"].as_str().unwrap(),
+            )
+        })
         .collect();
     assert_eq!(told, [("1.2.1.1", "CT"), ("1.2.1.2", "MR")]);
     let instances = series[1]["instance"].as_array().unwrap();
-    let mut uids: Vec<_> = instances.iter().map(|instance| instance["uid"].as_str().unwrap()).collect();
+    let mut uids: Vec<_> = instances
+        .iter()
+        .map(|instance| instance["uid"].as_str().unwrap())
+        .collect();
     uids.sort_unstable();
     assert_eq!(uids, ["1.2.1.2.1", "1.2.1.2.2"]);
-    assert_eq!(instances[0]["sopClass"]["code"], format!("urn:oid:{}", uids::CT_IMAGE_STORAGE));
+    assert_eq!(
+        instances[0]["sopClass"]["code"],
+        format!("urn:oid:{}", uids::CT_IMAGE_STORAGE)
+    );
 }
 
 #[tokio::test]
@@ -284,15 +336,28 @@ async fn studies_are_searched_by_what_r4_has_for_them() {
         ("started=le2024-01-01", "1.2.1"),
         ("started=2023", ""),
         ("modality=MR", "1.2.1 1.2.3"),
-        ("modality=http://dicom.nema.org/resources/ontology/DCM|CT&started=2024-01-02", "1.2.2"),
+        (
+            "modality=http://dicom.nema.org/resources/ontology/DCM|CT&started=2024-01-02",
+            "1.2.2",
+        ),
         ("modality=US", ""),
-        ("dicom-class=urn:oid:1.2.840.10008.5.1.4.1.1.2", "1.2.1 1.2.2 1.2.3"),
+        (
+            "dicom-class=urn:oid:1.2.840.10008.5.1.4.1.1.2",
+            "1.2.1 1.2.2 1.2.3",
+        ),
         ("dicom-class=urn:oid:1.2.840.10008.5.1.4.1.1.4", ""),
         ("status=available", "1.2.1 1.2.2 1.2.3"),
         ("status=cancelled", ""),
     ] {
-        let answer = served.get(&format!("/fhir/ImagingStudy?{}", query.replace('|', "%7C"))).await;
-        assert_eq!(answer.status, StatusCode::OK, "{query}: {}", String::from_utf8_lossy(&answer.body));
+        let answer = served
+            .get(&format!("/fhir/ImagingStudy?{}", query.replace('|', "%7C")))
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::OK,
+            "{query}: {}",
+            String::from_utf8_lossy(&answer.body)
+        );
         let bundle = resource(&answer, "Bundle");
         assert_eq!(found(&bundle).join(" "), expected, "{query}");
         assert_eq!(bundle["total"], found(&bundle).len(), "{query}");
@@ -324,7 +389,13 @@ async fn pages_lead_to_all_that_is_found() {
         path = next.strip_prefix("http://pacs.example").unwrap().to_owned();
     }
     all.sort();
-    assert_eq!((pages, all), (2, vec!["1.2.1".to_owned(), "1.2.2".to_owned(), "1.2.3".to_owned()]));
+    assert_eq!(
+        (pages, all),
+        (
+            2,
+            vec!["1.2.1".to_owned(), "1.2.2".to_owned(), "1.2.3".to_owned()]
+        )
+    );
     let counted = resource(&served.get("/fhir/ImagingStudy?_count=0").await, "Bundle");
     assert_eq!((counted["total"].clone(), found(&counted).len()), (json!(3), 0));
 }
@@ -335,13 +406,22 @@ async fn what_is_offered_is_what_can_be_asked_for() {
     let statement = resource(&served.get("/fhir/metadata").await, "CapabilityStatement");
     assert_eq!(statement["fhirVersion"], "4.0.1");
     assert_eq!(statement["implementation"]["url"], "http://pacs.example/fhir");
-    for parameter in statement["rest"][0]["resource"][0]["searchParam"].as_array().unwrap() {
+    for parameter in statement["rest"][0]["resource"][0]["searchParam"]
+        .as_array()
+        .unwrap()
+    {
         let name = parameter["name"].as_str().unwrap();
         let name = match parameter["type"].as_str().unwrap() {
             "reference" => format!("{name}:identifier"),
             _ => name.to_owned(),
         };
-        let value = if name == "started" { "2024" } else if name == "status" { "available" } else { "1.2" };
+        let value = if name == "started" {
+            "2024"
+        } else if name == "status" {
+            "available"
+        } else {
+            "1.2"
+        };
         let answer = served.get(&format!("/fhir/ImagingStudy?{name}={value}")).await;
         assert_eq!(answer.status, StatusCode::OK, "{name}");
     }
@@ -354,9 +434,21 @@ async fn failures_are_told_as_outcomes() {
         ("/fhir/ImagingStudy/1.2.9", StatusCode::NOT_FOUND, "not-found"),
         ("/fhir/ImagingStudy/none", StatusCode::NOT_FOUND, "not-found"),
         ("/fhir/Patient/1", StatusCode::NOT_FOUND, "not-found"),
-        ("/fhir/ImagingStudy?PatientName=Secret", StatusCode::BAD_REQUEST, "invalid"),
-        ("/fhir/ImagingStudy?started=Secret", StatusCode::BAD_REQUEST, "invalid"),
-        ("/fhir/ImagingStudy?_format=xml", StatusCode::NOT_ACCEPTABLE, "not-supported"),
+        (
+            "/fhir/ImagingStudy?PatientName=Secret",
+            StatusCode::BAD_REQUEST,
+            "invalid",
+        ),
+        (
+            "/fhir/ImagingStudy?started=Secret",
+            StatusCode::BAD_REQUEST,
+            "invalid",
+        ),
+        (
+            "/fhir/ImagingStudy?_format=xml",
+            StatusCode::NOT_ACCEPTABLE,
+            "not-supported",
+        ),
     ] {
         let answer = served.get(path).await;
         assert_eq!(answer.status, status, "{path}");
@@ -366,7 +458,11 @@ async fn failures_are_told_as_outcomes() {
     }
     let answer = served.get_as("/fhir/metadata", "application/fhir+xml").await;
     assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE);
-    let created = Request::builder().method(Method::POST).uri("/fhir/ImagingStudy").body(Body::empty()).unwrap();
+    let created = Request::builder()
+        .method(Method::POST)
+        .uri("/fhir/ImagingStudy")
+        .body(Body::empty())
+        .unwrap();
     let answer = served.ask(created).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     resource(&answer, "OperationOutcome");

@@ -172,7 +172,10 @@ mod tests {
         for (tag, text) in [
             (tags::PATIENT_ID, "4711"),
             (tags::ISSUER_OF_PATIENT_ID, "HOSP"),
-            (tags::PATIENT_NAME, "Doe^Jane^M^Dr.^Jr. PhD=山田^花子=やまだ^はなこ"),
+            (
+                tags::PATIENT_NAME,
+                "Doe^Jane^M^Dr.^Jr. PhD=山田^花子=やまだ^はなこ",
+            ),
             (tags::PATIENT_BIRTH_DATE, "19700131"),
             (tags::PATIENT_SEX, "F"),
         ] {
@@ -195,9 +198,13 @@ mod tests {
         ] {
             assert_eq!(order.string(tag), Some(text), "{tag}");
         }
-        let [code] = order.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE) else { panic!() };
+        let [code] = order.items(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE) else {
+            panic!()
+        };
         assert_eq!(code.string(tags::CODE_VALUE), Some("CTHEAD"));
-        let [step] = order.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE) else { panic!() };
+        let [step] = order.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE) else {
+            panic!()
+        };
         for (tag, text) in [
             (tags::MODALITY, "CT"),
             (tags::SCHEDULED_PROCEDURE_STEP_ID, "SPS1"),
@@ -208,7 +215,9 @@ mod tests {
         ] {
             assert_eq!(step.string(tag), Some(text), "{tag}");
         }
-        let [protocol] = step.items(tags::SCHEDULED_PROTOCOL_CODE_SEQUENCE) else { panic!() };
+        let [protocol] = step.items(tags::SCHEDULED_PROTOCOL_CODE_SEQUENCE) else {
+            panic!()
+        };
         assert_eq!(protocol.string(tags::CODING_SCHEME_DESIGNATOR), Some("C4"));
     }
 
@@ -238,7 +247,8 @@ mod tests {
         let step = &order.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE)[0];
         assert_eq!(step.string(tags::SCHEDULED_STATION_AE_TITLE), Some("CT 1"));
         assert_eq!(step.string(tags::MODALITY), Some("CT"));
-        let mapping: Mapping = toml::from_str("defaults = false\n[patient]\nPatientID = \"PID-3 id\"").unwrap();
+        let mapping: Mapping =
+            toml::from_str("defaults = false\n[patient]\nPatientID = \"PID-3 id\"").unwrap();
         assert_eq!(apply(&mapping.patient, &text).len(), 1);
         assert!(apply(&mapping.order, &text).is_empty());
     }
@@ -247,14 +257,38 @@ mod tests {
     fn a_mistake_in_a_configuration_is_told_with_what_is_meant() {
         for (text, said) in [
             ("[patient]\nPatientNam = \"PID-5\"", "PatientNam is no attribute"),
-            ("[patient]\nPatientName = \"PID5\"", "PatientName: \"PID5\" is not a path into an HL7 message"),
-            ("[patient]\nPatientName = \"PID-5 nam\"", "PatientName: \"nam\" is not one of text, id,"),
-            ("[patient]\nPatientName = \"PID-5 name PID-6\"", "PatientName: \"PID-6\" stands where \"or\" is expected"),
-            ("[patient]\nPatientName = \"PID-5 or\"", "PatientName: nothing stands behind \"or\""),
-            ("[patient]\nPatientName = \"'Doe\"", "PatientName: a quotation mark is missing"),
-            ("[patient]\nPatientName = \"PID-5 code\"", "PatientName: code makes an item of a sequence"),
-            ("[order]\nRequestedProcedureCodeSequence = \"OBR-4 text\"", "is a sequence: only code"),
-            ("[order]\n\"PatientName.Modality\" = \"OBR-24\"", "PatientName is no sequence"),
+            (
+                "[patient]\nPatientName = \"PID5\"",
+                "PatientName: \"PID5\" is not a path into an HL7 message",
+            ),
+            (
+                "[patient]\nPatientName = \"PID-5 nam\"",
+                "PatientName: \"nam\" is not one of text, id,",
+            ),
+            (
+                "[patient]\nPatientName = \"PID-5 name PID-6\"",
+                "PatientName: \"PID-6\" stands where \"or\" is expected",
+            ),
+            (
+                "[patient]\nPatientName = \"PID-5 or\"",
+                "PatientName: nothing stands behind \"or\"",
+            ),
+            (
+                "[patient]\nPatientName = \"'Doe\"",
+                "PatientName: a quotation mark is missing",
+            ),
+            (
+                "[patient]\nPatientName = \"PID-5 code\"",
+                "PatientName: code makes an item of a sequence",
+            ),
+            (
+                "[order]\nRequestedProcedureCodeSequence = \"OBR-4 text\"",
+                "is a sequence: only code",
+            ),
+            (
+                "[order]\n\"PatientName.Modality\" = \"OBR-24\"",
+                "PatientName is no sequence",
+            ),
             ("[order]\nRows = \"OBR-24\"", "Rows: a number in binary"),
             ("[orders]\n", "unknown field `orders`"),
         ] {

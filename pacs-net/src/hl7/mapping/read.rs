@@ -37,7 +37,10 @@ impl<'de> Deserialize<'de> for Mapping {
                 order: Table::default(),
             },
         };
-        for (table, rules) in [(&mut mapping.patient, written.patient), (&mut mapping.order, written.order)] {
+        for (table, rules) in [
+            (&mut mapping.patient, written.patient),
+            (&mut mapping.order, written.order),
+        ] {
             for (attribute, origins) in rules {
                 table.put(rule(&attribute, &origins).map_err(de::Error::custom)?);
             }
@@ -73,14 +76,19 @@ fn target(text: &str) -> Result<(Vec<Tag>, VR), String> {
     // Splitting yields one part at least.
     let vr = above.map_or(VR::UN, |(_, vr)| vr);
     if vr != VR::SQ && !is_text(vr) {
-        return Err(format!("{text}: a number in binary, or bytes, can't be had from a message"));
+        return Err(format!(
+            "{text}: a number in binary, or bytes, can't be had from a message"
+        ));
     }
     Ok((path, vr))
 }
 
 fn is_text(vr: VR) -> bool {
     use VR::*;
-    matches!(vr, AE | AS | CS | DA | DS | DT | IS | LO | LT | PN | SH | ST | TM | UC | UI | UR | UT)
+    matches!(
+        vr,
+        AE | AS | CS | DA | DS | DT | IS | LO | LT | PN | SH | ST | TM | UC | UI | UR | UT
+    )
 }
 
 fn tag(name: &str) -> Option<Tag> {

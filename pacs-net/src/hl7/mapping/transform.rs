@@ -260,7 +260,9 @@ fn identifier(text: &str, vr: VR) -> Result<String, &'static str> {
     if vr == VR::UI {
         return match text.is_empty() {
             true => Ok(String::new()),
-            false => Uid::parse(text).map(|uid| uid.to_string()).map_err(|_| "it is no UID"),
+            false => Uid::parse(text)
+                .map(|uid| uid.to_string())
+                .map_err(|_| "it is no UID"),
         };
     }
     if text.contains('\\') || text.contains(char::is_control) {
@@ -295,7 +297,11 @@ fn time(text: &str) -> Result<Time, &'static str> {
     if !is_well {
         return Err(WHY);
     }
-    let pair = |at: usize| whole.get(at..at + 2).map_or(Some(0), |digits| digits.parse::<u32>().ok());
+    let pair = |at: usize| {
+        whole
+            .get(at..at + 2)
+            .map_or(Some(0), |digits| digits.parse::<u32>().ok())
+    };
     let in_range = |at, most| pair(at).is_some_and(|number| number <= most);
     if !in_range(8, 23) || !in_range(10, 59) || !in_range(12, 60) {
         return Err(WHY);
@@ -348,7 +354,9 @@ mod tests {
             Said::Text(text) => text,
             Said::Item(item) => format!(
                 "{}|{}|{}",
-                item.string(tags::CODE_VALUE).or(item.string(tags::LONG_CODE_VALUE)).unwrap(),
+                item.string(tags::CODE_VALUE)
+                    .or(item.string(tags::LONG_CODE_VALUE))
+                    .unwrap(),
                 item.string(tags::CODING_SCHEME_DESIGNATOR).unwrap(),
                 item.string(tags::CODE_MEANING).unwrap()
             ),
@@ -372,30 +380,70 @@ mod tests {
             (T::Issuer, "ZZZ-1", VR::LO, "4711^^^HOSP&1.2&ISO", "HOSP"),
             (T::Issuer, "ZZZ-1", VR::LO, "4711^^^&1.2&ISO", "1.2"),
             (T::Issuer, "ZZZ-1", VR::LO, "4711", "(nothing)"),
-            (T::Name, "ZZZ-1", VR::PN, "Doe&van^Jane^^Jr.^Dr.", "Doe^Jane^^Dr.^Jr."),
+            (
+                T::Name,
+                "ZZZ-1",
+                VR::PN,
+                "Doe&van^Jane^^Jr.^Dr.",
+                "Doe^Jane^^Dr.^Jr.",
+            ),
             (T::Name, "ZZZ-1", VR::PN, "D=o\\S\\e^Jane", "D o e^Jane"),
-            (T::Name, "ZZZ-1", VR::PN, "山田^花子^^^^^L^I~Yamada^Hanako^^^^^L^A", "Yamada^Hanako=山田^花子"),
-            (T::Person, "ZZZ-1", VR::PN, "12^Order^Olga^^^Dr.", "Order^Olga^^Dr."),
+            (
+                T::Name,
+                "ZZZ-1",
+                VR::PN,
+                "山田^花子^^^^^L^I~Yamada^Hanako^^^^^L^A",
+                "Yamada^Hanako=山田^花子",
+            ),
+            (
+                T::Person,
+                "ZZZ-1",
+                VR::PN,
+                "12^Order^Olga^^^Dr.",
+                "Order^Olga^^Dr.",
+            ),
             (T::Person, "ZZZ-1.1", VR::PN, "12&Tech&Tim^20240101", "Tech^Tim"),
             (T::Person, "ZZZ-1", VR::PN, "12", "(nothing)"),
             (T::Date, "ZZZ-1", VR::DA, "202402291015+0100", "20240229"),
             (T::Date, "ZZZ-1", VR::DA, "202402", "(nothing)"),
-            (T::Time, "ZZZ-1", VR::TM, "20240229101530.1234567-0500", "101530.123456"),
+            (
+                T::Time,
+                "ZZZ-1",
+                VR::TM,
+                "20240229101530.1234567-0500",
+                "101530.123456",
+            ),
             (T::Time, "ZZZ-1", VR::TM, "20240229", "(nothing)"),
-            (T::DateTime, "ZZZ-1", VR::DT, "202402291015+0100", "202402291015+0100"),
+            (
+                T::DateTime,
+                "ZZZ-1",
+                VR::DT,
+                "202402291015+0100",
+                "202402291015+0100",
+            ),
             (T::Sex, "ZZZ-1", VR::CS, "F", "F"),
             (T::Sex, "ZZZ-1", VR::CS, "A", "O"),
             (T::Sex, "ZZZ-1", VR::CS, "U", "(empty)"),
             (T::Code, "ZZZ-1", VR::SQ, "A^Alpha^99X^B^Beta^LN", "A|99X|Alpha"),
             (T::Code, "ZZZ-1.4", VR::SQ, "A^Alpha^99X^B^Beta^LN", "B|LN|Beta"),
             (T::Code, "ZZZ-1", VR::SQ, "A", "A|L|A"),
-            (T::Code, "ZZZ-1", VR::SQ, "12345678901234567^x", "12345678901234567|L|x"),
+            (
+                T::Code,
+                "ZZZ-1",
+                VR::SQ,
+                "12345678901234567^x",
+                "12345678901234567|L|x",
+            ),
             (T::Code, "ZZZ-1", VR::SQ, "^Alpha", "(nothing)"),
             (T::Priority, "ZZZ-1.6", VR::SH, "^^^^^S", "STAT"),
             (T::Priority, "ZZZ-1", VR::SH, "TM30", "MEDIUM"),
             (T::Priority, "ZZZ-1", VR::SH, "nobody knows", "(nothing)"),
         ] {
-            assert_eq!(read(transform, path, vr, field).unwrap(), expected, "{transform:?} {path} {field}");
+            assert_eq!(
+                read(transform, path, vr, field).unwrap(),
+                expected,
+                "{transform:?} {path} {field}"
+            );
         }
     }
 

@@ -49,7 +49,9 @@ impl FromStr for FailedId {
 
 impl FailedId {
     fn key(self, kind: &'static str) -> Bytes {
-        Identity(self.identity).key(Key::of(kind).number(self.when)).bytes()
+        Identity(self.identity)
+            .key(Key::of(kind).number(self.when))
+            .bytes()
     }
 
     fn of_key(key: &[u8]) -> Result<Self> {
@@ -121,7 +123,10 @@ impl FailedMessages {
             range.start = [&after.key("hl7-failed")[..], &[0]].concat().into();
         }
         let found = self.ledger.range(range, limit).await?;
-        found.iter().map(|(key, value)| read(FailedId::of_key(key)?, value)).collect()
+        found
+            .iter()
+            .map(|(key, value)| read(FailedId::of_key(key)?, value))
+            .collect()
     }
 
     /// A message as it came; `None` when there is none.
@@ -138,7 +143,11 @@ impl FailedMessages {
     /// `NotFound` when there is none, what the ledger says; and within, why it failed again.
     pub async fn retry(&self, id: FailedId, receiver: &Receiver) -> Result<Result<(), Fault>> {
         let Some(bytes) = self.get(id).await? else {
-            return Err(Error::new(ErrorKind::NotFound, "hl7.failed", "there is no such failed message"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "hl7.failed",
+                "there is no such failed message",
+            ));
         };
         let incoming = Incoming::new(bytes, &receiver.inner.options.undeclared, None);
         Ok(receiver.deal(&incoming, Identity(id.identity)).await)
@@ -202,7 +211,11 @@ pub(super) async fn keep(
                     Some(old) => read(id, old)?.attempts,
                     None => 0,
                 };
-                Ok((Some(write(incoming, fault, now, attempts + 1)), further.clone(), ()))
+                Ok((
+                    Some(write(incoming, fault, now, attempts + 1)),
+                    further.clone(),
+                    (),
+                ))
             })
             .await;
     }
@@ -264,14 +277,26 @@ async fn forget(ledger: &dyn Ledger, id: FailedId, further: Vec<Step>) -> Result
 fn write(incoming: &Incoming, fault: &Fault, now: Timestamp, attempts: u64) -> Bytes {
     let header = super::super::message::Message::header(&incoming.bytes);
     let get = |path| {
-        let text = header.as_ref().and_then(|header| header.get(path)).unwrap_or_default();
+        let text = header
+            .as_ref()
+            .and_then(|header| header.get(path))
+            .unwrap_or_default();
         // Whatever stands there, it is shown to people: no more than what belongs there.
-        text.chars().filter(|c| c.is_ascii_graphic()).take(40).collect::<String>()
+        text.chars()
+            .filter(|c| c.is_ascii_graphic())
+            .take(40)
+            .collect::<String>()
     };
     let (code, event) = (get("MSH-9.1"), get("MSH-9.2"));
-    let kind = if event.is_empty() { code } else { format!("{code}^{event}") };
+    let kind = if event.is_empty() {
+        code
+    } else {
+        format!("{code}^{event}")
+    };
     let numbers = format!("{}\n{attempts}\n{}", now.0, incoming.bytes.len());
-    [numbers, kind, get("MSH-10"), write_fault(fault)].join("\n").into()
+    [numbers, kind, get("MSH-10"), write_fault(fault)]
+        .join("\n")
+        .into()
 }
 
 fn read(id: FailedId, value: &[u8]) -> Result<FailedMessage> {

@@ -2,7 +2,7 @@
 //!
 //! | message | what is done |
 //! | --- | --- |
-//! | ADT A01 A04 A08 A28 A31 | what is kept of the patient is corrected: instances, worklist, unified procedure steps |
+//! | ADT A01 A04 A08 A28 A31 | what is kept of the patient is corrected: instances and the worklist |
 //! | ADT A40 | the prior patient's (MRG-1) become the surviving one's (PID-3) |
 //! | ORM O01, OMI O23 | by ORC-1 an item of the worklist is put (NW, XO and the like), or it is over (CA, OC, DC) |
 //! | ORU R01 | the report is kept as an instance of the order's study: documents as Encapsulated PDF, text as Basic Text SR |
@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use pacs_core::workflow::Worklist;
 use pacs_core::{DataSet, Ledger, Pacs, Result, Retry, Source, Timestamp};
 
 use super::ack::{Condition, Fault};
@@ -32,24 +33,8 @@ use super::mapping::Mapping;
 use super::message::Message;
 use super::path::Path;
 use super::server::{Handler, Incoming};
-pub use failed::{FailedId, FailedMessage, FailedMessages};
+pub use failed::{FAILED_MAX, FailedId, FailedMessage, FailedMessages};
 use once::Identity;
-
-/// Where orders go, and what else knows patients.
-pub trait Orders: Send + Sync + 'static {
-    /// Takes in a scheduled procedure step with its order and patient, in place of one with the same Accession Number and
-    /// Scheduled Procedure Step ID.
-    fn put(&self, item: DataSet) -> BoxFuture<'_, Result<()>>;
-
-    /// Gives the steps of an order this status, or one of them. Answers how many there were.
-    fn set_status<'a>(&'a self, accession: &'a str, step: Option<&'a str>, status: &'a str) -> BoxFuture<'a, Result<u64>>;
-
-    /// The steps of an order.
-    fn of_order<'a>(&'a self, accession: &'a str) -> BoxFuture<'a, Result<Vec<DataSet>>>;
-
-    /// Puts attributes of the patient with this Patient ID into everything of theirs.
-    fn set_patient<'a>(&'a self, prior_id: &'a str, attributes: &'a DataSet) -> BoxFuture<'a, Result<()>>;
-}
 
 /// How a [`Receiver`] behaves.
 #[derive(Clone, Debug)]
@@ -81,7 +66,7 @@ pub struct Receiver {
 struct Inner {
     pacs: Pacs,
     ledger: Arc<dyn Ledger>,
-    orders: Arc<dyn Orders>,
+    worklist: Worklist,
     options: ReceiverOptions,
     /// Messages that are being dealt with.
     running: Mutex<HashSet<Identity>>,
@@ -89,7 +74,9 @@ struct Inner {
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,13 +85,13 @@ impl Receiver {
     ///
     /// # Errors
     /// `Unsupported` when the engine has none.
-    pub fn new(pacs: Pacs, orders: Arc<dyn Orders>, options: ReceiverOptions) -> Result<Self> {
+    pub fn new(pacs: Pacs, options: ReceiverOptions) -> Result<Self> {
         let ledger = Arc::clone(pacs.ledger()?);
         Ok(Self {
             inner: Arc::new(Inner {
                 pacs,
+                worklist: Worklist::new(Arc::clone(&ledger)),
                 ledger,
-                orders,
                 options,
                 running: Mutex::default(),
             }),
@@ -125,7 +112,9 @@ impl Receiver {
         };
         let done = match &incoming.message {
             Ok(message) => {
-                let acted = AssertUnwindSafe(self.inner.act(message, identity, incoming)).catch_unwind().await;
+                let acted = AssertUnwindSafe(self.inner.act(message, identity, incoming))
+                    .catch_unwind()
+                    .await;
                 acted.unwrap_or_else(|_| {
                     tracing::error!("an HL7 message made its handler panic");
                     Err(Fault::reject(Condition::Internal, "internal failure"))
@@ -171,9 +160,11 @@ impl Inner {
             ("ADT", "A40") => self.merge_patients(message, &source).await,
             ("ORM", "O01") | ("OMI", "O23") => self.take_order(message).await,
             ("ORU", "R01") => self.keep_report(message, identity, &source).await,
-            ("ADT" | "ORM" | "OMI" | "ORU", _) => {
-                Err(Fault::reject(Condition::UnsupportedEvent, "this event is not taken here").at(at("MSH-9.2")))
-            }
+            ("ADT" | "ORM" | "OMI" | "ORU", _) => Err(Fault::reject(
+                Condition::UnsupportedEvent,
+                "this event is not taken here",
+            )
+            .at(at("MSH-9.2"))),
             ("", _) => Err(Fault::missing("MSH-9.1")),
             _ => {
                 let why = "this kind of message is not taken here";

@@ -62,7 +62,12 @@ impl Inner {
     }
 
     /// The steps by which it is known that a message was dealt with, and older ones are forgotten.
-    pub(super) async fn known(&self, identity: Identity, outcome: &Result<(), Fault>, now: Timestamp) -> Result<Vec<Step>> {
+    pub(super) async fn known(
+        &self,
+        identity: Identity,
+        outcome: &Result<(), Fault>,
+        now: Timestamp,
+    ) -> Result<Vec<Step>> {
         let mut steps = vec![
             Step::Put(identity.outcome(), write(now, outcome)),
             Step::Put(identity.moment(now), Bytes::new()),
@@ -99,7 +104,13 @@ impl Inner {
     }
 
     /// Notes that a message failed and why. One that fails for good is not tried again when it is sent again.
-    pub(super) async fn refused(&self, identity: Identity, incoming: &Incoming, fault: &Fault, now: Timestamp) -> Result<()> {
+    pub(super) async fn refused(
+        &self,
+        identity: Identity,
+        incoming: &Incoming,
+        fault: &Fault,
+        now: Timestamp,
+    ) -> Result<()> {
         let steps = match fault.retry {
             Retry::Never => self.known(identity, &Err(fault.clone()), now).await?,
             Retry::Later => Vec::new(),
@@ -132,7 +143,13 @@ fn read(value: &[u8]) -> Result<(Timestamp, Result<(), Fault>)> {
 pub(super) fn write_fault(fault: &Fault) -> String {
     let location = fault.location.map_or(String::new(), |path| path.to_string());
     let text = fault.text.replace(['\r', '\n'], " ");
-    [fault.code.as_str(), &fault.condition.code().to_string(), &location, &text].join("\n")
+    [
+        fault.code.as_str(),
+        &fault.condition.code().to_string(),
+        &location,
+        &text,
+    ]
+    .join("\n")
 }
 
 /// Reads one that was written, as one that will not pass.
@@ -140,7 +157,11 @@ pub(super) fn read_fault(text: &str) -> Result<Fault> {
     let mut lines = text.split('\n');
     let mut next = || lines.next().ok_or_else(damaged);
     let code = AckCode::parse(next()?).ok_or_else(damaged)?;
-    let condition = next()?.parse().ok().and_then(Condition::of_code).ok_or_else(damaged)?;
+    let condition = next()?
+        .parse()
+        .ok()
+        .and_then(Condition::of_code)
+        .ok_or_else(damaged)?;
     let location = match next()? {
         "" => None,
         path => Some(Path::parse(path).map_err(|_| damaged())?),
@@ -155,7 +176,11 @@ pub(super) fn read_fault(text: &str) -> Result<Fault> {
 }
 
 pub(super) fn damaged() -> Error {
-    Error::new(ErrorKind::Corrupt, "hl7.ledger", "a record of a message can't be read")
+    Error::new(
+        ErrorKind::Corrupt,
+        "hl7.ledger",
+        "a record of a message can't be read",
+    )
 }
 
 #[cfg(test)]
@@ -164,7 +189,11 @@ mod tests {
 
     #[test]
     fn an_outcome_is_read_as_it_was_written() {
-        for outcome in [Ok(()), Err(Fault::missing("PID-3")), Err(Fault::reject(Condition::Internal, "a\nb"))] {
+        for outcome in [
+            Ok(()),
+            Err(Fault::missing("PID-3")),
+            Err(Fault::reject(Condition::Internal, "a\nb")),
+        ] {
             let (when, read) = read(&write(Timestamp(7), &outcome)).unwrap();
             assert_eq!(when, Timestamp(7));
             let expected = outcome.map_err(|mut fault| {

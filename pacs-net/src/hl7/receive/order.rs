@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use dicom_dictionary_std::tags;
+use pacs_core::workflow::worklist::status;
 use pacs_core::{DataSet, Result};
 
 use super::super::ack::{Condition, Fault};
@@ -54,13 +55,11 @@ impl Inner {
                     // What is to have no value in an item need not be there.
                     Act::Put(item.with_values())
                 }
-                "CA" | "OC" | "CR" => Act::End("CANCELLED"),
-                "DC" | "OD" | "DR" => Act::End("DISCONTINUED"),
+                "CA" | "OC" | "CR" | "DC" | "OD" | "DR" => Act::End(status::CANCELLED),
                 // A status alone: the rest of the order need not be there.
                 "SC" => match group.get("ORC-5").as_deref() {
-                    Some("CA") => Act::End("CANCELLED"),
-                    Some("DC") => Act::End("DISCONTINUED"),
-                    Some("CM") => Act::End("COMPLETED"),
+                    Some("CA" | "DC") => Act::End(status::CANCELLED),
+                    Some("CM") => Act::End(status::COMPLETED),
                     _ => continue,
                 },
                 _ => {
@@ -68,23 +67,58 @@ impl Inner {
                     return Err(Fault::reject(Condition::TableValue, why).at(at("ORC-1")));
                 }
             };
-            acts.push((accession, step, act, group.get("OBR-20").is_some() || group.get("IPC-4").is_some()));
+            acts.push((
+                accession,
+                step,
+                act,
+                group.get("OBR-20").is_some() || group.get("IPC-4").is_some(),
+            ));
         }
         for (accession, step, act, names_step) in acts {
             match act {
-                Act::Put(item) => self.orders.put(item).await?,
+                Act::Put(item) => self.worklist.put(item).await?,
+                // Who names no step means the order.
                 Act::End(status) => {
-                    // Who names no step means the order.
-                    let step = names_step.then_some(step.as_str());
-                    let ended = self.orders.set_status(&accession, step, status).await?;
-                    if ended == 0 && self.orders.of_order(&accession).await?.is_empty() {
-                        let why = "there is no such order to be cancelled";
-                        return Err(Fault::error(Condition::UnknownKey, why).at(at("ORC-3")));
-                    }
+                    self.end(&accession, names_step.then_some(step.as_str()), status)
+                        .await?
                 }
             }
         }
         Ok(())
+    }
+
+    /// Steps of an order are over: all of them, or the one that is named. What was done stays done.
+    async fn end(&self, accession: &str, step: Option<&str>, wanted: &'static str) -> Result<(), Fault> {
+        let items = self.worklist.of_order(accession).await?;
+        let (mut found, mut done) = (0, 0);
+        for item in &items {
+            let Some(scheduled) = item.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE).first() else {
+                continue;
+            };
+            let id = scheduled
+                .string(tags::SCHEDULED_PROCEDURE_STEP_ID)
+                .unwrap_or_default();
+            if step.is_some_and(|step| step != id) {
+                continue;
+            }
+            found += 1;
+            let status = match (scheduled.string(tags::SCHEDULED_PROCEDURE_STEP_STATUS), wanted) {
+                (Some(status::COMPLETED), _) => {
+                    done += 1;
+                    continue;
+                }
+                // It was begun, and is not brought to its end.
+                (Some(status::STARTED), status::CANCELLED) => status::DISCONTINUED,
+                (_, wanted) => wanted,
+            };
+            self.worklist.set_status(accession, Some(id), status).await?;
+        }
+        let why = match (found, done) {
+            (0, _) => "there is no such order",
+            (found, done) if found == done && wanted != status::COMPLETED => "the order is done already",
+            _ => return Ok(()),
+        };
+        Err(Fault::error(Condition::UnknownKey, why).at(at("ORC-3")))
     }
 }
 
@@ -104,14 +138,19 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
         let begun = match (name, last) {
             // What belongs to the order, and not to the step before.
             ("OBR", Some(last)) if has(last, "OBR") => Some(kept(last, &["ORC", "TQ1"])),
-            ("IPC", Some(last)) if has(last, "IPC") => Some(last.iter().copied().filter(|it| it.name() != "IPC").collect()),
+            ("IPC", Some(last)) if has(last, "IPC") => {
+                Some(last.iter().copied().filter(|it| it.name() != "IPC").collect())
+            }
             ("ORC", _) | ("OBR", None) => Some(Vec::new()),
             _ => None,
         };
         if let Some(mut group) = begun {
             copied += group.len() + common.len() + 1;
             if groups.len() == ORDERS_MAX || copied > COPIED_MAX {
-                return Err(Fault::reject(Condition::Internal, "the message has too many orders"));
+                return Err(Fault::reject(
+                    Condition::Internal,
+                    "the message has too many orders",
+                ));
             }
             group.push(segment);
             groups.push(group);
@@ -126,7 +165,11 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
         return Err(Fault::error(Condition::SegmentSequence, why));
     }
     // One Study Instance UID (IHE RAD TF-2 4.4.4.1.2.4) that stands behind the last of several orders is of all.
-    let studies: Vec<&Segment> = message.segments().iter().filter(|segment| segment.name() == "ZDS").collect();
+    let studies: Vec<&Segment> = message
+        .segments()
+        .iter()
+        .filter(|segment| segment.name() == "ZDS")
+        .collect();
     let whole = groups.into_iter().map(|mut group| {
         if let [study] = studies[..]
             && !has(&group, "ZDS")
@@ -139,7 +182,11 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
 }
 
 fn kept<'a>(group: &[&'a Segment], names: &[&str]) -> Vec<&'a Segment> {
-    group.iter().copied().filter(|segment| names.contains(&segment.name())).collect()
+    group
+        .iter()
+        .copied()
+        .filter(|segment| names.contains(&segment.name()))
+        .collect()
 }
 
 #[cfg(test)]

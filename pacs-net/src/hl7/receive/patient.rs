@@ -16,8 +16,7 @@ impl Inner {
         let attributes = self.patient(message)?;
         let id = patient_id(&attributes)?;
         self.amend(source, &id, &attributes).await?;
-        self.orders.set_patient(&id, &attributes).await?;
-        Ok(())
+        self.set_patient(&id, &attributes).await
     }
 
     /// A40: everything of the prior patients becomes the surviving one's. Each PID has its MRG behind it.
@@ -50,9 +49,15 @@ impl Inner {
             }
             self.amend(source, &prior, &attributes).await?;
             self.amend(source, &surviving, &attributes).await?;
-            self.orders.set_patient(&prior, &attributes).await?;
-            self.orders.set_patient(&surviving, &attributes).await?;
+            self.set_patient(&prior, &attributes).await?;
+            self.set_patient(&surviving, &attributes).await?;
         }
+        Ok(())
+    }
+
+    /// Puts a patient's attributes into all that is to be done for them.
+    async fn set_patient(&self, prior: &str, attributes: &DataSet) -> Result<(), Fault> {
+        self.worklist.set_patient(prior, attributes).await?;
         Ok(())
     }
 
@@ -69,7 +74,10 @@ impl Inner {
             !is_told_anew && !is_same_id
         });
         // A name is the same with empty components at its end.
-        let name = |set: &DataSet| set.string(tags::PATIENT_NAME).map(|name| trimmed_name(name).to_owned());
+        let name = |set: &DataSet| {
+            set.string(tags::PATIENT_NAME)
+                .map(|name| trimmed_name(name).to_owned())
+        };
         if name(&known).is_some() && name(&known) == name(&wanted) {
             let said = known.string(tags::PATIENT_NAME).unwrap_or_default();
             wanted.put_text(tags::PATIENT_NAME, VR::PN, said);
@@ -77,7 +85,11 @@ impl Inner {
         if wanted.is_empty() {
             return Ok(());
         }
-        match self.pacs.amend(source, Scope::Patient(id.to_owned()), wanted).await {
+        match self
+            .pacs
+            .amend(source, Scope::Patient(id.to_owned()), wanted)
+            .await
+        {
             Ok(amended) => all_amended(amended.failed),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),

@@ -32,7 +32,12 @@ struct Report {
 
 impl Inner {
     /// ORU^R01: each OBR is a report. Its documents are kept as they are, and its text as one instance.
-    pub(super) async fn keep_report(&self, message: &Message, identity: Identity, source: &Source) -> Result<(), Fault> {
+    pub(super) async fn keep_report(
+        &self,
+        message: &Message,
+        identity: Identity,
+        source: &Source,
+    ) -> Result<(), Fault> {
         let patient = self.patient(message)?;
         let mut instances = Vec::new();
         // All of it is looked at before any of it is kept.
@@ -41,9 +46,19 @@ impl Inner {
             let study = self.study(&order, &patient, source).await?;
             for report in reports(&group)? {
                 if instances.len() == REPORTS_MAX {
-                    return Err(Fault::reject(Condition::Internal, "the message has too many reports"));
+                    return Err(Fault::reject(
+                        Condition::Internal,
+                        "the message has too many reports",
+                    ));
                 }
-                instances.push(instance(&group, report, &study, &order, identity, instances.len()));
+                instances.push(instance(
+                    &group,
+                    report,
+                    &study,
+                    &order,
+                    identity,
+                    instances.len(),
+                ));
             }
         }
         if instances.is_empty() {
@@ -75,7 +90,9 @@ impl Inner {
             relational: true,
             ..QueryOptions::default()
         };
-        let mut found = self.pacs.find(source, Query::new(Model::StudyRoot, Level::Study, keys, options))?;
+        let mut found = self
+            .pacs
+            .find(source, Query::new(Model::StudyRoot, Level::Study, keys, options))?;
         let mut of_another = false;
         while let Some(study) = found.try_next().await? {
             // A wild card in the key is only a letter here.
@@ -96,9 +113,15 @@ impl Inner {
         }
         let mut study = DataSet::new();
         study.put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
-        let steps = self.orders.of_order(accession).await?;
-        let step = steps.iter().find(|step| step.string(tags::PATIENT_ID) == Some(id.as_str()));
-        let uid = match order.uid(tags::STUDY_INSTANCE_UID).ok().or(step.and_then(|step| step.uid(tags::STUDY_INSTANCE_UID).ok())) {
+        let steps = self.worklist.of_order(accession).await?;
+        let step = steps
+            .iter()
+            .find(|step| step.string(tags::PATIENT_ID) == Some(id.as_str()));
+        let uid = match order
+            .uid(tags::STUDY_INSTANCE_UID)
+            .ok()
+            .or(step.and_then(|step| step.uid(tags::STUDY_INSTANCE_UID).ok()))
+        {
             Some(uid) => uid,
             None => uid::named(&["hl7-study", &id, accession]),
         };
@@ -187,7 +210,11 @@ fn document(group: &Message, segment: &Segment) -> Result<Report, Fault> {
     content.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, Vec::new());
     content.put_text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES");
     content.put_text(tags::CONVERSION_TYPE, VR::CS, "WSD");
-    content.put_text(tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT, VR::LO, "application/pdf");
+    content.put_text(
+        tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT,
+        VR::LO,
+        "application/pdf",
+    );
     content.put_text(tags::ACQUISITION_DATE_TIME, VR::DT, "");
     let value = |vr, bytes: Bytes, tag| Element {
         tag,
@@ -212,7 +239,11 @@ fn structured(group: &Message, items: Vec<DataSet>) -> Report {
     content.put_text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE");
     let heading = code("18748-4", "LN", "Diagnostic imaging report");
     content.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![heading]);
-    content.put_text(tags::COMPLETION_FLAG, VR::CS, if is_final { "COMPLETE" } else { "PARTIAL" });
+    content.put_text(
+        tags::COMPLETION_FLAG,
+        VR::CS,
+        if is_final { "COMPLETE" } else { "PARTIAL" },
+    );
     // Who verified it need not be said in a message.
     content.put_text(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
     content.put_items(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
@@ -238,10 +269,20 @@ fn instance(
     let mut set = report.content;
     set.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
     set.put_uid(tags::SOP_CLASS_UID, &report.class);
-    set.put_uid(tags::SOP_INSTANCE_UID, &uid::named(&["hl7-report", &identity, &number.to_string()]));
-    set.put_uid(tags::SERIES_INSTANCE_UID, &uid::named(&["hl7-series", study_uid, report.modality]));
+    set.put_uid(
+        tags::SOP_INSTANCE_UID,
+        &uid::named(&["hl7-report", &identity, &number.to_string()]),
+    );
+    set.put_uid(
+        tags::SERIES_INSTANCE_UID,
+        &uid::named(&["hl7-series", study_uid, report.modality]),
+    );
     set.put_text(tags::MODALITY, VR::CS, report.modality);
-    set.put_text(tags::SERIES_NUMBER, VR::IS, if report.modality == "SR" { "901" } else { "902" });
+    set.put_text(
+        tags::SERIES_NUMBER,
+        VR::IS,
+        if report.modality == "SR" { "901" } else { "902" },
+    );
     set.put_text(tags::SERIES_DESCRIPTION, VR::LO, "Reports");
     set.put_items(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new());
     set.put_text(tags::MANUFACTURER, VR::LO, "");
@@ -297,7 +338,14 @@ fn moment(group: &Message) -> (String, String) {
             continue;
         };
         let is_whole = matches!(clock.len(), 2 | 4 | 6);
-        return (date.to_owned(), if is_whole { clock.to_owned() } else { "000000".to_owned() });
+        return (
+            date.to_owned(),
+            if is_whole {
+                clock.to_owned()
+            } else {
+                "000000".to_owned()
+            },
+        );
     }
     ("19700101".to_owned(), "000000".to_owned())
 }
@@ -325,20 +373,30 @@ fn text(group: &Message, segment: &Segment) -> String {
         }
         "NM" => {
             let unit = group.component(segment.field(6), 1);
-            format!("{} {unit}", group.component(raw, 1)).trim_end().to_owned()
+            format!("{} {unit}", group.component(raw, 1))
+                .trim_end()
+                .to_owned()
         }
         _ => group.unescaped(raw),
     });
     let whole = lines.collect::<Vec<_>>().join("\n");
     let kept = |c: &char| !c.is_control() || matches!(c, '\t' | '\n');
-    whole.chars().filter(kept).collect::<String>().replace('\n', "\r\n")
+    whole
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace('\n', "\r\n")
 }
 
 /// What an OBX is about: OBX-3 where it names a coding scheme, else "Finding".
 fn concept(group: &Message, segment: &Segment) -> DataSet {
     let part = |number| {
         let text = group.component(segment.field(3), number);
-        text.chars().filter(|c| !c.is_control() && *c != '\\').collect::<String>().trim().to_owned()
+        text.chars()
+            .filter(|c| !c.is_control() && *c != '\\')
+            .collect::<String>()
+            .trim()
+            .to_owned()
     };
     let (value, meaning, scheme) = (part(1), part(2), part(3));
     let fits = |text: &str, most| (1..=most).contains(&text.chars().count());

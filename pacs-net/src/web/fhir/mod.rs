@@ -99,7 +99,9 @@ impl Asking {
     fn of(fhir: &Fhir, request: &Request) -> FhirResult<Self> {
         let query = request.uri().query().unwrap_or_default();
         let dicomweb = fhir.web.base(request.headers(), request.uri());
-        let origin = dicomweb.strip_suffix(fhir.web.options.path.as_str()).unwrap_or_default();
+        let origin = dicomweb
+            .strip_suffix(fhir.web.options.path.as_str())
+            .unwrap_or_default();
         Ok(Self {
             source: fhir.web.source(request.extensions()),
             base: format!("{origin}{}", fhir.path),
@@ -134,10 +136,17 @@ async fn metadata(State(fhir): State<Arc<Fhir>>, request: Request) -> FhirResult
 }
 
 /// `GET ImagingStudy/{id}`
-async fn read(State(fhir): State<Arc<Fhir>>, Segments(within): Segments, request: Request) -> FhirResult<Response> {
+async fn read(
+    State(fhir): State<Arc<Fhir>>,
+    Segments(within): Segments,
+    request: Request,
+) -> FhirResult<Response> {
     let asking = Asking::of(&fhir, &request)?;
     let not_found = || Problem::not_found("no study with this id is kept");
-    let id = within.first().and_then(|id| Uid::parse(id).ok()).ok_or_else(not_found)?;
+    let id = within
+        .first()
+        .and_then(|id| Uid::parse(id).ok())
+        .ok_or_else(not_found)?;
     let mut keys = study_keys();
     keys.put_uid(tags::STUDY_INSTANCE_UID, &id);
     let query = Query::new(Model::StudyRoot, Level::Study, keys, OPTIONS);
@@ -158,7 +167,10 @@ async fn search_by_query(State(fhir): State<Arc<Fhir>>, request: Request) -> Fhi
 async fn search_by_form(State(fhir): State<Arc<Fhir>>, request: Request) -> FhirResult<Response> {
     let asking = Asking::of(&fhir, &request)?;
     let form = MediaType::constant("application", "x-www-form-urlencoded");
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let content_type = content_type.and_then(|text| text.parse::<MediaType>().ok());
     if !content_type.is_some_and(|content_type| content_type.is(&form)) {
         return Err(Problem::unsupported_media_type(&[form]).into());
@@ -180,7 +192,12 @@ async fn searched(fhir: &Fhir, asking: Asking, search: Search) -> FhirResult<Res
     let mut total = Some(0);
     if let Some(keys) = search.keys(study_keys()) {
         let query = Query::new(Model::StudyRoot, Level::Study, keys, OPTIONS);
-        let mut found = fhir.web.pacs.find(&asking.source, query)?.skip(search.offset);
+        let mut found = fhir
+            .web
+            .pacs
+            .find(&asking.source, query)?
+            .skip(search.offset)
+            .fuse();
         while page.len() < search.count
             && let Some(study) = found.try_next().await?
         {
@@ -206,7 +223,11 @@ async fn searched(fhir: &Fhir, asking: Asking, search: Search) -> FhirResult<Res
         return Ok(answer(&asking, &bundle));
     }
     begin.push_str(",\"entry\":[");
-    let (pacs, source, dicomweb) = (fhir.web.pacs.clone(), asking.source.clone(), asking.dicomweb.clone());
+    let (pacs, source, dicomweb) = (
+        fhir.web.pacs.clone(),
+        asking.source.clone(),
+        asking.dicomweb.clone(),
+    );
     let base = asking.base.clone();
     let entries = stream::iter(page.into_iter().enumerate()).then(move |(at, study)| {
         let (pacs, source, dicomweb, base) = (pacs.clone(), source.clone(), dicomweb.clone(), base.clone());
@@ -225,7 +246,9 @@ async fn searched(fhir: &Fhir, asking: Asking, search: Search) -> FhirResult<Res
         .chain(entries)
         .chain(stream::iter([Ok(Bytes::from_static(b"]}"))]));
     let mut response = body::from_stream(whole.boxed()).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type(&asking.media_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type(&asking.media_type));
     Ok(response)
 }
 
@@ -261,8 +284,16 @@ async fn resource(pacs: &Pacs, source: &Source, dicomweb: &str, found: &DataSet)
         pacs.find(source, Query::new(Model::StudyRoot, level, keys, OPTIONS))
     };
     let mut series: Vec<DataSet> = below(Level::Series, study::SERIES)?.try_collect().await?;
-    let number = |set: &DataSet| set.string(tags::SERIES_NUMBER).and_then(|text| text.trim().parse::<i64>().ok());
-    series.sort_by_key(|set| (number(set), set.string(tags::SERIES_INSTANCE_UID).map(str::to_owned)));
+    let number = |set: &DataSet| {
+        set.string(tags::SERIES_NUMBER)
+            .and_then(|text| text.trim().parse::<i64>().ok())
+    };
+    series.sort_by_key(|set| {
+        (
+            number(set),
+            set.string(tags::SERIES_INSTANCE_UID).map(str::to_owned),
+        )
+    });
     let mut instances: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut found_instances = below(Level::Instance, study::INSTANCE)?.take(INSTANCES_LISTED_MAX + 1);
     let mut count = 0;
@@ -272,7 +303,10 @@ async fn resource(pacs: &Pacs, source: &Source, dicomweb: &str, found: &DataSet)
             instances.clear();
             break;
         }
-        let of = instance.string(tags::SERIES_INSTANCE_UID).unwrap_or_default().to_owned();
+        let of = instance
+            .string(tags::SERIES_INSTANCE_UID)
+            .unwrap_or_default()
+            .to_owned();
         instances.entry(of).or_default().push(study::instance(&instance));
     }
     let series: Vec<Value> = series

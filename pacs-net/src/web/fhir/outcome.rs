@@ -62,7 +62,9 @@ impl IntoResponse for Outcome {
         let body = self.to_json().to_string();
         // The other header fields are those of the problem.
         let (mut parts, _) = self.0.into_response().into_parts();
-        parts.headers.insert(header::CONTENT_TYPE, FHIR_JSON.header_value());
+        parts
+            .headers
+            .insert(header::CONTENT_TYPE, FHIR_JSON.header_value());
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, body.into())
     }

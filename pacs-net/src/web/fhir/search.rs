@@ -51,7 +51,12 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         Some("ImagingStudy-started"),
         "Study Date: a year, month or day, with eq, ge, gt, le or lt before it; twice for a range",
     ),
-    parameter("modality", "token", Some("ImagingStudy-modality"), "of any series of the study"),
+    parameter(
+        "modality",
+        "token",
+        Some("ImagingStudy-modality"),
+        "of any series of the study",
+    ),
     parameter(
         "dicom-class",
         "uri",
@@ -64,7 +69,12 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         Some("ImagingStudy-basedon"),
         "basedon:identifier or basedon.identifier: the Accession Number",
     ),
-    parameter("status", "token", Some("ImagingStudy-status"), "every study that is kept is available"),
+    parameter(
+        "status",
+        "token",
+        Some("ImagingStudy-status"),
+        "every study that is kept is available",
+    ),
 ];
 
 /// Resources of a page where nothing else is asked for, and at most.
@@ -106,7 +116,9 @@ impl Search {
             is_nothing: false,
             asked: Vec::new(),
         };
-        let pairs = forms.iter().flat_map(|form| form_urlencoded::parse(form.as_bytes()));
+        let pairs = forms
+            .iter()
+            .flat_map(|form| form_urlencoded::parse(form.as_bytes()));
         for (number, (name, value)) in pairs.enumerate() {
             if number == PARAMETERS_MAX {
                 return Err(Outcome::invalid("a search has too many parameters"));
@@ -129,7 +141,10 @@ impl Search {
             "_offset" => self.offset = number(name, value)?,
             "_format" | "_pretty" => {}
             "_id" => {
-                let ids: Vec<Uid> = values(value)?.iter().filter_map(|id| Uid::parse(id).ok()).collect();
+                let ids: Vec<Uid> = values(value)?
+                    .iter()
+                    .filter_map(|id| Uid::parse(id).ok())
+                    .collect();
                 self.uids(tags::STUDY_INSTANCE_UID, &ids)?;
             }
             "identifier" => self.identifier(value)?,
@@ -140,7 +155,8 @@ impl Search {
                 self.text(tags::ACCESSION_NUMBER, VR::SH, &codes(value, |_| true)?)?;
             }
             "patient" | "subject" | "basedon" => {
-                let why = format!("{name} is asked for by {name}:identifier: no such resources are kept here");
+                let why =
+                    format!("{name} is asked for by {name}:identifier: no such resources are kept here");
                 return Err(Outcome::invalid(why));
             }
             "started" => self.started(value)?,
@@ -154,8 +170,16 @@ impl Search {
                 self.uids(tags::SOP_CLASSES_IN_STUDY, &classes)?;
             }
             "status" => {
-                let known = ["registered", "available", "cancelled", "entered-in-error", "unknown"];
-                let asked = codes(value, |system| system == "http://hl7.org/fhir/imagingstudy-status")?;
+                let known = [
+                    "registered",
+                    "available",
+                    "cancelled",
+                    "entered-in-error",
+                    "unknown",
+                ];
+                let asked = codes(value, |system| {
+                    system == "http://hl7.org/fhir/imagingstudy-status"
+                })?;
                 if let Some(other) = asked.iter().find(|code| !known.contains(&code.as_str())) {
                     let _ = other;
                     return Err(Outcome::invalid("status is one that no study can have"));
@@ -186,7 +210,9 @@ impl Search {
             }
         }
         match (uids.is_empty(), texts.is_empty()) {
-            (false, false) => Err(Outcome::invalid("identifier is a list of UIDs, or of Accession Numbers, not of both")),
+            (false, false) => Err(Outcome::invalid(
+                "identifier is a list of UIDs, or of Accession Numbers, not of both",
+            )),
             (_, true) => self.uids(tags::STUDY_INSTANCE_UID, &uids),
             (true, false) => self.text(tags::ACCESSION_NUMBER, VR::SH, &texts),
         }
@@ -211,7 +237,10 @@ impl Search {
             // The same parameter twice: both must hold (3.1.1.3.3). Of lists of unique values that is what they share.
             Some(known) if vr == VR::UI && tag == tags::STUDY_INSTANCE_UID => {
                 let known: Vec<&str> = known.strings().collect();
-                texts.into_iter().filter(|text| known.contains(&text.as_str())).collect()
+                texts
+                    .into_iter()
+                    .filter(|text| known.contains(&text.as_str()))
+                    .collect()
             }
             Some(_) => return Err(Outcome::invalid("an attribute of the study is matched twice")),
             None => texts,
@@ -227,14 +256,21 @@ impl Search {
             Some(prefix) if prefix.bytes().all(|byte| byte.is_ascii_alphabetic()) => (prefix, &value[2..]),
             _ => ("eq", value),
         };
-        let why = "started is a year, month or day (2024, 2024-02, 2024-02-29) with eq, ge, gt, le or lt before it";
+        let why =
+            "started is a year, month or day (2024, 2024-02, 2024-02-29) with eq, ge, gt, le or lt before it";
         let (first, last) = span(date).ok_or_else(|| Outcome::invalid(why))?;
         let (from, to) = match prefix {
             "eq" => (first, last),
             "ge" => (first, NaiveDate::MAX),
-            "gt" => (last.checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX), NaiveDate::MAX),
+            "gt" => (
+                last.checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX),
+                NaiveDate::MAX,
+            ),
             "le" => (NaiveDate::MIN, last),
-            "lt" => (NaiveDate::MIN, first.checked_sub_days(Days::new(1)).unwrap_or(NaiveDate::MIN)),
+            "lt" => (
+                NaiveDate::MIN,
+                first.checked_sub_days(Days::new(1)).unwrap_or(NaiveDate::MIN),
+            ),
             _ => return Err(Outcome::invalid(why)),
         };
         self.from = self.from.max(from);
@@ -328,10 +364,12 @@ fn values(text: &str) -> FhirResult<Vec<String>> {
 
 /// The codes of tokens whose system is none or one of these.
 fn codes(text: &str, is_known: impl Fn(&str) -> bool) -> FhirResult<Vec<String>> {
-    let codes = values(text)?.into_iter().filter_map(|value| match value.split_once('|') {
-        Some((system, code)) => (system.is_empty() || is_known(system)).then(|| code.to_owned()),
-        None => Some(value),
-    });
+    let codes = values(text)?
+        .into_iter()
+        .filter_map(|value| match value.split_once('|') {
+            Some((system, code)) => (system.is_empty() || is_known(system)).then(|| code.to_owned()),
+            None => Some(value),
+        });
     Ok(codes.collect())
 }
 
@@ -344,7 +382,8 @@ fn span(text: &str) -> Option<(NaiveDate, NaiveDate)> {
     let parts: Vec<&str> = text.split('-').collect();
     let number = |at: usize, digits: usize| {
         let part = parts.get(at)?;
-        (part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit())).then(|| part.parse::<u32>().ok())?
+        (part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| part.parse::<u32>().ok())?
     };
     let year = i32::try_from(number(0, 4)?).ok()?;
     let (first, months) = match parts.len() {
@@ -356,7 +395,9 @@ fn span(text: &str) -> Option<(NaiveDate, NaiveDate)> {
         }
         _ => return None,
     };
-    let last = first.checked_add_months(Months::new(months))?.checked_sub_days(Days::new(1))?;
+    let last = first
+        .checked_add_months(Months::new(months))?
+        .checked_sub_days(Days::new(1))?;
     Some((first, last))
 }
 
@@ -373,26 +414,48 @@ mod tests {
         for (query, tag, expected) in [
             ("_id=1.2,1.3", tags::STUDY_INSTANCE_UID, "1.2\\1.3"),
             ("_id=1.2,1.3&_id=1.3,1.4", tags::STUDY_INSTANCE_UID, "1.3"),
-            ("identifier=urn:dicom:uid|urn:oid:1.2", tags::STUDY_INSTANCE_UID, "1.2"),
+            (
+                "identifier=urn:dicom:uid|urn:oid:1.2",
+                tags::STUDY_INSTANCE_UID,
+                "1.2",
+            ),
             ("identifier=urn:oid:1.2", tags::STUDY_INSTANCE_UID, "1.2"),
             ("identifier=ACC1", tags::ACCESSION_NUMBER, "ACC1"),
             ("identifier=|4711", tags::ACCESSION_NUMBER, "4711"),
             ("basedon:identifier=ACC1", tags::ACCESSION_NUMBER, "ACC1"),
             ("patient:identifier=urn:oid:1.9|4711", tags::PATIENT_ID, "4711"),
             ("subject.identifier=a%5C,b", tags::PATIENT_ID, "a,b"),
-            ("modality=CT,http://dicom.nema.org/resources/ontology/DCM|MR", tags::MODALITIES_IN_STUDY, "CT\\MR"),
-            ("dicom-class=urn:oid:1.2.840", tags::SOP_CLASSES_IN_STUDY, "1.2.840"),
+            (
+                "modality=CT,http://dicom.nema.org/resources/ontology/DCM|MR",
+                tags::MODALITIES_IN_STUDY,
+                "CT\\MR",
+            ),
+            (
+                "dicom-class=urn:oid:1.2.840",
+                tags::SOP_CLASSES_IN_STUDY,
+                "1.2.840",
+            ),
             ("started=2024-02", tags::STUDY_DATE, "20240201-20240229"),
-            ("started=ge2024&started=lt2024-03-01", tags::STUDY_DATE, "20240101-20240229"),
+            (
+                "started=ge2024&started=lt2024-03-01",
+                tags::STUDY_DATE,
+                "20240101-20240229",
+            ),
             ("started=gt2024-02", tags::STUDY_DATE, "20240301-"),
             ("started=le2024-02-29", tags::STUDY_DATE, "-20240229"),
         ] {
             let keys = keys(query).unwrap();
-            let said = keys.get(tag).map(|key| String::from_utf8_lossy(key.bytes()).into_owned());
+            let said = keys
+                .get(tag)
+                .map(|key| String::from_utf8_lossy(key.bytes()).into_owned());
             assert_eq!(said.as_deref(), Some(expected), "{query}");
         }
         assert!(keys("").unwrap().is_empty());
-        assert!(keys("status=available&_count=3&_format=json&patient:identifier=").unwrap().is_empty());
+        assert!(
+            keys("status=available&_count=3&_format=json&patient:identifier=")
+                .unwrap()
+                .is_empty()
+        );
         for nothing in [
             "_id=x",
             "status=cancelled",
@@ -434,9 +497,21 @@ mod tests {
             let link = links.iter().find(|link| link["relation"] == relation).unwrap();
             link["url"].as_str().unwrap().to_owned()
         };
-        assert_eq!(url("self"), "http://pacs/fhir/ImagingStudy?modality=CT&_count=10&_offset=15");
-        assert_eq!(url("previous"), "http://pacs/fhir/ImagingStudy?modality=CT&_count=10&_offset=5");
-        assert_eq!(url("next"), "http://pacs/fhir/ImagingStudy?modality=CT&_count=10&_offset=25");
-        assert_eq!(url("first"), "http://pacs/fhir/ImagingStudy?modality=CT&_count=10");
+        assert_eq!(
+            url("self"),
+            "http://pacs/fhir/ImagingStudy?modality=CT&_count=10&_offset=15"
+        );
+        assert_eq!(
+            url("previous"),
+            "http://pacs/fhir/ImagingStudy?modality=CT&_count=10&_offset=5"
+        );
+        assert_eq!(
+            url("next"),
+            "http://pacs/fhir/ImagingStudy?modality=CT&_count=10&_offset=25"
+        );
+        assert_eq!(
+            url("first"),
+            "http://pacs/fhir/ImagingStudy?modality=CT&_count=10"
+        );
     }
 }

@@ -82,7 +82,8 @@ pub(super) fn study(found: &DataSet, series: Vec<Value>, dicomweb: &str) -> Valu
             "value": number,
         })
     });
-    let mut identifiers = vec![json!({ "use": "official", "system": "urn:dicom:uid", "value": format!("urn:oid:{uid}") })];
+    let mut identifiers =
+        vec![json!({ "use": "official", "system": "urn:dicom:uid", "value": format!("urn:oid:{uid}") })];
     identifiers.extend(accession.clone());
     let mut it = Members::default();
     it.put("resourceType", json!("ImagingStudy"));
@@ -91,20 +92,38 @@ pub(super) fn study(found: &DataSet, series: Vec<Value>, dicomweb: &str) -> Valu
     it.put("contained", json!([endpoint(dicomweb)]));
     it.put("identifier", identifiers.into());
     it.put("status", json!("available"));
-    let modalities = found.strings(tags::MODALITIES_IN_STUDY).filter(|code| !code.is_empty());
+    let modalities = found
+        .strings(tags::MODALITIES_IN_STUDY)
+        .filter(|code| !code.is_empty());
     it.put("modality", modalities.map(modality).collect());
     it.put("subject", subject(found));
     let zone = found.string(tags::TIMEZONE_OFFSET_FROM_UTC);
-    it.put("started", date_time(found, tags::STUDY_DATE, tags::STUDY_TIME, zone).into());
+    it.put(
+        "started",
+        date_time(found, tags::STUDY_DATE, tags::STUDY_TIME, zone).into(),
+    );
     if let Some(accession) = accession {
-        it.put("basedOn", json!([{ "type": "ServiceRequest", "identifier": accession }]));
+        it.put(
+            "basedOn",
+            json!([{ "type": "ServiceRequest", "identifier": accession }]),
+        );
     }
-    if let Some(name) = found.string(tags::REFERRING_PHYSICIAN_NAME).map(display).filter(|name| !name.is_empty()) {
+    if let Some(name) = found
+        .string(tags::REFERRING_PHYSICIAN_NAME)
+        .map(display)
+        .filter(|name| !name.is_empty())
+    {
         it.put("referrer", json!({ "display": name }));
     }
     it.put("endpoint", json!([{ "reference": "#dicomweb" }]));
-    it.put("numberOfSeries", count(found, tags::NUMBER_OF_STUDY_RELATED_SERIES));
-    it.put("numberOfInstances", count(found, tags::NUMBER_OF_STUDY_RELATED_INSTANCES));
+    it.put(
+        "numberOfSeries",
+        count(found, tags::NUMBER_OF_STUDY_RELATED_SERIES),
+    );
+    it.put(
+        "numberOfInstances",
+        count(found, tags::NUMBER_OF_STUDY_RELATED_INSTANCES),
+    );
     let procedures = found.items(tags::PROCEDURE_CODE_SEQUENCE).iter();
     it.put("procedureCode", procedures.filter_map(concept).collect());
     it.put("description", json!(found.string(tags::STUDY_DESCRIPTION)));
@@ -120,7 +139,10 @@ pub(super) fn series(found: &DataSet, of: &DataSet, instances: Vec<Value>) -> Va
     // It must be there: what says nothing of it is of some other kind.
     it.put("modality", modality(found.string(tags::MODALITY).unwrap_or("OT")));
     it.put("description", json!(found.string(tags::SERIES_DESCRIPTION)));
-    it.put("numberOfInstances", count(found, tags::NUMBER_OF_SERIES_RELATED_INSTANCES));
+    it.put(
+        "numberOfInstances",
+        count(found, tags::NUMBER_OF_SERIES_RELATED_INSTANCES),
+    );
     if let Some(part) = found.string(tags::BODY_PART_EXAMINED) {
         it.put("bodySite", json!({ "display": part }));
     }
@@ -130,10 +152,16 @@ pub(super) fn series(found: &DataSet, of: &DataSet, instances: Vec<Value>) -> Va
         _ => None,
     };
     if let Some((code, display)) = laterality {
-        it.put("laterality", json!({ "system": "http://snomed.info/sct", "code": code, "display": display }));
+        it.put(
+            "laterality",
+            json!({ "system": "http://snomed.info/sct", "code": code, "display": display }),
+        );
     }
     let zone = of.string(tags::TIMEZONE_OFFSET_FROM_UTC);
-    it.put("started", date_time(found, tags::SERIES_DATE, tags::SERIES_TIME, zone).into());
+    it.put(
+        "started",
+        date_time(found, tags::SERIES_DATE, tags::SERIES_TIME, zone).into(),
+    );
     it.put("instance", instances.into());
     it.done()
 }
@@ -143,7 +171,10 @@ pub(super) fn instance(found: &DataSet) -> Value {
     let mut it = Members::default();
     it.put("uid", json!(found.string(tags::SOP_INSTANCE_UID)));
     let class = found.string(tags::SOP_CLASS_UID).unwrap_or_default();
-    it.put("sopClass", json!({ "system": URI, "code": format!("urn:oid:{class}") }));
+    it.put(
+        "sopClass",
+        json!({ "system": URI, "code": format!("urn:oid:{class}") }),
+    );
     it.put("number", count(found, tags::INSTANCE_NUMBER));
     it.put("title", json!(found.string(tags::DOCUMENT_TITLE)));
     it.done()
@@ -189,7 +220,11 @@ fn subject(found: &DataSet) -> Value {
 
 /// A name as people read it: the alphabetic group, prefix first.
 fn display(name: &str) -> String {
-    let group = name.split('=').map(str::trim).find(|group| !group.is_empty()).unwrap_or_default();
+    let group = name
+        .split('=')
+        .map(str::trim)
+        .find(|group| !group.is_empty())
+        .unwrap_or_default();
     let part = |at| group.split('^').nth(at).unwrap_or_default().trim();
     let parts = [part(3), part(1), part(2), part(0), part(4)];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -234,7 +269,8 @@ fn date_time(found: &DataSet, date: Tag, time: Tag, zone: Option<&str>) -> Optio
     let date = NaiveDate::parse_from_str(found.string(date)?, "%Y%m%d").ok()?;
     let day = date.format("%Y-%m-%d").to_string();
     let clock = || {
-        let zone = zone.filter(|zone| zone.len() == 5 && zone.starts_with(['+', '-']) && is_digits(&zone[1..]))?;
+        let zone =
+            zone.filter(|zone| zone.len() == 5 && zone.starts_with(['+', '-']) && is_digits(&zone[1..]))?;
         let time = found.string(time)?;
         let (whole, _) = time.split_once('.').unwrap_or((time, ""));
         let pair = |at: usize| whole.get(at..at + 2).filter(|pair| is_digits(pair));
