@@ -27,9 +27,9 @@ use twox_hash::XxHash3_128;
 pub use query::WorklistQuery;
 
 use crate::dataset::conform::is_conforming;
-use crate::dataset::{DataSet, Value, standard_vr};
+use crate::dataset::{DataSet, Value, compact, standard_vr};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Key, Ledger, LedgerExt, Step, data_set_from_value, data_set_to_value};
+use crate::ledger::{Key, Ledger, LedgerExt, Step};
 use crate::uid::{Uid, random};
 use entries::{By, Identity};
 
@@ -235,11 +235,11 @@ impl Worklist {
         let (mut steps, mut changed) = (Vec::new(), 0);
         for key in keys {
             let before = self.ledger.get(&key).await?;
-            let old = before.as_deref().map(read).transpose()?;
+            let old = before.as_ref().map(read).transpose()?;
             let entries_before = old.as_ref().map(entries::of).transpose()?.unwrap_or_default();
             let new = change(old)?;
             let entries_now = new.as_ref().map(entries::of).transpose()?.unwrap_or_default();
-            let after = new.as_ref().map(data_set_to_value).transpose()?;
+            let after = new.as_ref().map(|item| Bytes::from(compact::to_bytes(item)));
             if after == before {
                 continue;
             }
@@ -334,12 +334,9 @@ impl Worklist {
     }
 }
 
-/// An item from the ledger.
-fn read(value: &[u8]) -> Result<DataSet> {
-    let mut item = data_set_from_value(value)?;
-    // It says how the value was written; the item is in normal form.
-    item.remove(tags::SPECIFIC_CHARACTER_SET);
-    Ok(item)
+/// An item from the ledger: in the compact form, since a query may have to look at thousands.
+fn read(value: &Bytes) -> Result<DataSet> {
+    compact::from_bytes(value)
 }
 
 /// The one item of Scheduled Procedure Step Sequence.

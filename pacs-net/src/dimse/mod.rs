@@ -23,6 +23,7 @@ pub use data_set::DataSetStream;
 pub use driver::{Ended, serve};
 pub use field::{CommandField, Priority, SubOperations};
 pub use reply::Reply;
+pub(crate) use services::unrecognized;
 pub use services::{NoServices, Operation, Services};
 pub use status::{Category, Status};
 

@@ -82,7 +82,8 @@ pub trait Services: Send + Sync + 'static {
     }
 }
 
-fn unrecognized<'a>(operation: Operation) -> BoxFuture<'a, Result<Reply>> {
+/// What an operation that nobody handles is answered.
+pub(crate) fn unrecognized<'a>(operation: Operation) -> BoxFuture<'a, Result<Reply>> {
     drop(operation);
     Box::pin(async { Ok(Reply::new(Status::UNRECOGNIZED_OPERATION)) })
 }

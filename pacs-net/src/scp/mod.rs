@@ -1,28 +1,34 @@
 //! Service class providers: a peer's requests answered from an engine.
 //!
-//! [`PacsServices`] answers Verification, Storage and Query/Retrieve; [`Server`] listens for
-//! associations and serves them.
+//! [`PacsServices`] answers Verification, Storage and Query/Retrieve, and where the engine has a ledger Modality
+//! Worklist and Modality Performed Procedure Step; [`Server`] listens for associations and serves them.
 
+mod performed;
 mod policy;
 mod query;
 mod retrieve;
 mod server;
 mod storage;
+mod worklist;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dicom_dictionary_std::uids;
 use futures::future::BoxFuture;
+use pacs_core::workflow::{PerformedSteps, Worklist};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
+pub use performed::{PerformedHook, create_performed, get_performed, set_performed};
 pub(crate) use policy::is_stored;
 pub use policy::{accept_policy, is_storage_class};
 pub use server::{Limits, Server};
+pub use worklist::find_worklist;
 
 use tokio::sync::Semaphore;
 
-use crate::dimse::{CommandField, Operation, Reply, Services, Status};
+use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
 use crate::transport::{Admission, Timeouts};
 use crate::ul::state::Role;
 
@@ -58,6 +64,8 @@ pub struct ScpOptions {
     pub monitor: Option<Arc<dyn Monitor>>,
     /// Who else decides who may associate, besides the AE title that must be called.
     pub admission: Option<AdmissionHook>,
+    /// Is told what modalities say they do.
+    pub performed: Option<PerformedHook>,
 }
 
 /// Who decides who may associate.
@@ -94,11 +102,12 @@ impl ScpOptions {
             timeouts: Timeouts::default(),
             monitor: None,
             admission: None,
+            performed: None,
         }
     }
 }
 
-/// Verification, Storage and Query/Retrieve from an engine.
+/// Verification, Storage and Query/Retrieve from an engine; worklists and procedure steps from its ledger.
 #[derive(Clone, Debug)]
 pub struct PacsServices {
     pacs: Pacs,
@@ -118,13 +127,25 @@ impl PacsServices {
     }
 }
 
+impl PacsServices {
+    fn performed(&self) -> Result<PerformedSteps> {
+        Ok(PerformedSteps::new(Arc::clone(self.pacs.ledger()?)))
+    }
+}
+
 impl Services for PacsServices {
     fn c_store(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(storage::store(self, operation))
     }
 
     fn c_find(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
-        Box::pin(query::find(self, operation))
+        match operation.context().abstract_syntax.as_str() {
+            uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND => Box::pin(async move {
+                let worklist = Worklist::new(Arc::clone(self.pacs.ledger()?));
+                worklist::find_worklist(&worklist, operation).await
+            }),
+            _ => Box::pin(query::find(self, operation)),
+        }
     }
 
     fn c_move(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
@@ -133,6 +154,35 @@ impl Services for PacsServices {
 
     fn c_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(retrieve::c_get(self, operation))
+    }
+
+    fn n_create(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match operation.context().abstract_syntax.as_str() {
+            uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
+                let hook = self.options.performed.as_ref();
+                performed::create_performed(&self.performed()?, hook, operation).await
+            }),
+            _ => unrecognized(operation),
+        }
+    }
+
+    fn n_set(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match operation.context().abstract_syntax.as_str() {
+            uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
+                let hook = self.options.performed.as_ref();
+                performed::set_performed(&self.performed()?, hook, operation).await
+            }),
+            _ => unrecognized(operation),
+        }
+    }
+
+    fn n_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match operation.context().abstract_syntax.as_str() {
+            uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => {
+                Box::pin(async move { performed::get_performed(&self.performed()?, operation).await })
+            }
+            _ => unrecognized(operation),
+        }
     }
 
     fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {

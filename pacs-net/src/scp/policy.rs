@@ -24,6 +24,13 @@ const FIND_OFFERED: [u8; 7] = [1, 1, 1, 0, 0, 1, 1];
 /// What a retrieval negotiates beyond the base (PS3.4 C.5.2.1, C.5.3.1): relational retrieval.
 const RETRIEVE_OFFERED: [u8; 1] = [1];
 
+/// What is kept in the ledger.
+const WITH_LEDGER: [&str; 3] = [
+    uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
+    uids::MODALITY_PERFORMED_PROCEDURE_STEP,
+    uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
+];
+
 /// Called storage, and not of the Storage service class: DICOMDIR, and the Non-Patient Object Storage
 /// service class (PS3.4 annex GG), whose instances belong to no study.
 const NOT_STORAGE: [&str; 10] = [
@@ -65,9 +72,9 @@ fn is_unknown(sop_class: &Uid) -> bool {
     !standard && StandardSopClassDictionary.by_uid(sop_class).is_none()
 }
 
-/// Verification and Query/Retrieve; Storage is added for each peer at its association, since the
-/// dictionary can be asked and not listed.
-pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
+/// Verification and Query/Retrieve, and what needs a ledger where there is one; Storage is added for each peer at its
+/// association, since the dictionary can be asked and not listed.
+pub fn accept_policy(options: &ScpOptions, has_ledger: bool) -> AcceptPolicy {
     // Verification also takes the retired big endian, which old devices propose alone.
     let big_endian = Uid::constant("1.2.840.10008.1.2.2");
     let native = || NATIVE.into_iter().chain([big_endian]);
@@ -91,6 +98,15 @@ pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
             };
             policy.extended.insert(sop_class, offered.to_vec());
         }
+    }
+    if has_ledger {
+        for sop_class in WITH_LEDGER {
+            policy = policy.with_context(Uid::constant(sop_class), ContextRule::preferred(native()));
+        }
+        let worklist = Uid::constant(uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND);
+        policy
+            .extended
+            .insert(worklist, super::worklist::OFFERED.to_vec());
     }
     policy
 }

@@ -52,7 +52,7 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::io("server.bind", format!("can't listen on {address}"), error))?;
-        let policy = Arc::new(accept_policy(&options));
+        let policy = Arc::new(accept_policy(&options, pacs.ledger().is_ok()));
         let acceptor = Acceptor {
             policy: Arc::clone(&policy),
             admission: Arc::new(StorageAdmission {

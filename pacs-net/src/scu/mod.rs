@@ -2,14 +2,17 @@
 //!
 //! - [`Remote`]: where a peer is and what it is called; [`Remote::connect`] associates.
 //! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
+//! - [`find_worklist`]: what is to be done; [`create_performed`], [`set_performed`], [`get_performed`]: what is done.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
 //!   engine, [`Files`] files.
 
 mod file;
 mod kept;
+mod performed;
 mod query;
 mod receiving;
 mod send;
+mod worklist;
 
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ pub use file::{FileToSend, Files};
 pub use kept::Kept;
 #[cfg(feature = "pixel")]
 pub(crate) use kept::transcoded;
+pub use performed::{create_performed, get_performed, performed_proposal, set_performed};
 pub(crate) use query::sop_class;
 pub use query::{
     Progress, find, find_until, identifier, move_to, move_until, query_proposal, retrieve, retrieve_until,
@@ -27,6 +31,7 @@ pub use query::{
 pub use receiving::receiving;
 pub(crate) use send::send_on;
 pub use send::{Outgoing, Sending, Sent, Supply};
+pub use worklist::{find_worklist, find_worklist_until, worklist_proposal};
 
 use crate::transport::{Proposal, Timeouts, connect_tcp};
 

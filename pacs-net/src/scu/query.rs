@@ -62,7 +62,7 @@ fn context(client: &Client, model: Model, operation: CommandField) -> Result<&Pr
 }
 
 /// Identifiers go out in UTF-8 where they are not plain ASCII (PS3.3 C.12.1.1.2).
-fn encoded(context: &PresentationContext, identifier: &DataSet) -> Result<Bytes> {
+pub(super) fn encoded(context: &PresentationContext, identifier: &DataSet) -> Result<Bytes> {
     Ok(encode::encode(identifier, &context.transfer_syntax, &CharacterSet::utf8())?.into())
 }
 
@@ -90,6 +90,16 @@ pub async fn find_until(
     cancelled: impl Future<Output = ()> + Send + 'static,
 ) -> Result<BoxStream<'static, Result<DataSet>>> {
     let context = context(client, model, CommandField::C_FIND)?.clone();
+    matches_until(client, context, identifier, cancelled).await
+}
+
+/// C-FIND on a context: yields the identifier of each match.
+pub(super) async fn matches_until(
+    client: &Client,
+    context: PresentationContext,
+    identifier: &DataSet,
+    cancelled: impl Future<Output = ()> + Send + 'static,
+) -> Result<BoxStream<'static, Result<DataSet>>> {
     let responses = client.find(&context, encoded(&context, identifier)?).await?;
     let matches = responses.cancelled_by(cancelled).try_filter_map(move |response| {
         let transfer_syntax = context.transfer_syntax;

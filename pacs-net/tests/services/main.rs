@@ -2,6 +2,7 @@
 
 mod monitoring;
 mod retrieving;
+mod workflow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
