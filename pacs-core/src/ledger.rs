@@ -149,7 +149,7 @@ pub(crate) fn after(key: &Bytes) -> Bytes {
 
 /// A key made of parts: keys with the same first parts lie together, in the order of the part that follows.
 ///
-/// Text ends with a byte 0, and holds none; numbers are big endian, so that their order is that of the keys.
+/// Values made of parts are written the same way. Text ends with a byte 0, and holds none; numbers are big endian, so that their order is that of the keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Vec<u8>);
 
@@ -215,6 +215,11 @@ impl<'a> Parts<'a> {
     /// Of a key; its kind is the first part.
     pub fn of(key: &'a [u8]) -> Self {
         Self(key)
+    }
+
+    /// Whether there is no further part.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The next part, a text.

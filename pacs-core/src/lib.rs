@@ -82,7 +82,7 @@
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::merge_patients`] |
-//! | send instances on by rules | [`route`] |
+//! | send instances on by rules | [`route`]: [`route::Rules`] decide, [`Pacs::outbox`] has what is decided |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode, JSON, XML; `pixel` decodes, `pixel::render` makes pictures |
 //! | have all of an instance but its bulk data | [`Pacs::metadata`], [`Pacs::metadata_in`], [`Pacs::read_bulk`] |

@@ -148,3 +148,13 @@ pub const LEDGER_KEY_LENGTH_MAX_BYTES: usize = 1024;
 
 /// A value of the ledger. The largest are HL7 messages with a document inside.
 pub const LEDGER_VALUE_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// The name of a destination: an AE title, or what a configuration calls it.
+pub const DESTINATION_NAME_LENGTH_MAX_BYTES: usize = 64;
+
+/// Deliveries that are entered into the outbox in one step. Bounds what a study of very many instances holds in
+/// memory when it is sent as a whole.
+pub const DELIVERIES_AT_ONCE_MAX: usize = 1000;
+
+/// What is kept of what a receiver said to a delivery.
+pub const DELIVERY_TEXT_LENGTH_MAX_BYTES: usize = 512;

@@ -240,6 +240,8 @@ impl Hooks {
         }
         if self.table.route.is_some() {
             options.router = Some(Arc::new(Routing(Arc::clone(self))));
+            // Who wrote the hook delivers.
+            options.keep_deliveries = false;
         }
         if self.table.happened.is_some() {
             options.observers.push(Arc::new(Observing(Arc::clone(self))));
@@ -452,7 +454,7 @@ impl Observer for Observing {
             Event::Removed { key } => (pacs_event_kind::PACS_EVENT_REMOVED, *key, None, none),
             Event::Routed { record, deliveries } => {
                 for delivery in deliveries {
-                    let to = c_string(delivery.destination.as_str());
+                    let to = c_string(&delivery.destination);
                     let routed = pacs_event_kind::PACS_EVENT_ROUTED;
                     self.0.tell(routed, record.key, None, none, to.as_ptr());
                 }

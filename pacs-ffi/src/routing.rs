@@ -3,8 +3,8 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use pacs_core::route::{Delivery, Router};
-use pacs_core::{AeTitle, InstanceRecord, Source};
+use pacs_core::AeTitle;
+use pacs_core::route::{Delivery, Occasion, Router};
 
 use crate::data_set::pacs_data_set;
 use crate::ffi::{self, c_string, text_of};
@@ -42,16 +42,17 @@ pub struct pacs_routing {
 pub(crate) struct Routing(pub(crate) Arc<Hooks>);
 
 impl Router for Routing {
-    fn route(&self, record: &InstanceRecord, source: &Source) -> Vec<Delivery> {
+    fn route(&self, occasion: &Occasion<'_>) -> pacs_core::Result<Vec<Delivery>> {
+        let (record, source) = (occasion.record, occasion.source);
         let hooks = &self.0;
         let Some(call) = hooks.table.route else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let attributes = match Lent::new(&hooks.context, record.attributes.together()) {
             Ok(attributes) => attributes,
             Err(error) => {
                 tracing::error!(instance = %record.key.instance, %error, "nobody could be asked where it goes");
-                return Vec::new();
+                return Ok(Vec::new());
             }
         };
         let (text, key, sop_class) = (
@@ -79,13 +80,12 @@ impl Router for Routing {
         let mut deliveries = Vec::new();
         for destination in destinations.iter().take(count) {
             match AeTitle::parse(&text_of(destination)) {
-                Ok(destination) if deliveries.contains(&Delivery { destination }) => {}
-                Ok(destination) => deliveries.push(Delivery { destination }),
+                Ok(destination) => deliveries.push(Delivery::to(destination.as_str())),
                 Err(error) => {
                     tracing::error!(instance = %record.key.instance, %error, "the hook answered what is no AE title");
                 }
             }
         }
-        deliveries
+        Ok(deliveries)
     }
 }

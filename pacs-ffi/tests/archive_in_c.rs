@@ -30,8 +30,8 @@ use pacs::instance::{
 use pacs::store::pacs_store;
 use pacs_core::testkit::archive::{ArchivePlace, begin, key, part10};
 use pacs_core::testkit::engine::Place;
-use pacs_core::{Archive, Entry, Index, Sequence, Stored, archive_conformance, engine_conformance};
-use pacs_store::MemoryIndex;
+use pacs_core::{Archive, Entry, Index, Ledger, Sequence, Stored, archive_conformance, engine_conformance};
+use pacs_store::{MemoryIndex, MemoryLedger};
 use tempfile::TempDir;
 
 type Open = unsafe extern "C" fn(*const c_char, *mut pacs_archive, *mut c_char) -> i32;
@@ -99,6 +99,7 @@ struct Directory {
     library: &'static Library,
     directory: TempDir,
     index: Arc<MemoryIndex>,
+    ledger: Arc<MemoryLedger>,
 }
 
 fn place() -> Option<Directory> {
@@ -106,6 +107,7 @@ fn place() -> Option<Directory> {
         library: library()?,
         directory: tempfile::tempdir().expect("a temporary directory can be made"),
         index: Arc::new(MemoryIndex::new()),
+        ledger: Arc::new(MemoryLedger::new()),
     })
 }
 
@@ -140,6 +142,9 @@ impl Place for Directory {
     }
     fn index(&self) -> Arc<dyn Index> {
         self.index.clone()
+    }
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.ledger.clone()
     }
 }
 

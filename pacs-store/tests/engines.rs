@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pacs_core::testkit::engine::Place;
-use pacs_core::{Archive, Index, engine_conformance};
+use pacs_core::{Archive, Index, Ledger, engine_conformance};
 use pacs_store::{
-    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive,
-    SegmentOptions,
+    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger, RedbIndex, RedbIndexOptions,
+    RedbLedger, SegmentArchive, SegmentOptions,
 };
 use tempfile::TempDir;
 
 /// In memory: opening again finds the same ones.
-struct Memory(Arc<MemoryArchive>, Arc<MemoryIndex>);
+struct Memory(Arc<MemoryArchive>, Arc<MemoryIndex>, Arc<MemoryLedger>);
 
 impl Place for Memory {
     fn archive(&self) -> Arc<dyn Archive> {
@@ -21,10 +21,17 @@ impl Place for Memory {
     fn index(&self) -> Arc<dyn Index> {
         self.1.clone()
     }
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.2.clone()
+    }
 }
 
 fn memory() -> Memory {
-    Memory(Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()))
+    Memory(
+        Arc::new(MemoryArchive::new()),
+        Arc::new(MemoryIndex::new()),
+        Arc::new(MemoryLedger::new()),
+    )
 }
 
 /// In a directory that lives as long as the test.
@@ -40,6 +47,9 @@ impl Place for Directory {
     }
     fn index(&self) -> Arc<dyn Index> {
         (self.index)(self.directory.path())
+    }
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        Arc::new(RedbLedger::open(self.directory.path().join("ledger.redb")).expect("opens"))
     }
 }
 

@@ -25,6 +25,36 @@ use crate::uid::Uid;
 /// Names what was amended, and is no attribute of the instance.
 pub(crate) const AMENDED: Tag = tags::MODIFIED_ATTRIBUTES_SEQUENCE;
 
+/// Names, in what leaves with further changes, the attributes that are left out; it is kept nowhere.
+const REMOVED: Tag = tags::NONCONFORMING_MODIFIED_ATTRIBUTES_SEQUENCE;
+
+/// What was coerced, with changes for one receiver over it: nothing of these is noted in what leaves. `charset` is that
+/// of the instance where text beyond ASCII is put.
+pub(crate) fn changed(
+    coerced: Option<&DataSet>,
+    set: &DataSet,
+    remove: &[Tag],
+    charset: Option<&CharacterSet>,
+) -> DataSet {
+    let mut changed = coerced.cloned().unwrap_or_default();
+    if let (Some(charset), false) = (charset, changed.contains(SPECIFIC_CHARACTER_SET)) {
+        changed.put_text(SPECIFIC_CHARACTER_SET, VR::CS, charset.value());
+    }
+    let mut removed = DataSet::new();
+    for tag in remove {
+        changed.remove(*tag);
+        removed.put_text(*tag, VR::UN, "");
+    }
+    for element in set.iter() {
+        removed.remove(element.tag);
+        changed.put(element.clone());
+    }
+    if !removed.is_empty() {
+        changed.put_items(REMOVED, vec![removed]);
+    }
+    changed
+}
+
 /// The attributes that were amended since the instance came.
 pub(crate) fn amended(coerced: &DataSet) -> impl Iterator<Item = Tag> {
     let items = coerced.items(AMENDED).iter();
@@ -46,6 +76,7 @@ pub fn attributes(coerced: &DataSet) -> impl Iterator<Item = Tag> {
         SPECIFIC_CHARACTER_SET,
         tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
         AMENDED,
+        REMOVED,
     ];
     let tags = coerced.iter().map(|element| element.tag);
     tags.filter(move |tag| !bookkeeping.contains(tag))
@@ -53,17 +84,13 @@ pub fn attributes(coerced: &DataSet) -> impl Iterator<Item = Tag> {
 
 /// The elements that take the place of those of the header.
 pub(crate) fn replaced(coerced: &DataSet) -> DataSet {
-    parts(coerced).1
+    parts(coerced).put
 }
 
 /// The coercion as what a [`Recoder`](super::recode::Recoder) puts in place of the source's elements.
 pub fn overrides(coerced: &DataSet) -> Overrides {
-    let (charset, put) = parts(coerced);
-    Overrides {
-        put,
-        charset,
-        remove: Vec::new(),
-    }
+    let Parts { charset, put, remove } = parts(coerced);
+    Overrides { put, charset, remove }
 }
 
 /// Hands out a stored data set, in its own transfer syntax, with the coercion applied: elements are replaced
@@ -86,20 +113,32 @@ pub fn apply(
             "a coercion can't be applied to a deflated data set",
         ));
     }
-    let (charset, put) = parts(coerced);
-    let splicer = Splicer::new(transfer_syntax, charset, put, length);
+    let Parts { charset, put, remove } = parts(coerced);
+    let splicer = Splicer::new(transfer_syntax, charset, put, &remove, length);
     Ok(splice::splice(splicer, data_set))
 }
 
-/// The Specific Character Set that text is written in, and what is written.
-fn parts(coerced: &DataSet) -> (CharacterSet, DataSet) {
+/// What a coercion means for the bytes of the data set.
+struct Parts {
+    /// What text is written in.
+    charset: CharacterSet,
+    put: DataSet,
+    remove: Vec<Tag>,
+}
+
+fn parts(coerced: &DataSet) -> Parts {
     let mut put = coerced.clone();
     put.remove(AMENDED);
+    let remove = put.items(REMOVED).iter();
+    let remove = remove
+        .flat_map(|item| item.iter().map(|element| element.tag))
+        .collect();
+    put.remove(REMOVED);
     let named = put.get(SPECIFIC_CHARACTER_SET);
     let charset = named.map(|element| CharacterSet::parse(&String::from_utf8_lossy(element.bytes())));
     let charset = charset.unwrap_or_default();
     if charset != CharacterSet::utf8() {
         put.remove(SPECIFIC_CHARACTER_SET);
     }
-    (charset, put)
+    Parts { charset, put, remove }
 }

@@ -14,7 +14,7 @@ use super::scan::boundaries::{Boundaries, END};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Takes the bytes of a data set in pieces of any size and hands them out with elements of the top level
-/// replaced or added, in order of tag. What is held is a piece and the header of an element.
+/// replaced, added or left out, in order of tag. What is held is a piece and the header of an element.
 ///
 /// Group Length of the groups that change is left out: it would be wrong, and is retired (PS3.5 7.2).
 pub(super) struct Splicer {
@@ -33,10 +33,20 @@ pub(super) struct Splicer {
 }
 
 impl Splicer {
-    /// For a data set of `length` bytes that is not deflated and whose Specific Character Set is `charset`.
-    pub(super) fn new(transfer_syntax: &str, charset: CharacterSet, put: DataSet, length: u64) -> Self {
+    /// For a data set of `length` bytes that is not deflated and whose Specific Character Set is `charset`: puts `put`
+    /// and leaves out what is of the tags `remove`.
+    pub(super) fn new(
+        transfer_syntax: &str,
+        charset: CharacterSet,
+        put: DataSet,
+        remove: &[Tag],
+        length: u64,
+    ) -> Self {
         let puts: VecDeque<Element> = put.into_iter().collect();
-        let tags = puts.iter().map(|element| element.tag);
+        let tags = puts
+            .iter()
+            .map(|element| element.tag)
+            .chain(remove.iter().copied());
         let mut replaced: Vec<Tag> = tags.flat_map(|tag| [Tag(tag.0, 0), tag]).collect();
         replaced.sort_unstable();
         replaced.dedup();

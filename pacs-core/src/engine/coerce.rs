@@ -221,14 +221,14 @@ pub(super) fn same(a: &Element, b: &Element) -> bool {
 }
 
 /// Whether all text is in the repertoire that every character set has.
-fn is_ascii(set: &DataSet) -> bool {
+pub(super) fn is_ascii(set: &DataSet) -> bool {
     set.iter().all(|element| match &element.value {
         Value::Items(items) => items.iter().all(is_ascii),
         Value::Bytes(bytes) => !syntax::is_text(element.vr) || bytes.is_ascii(),
     })
 }
 
-fn charset_of(element: &Element) -> CharacterSet {
+pub(super) fn charset_of(element: &Element) -> CharacterSet {
     CharacterSet::parse(&String::from_utf8_lossy(element.bytes()))
 }
 

@@ -8,6 +8,7 @@ mod committer;
 mod compare;
 mod correction;
 mod digest;
+mod forward;
 mod frames;
 mod import;
 mod metadata;
@@ -39,11 +40,12 @@ use crate::limits;
 #[cfg(feature = "pixel")]
 use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
-use crate::route::Router;
+use crate::route::{Outbox, Router};
 use crate::uid::Uid;
 pub use amend::Amended;
 pub use block_on::block_on;
 use committer::{Committer, Request};
+use forward::Forwarder;
 #[cfg(feature = "pixel")]
 pub use frames::DecodedFrame;
 pub use frames::{FrameReader, frame_transfer_syntaxes};
@@ -103,6 +105,11 @@ pub struct Options {
     pub coercer: Option<Arc<dyn Coercer>>,
     /// Who decides where instances go; nobody, and nothing goes anywhere by itself.
     pub router: Option<Arc<dyn Router>>,
+    /// Deliveries are entered into the outbox, where there is a ledger. Else they are told to the observers alone
+    /// ([`Event::Routed`](crate::hooks::Event::Routed)), and those that were not told at the end are lost.
+    pub keep_deliveries: bool,
+    /// How long nothing must have come to a series or a study before the router is told that it is stable.
+    pub stable_after: Duration,
     /// Where deliveries, worklists and procedure steps are kept; nowhere, and there are none.
     pub ledger: Option<Arc<dyn Ledger>>,
     /// Who is told what happened.
@@ -119,6 +126,8 @@ impl Default for Options {
             decider: Arc::new(AdmitAll),
             coercer: None,
             router: None,
+            keep_deliveries: true,
+            stable_after: Duration::from_secs(60),
             ledger: None,
             observers: Vec::new(),
         }
@@ -154,6 +163,7 @@ struct Inner {
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
     ledger: Option<Arc<dyn Ledger>>,
+    outbox: Option<Outbox>,
     receipts: Budget,
     /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
@@ -171,6 +181,8 @@ struct Inner {
 struct Threads {
     requests: mpsc::Sender<Request>,
     committer: JoinHandle<()>,
+    /// Ends with the committer.
+    forwarding: Option<JoinHandle<()>>,
     /// Dropping the sender ends the thread.
     checkpoint: (std::sync::mpsc::Sender<()>, JoinHandle<()>),
 }
@@ -196,12 +208,31 @@ impl Pacs {
         let behind = Arc::new(AtomicBool::new(false));
         let index = Arc::new(Watched::new(index));
         let describer = Describer::new(Arc::clone(&archive), Arc::clone(&index));
+        let outbox = match &options.ledger {
+            Some(ledger) => Some(Outbox::open(Arc::clone(ledger)).await?),
+            None => None,
+        };
+        let forwarder = options.router.map(|router| Forwarder {
+            archive: Arc::clone(&archive),
+            index: Arc::clone(&index),
+            attributes: Arc::clone(&options.attributes),
+            router,
+            observers: options.observers.clone(),
+            outbox: outbox
+                .clone()
+                .filter(|_| options.keep_deliveries)
+                .zip(options.ledger.clone()),
+            stable_after: options.stable_after,
+        });
+        let (handover, forwarding) = forwarder
+            .map(|forwarder| forwarder.start(recovered.low_water))
+            .unzip();
         let committer = Committer {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
             attributes: Arc::clone(&options.attributes),
             duplicates: options.duplicates,
-            router: options.router,
+            handover,
             observers: options.observers,
             low_water: recovered.low_water,
             behind: Arc::clone(&behind),
@@ -216,6 +247,10 @@ impl Pacs {
                 .map_err(|error| Error::io("engine.open", "a thread can't be started", error))
         };
         let committer = spawn("pacs-commit", Box::new(move || committer.run(receiver)))?;
+        let forwarding = match forwarding {
+            Some(forwarding) => Some(spawn("pacs-route", Box::new(forwarding))?),
+            None => None,
+        };
         let (stop, stopped) = std::sync::mpsc::channel();
         let checkpoint = {
             let (archive, index) = (Arc::clone(&archive), Arc::clone(&index));
@@ -236,6 +271,7 @@ impl Pacs {
                 decider: options.decider,
                 coercer: options.coercer,
                 ledger: options.ledger,
+                outbox,
                 receipts: Budget::new(options.receipts_max.max(1)),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 tables: frames::Tables::default(),
@@ -246,6 +282,7 @@ impl Pacs {
                 threads: Mutex::new(Some(Threads {
                     requests,
                     committer,
+                    forwarding,
                     checkpoint: (stop, checkpoint),
                 })),
             }),
@@ -316,6 +353,17 @@ impl Pacs {
         })
     }
 
+    /// Deliveries that wait, were made, or were refused.
+    ///
+    /// # Errors
+    /// `Unsupported` when the engine was opened without a ledger.
+    pub fn outbox(&self) -> Result<&Outbox> {
+        self.inner.outbox.as_ref().ok_or_else(|| {
+            let why = "the engine has no ledger: it keeps no deliveries";
+            Error::new(ErrorKind::Unsupported, "engine.outbox", why)
+        })
+    }
+
     /// How much is kept.
     ///
     /// # Errors
@@ -363,6 +411,7 @@ impl Inner {
         let Some(Threads {
             requests,
             committer,
+            forwarding,
             checkpoint: (stop, checkpoints),
         }) = threads
         else {
@@ -370,8 +419,12 @@ impl Inner {
         };
         // The checkpoint thread has requests too, and ends first.
         drop((requests, stop));
-        // Both threads contain their panics, so joining has nothing to tell.
-        let _ = (committer.join(), checkpoints.join());
+        // The threads contain their panics, so joining has nothing to tell.
+        let _ = (
+            committer.join(),
+            checkpoints.join(),
+            forwarding.map(JoinHandle::join),
+        );
         block_on(recovery::closed(
             &*self.archive,
             self.index.unwatched(),

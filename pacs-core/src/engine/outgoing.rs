@@ -4,18 +4,22 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use dicom_dictionary_std::tags;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
-use super::Pacs;
+use super::recovery::read_header;
+use super::{Pacs, coerce};
 use crate::archive::Archive;
+use crate::dataset::charset::CharacterSet;
 use crate::dataset::part10::{self, Meta};
-use crate::dataset::{FrameTable, coercion};
+use crate::dataset::{Element, FrameTable, Value, coercion, encode, syntax};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::InstanceRecord;
 #[cfg(feature = "pixel")]
 use crate::pixel::{self, Target};
+use crate::route::Changes;
 use crate::uid::Uid;
 
 impl Pacs {
@@ -25,6 +29,60 @@ impl Pacs {
     /// What the decider says.
     pub fn admit_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
         self.inner.decider.before_retrieve(source, record)
+    }
+
+    /// The record of an instance as it leaves for one receiver, with these changes: whatever makes of it what leaves
+    /// ([`outgoing_data_set`](Self::outgoing_data_set), [`outgoing_file`](Self::outgoing_file),
+    /// [`transcode`](Self::transcode)) applies them. It is not for the index.
+    ///
+    /// # Errors
+    /// `Invalid` when the character set of the instance can't say a value, or an attribute may not be changed
+    /// ([`Changes::check`]); what the archive says.
+    pub async fn changed_on_the_way(
+        &self,
+        record: &InstanceRecord,
+        changes: &Changes,
+    ) -> Result<InstanceRecord> {
+        changes.check()?;
+        let beyond_ascii = |element: &Element| match &element.value {
+            Value::Items(_) => true,
+            Value::Bytes(bytes) => !bytes.is_ascii(),
+        };
+        let mut charset = None;
+        if changes.set.iter().any(beyond_ascii) {
+            let known = record
+                .coerced
+                .as_ref()
+                .and_then(|coerced| coerced.get(tags::SPECIFIC_CHARACTER_SET));
+            let own = match known {
+                Some(named) => coerce::charset_of(named),
+                None => {
+                    let (_, scan) = read_header(&*self.inner.archive, &record.locator).await?;
+                    let named = scan.header.get(tags::SPECIFIC_CHARACTER_SET);
+                    match named {
+                        Some(named) => coerce::charset_of(named),
+                        // What is plain ASCII is the same in UTF-8, which can say everything.
+                        None if coerce::is_ascii(&scan.header) => CharacterSet::utf8(),
+                        None => CharacterSet::default(),
+                    }
+                }
+            };
+            let encoding = syntax::Encoding::of(&record.transfer_syntax);
+            for element in changes.set.iter() {
+                encode::element(element, encoding, &own).map_err(|error| error.with_tag(element.tag))?;
+            }
+            charset = Some(own);
+        }
+        let coerced = coercion::changed(
+            record.coerced.as_ref(),
+            &changes.set,
+            &changes.remove,
+            charset.as_ref(),
+        );
+        Ok(InstanceRecord {
+            coerced: Some(coerced),
+            ..record.clone()
+        })
     }
 
     /// The whole Part 10 stream of an instance, in pieces of bounded size.

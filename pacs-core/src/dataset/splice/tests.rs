@@ -20,7 +20,7 @@ fn splice(source: &[u8], syntax: &str, put: &DataSet, chunk: usize) -> Result<Ve
 
 fn splice_of(source: &[u8], syntax: &str, put: &DataSet, chunk: usize, length: usize) -> Result<Vec<u8>> {
     let charset = CharacterSet::parse("ISO_IR 100");
-    let mut splicer = Splicer::new(syntax, charset, put.clone(), length as u64);
+    let mut splicer = Splicer::new(syntax, charset, put.clone(), &[], length as u64);
     let mut out = Vec::new();
     for piece in source.chunks(chunk.max(1)) {
         splicer.push(Bytes::copy_from_slice(piece))?;

@@ -85,6 +85,11 @@ impl State {
             }
             self.release(done.instance);
         }
+        let mut done = std::mem::take(&mut self.done);
+        if let Some(handover) = &self.committer.handover {
+            done.low_water = self.low_water;
+            handover.give(done);
+        }
     }
 
     async fn apply_batch(&mut self, finished: &[Finished]) -> Result<()> {
@@ -195,6 +200,9 @@ impl State {
             Ok(recovered) => {
                 self.applied = self.applied.max(recovered.low_water);
                 self.low_water = recovered.low_water;
+                if let Some(handover) = &self.committer.handover {
+                    handover.lag();
+                }
                 behind.store(false, Ordering::Relaxed);
                 tracing::warn!(
                     applied = recovered.applied,
@@ -208,7 +216,7 @@ impl State {
     }
 
     /// Answers whoever waits. False when the archive now has what the index does not.
-    async fn answer(&self, step: Step, failed: Option<&Error>) -> bool {
+    async fn answer(&mut self, step: Step, failed: Option<&Error>) -> bool {
         let error =
             || failed.map(|error| Error::new(error.kind(), "engine.index", error.context().to_owned()));
         match step {
@@ -240,25 +248,23 @@ impl State {
                     record: Arc::clone(&record),
                 }));
                 if is_amended {
+                    self.done.changed.push(record.key);
                     self.committer.tell(&Event::Amended { record, source });
                     return true;
                 }
-                let deliveries = self.committer.route(&record, &source);
-                let kept = Arc::clone(&record);
+                self.done.received.push((Arc::clone(&record), source.clone()));
                 self.committer.tell(&Event::Received {
-                    record: kept,
+                    record,
                     source,
                     outcome,
                 });
-                if !deliveries.is_empty() {
-                    self.committer.tell(&Event::Routed { record, deliveries });
-                }
             }
             Step::Removed { key, reply, .. } => {
                 let failed = error();
                 let done = failed.is_none();
                 let _ = reply.send(failed.map_or(Ok(true), Err));
                 if done {
+                    self.done.changed.push(key);
                     self.committer.tell(&Event::Removed { key });
                 }
                 return done;

@@ -23,6 +23,7 @@ use super::block_on::block_on;
 use super::compare::Comparison;
 use super::correction;
 use super::digest::Digest;
+use super::forward::{Done, Handover};
 use super::frames::Known;
 use super::metadata::Describes;
 use super::metadata::ahead::Recent;
@@ -35,7 +36,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Observer, Source};
 use crate::index::InstanceRecord;
 use crate::query::{AttributeSet, LevelAttributes};
-use crate::route::{Delivery, Router};
 use crate::uid::{InstanceKey, Uid};
 
 /// An instance whose bytes have all come and that waits for its commit.
@@ -96,7 +96,8 @@ pub(super) struct Committer {
     pub(super) index: Arc<Watched>,
     pub(super) attributes: Arc<AttributeSet>,
     pub(super) duplicates: DuplicatePolicy,
-    pub(super) router: Option<Arc<dyn Router>>,
+    /// Who asks the router.
+    pub(super) handover: Option<Handover>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
     /// Everything of the archive up to here was in the index when the engine opened.
     pub(super) low_water: Sequence,
@@ -168,6 +169,8 @@ struct State {
     next_ticket: u64,
     applied: Sequence,
     low_water: Sequence,
+    /// What of a batch the router is asked about.
+    done: Done,
 }
 
 impl Committer {
@@ -181,6 +184,7 @@ impl Committer {
             busy: HashMap::new(),
             tickets: BTreeSet::new(),
             next_ticket: 0,
+            done: Done::default(),
         };
         block_on(async {
             let mut finished = Vec::new();
@@ -402,16 +406,6 @@ impl Committer {
                 None
             })),
         }
-    }
-
-    fn route(&self, record: &InstanceRecord, source: &Source) -> Vec<Delivery> {
-        let Some(router) = &self.router else {
-            return Vec::new();
-        };
-        catch_unwind(AssertUnwindSafe(|| router.route(record, source))).unwrap_or_else(|_| {
-            tracing::error!(instance = %record.key.instance, "the router panicked");
-            Vec::new()
-        })
     }
 
     fn tell(&self, event: &Event) {

@@ -1,0 +1,280 @@
+//! The router decides where things go: [`Router`], [`Occasion`], [`Delivery`]; [`Rules`] decides by data.
+//!
+//! A router only decides. The engine asks it, on a thread of its own, about everything that is durable and in the
+//! index: each instance that is new or replaced, each series and study that has been quiet for a while, each report.
+//! What it decides is put into the [`Outbox`] where the engine has a [`Ledger`](crate::Ledger), together with how far the archive was
+//! asked about: killed at any instant, the engine asks again about all that it has no answer for, and no delivery is
+//! entered twice. Then the [`Observer`](crate::hooks::Observer)s are told
+//! ([`Event::Routed`](crate::hooks::Event::Routed)). Who delivers takes from the outbox; `deliver` of `pacs-net` does.
+
+mod outbox;
+mod rules;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
+
+use crate::archive::Timestamp;
+use crate::dataset::DataSet;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::Source;
+use crate::index::InstanceRecord;
+use crate::query::AttributeSet;
+
+pub(crate) use outbox::Decided;
+pub use outbox::{Dead, DestinationStatus, Line, Outbox, Outcome, Progress, Recorded, Waiting, What};
+pub use rules::{Checked, LocalTime, Rule, Rules};
+
+/// What happened, that a router is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Trigger {
+    /// An instance was stored: it is new, or took the place of another version.
+    InstanceStored,
+    /// A report was stored that is final: an SR document that is complete, or an encapsulated document. It is asked
+    /// about as an instance before.
+    ReportStored,
+    /// Nothing came to a series for a while.
+    SeriesStable,
+    /// Nothing came to a study for a while, for the first time.
+    StudyStable,
+    /// Nothing came to a study for a while, after something had come to it, was amended or removed, since it was
+    /// stable before.
+    StudyChanged,
+}
+
+impl Trigger {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::InstanceStored,
+        Self::ReportStored,
+        Self::SeriesStable,
+        Self::StudyStable,
+        Self::StudyChanged,
+    ];
+
+    /// Its name in rules.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InstanceStored => "instance-stored",
+            Self::ReportStored => "report-stored",
+            Self::SeriesStable => "series-stable",
+            Self::StudyStable => "study-stable",
+            Self::StudyChanged => "study-changed",
+        }
+    }
+
+    /// The one with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trigger| trigger.as_str() == name)
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// In which order deliveries to one destination are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// At once.
+    Stat,
+    /// Before the others.
+    High,
+    /// As it comes.
+    #[default]
+    Medium,
+    /// When nothing else is to be done.
+    Low,
+}
+
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 4] = [Self::Stat, Self::High, Self::Medium, Self::Low];
+
+    /// As the Standard writes it (PS3.3 C.30.2, Scheduled Procedure Step Priority; and PS3.3 C.4.11 for STAT).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stat => "STAT",
+            Self::High => "HIGH",
+            Self::Medium => "MEDIUM",
+            Self::Low => "LOW",
+        }
+    }
+
+    /// The one that is written so, in any case; ROUTINE is another word for MEDIUM (PS3.3 C.4.11).
+    pub fn parse(text: &str) -> Option<Self> {
+        let medium = text.eq_ignore_ascii_case("ROUTINE").then_some(Self::Medium);
+        medium.or_else(|| {
+            Self::ALL
+                .into_iter()
+                .find(|priority| priority.as_str().eq_ignore_ascii_case(text))
+        })
+    }
+}
+
+/// What a router is asked about.
+pub struct Occasion<'a> {
+    /// What happened.
+    pub trigger: Trigger,
+    /// The instance; of a series or a study the one that came to it last.
+    pub record: &'a InstanceRecord,
+    /// Who sent it. What is found only after a restart has no address.
+    pub source: &'a Source,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Which attributes the record has.
+    pub attributes: &'a AttributeSet,
+    /// Reads what stands before the pixel data, with corrections: for attributes that the record doesn't have.
+    pub header: &'a dyn Fn() -> Result<Arc<DataSet>>,
+}
+
+impl fmt::Debug for Occasion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Occasion")
+            .field("trigger", &self.trigger)
+            .field("key", &self.record.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is put in place of attributes on the way to a destination, and what is left out. The stored bytes stay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Elements of the top level in normal form, with or without a value.
+    pub set: DataSet,
+    /// Attributes of the top level that are left out.
+    pub remove: Vec<Tag>,
+}
+
+impl Changes {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+
+    /// Whether an attribute may be changed on the way out: none that says which instance it is or how it is to be
+    /// read, none of group 0002, none that describes pixels.
+    ///
+    /// # Errors
+    /// `Invalid` with the first that may not.
+    pub fn check(&self) -> Result<()> {
+        let fixed = [
+            tags::SPECIFIC_CHARACTER_SET,
+            tags::SOP_CLASS_UID,
+            tags::SOP_INSTANCE_UID,
+            tags::STUDY_INSTANCE_UID,
+            tags::SERIES_INSTANCE_UID,
+        ];
+        let may_not = |tag: &Tag| {
+            fixed.contains(tag) || !(0x0008..0x7FE0).contains(&tag.0) || tag.0 == 0x0028 || tag.1 == 0
+        };
+        let set = self.set.iter().map(|element| element.tag);
+        match set.chain(self.remove.iter().copied()).find(may_not) {
+            Some(tag) => {
+                let why = "an attribute that can't be changed on the way out: it identifies the instance or describes its pixels";
+                Err(Error::new(ErrorKind::Invalid, "route.changes", why).with_tag(tag))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// To where something goes, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// To whom: a name that the delivering side knows, such as an AE title. At most
+    /// [`limits::DESTINATION_NAME_LENGTH_MAX_BYTES`](crate::limits::DESTINATION_NAME_LENGTH_MAX_BYTES) long.
+    pub destination: Arc<str>,
+    /// The occasion itself is told, once; else each instance is sent that it is about: the one, or all of the series
+    /// or the study.
+    pub tells: bool,
+    /// In which order.
+    pub priority: Priority,
+    /// What is changed on the way.
+    pub changes: Option<Arc<Changes>>,
+}
+
+impl Delivery {
+    /// The instances to this destination, as they are.
+    pub fn to(destination: impl Into<Arc<str>>) -> Self {
+        Self {
+            destination: destination.into(),
+            tells: false,
+            priority: Priority::default(),
+            changes: None,
+        }
+    }
+
+    /// The occasion to this destination.
+    pub fn tell(destination: impl Into<Arc<str>>) -> Self {
+        Self {
+            tells: true,
+            ..Self::to(destination)
+        }
+    }
+}
+
+/// Decides where an instance goes.
+///
+/// Asked on a thread of the engine that does nothing else; one that takes long delays deliveries, and nothing more.
+pub trait Router: Send + Sync + 'static {
+    /// The deliveries of what happened.
+    ///
+    /// - The same destination twice is delivered to once, as the first of them says.
+    /// - No delivery is an answer like any other.
+    ///
+    /// # Errors
+    /// What is logged; where the engine has a ledger, it is asked again later.
+    fn route(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>>;
+
+    /// Whether it is to be asked when this happens: about the others nothing is looked up.
+    fn wants(&self, trigger: Trigger) -> bool {
+        trigger == Trigger::InstanceStored
+    }
+}
+
+impl<F: Fn(&Occasion<'_>) -> Result<Vec<Delivery>> + Send + Sync + 'static> Router for F {
+    fn route(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>> {
+        self(occasion)
+    }
+}
+
+/// A router that can be replaced by another while the engine runs. Clones are the same.
+#[derive(Clone)]
+pub struct Reloadable(Arc<RwLock<Arc<dyn Router>>>);
+
+impl Reloadable {
+    /// Begins with this router.
+    pub fn new(router: Arc<dyn Router>) -> Self {
+        Self(Arc::new(RwLock::new(router)))
+    }
+
+    /// Asks this one from now on.
+    pub fn replace(&self, router: Arc<dyn Router>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = router;
+    }
+}
+
+impl fmt::Debug for Reloadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reloadable")
+    }
+}
+
+impl Router for Reloadable {
+    fn route(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>> {
+        let router = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        router.route(occasion)
+    }
+
+    fn wants(&self, trigger: Trigger) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wants(trigger)
+    }
+}

@@ -1,0 +1,572 @@
+//! [`Rules`]: a router by data, as configuration files have it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use dicom_core::{Tag, VR};
+use serde::{Deserialize, Deserializer, de};
+
+use super::{Changes, Delivery, Occasion, Priority, Router, Trigger};
+use crate::archive::Timestamp;
+use crate::dataset::{DataSet, Element, standard_vr};
+use crate::error::Result;
+use crate::limits;
+use crate::query::{AttributePath, AttributeStep, Model, Pattern, Query, QueryOptions};
+use crate::uid::Level;
+
+/// What holds of an occasion, and where that leads. The keys of a file are the fields' names, with hyphens.
+///
+/// Every condition must hold, and one that is not there holds. A condition on an attribute is one of a query (PS3.4
+/// C.2.2.2): wild cards, ranges of dates, UIDs; of several values any.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// What people call it.
+    #[serde(deserialize_with = "not_empty")]
+    pub name: String,
+    /// What must have happened.
+    #[serde(default = "instance_stored", deserialize_with = "trigger")]
+    pub on: Trigger,
+    /// What must match, by keyword; `Sequence.Keyword` for what stands in a sequence.
+    #[serde(default)]
+    pub when: Conditions,
+    /// What must not match: no rule applies where all of it does.
+    #[serde(default)]
+    pub unless: Conditions,
+    /// Calling AE titles of the sender, with wild cards.
+    #[serde(default, deserialize_with = "patterns")]
+    pub from_ae: Vec<Wanted>,
+    /// AE titles that the sender called, with wild cards.
+    #[serde(default, deserialize_with = "patterns")]
+    pub to_ae: Vec<Wanted>,
+    /// Network addresses of the sender, with wild cards.
+    #[serde(default, deserialize_with = "patterns")]
+    pub from_address: Vec<Wanted>,
+    /// From when to when in the day, `HH:MM-HH:MM`; it may reach over midnight.
+    #[serde(default)]
+    pub hours: Option<Hours>,
+    /// On which days of the week.
+    #[serde(default)]
+    pub days: Vec<Day>,
+    /// To whom the instances are sent.
+    #[serde(default, deserialize_with = "names")]
+    pub send_to: Vec<Arc<str>>,
+    /// Who is told of it.
+    #[serde(default, deserialize_with = "names")]
+    pub tell: Vec<Arc<str>>,
+    /// How urgent that is.
+    #[serde(default, deserialize_with = "priority")]
+    pub priority: Priority,
+    /// Values that attributes of the instances get on the way, by keyword; `""` takes the value away.
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    /// Attributes that are left out on the way, by keyword.
+    #[serde(default)]
+    remove: Vec<String>,
+    /// Where it applies, the rules behind it are not asked.
+    #[serde(default)]
+    pub last: bool,
+    /// Made of `set` and `remove`.
+    #[serde(skip)]
+    changes: Option<Arc<Changes>>,
+}
+
+fn instance_stored() -> Trigger {
+    Trigger::InstanceStored
+}
+
+/// One condition of a rule, and whether it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What it is about, as the file names it.
+    pub condition: String,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+impl Rule {
+    /// One that applies to every instance that is stored.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            on: Trigger::InstanceStored,
+            when: Conditions::default(),
+            unless: Conditions::default(),
+            from_ae: Vec::new(),
+            to_ae: Vec::new(),
+            from_address: Vec::new(),
+            hours: None,
+            days: Vec::new(),
+            send_to: Vec::new(),
+            tell: Vec::new(),
+            priority: Priority::default(),
+            set: BTreeMap::new(),
+            remove: Vec::new(),
+            last: false,
+            changes: None,
+        }
+    }
+
+    /// Only what matches these keys.
+    #[must_use]
+    pub fn when(mut self, keys: DataSet) -> Self {
+        self.when = Conditions::new(keys);
+        self
+    }
+
+    /// Its instances go to this destination, too.
+    #[must_use]
+    pub fn send_to(mut self, destination: impl Into<Arc<str>>) -> Self {
+        self.send_to.push(destination.into());
+        self
+    }
+
+    /// With these changes on the way.
+    #[must_use]
+    pub fn changing(mut self, changes: Changes) -> Self {
+        self.changes = (!changes.is_empty()).then(|| Arc::new(changes));
+        self
+    }
+
+    /// What is changed on the way.
+    pub fn changes(&self) -> Option<&Arc<Changes>> {
+        self.changes.as_ref()
+    }
+
+    /// Each condition, and whether it holds.
+    ///
+    /// # Errors
+    /// When the instance can't be read.
+    pub fn check(&self, occasion: &Occasion<'_>, at: LocalTime) -> Result<Vec<Checked>> {
+        let mut checked = Vec::new();
+        let mut note = |condition: String, holds: bool| checked.push(Checked { condition, holds });
+        note(format!("on {}", self.on), self.on == occasion.trigger);
+        let source = occasion.source;
+        let title = |title: Option<crate::AeTitle>| title.map(|title| title.as_str().to_owned());
+        let address = source.address.map(|address| address.ip().to_string());
+        for (name, wanted, found) in [
+            ("from-ae", &self.from_ae, title(source.calling_ae)),
+            ("to-ae", &self.to_ae, title(source.called_ae)),
+            ("from-address", &self.from_address, address),
+        ] {
+            if !wanted.is_empty() {
+                note(
+                    name.to_owned(),
+                    found.is_some_and(|found| wanted.iter().any(|one| one.matches(&found))),
+                );
+            }
+        }
+        if let Some(hours) = &self.hours {
+            note("hours".to_owned(), hours.holds(at));
+        }
+        if !self.days.is_empty() {
+            note(
+                "days".to_owned(),
+                self.days.iter().any(|day| *day as u8 == at.weekday),
+            );
+        }
+        for (condition, key) in &self.when.each {
+            note(format!("when {condition}"), matches(key, occasion)?);
+        }
+        if !self.unless.each.is_empty() {
+            let mut all = true;
+            for (_, key) in &self.unless.each {
+                all &= matches(key, occasion)?;
+            }
+            note("unless".to_owned(), !all);
+        }
+        Ok(checked)
+    }
+
+    /// Whether every condition holds. The cheap ones are looked at first, the instance itself last.
+    fn applies(&self, occasion: &Occasion<'_>, at: LocalTime) -> Result<bool> {
+        Ok(self.on == occasion.trigger && self.check(occasion, at)?.iter().all(|checked| checked.holds))
+    }
+
+    fn deliveries(&self) -> impl Iterator<Item = Delivery> + '_ {
+        let sent = self.send_to.iter().map(|name| (name, false));
+        let told = self.tell.iter().map(|name| (name, true));
+        sent.chain(told).map(|(name, tells)| Delivery {
+            destination: Arc::clone(name),
+            tells,
+            priority: self.priority,
+            changes: self.changes.clone().filter(|_| !tells),
+        })
+    }
+
+    /// Makes the changes of `set` and `remove`.
+    fn prepare(&mut self) -> Result<(), String> {
+        let named = |name: &str, why: &str| format!("the rule {:?}: {name}: {why}", self.name);
+        let tag = |name: &str| top_level(name).map_err(|why| named(name, &why));
+        let mut changes = Changes::default();
+        for (name, value) in &self.set {
+            let tag = tag(name)?;
+            let vr = standard_vr(tag).ok_or_else(|| named(name, "the attribute is not known"))?;
+            let element = Element::from_text(tag, vr, value).map_err(|error| named(name, error.context()))?;
+            changes.set.put(element);
+        }
+        for name in &self.remove {
+            changes.remove.push(tag(name)?);
+        }
+        changes
+            .check()
+            .map_err(|error| named("set or remove", error.context()))?;
+        if self.changes.is_none() {
+            self.changes = (!changes.is_empty()).then(|| Arc::new(changes));
+        }
+        if self.send_to.is_empty() && self.tell.is_empty() && !self.last {
+            return Err(format!(
+                "the rule {:?} leads nowhere: send-to or tell is missing",
+                self.name
+            ));
+        }
+        if self.send_to.is_empty() && self.changes.is_some() {
+            return Err(format!(
+                "the rule {:?} changes what it sends to nobody",
+                self.name
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether what is known of the instance matches; what the index doesn't keep is read.
+fn matches(query: &Query, occasion: &Occasion<'_>) -> Result<bool> {
+    let keys = query.matching();
+    if keys
+        .iter()
+        .all(|key| occasion.attributes.level_of(key.tag).is_some())
+    {
+        return Ok(query.matches(&occasion.record.attributes.together()));
+    }
+    Ok(query.matches(&*(occasion.header)()?))
+}
+
+/// Conditions on attributes.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// By the name that the file has, one query of one key each.
+    each: Vec<(String, Query)>,
+}
+
+impl Conditions {
+    /// These keys, in normal form.
+    pub fn new(keys: DataSet) -> Self {
+        let one = |element: Element| {
+            let mut key = DataSet::new();
+            let name = element.tag.to_string();
+            key.put(element);
+            (name, query(key))
+        };
+        Self {
+            each: keys.into_iter().map(one).collect(),
+        }
+    }
+}
+
+fn query(keys: DataSet) -> Query {
+    let options = QueryOptions {
+        relational: true,
+        ..QueryOptions::default()
+    };
+    Query::new(Model::PatientRoot, Level::Instance, keys, options)
+}
+
+impl<'de> Deserialize<'de> for Conditions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a text, or a list of texts")]
+        enum Values {
+            One(String),
+            Any(Vec<String>),
+        }
+        let named = BTreeMap::<String, Values>::deserialize(deserializer)?;
+        let mut each = Vec::new();
+        for (name, values) in named {
+            let text = match values {
+                Values::One(text) => text,
+                Values::Any(texts) => texts.join("\\"),
+            };
+            let key =
+                condition(&name, &text).map_err(|why| de::Error::custom(format_args!("{name}: {why}")))?;
+            each.push((name, query(key)));
+        }
+        Ok(Self { each })
+    }
+}
+
+/// The key that asks for this text at this path.
+fn condition(name: &str, text: &str) -> Result<DataSet, String> {
+    let path: AttributePath = name
+        .parse()
+        .map_err(|_| "no attribute has this name".to_owned())?;
+    let mut tags = Vec::new();
+    for step in path.steps() {
+        match step {
+            AttributeStep::Standard(tag) => tags.push(*tag),
+            AttributeStep::Private { .. } => {
+                return Err("a private attribute can't be asked for here".to_owned());
+            }
+        }
+    }
+    let Some((last, around)) = tags.split_last() else {
+        return Err("no attribute has this name".to_owned());
+    };
+    let vr = standard_vr(*last).ok_or("the attribute is not known")?;
+    if text.is_empty() {
+        return Err("a value must stand here; \"\\\"\\\"\" asks for none".to_owned());
+    }
+    let mut key = DataSet::new();
+    match vr {
+        VR::US | VR::SS | VR::UL | VR::SL | VR::UV | VR::SV | VR::FL | VR::FD | VR::AT => {
+            key.put(Element::from_text(*last, vr, text).map_err(|error| error.context().to_owned())?);
+        }
+        // Not checked as a value: it may hold wild cards or be a range.
+        _ => key.put_text(*last, vr, text),
+    }
+    for sequence in around.iter().rev() {
+        let mut outer = DataSet::new();
+        outer.put_items(*sequence, vec![key]);
+        key = outer;
+    }
+    Ok(key)
+}
+
+/// The attribute of the top level with this name.
+fn top_level(name: &str) -> Result<Tag, String> {
+    let path: AttributePath = name
+        .parse()
+        .map_err(|_| "no attribute has this name".to_owned())?;
+    match path.steps() {
+        [AttributeStep::Standard(tag)] => Ok(*tag),
+        _ => Err("an attribute of the top level is needed".to_owned()),
+    }
+}
+
+/// Text with wild cards.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    text: String,
+    pattern: Option<Pattern>,
+}
+
+impl Wanted {
+    /// `*` stands for any text, `?` for any character.
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let pattern = Pattern::parse(&text);
+        Self { text, pattern }
+    }
+
+    fn matches(&self, found: &str) -> bool {
+        match &self.pattern {
+            Some(pattern) => pattern.matches(found),
+            None => self.text == found,
+        }
+    }
+}
+
+/// A part of each day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hours {
+    /// Minutes since midnight.
+    from: u16,
+    to: u16,
+}
+
+impl Hours {
+    /// From one time of the day to another, which it does not reach.
+    pub fn parse(text: &str) -> Option<Self> {
+        let minute = |text: &str| {
+            let (hour, minute) = text.split_once(':')?;
+            let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+            (hour <= 24 && minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
+        };
+        let (from, to) = text.split_once('-')?;
+        Some(Self {
+            from: minute(from.trim())?,
+            to: minute(to.trim())?,
+        })
+    }
+
+    /// Whether a time is in it.
+    pub fn holds(self, at: LocalTime) -> bool {
+        match self.from <= self.to {
+            true => (self.from..self.to).contains(&at.minute),
+            false => at.minute >= self.from || at.minute < self.to,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Hours {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("HH:MM-HH:MM is needed, such as 18:00-06:00"))
+    }
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Day {
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
+/// What the clock on the wall shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    /// Minutes since midnight.
+    pub minute: u16,
+    /// Days since Monday.
+    pub weekday: u8,
+}
+
+impl LocalTime {
+    /// In UTC.
+    pub fn utc(at: Timestamp) -> Self {
+        const MINUTES: u64 = 24 * 60;
+        let minutes = at.0 / 60_000;
+        // 1970-01-01 was a Thursday.
+        let weekday = (minutes / MINUTES + 3) % 7;
+        Self {
+            minute: u16::try_from(minutes % MINUTES).unwrap_or_default(),
+            weekday: u8::try_from(weekday).unwrap_or_default(),
+        }
+    }
+}
+
+/// A router by rules: every rule that applies counts, in their order.
+#[derive(Clone)]
+pub struct Rules {
+    rules: Arc<[Rule]>,
+    clock: fn(Timestamp) -> LocalTime,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rules {
+    /// From the rules, in the order in which they are asked. Times of the day are those of UTC.
+    ///
+    /// # Errors
+    /// Which rule can't mean anything, and why: fit to be shown.
+    pub fn new(mut rules: Vec<Rule>) -> Result<Self, String> {
+        for rule in &mut rules {
+            rule.prepare()?;
+        }
+        Ok(Self {
+            rules: rules.into(),
+            clock: LocalTime::utc,
+        })
+    }
+
+    /// With the clock of the place.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn(Timestamp) -> LocalTime) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The rules in their order.
+    pub fn each(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Each rule that is asked, with what of it holds: up to and with the first that applies and is the last.
+    ///
+    /// # Errors
+    /// When the instance can't be read.
+    pub fn explain(&self, occasion: &Occasion<'_>) -> Result<Vec<(&Rule, Vec<Checked>)>> {
+        let at = (self.clock)(occasion.at);
+        let mut asked = Vec::new();
+        for rule in self.rules.iter() {
+            let checked = rule.check(occasion, at)?;
+            let ends = rule.last && checked.iter().all(|checked| checked.holds);
+            asked.push((rule, checked));
+            if ends {
+                break;
+            }
+        }
+        Ok(asked)
+    }
+}
+
+impl Router for Rules {
+    fn route(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>> {
+        let at = (self.clock)(occasion.at);
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        for rule in self.rules.iter() {
+            if !rule.applies(occasion, at)? {
+                continue;
+            }
+            for delivery in rule.deliveries() {
+                let known = |known: &&mut Delivery| {
+                    known.destination == delivery.destination && known.tells == delivery.tells
+                };
+                match deliveries.iter_mut().find(known) {
+                    // The most urgent of the rules decides when.
+                    Some(known) => known.priority = known.priority.min(delivery.priority),
+                    None => deliveries.push(delivery),
+                }
+            }
+            if rule.last {
+                break;
+            }
+        }
+        Ok(deliveries)
+    }
+
+    fn wants(&self, trigger: Trigger) -> bool {
+        self.rules.iter().any(|rule| rule.on == trigger)
+    }
+}
+
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.is_empty() {
+        true => Err(de::Error::custom("a name must stand here")),
+        false => Ok(text),
+    }
+}
+
+fn trigger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Trigger, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Trigger::parse(&text).ok_or_else(|| {
+        let names: Vec<_> = Trigger::ALL.iter().map(|trigger| trigger.as_str()).collect();
+        de::Error::custom(format_args!("one of {} is needed", names.join(", ")))
+    })
+}
+
+fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Priority::parse(&text).ok_or_else(|| de::Error::custom("one of stat, high, medium, low is needed"))
+}
+
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Wanted>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    Ok(texts.into_iter().map(Wanted::new).collect())
+}
+
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<str>>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    match names
+        .iter()
+        .all(|name| (1..=limits::DESTINATION_NAME_LENGTH_MAX_BYTES).contains(&name.len()))
+    {
+        true => Ok(names.into_iter().map(Arc::from).collect()),
+        false => Err(de::Error::custom("a destination's name has 1 to 64 bytes")),
+    }
+}

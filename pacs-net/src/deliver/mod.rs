@@ -1,0 +1,469 @@
+//! Deliveries are made: [`Deliveries`] takes what waits in an engine's outbox to its [`Destination`]s.
+//!
+//! Each destination has workers of its own, so that one that is down, slow or full keeps no other one waiting. A worker
+//! claims a line of the outbox (what of one study waits), delivers it in order, and lets it go. What a destination
+//! can't be reached for waits until it can, however long; what it refuses is tried again a few times, then waits
+//! among the dead until somebody decides.
+//!
+//! | destination | delivers |
+//! | --- | --- |
+//! | [`ToPeer`] | instances, by C-STORE (PS3.4 annex B) |
+//! | [`ToFolder`] | instances, as files |
+//! | `ToStow` (feature `web`) | instances, by STOW-RS (PS3.18 10.5) |
+//! | `ToWebhook` (feature `web`) | what happened, as signed JSON over HTTP |
+
+mod folder;
+#[cfg(feature = "web")]
+mod http;
+mod peer;
+#[cfg(feature = "web")]
+mod stow;
+#[cfg(feature = "web")]
+mod webhook;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use pacs_core::route::{Line, Outbox, Outcome, Waiting, What};
+use pacs_core::{InstanceRecord, Pacs, Result, Timestamp, Uid};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use folder::ToFolder;
+pub use peer::ToPeer;
+#[cfg(feature = "web")]
+pub use stow::ToStow;
+#[cfg(feature = "web")]
+pub use webhook::ToWebhook;
+
+/// What waits in a line is read so much at a time.
+const BATCH_MAX: usize = 100;
+
+/// Ends of deliveries that are recorded together: each record costs a flush of the medium.
+const ENDS_TOGETHER_MAX: usize = 32;
+
+/// How a try to deliver ended. Texts hold no patient data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It was delivered; what the receiver said to it, if anything.
+    Delivered(String),
+    /// It will never be taken.
+    Refused(String),
+    /// It was not taken this time: after as many times as [`Patience::attempts_max`] it counts as refused.
+    Failed(String),
+    /// The receiver has no room for it now: it is tried again however often.
+    Busy(String),
+    /// The receiver isn't there: nothing is tried until it may be there again.
+    Away(String),
+}
+
+/// Who takes deliveries.
+pub trait Destination: Send + Sync + 'static {
+    /// Delivers `batch` in its order, and yields how it ended for each as it does.
+    ///
+    /// It may end early, behind a delivery that was not made: then the others wait on.
+    fn deliver<'a>(&'a self, line: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)>;
+}
+
+/// How long is waited, and how often it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// After the first failure; each further one doubles it.
+    pub first: Duration,
+    /// At most.
+    pub longest: Duration,
+    /// Tries of one delivery that its destination refuses.
+    pub attempts_max: u64,
+    /// How long what was delivered is remembered.
+    pub remembered: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(300),
+            attempts_max: 10,
+            remembered: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+impl Patience {
+    /// How long to wait after so many failures in a row: a fifth more or less, so that who failed together doesn't
+    /// come back together.
+    fn after(&self, failures: u64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failures.min(20) as u32);
+        let wait = doubled.min(self.longest);
+        // Each state hashes otherwise: as good a die as is needed here.
+        let percent = RandomState::new().build_hasher().finish() % 41 + 80;
+        wait.mul_f64(percent as f64 / 100.0)
+    }
+}
+
+/// A destination and how it is served.
+struct Served {
+    destination: Arc<dyn Destination>,
+    /// Lines delivered at once.
+    workers: usize,
+    throttle: Throttle,
+    state: Mutex<Away>,
+    wake: Notify,
+}
+
+/// Whether a destination is there.
+#[derive(Default)]
+struct Away {
+    failures: u64,
+    until: Option<Instant>,
+    why: String,
+}
+
+/// At most so many deliveries a second.
+struct Throttle {
+    every: Duration,
+    next: tokio::sync::Mutex<Instant>,
+}
+
+impl Throttle {
+    async fn turn(&self) {
+        if !self.every.is_zero() {
+            let mut next = self.next.lock().await;
+            tokio::time::sleep_until(*next).await;
+            *next = Instant::now() + self.every;
+        }
+    }
+}
+
+/// Whether a destination can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Its name.
+    pub destination: Arc<str>,
+    /// Why nothing is delivered to it now; `None` while it is there.
+    pub away: Option<String>,
+}
+
+/// Takes what waits in an outbox to its destinations. Clones are the same.
+#[derive(Clone)]
+pub struct Deliveries {
+    outbox: Outbox,
+    served: Arc<HashMap<Arc<str>, Arc<Served>>>,
+    patience: Patience,
+}
+
+impl std::fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deliveries")
+            .field("destinations", &self.served.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One that is to be served.
+pub struct Service {
+    /// Its name: what rules call it.
+    pub name: Arc<str>,
+    /// Who takes the deliveries.
+    pub destination: Arc<dyn Destination>,
+    /// Lines delivered at once: associations, for a peer.
+    pub workers: usize,
+    /// Deliveries a second, at most; 0 for as many as can be.
+    pub per_second_max: u32,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Deliveries {
+    /// Deliveries out of the outbox of `pacs` to these destinations.
+    ///
+    /// # Errors
+    /// `Unsupported` when the engine has no ledger.
+    pub fn new(pacs: &Pacs, services: Vec<Service>, patience: Patience) -> Result<Self> {
+        let served = services.into_iter().map(|service| {
+            let every = match service.per_second_max {
+                0 => Duration::ZERO,
+                count => Duration::from_secs(1) / count,
+            };
+            let served = Served {
+                destination: service.destination,
+                workers: service.workers.max(1),
+                throttle: Throttle {
+                    every,
+                    next: tokio::sync::Mutex::new(Instant::now()),
+                },
+                state: Mutex::default(),
+                wake: Notify::new(),
+            };
+            (service.name, Arc::new(served))
+        });
+        let served: HashMap<_, _> = served.collect();
+        let outbox = pacs.outbox()?.clone();
+        let served = Arc::new(served);
+        let listening = Arc::downgrade(&served);
+        outbox.listen(Arc::new(move |destination: &str| {
+            if let Some(served) = listening
+                .upgrade()
+                .and_then(|served| served.get(destination).cloned())
+            {
+                served.wake.notify_waiters();
+            }
+        }));
+        Ok(Self {
+            outbox,
+            served,
+            patience,
+        })
+    }
+
+    /// Which destinations are there.
+    pub fn reached(&self) -> Vec<Reached> {
+        let mut reached: Vec<_> = self
+            .served
+            .iter()
+            .map(|(name, served)| {
+                let away = served.state.lock().unwrap_or_else(PoisonError::into_inner);
+                Reached {
+                    destination: Arc::clone(name),
+                    away: (away.failures > 0).then(|| away.why.clone()),
+                }
+            })
+            .collect();
+        reached.sort_by(|a, b| a.destination.cmp(&b.destination));
+        reached
+    }
+
+    /// Delivers until `stop` is ready. What is under way then is broken off, and is tried again another time.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut workers = JoinSet::new();
+        for (name, served) in self.served.iter() {
+            for _ in 0..served.workers {
+                let worker = Worker {
+                    deliveries: self.clone(),
+                    name: Arc::clone(name),
+                    served: Arc::clone(served),
+                };
+                workers.spawn(worker.run());
+            }
+        }
+        workers.spawn(self.clone().forget());
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                Some(ended) = workers.join_next() => {
+                    // A worker contains what its destination does; this would be a fault of our own.
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!("a worker for deliveries panicked");
+                    }
+                }
+                else => stop.as_mut().await,
+            }
+        }
+        workers.shutdown().await;
+    }
+
+    /// Forgets what was delivered long ago, now and then.
+    async fn forget(self) {
+        const NOW_AND_THEN: Duration = Duration::from_secs(3600);
+        loop {
+            let age = u64::try_from(self.patience.remembered.as_millis()).unwrap_or(u64::MAX);
+            let before = Timestamp(Timestamp::now().0.saturating_sub(age));
+            if let Err(error) = self.outbox.forget_done(before).await {
+                tracing::warn!(%error, "what was delivered long ago could not be forgotten");
+            }
+            tokio::time::sleep(NOW_AND_THEN).await;
+        }
+    }
+}
+
+struct Worker {
+    deliveries: Deliveries,
+    name: Arc<str>,
+    served: Arc<Served>,
+}
+
+/// What became of a line.
+enum Went {
+    /// Nothing waits in it.
+    Empty,
+    /// It is to be tried again, in its own time.
+    Again,
+    /// Its destination isn't there.
+    Away,
+}
+
+impl Worker {
+    async fn run(self) {
+        loop {
+            if let Err(error) = self.once().await {
+                tracing::error!(destination = %self.name, %error, "deliveries stand still; they go on in a while");
+                tokio::time::sleep(self.deliveries.patience.longest.min(Duration::from_secs(10))).await;
+            }
+        }
+    }
+
+    /// Delivers one line, or waits until there may be one.
+    async fn once(&self) -> Result<()> {
+        let outbox = &self.deliveries.outbox;
+        // From now on no call is missed.
+        let mut called = std::pin::pin!(self.served.wake.notified());
+        called.as_mut().enable();
+        if let Some(until) = self.away_until() {
+            tokio::time::sleep_until(until).await;
+            return Ok(());
+        }
+        let Some(line) = outbox.claim(&self.name, Timestamp::now()).await? else {
+            let wait = match outbox.next_try(&self.name).await? {
+                Some(at) => Duration::from_millis(at.0.saturating_sub(Timestamp::now().0).max(1)),
+                None => Duration::from_secs(60),
+            };
+            let _ = tokio::time::timeout(wait.min(Duration::from_secs(60)), called).await;
+            return Ok(());
+        };
+        let went = self.deliver(&line).await?;
+        let retry = match went {
+            Went::Empty | Went::Away => None,
+            Went::Again => {
+                let wait = self.deliveries.patience.after(line.failures());
+                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                Some(Timestamp(Timestamp::now().0.saturating_add(wait)))
+            }
+        };
+        line.let_go(retry).await
+    }
+
+    fn away_until(&self) -> Option<Instant> {
+        let away = self.served.state.lock().unwrap_or_else(PoisonError::into_inner);
+        away.until.filter(|until| *until > Instant::now())
+    }
+
+    /// Notes whether the destination is there.
+    fn note(&self, away: Option<String>) {
+        let mut state = self.served.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match away {
+            None => {
+                if state.failures > 0 {
+                    tracing::info!(destination = %self.name, "deliveries go on");
+                }
+                *state = Away::default();
+            }
+            // Several workers notice the same.
+            Some(_) if state.until.is_some_and(|until| until > Instant::now()) => {}
+            Some(why) => {
+                let wait = self.deliveries.patience.after(state.failures);
+                if state.failures == 0 {
+                    tracing::warn!(destination = %self.name, why, "deliveries wait: the destination isn't there");
+                }
+                state.failures += 1;
+                state.until = Some(Instant::now() + wait);
+                state.why = why;
+            }
+        }
+    }
+
+    async fn deliver(&self, line: &Line) -> Result<Went> {
+        loop {
+            let batch = line.waiting(None, BATCH_MAX).await?;
+            if batch.is_empty() {
+                return Ok(Went::Empty);
+            }
+            let mut went = None;
+            let mut ended = Vec::new();
+            let mut tried = self.served.destination.deliver(line, batch);
+            while let Some((waiting, tried)) = tried.next().await {
+                let attempts = waiting.recorded.attempts + 1;
+                let last = attempts >= self.deliveries.patience.attempts_max;
+                if !matches!(tried, Tried::Away(_)) {
+                    self.note(None);
+                }
+                let outcome = match tried {
+                    Tried::Delivered(said) => Outcome::Delivered(said),
+                    Tried::Refused(why) => self.refused(&waiting, why),
+                    Tried::Failed(why) if last => self.refused(&waiting, why),
+                    Tried::Failed(why) | Tried::Busy(why) => {
+                        went = Some(Went::Again);
+                        Outcome::Failed(why)
+                    }
+                    Tried::Away(why) => {
+                        self.note(Some(why));
+                        went = Some(Went::Away);
+                        continue;
+                    }
+                };
+                ended.push((waiting, outcome));
+                self.served.throttle.turn().await;
+                if ended.len() >= ENDS_TOGETHER_MAX {
+                    line.finish(std::mem::take(&mut ended)).await?;
+                }
+            }
+            drop(tried);
+            let nothing = ended.is_empty() && went.is_none();
+            line.finish(ended).await?;
+            if let Some(went) = went {
+                return Ok(went);
+            }
+            if nothing {
+                // A destination that yields nothing makes no progress.
+                return Ok(Went::Again);
+            }
+        }
+    }
+
+    fn refused(&self, waiting: &Waiting, why: String) -> Outcome {
+        match waiting.what {
+            What::Instance(instance) => {
+                tracing::warn!(destination = %self.name, %instance, why, "a delivery was refused for good");
+            }
+            What::Occasion(trigger, of, _) => {
+                tracing::warn!(destination = %self.name, %trigger, %of, why, "a delivery was refused for good");
+            }
+        }
+        Outcome::Refused(why)
+    }
+}
+
+/// What is sent of a delivery: the instance as it leaves for this destination.
+pub(crate) enum Found {
+    /// With its changes.
+    Instance(Box<InstanceRecord>),
+    /// There is nothing to send, for this reason.
+    Nothing(Tried),
+}
+
+/// Looks up what a delivery is about.
+pub(crate) async fn find(pacs: &Pacs, waiting: &Waiting) -> Found {
+    let What::Instance(instance) = waiting.what else {
+        return Found::Nothing(Tried::Refused("the destination takes instances alone".to_owned()));
+    };
+    match found(pacs, &instance, waiting).await {
+        Ok(Some(record)) => Found::Instance(Box::new(record)),
+        Ok(None) => Found::Nothing(Tried::Delivered("it was removed before".to_owned())),
+        Err(error) if error.retry() == pacs_core::Retry::Later => {
+            Found::Nothing(Tried::Busy(error.to_string()))
+        }
+        Err(error) => Found::Nothing(Tried::Refused(error.to_string())),
+    }
+}
+
+async fn found(pacs: &Pacs, instance: &Uid, waiting: &Waiting) -> Result<Option<InstanceRecord>> {
+    let Some(record) = pacs.lookup(instance).await? else {
+        return Ok(None);
+    };
+    match &waiting.changes {
+        Some(changes) => pacs.changed_on_the_way(&record, changes).await.map(Some),
+        None => Ok(Some(record)),
+    }
+}

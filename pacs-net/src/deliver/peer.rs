@@ -1,0 +1,138 @@
+//! [`ToPeer`]: instances to a peer, by C-STORE.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use pacs_core::route::{Line, Waiting};
+use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
+
+use super::{Destination, Found, Tried, find};
+use crate::dimse::{Category, Status};
+use crate::scu::{Kept, Outgoing, Pieces, Remote, Sending, Sent, Supply};
+
+/// Sends instances to a peer, each in the transfer syntax it is kept in where the peer takes that.
+#[derive(Clone, Debug)]
+pub struct ToPeer {
+    pacs: Pacs,
+    remote: Remote,
+}
+
+impl ToPeer {
+    /// To this peer. An association is opened for each line, one operation at a time on it: so the order is kept.
+    pub fn new(pacs: Pacs, remote: Remote) -> Self {
+        Self { pacs, remote }
+    }
+}
+
+struct Item {
+    waiting: Waiting,
+    record: InstanceRecord,
+}
+
+struct Items(Kept);
+
+impl Supply<Item> for Items {
+    fn outgoing(&self, item: &Item) -> Outgoing {
+        self.0.outgoing(&item.record)
+    }
+
+    fn open<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Pieces>> {
+        self.0.open(&item.record)
+    }
+
+    fn convert<'a>(&'a self, item: &'a Item, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
+        self.0.convert(&item.record, accepted)
+    }
+}
+
+impl Destination for ToPeer {
+    fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
+        let begun = async move {
+            let (mut items, mut nothing, mut kinds) = (Vec::new(), Vec::new(), BTreeSet::new());
+            for waiting in batch {
+                match find(&self.pacs, &waiting).await {
+                    Found::Instance(record) => {
+                        kinds.insert((record.sop_class, record.transfer_syntax));
+                        let record = *record;
+                        items.push(Item { waiting, record });
+                    }
+                    Found::Nothing(tried) => nothing.push((waiting, tried)),
+                }
+            }
+            // Once one was not taken, no further one is begun: the order is kept.
+            let stopped = Arc::new(AtomicBool::new(false));
+            let stopping = Arc::clone(&stopped);
+            let kept = Kept {
+                pacs: self.pacs.clone(),
+                source: Source {
+                    calling_ae: Some(self.remote.called),
+                    called_ae: Some(self.remote.calling),
+                    address: None,
+                },
+                patience: Duration::from_secs(60),
+            };
+            let items = stream::iter(items)
+                .take_while(move |_| futures::future::ready(!stopping.load(Ordering::Relaxed)));
+            let sent = match kinds.is_empty() {
+                true => stream::empty().boxed(),
+                false => Sending::to(self.remote.clone()).send(&kinds, Arc::new(Items(kept)), items),
+            };
+            let sent = sent.map(move |(item, sent)| {
+                let tried = tried(sent);
+                if matches!(tried, Tried::Busy(_) | Tried::Failed(_) | Tried::Away(_)) {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+                (item.waiting, tried)
+            });
+            stream::iter(nothing).chain(sent)
+        };
+        stream::once(begun).flatten().boxed()
+    }
+}
+
+/// What a response means for a delivery.
+fn tried(sent: Sent) -> Tried {
+    let (status, comment) = match sent {
+        Ok(sent) => sent,
+        Err(error) => return not_sent(&error),
+    };
+    let text = |comment: Option<String>| match comment {
+        Some(comment) => format!("{status}: {comment}"),
+        None => status.to_string(),
+    };
+    match status.category() {
+        Category::Success => Tried::Delivered(String::new()),
+        Category::Warning => Tried::Delivered(text(comment)),
+        _ if is_for_now(status) => Tried::Busy(text(comment)),
+        _ => Tried::Failed(text(comment)),
+    }
+}
+
+/// Whether a failure says that it may work another time: out of resources, processing failure (PS3.4 B.2.3, PS3.7
+/// annex C).
+fn is_for_now(status: Status) -> bool {
+    matches!(status.0, 0xA700..=0xA7FF)
+        || status == Status::PROCESSING_FAILURE
+        || status == Status::RESOURCE_LIMITATION
+}
+
+fn not_sent(error: &Error) -> Tried {
+    let text = error.to_string();
+    match error.kind() {
+        _ if error.operation() == "store.associate" => Tried::Away(text),
+        // No context, no transcoding, not allowed, damaged: the same another time.
+        ErrorKind::Unsupported
+        | ErrorKind::Refused
+        | ErrorKind::Corrupt
+        | ErrorKind::Mismatch
+        | ErrorKind::Invalid => Tried::Refused(text),
+        ErrorKind::OutOfResources => Tried::Busy(text),
+        // The association broke while this one was under way: it may be what breaks it.
+        _ => Tried::Failed(text),
+    }
+}

@@ -1,0 +1,128 @@
+//! [`ToStow`]: instances by STOW-RS.
+
+use std::collections::HashMap;
+
+use axum::body::Body;
+use dicom_dictionary_std::tags;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use http::{Request, StatusCode, header};
+use pacs_core::dataset::json;
+use pacs_core::route::{Line, Waiting};
+use pacs_core::{InstanceRecord, Pacs, Result, Uid};
+
+use super::http::{Caller, not_taken};
+use super::{Destination, Found, Tried, find};
+use crate::web::http::body::from_stream;
+use crate::web::http::media_type::MediaType;
+use crate::web::http::multipart::{Part, related};
+
+/// Instances in one request: what a receiver answers is known of all of them only then.
+const TOGETHER_MAX: usize = 20;
+
+/// Stores instances at a DICOMweb service, several in one request (PS3.18 10.5). Their bytes stream.
+#[derive(Clone, Debug)]
+pub struct ToStow {
+    pacs: Pacs,
+    caller: Caller,
+}
+
+impl ToStow {
+    /// To this URL: that of the service's studies, such as `http://archive.example/dicom-web/studies`.
+    ///
+    /// # Errors
+    /// `Invalid` when it is none.
+    pub fn new(pacs: Pacs, url: &str) -> Result<Self> {
+        Ok(Self {
+            pacs,
+            caller: Caller::new(url)?,
+        })
+    }
+
+    async fn store(&self, batch: Vec<Waiting>) -> Vec<(Waiting, Tried)> {
+        let (mut ended, mut sent, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        for waiting in batch {
+            match find(&self.pacs, &waiting).await {
+                Found::Instance(record) => {
+                    sent.push((waiting, record.key.instance));
+                    records.push(*record);
+                }
+                Found::Nothing(tried) => ended.push((waiting, tried)),
+            }
+        }
+        if sent.is_empty() {
+            return ended;
+        }
+        let answer = match self.request(records) {
+            Ok(request) => self.caller.call(request).await,
+            Err(error) => Err(Tried::Refused(error.to_string())),
+        };
+        let failed = match &answer {
+            Ok((StatusCode::OK, _)) => HashMap::new(),
+            // Some or all of them failed, and the answer says which (PS3.18 10.5.3).
+            Ok((StatusCode::ACCEPTED | StatusCode::CONFLICT, body)) => failures(body),
+            _ => HashMap::new(),
+        };
+        for (waiting, instance) in sent {
+            let tried = match (&answer, failed.get(&instance)) {
+                (Err(tried), _) => tried.clone(),
+                (Ok(_), Some(reason)) if matches!(reason, 0xA700..=0xA7FF | 0x0110) => {
+                    Tried::Busy(format!("failure reason {reason:04X}H"))
+                }
+                (Ok(_), Some(reason)) => Tried::Failed(format!("failure reason {reason:04X}H")),
+                (Ok((StatusCode::OK | StatusCode::ACCEPTED, _)), None) => Tried::Delivered(String::new()),
+                (Ok((status, _)), None) => not_taken(*status),
+            };
+            ended.push((waiting, tried));
+        }
+        ended
+    }
+
+    fn request(&self, records: Vec<InstanceRecord>) -> Result<Request<Body>> {
+        let pacs = self.pacs.clone();
+        let part = move |record| Ok(Part::new(&MediaType::DICOM, pacs.outgoing_file(&record)));
+        let multipart = related(&MediaType::DICOM, stream::iter(records).map(part));
+        let request = Request::post(self.caller.uri.clone())
+            .header(header::CONTENT_TYPE, multipart.media_type.header_value())
+            .header(header::ACCEPT, "application/dicom+json")
+            .body(from_stream(multipart.body));
+        request.map_err(|error| {
+            let why = error.to_string();
+            pacs_core::Error::new(pacs_core::ErrorKind::Invalid, "deliver.stow", why)
+        })
+    }
+}
+
+/// Failed SOP Sequence (0008,1198): Failure Reason by instance.
+fn failures(body: &[u8]) -> HashMap<Uid, u16> {
+    // The answer is one object (PS3.18 10.5.3.1), where a list is read.
+    let list = [b"[", body, b"]"].concat();
+    let read = json::read(if body.starts_with(b"[") { body } else { &list }).unwrap_or_default();
+    let items = read
+        .iter()
+        .flat_map(|described| described.header.items(tags::FAILED_SOP_SEQUENCE));
+    items
+        .filter_map(|item| {
+            let instance = item.uid(tags::REFERENCED_SOP_INSTANCE_UID).ok()?;
+            Some((instance, item.u16(tags::FAILURE_REASON).unwrap_or(0x0110)))
+        })
+        .collect()
+}
+
+impl Destination for ToStow {
+    fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
+        let together = stream::iter(batch).chunks(TOGETHER_MAX);
+        let mut ended = false;
+        together
+            .then(move |chunk| self.store(chunk))
+            .take_while(move |tried: &Vec<(Waiting, Tried)>| {
+                let goes = !ended;
+                ended |= tried
+                    .iter()
+                    .any(|(_, tried)| !matches!(tried, Tried::Delivered(_) | Tried::Refused(_)));
+                futures::future::ready(goes)
+            })
+            .flat_map(stream::iter)
+            .boxed()
+    }
+}

@@ -1,0 +1,101 @@
+//! [`ToWebhook`]: what happened, as signed JSON over HTTP.
+
+use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::{Request, header};
+use pacs_core::route::{Line, Waiting, What};
+use pacs_core::{Result, Timestamp};
+use sha2::Sha256;
+
+use super::http::{Caller, not_taken};
+use super::{Destination, Tried};
+
+/// Tells what happened by POST: a JSON object with `event`, `study`, `instance` or `series` and `at` (milliseconds since
+/// 1970), which names nobody. It is signed as Standard Webhooks has it: `webhook-id` (the same when it is told again),
+/// `webhook-timestamp` (seconds), and `webhook-signature`, `v1,` and the base64 of the HMAC-SHA256 over the two and the body, with
+/// dots between them.
+#[derive(Clone)]
+pub struct ToWebhook {
+    caller: Caller,
+    secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for ToWebhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ToWebhook")
+            .field("uri", &self.caller.uri)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ToWebhook {
+    /// To this URL, signed with this secret.
+    ///
+    /// # Errors
+    /// `Invalid` when the URL is none.
+    pub fn new(url: &str, secret: &str) -> Result<Self> {
+        Ok(Self {
+            caller: Caller::new(url)?,
+            secret: secret.as_bytes().to_vec(),
+        })
+    }
+
+    async fn tell(&self, line: &Line, waiting: &Waiting) -> Tried {
+        let (event, of, at) = match waiting.what {
+            What::Occasion(trigger, of, at) => (trigger.as_str(), of, at),
+            What::Instance(instance) => ("instance-stored", instance, waiting.recorded.at),
+        };
+        let study = line.study();
+        let mut body = serde_json::json!({"event": event, "study": study.as_str(), "at": at.0});
+        match event {
+            "series-stable" => body["series"] = of.as_str().into(),
+            "study-stable" | "study-changed" => {}
+            _ => body["instance"] = of.as_str().into(),
+        }
+        let body = body.to_string();
+        let id = format!("{event}-{of}-{}", at.0);
+        let sent = Timestamp::now().0 / 1000;
+        let request = Request::post(self.caller.uri.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", sent)
+            .header("webhook-signature", self.signature(&id, sent, &body))
+            .body(Body::from(body));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Tried::Refused(error.to_string()),
+        };
+        match self.caller.call(request).await {
+            Ok((status, _)) if status.is_success() => Tried::Delivered(String::new()),
+            Ok((status, _)) => not_taken(status),
+            Err(tried) => tried,
+        }
+    }
+
+    fn signature(&self, id: &str, sent: u64, body: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes a key of any length");
+        mac.update(format!("{id}.{sent}.{body}").as_bytes());
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl Destination for ToWebhook {
+    fn deliver<'a>(&'a self, line: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
+        let each = stream::iter(batch).then(move |waiting| async move {
+            let tried = self.tell(line, &waiting).await;
+            (waiting, tried)
+        });
+        // Behind one that was not told none is: the order is kept.
+        let mut ended = false;
+        each.take_while(move |(_, tried)| {
+            let goes = !ended;
+            ended |= !matches!(tried, Tried::Delivered(_) | Tried::Refused(_));
+            futures::future::ready(goes)
+        })
+        .boxed()
+    }
+}
