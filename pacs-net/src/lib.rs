@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Eight rooms, each on top of those before:
+//! Nine rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -10,6 +10,7 @@
 //! | [`scu`] | what we ask of peers: store, find, move, get | [`scu::Remote`], [`scu::Sending`] |
 //! | [`scp`] | what peers ask of an engine: a whole DICOM server | [`scp::Server`], [`scp::PacsServices`] |
 //! | [`deliver`] | makes the deliveries that an engine's outbox has | [`deliver::Deliveries`] |
+//! | [`hl7`] | HL7 v2 over MLLP: patients, orders and reports from and to information systems | [`hl7::Server`], [`hl7::Sender`] |
 //! | [`settings`] | peers as a configuration file has them | [`settings::Peer`] |
 //! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
 //!
@@ -107,6 +108,7 @@
 
 pub mod deliver;
 pub mod dimse;
+pub mod hl7;
 mod pace;
 pub mod scp;
 pub mod scu;

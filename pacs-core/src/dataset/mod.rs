@@ -10,6 +10,7 @@
 //! - [`coercion`]: what takes the place of attributes of a stored instance on its way out.
 //! - [`metadata`]: all of an instance but its bulk data, and where that lies.
 //! - [`json`], [`xml`]: the DICOM JSON Model and the Native DICOM Model, to and from a [`DataSet`].
+//! - [`base64`]: bytes as text, as JSON, XML and other messages carry them.
 //! - [`compact`]: writes a [`DataSet`] for ourselves, fast to read back.
 
 pub mod charset;
@@ -33,5 +34,6 @@ pub(crate) mod syntax;
 mod text;
 pub mod xml;
 
+pub use described::base64;
 pub use model::{DataSet, Element, FrameExtent, FrameTable, Value};
 pub use text::{is_private_creator, standard_vr};

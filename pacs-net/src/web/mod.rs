@@ -7,6 +7,7 @@
 //! | `retrieve` | Retrieve, WADO-RS (10.4): instances, metadata, bulk data, frames, rendered |
 //! | `store` | Store, STOW-RS (10.5) |
 //! | `uri` | the URI Service, WADO-URI (9) |
+//! | [`fhir`] | FHIR R4: ImagingStudy, read and searched |
 //! | `capabilities` | Retrieve Capabilities (8.9) |
 //!
 //! What a URL names is a `Resource`; every handler answers from [`Pacs`] alone.
@@ -53,6 +54,7 @@
 //! | `S/thumbnail` `E/thumbnail` `I/thumbnail` `I/frames/{frame}/thumbnail` | Retrieve | `the_viewport_decides_the_size_and_thumbnails_are_small` |
 //! | `S` `E` `I` | delete, by a switch (not of PS3.18) | `studies_series_and_instances_go_where_that_is_switched_on` |
 //! | `/` | Retrieve Capabilities | `everything_that_is_described_is_there` (capabilities) |
+//! | `/fhir/metadata` `/fhir/ImagingStudy` `/fhir/ImagingStudy/{id}` (at the root) | FHIR R4, no part of PS3.18 | `a_study_is_read_as_a_resource_that_r4_allows` |
 //! | `/wado` | URI Service | `an_instance_comes_as_a_picture_or_as_itself` |
 //!
 //! | parameter or field | of | test |
@@ -86,6 +88,7 @@
 //! neither of the Standard nor attributes are refused in a search, so that a mistyped one does not find everybody.
 
 mod capabilities;
+pub mod fhir;
 pub mod http;
 mod query;
 mod remove;
@@ -229,7 +232,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segments {
 /// Where the URI Service usually is: see [`wado_uri`].
 pub const WADO_URI: &str = "/wado";
 
-/// The Studies Service and, under the path `wado`, the URI Service, with what goes around them: compression, and leave
+/// The Studies Service, FHIR at [`fhir::FHIR`] and, under the path `wado`, the URI Service, with what goes around them: compression, and leave
 /// for pages of `origins` to use them (`*` for all).
 ///
 /// # Errors
@@ -243,7 +246,8 @@ pub fn services(
     // Given here, since what is given behind the layers is not within them: a preflight request ends there.
     let wado_uri = wado_uri(pacs.clone(), options.clone(), wado)
         .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED));
-    let services = router(pacs.clone(), options).merge(wado_uri);
+    let fhir = fhir::router(pacs.clone(), options.clone(), fhir::FHIR);
+    let services = router(pacs.clone(), options).merge(wado_uri).merge(fhir);
     with_cors(with_compression(services), origins)
 }
 

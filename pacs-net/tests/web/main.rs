@@ -2,6 +2,7 @@
 
 mod deleting;
 mod embedding;
+mod fhir;
 mod frames;
 mod metadata;
 mod rendered;
@@ -59,8 +60,9 @@ impl Served {
     async fn with(options: WebOptions, engine: Options) -> Self {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
         let pacs = Pacs::open(archive, index, engine).await.unwrap();
-        let router =
-            web::router(pacs.clone(), options.clone()).merge(web::wado_uri(pacs.clone(), options, "/wado"));
+        let router = web::router(pacs.clone(), options.clone())
+            .merge(web::wado_uri(pacs.clone(), options.clone(), "/wado"))
+            .merge(web::fhir::router(pacs.clone(), options, web::fhir::FHIR));
         Self { pacs, router }
     }
 
@@ -107,7 +109,7 @@ impl Served {
 }
 
 fn get(path: &str) -> http::request::Builder {
-    let path = match path.starts_with("/wado") {
+    let path = match path.starts_with("/wado") || path.starts_with("/fhir") {
         true => path.to_owned(),
         false => format!("/dicom-web{path}"),
     };

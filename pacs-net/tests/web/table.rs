@@ -10,6 +10,7 @@ fn each_test_that_the_table_of_resources_and_parameters_names_is_there() {
         include_str!("storing.rs"),
         include_str!("retrieving.rs"),
         include_str!("metadata.rs"),
+        include_str!("fhir.rs"),
         include_str!("frames.rs"),
         include_str!("rendered.rs"),
         include_str!("deleting.rs"),

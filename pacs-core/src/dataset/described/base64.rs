@@ -3,7 +3,7 @@
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Appends `bytes`, with padding.
-pub(in crate::dataset) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len().div_ceil(3) * 4);
     let letter = |bits: u32| ALPHABET[(bits & 0x3F) as usize];
     let (chunks, rest) = bytes.as_chunks::<3>();
@@ -30,7 +30,7 @@ pub(in crate::dataset) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads it, with or without padding; white space counts for nothing.
-pub(in crate::dataset) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut count) = (0_u32, 0);
     let mut letters = text.bytes().filter(|byte| !byte.is_ascii_whitespace());

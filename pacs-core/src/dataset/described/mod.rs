@@ -1,7 +1,7 @@
 //! What the two models of PS3.18 annex F and PS3.19 annex A have in common: a data set whose bulk data lies
 //! elsewhere, as text.
 
-pub(super) mod base64;
+pub mod base64;
 pub(super) mod merge;
 pub(super) mod values;
 

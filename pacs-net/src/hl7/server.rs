@@ -1,0 +1,275 @@
+//! [`Server`]: listens for HL7 messages over MLLP, and answers each.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pacs_core::{Error, ErrorKind, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::ack::{Condition, Fault, answers};
+use super::charset::Charset;
+use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
+use super::mllp::{self, Frame, Reader};
+use crate::util::Signal;
+
+/// A message on its way in.
+#[derive(Clone)]
+pub struct Incoming {
+    /// As it came.
+    pub bytes: Bytes,
+    /// What it says, or why it can't be read.
+    pub message: Result<Message, Fault>,
+    /// Who sent it, where it came over a network.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Incoming {
+    /// Reads what came; `undeclared` is the character set of who names none.
+    pub fn new(bytes: Bytes, undeclared: &Charset, peer: Option<SocketAddr>) -> Self {
+        let message = Message::parse_with(&bytes, undeclared).map_err(Fault::from);
+        Self { bytes, message, peer }
+    }
+}
+
+/// It may hold patient data: only its length is told.
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (length, peer) = (self.bytes.len(), self.peer);
+        f.debug_struct("Incoming")
+            .field("length", &length)
+            .field("peer", &peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is done with messages.
+pub trait Handler: Send + Sync + 'static {
+    /// Deals with one message, also with one that can't be read. `Ok` is answered with AA: whatever it means is durable
+    /// then. The messages of one connection come one after the other, those of several at once.
+    fn handle(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// How a [`Server`] behaves.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Connections at once; a further one waits until one ends.
+    pub connections_max: usize,
+    /// How long a connection may say nothing between messages before it is closed.
+    pub idle: Duration,
+    /// How long one message may take to come whole, and its answer to go.
+    pub transfer: Duration,
+    /// The longest message, in bytes; at most [`MESSAGE_LENGTH_MAX_BYTES`].
+    pub message_length_max: usize,
+    /// The character set of messages that name none.
+    pub undeclared: Charset,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 64,
+            // Interfaces keep a connection for good; one that died unseen is let go.
+            idle: Duration::from_secs(3600),
+            transfer: Duration::from_secs(60),
+            message_length_max: MESSAGE_LENGTH_MAX_BYTES,
+            undeclared: Charset::default(),
+        }
+    }
+}
+
+/// Accepts connections on a TCP port and answers the messages that come over them.
+///
+/// A panic of the handler is answered with AR, and costs no other message.
+pub struct Server {
+    listener: TcpListener,
+    handler: Arc<dyn Handler>,
+    options: Arc<ServerOptions>,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// `Io` when the address can't be had.
+    pub async fn bind(
+        address: SocketAddr,
+        handler: Arc<dyn Handler>,
+        mut options: ServerOptions,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::io("hl7.bind", format!("can't listen on {address}"), error))?;
+        options.message_length_max = options.message_length_max.min(MESSAGE_LENGTH_MAX_BYTES);
+        Ok(Self {
+            listener,
+            handler,
+            connections: Arc::new(Semaphore::new(options.connections_max.max(1))),
+            options: Arc::new(options),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// `Io` when the system can't tell.
+    pub fn address(&self) -> Result<SocketAddr> {
+        self.listener
+            .local_addr()
+            .map_err(|error| Error::io("hl7.address", "no local address", error))
+    }
+
+    /// Serves until `stop` is ready. Then no connection is accepted and no further message is read; those that are being
+    /// dealt with may end within `grace`.
+    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+        self.run_until(async move {
+            stop.await;
+            grace
+        })
+        .await;
+    }
+
+    /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
+    pub async fn run_until(self, stop: impl Future<Output = Duration>) {
+        let mut connections = JoinSet::new();
+        let stopping = Arc::new(Signal::default());
+        tokio::pin!(stop);
+        let grace = loop {
+            let accepted = tokio::select! {
+                grace = &mut stop => break grace,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!("a connection panicked");
+                    }
+                    continue;
+                }
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address, permit)) => {
+                    let (handler, options) = (Arc::clone(&self.handler), Arc::clone(&self.options));
+                    let stopping = Arc::clone(&stopping);
+                    connections.spawn(async move {
+                        tracing::info!(%address, "an HL7 connection was accepted");
+                        match serve(stream, Some(address), &*handler, &options, &stopping).await {
+                            Ok(()) => tracing::info!(%address, "an HL7 connection ended"),
+                            Err(error) => {
+                                tracing::warn!(%address, %error, "an HL7 connection was broken off")
+                            }
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, or the peer has gone already: neither ends the service.
+                    tracing::error!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        drop(self.listener);
+        stopping.set();
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if timeout(grace, drained).await.is_err() {
+            tracing::warn!(aborted = connections.len(), "HL7 connections did not end in time");
+            connections.shutdown().await;
+        }
+    }
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections)
+            .acquire_owned()
+            .await
+            .map_err(std::io::Error::other)?;
+        let (stream, address) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, address, permit))
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers what comes over one connection until it ends.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    handler: &dyn Handler,
+    options: &ServerOptions,
+    stopping: &Signal,
+) -> Result<()> {
+    let mut reader = Reader::new(stream, options.message_length_max);
+    let slow = |_| {
+        Error::new(
+            ErrorKind::TimedOut,
+            "mllp.read",
+            "a message or its answer took too long",
+        )
+    };
+    loop {
+        let begins = tokio::select! {
+            begins = timeout(options.idle, reader.begins()) => begins,
+            () = stopping.wait() => return Ok(()),
+        };
+        // The peer closed, or nothing came for long.
+        if !begins.unwrap_or(Ok(false))? {
+            return Ok(());
+        }
+        let frame = timeout(options.transfer, reader.next()).await.map_err(slow)??;
+        let (bytes, outcome) = match frame {
+            Frame::Message(bytes) => {
+                let incoming = Incoming::new(bytes.clone(), &options.undeclared, peer);
+                (bytes, Some(handle(handler, incoming).await))
+            }
+            Frame::TooLong(head) => (head, None),
+            Frame::End => return Ok(()),
+        };
+        let goes_on = outcome.is_some();
+        let outcome = outcome.unwrap_or_else(|| {
+            let why = format!("the message is longer than {} bytes", options.message_length_max);
+            Err(Fault::reject(Condition::Internal, why))
+        });
+        if let Err(fault) = &outcome {
+            tracing::warn!(?peer, %fault, "an HL7 message was not accepted");
+        }
+        // Who can't be told by its MSH what became of it is told nothing, and sees the connection end.
+        let Some(header) = Message::header(&bytes) else {
+            let why = "what the peer sent is no HL7 message";
+            return Err(Error::new(ErrorKind::Invalid, "hl7.answer", why));
+        };
+        for answer in answers(&header, &outcome) {
+            // Everything in it is ASCII or what the sender wrote; where its set is not known, UTF-8 says it.
+            let bytes = answer.to_bytes().unwrap_or_else(|_| answer.text().into_bytes());
+            timeout(options.transfer, mllp::write(reader.stream(), &bytes))
+                .await
+                .map_err(slow)??;
+        }
+        if !goes_on || stopping.is_set() {
+            return Ok(());
+        }
+    }
+}
+
+async fn handle(handler: &dyn Handler, incoming: Incoming) -> Result<(), Fault> {
+    let handled = AssertUnwindSafe(async { handler.handle(incoming).await })
+        .catch_unwind()
+        .await;
+    handled.unwrap_or_else(|_| {
+        tracing::error!("an HL7 message made its handler panic");
+        Err(Fault::reject(Condition::Internal, "internal failure"))
+    })
+}
