@@ -23,8 +23,8 @@ use futures::future::BoxFuture;
 use pacs_core::workflow::{PerformedSteps, Worklist};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
-pub use performed::{PerformedHook, create_performed, get_performed, set_performed};
 pub use availability::{AvailabilityObserver, Available};
+pub use performed::{PerformedHook, create_performed, get_performed, set_performed};
 pub(crate) use policy::is_stored;
 pub use policy::{accept_policy, is_storage_class};
 pub use server::{Limits, Server};
