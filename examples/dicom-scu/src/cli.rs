@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pacs_core::query::Model;
-use pacs_core::{AeTitle, DataSet, Level};
+use pacs_core::{AeTitle, DataSet, Level, Uid};
 use pacs_net::scu::Reference;
 
 use crate::commit;
 use crate::keys::Key;
 
-/// A DICOM client: echo, store, commit, find, move and get.
+/// A DICOM client: echo, store, commit, find, move and get, worklists and procedure steps.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, and the peer answered some of it with a
 /// failure or a warning, or a file could not be sent.
@@ -85,6 +85,75 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "output")]
         discard: bool,
     },
+    /// Ask for scheduled procedure steps (C-FIND of the Modality Worklist)
+    Worklist {
+        #[command(flatten)]
+        peer: Peer,
+        /// A key by keyword or tag: PatientID=5, ScheduledProcedureStepSequence.Modality=CT. Without a value it is only
+        /// returned; ScheduledProcedureStepSequence alone returns all of it
+        #[arg(short, long = "key", value_name = "KEY[=VALUE]", required = true)]
+        keys: Vec<Key>,
+        /// Print one JSON object an item, in the DICOM JSON Model
+        #[arg(long)]
+        json: bool,
+        /// Cancel after this many items
+        #[arg(long, value_name = "N")]
+        cancel_after: Option<usize>,
+    },
+    /// Say what is done (Modality Performed Procedure Step)
+    Mpps {
+        #[command(subcommand)]
+        command: Mpps,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mpps {
+    /// Begin a step (N-CREATE): prints its SOP Instance UID
+    Create {
+        #[command(flatten)]
+        peer: Peer,
+        /// SOP Instance UID; a new one without it
+        #[arg(long, value_name = "UID")]
+        instance: Option<Uid>,
+        /// An item of the worklist, as `worklist --json` prints it, from which attributes are taken
+        #[arg(long, value_name = "FILE")]
+        item: Option<PathBuf>,
+        /// Further attributes. Those that are required and may be empty are sent empty
+        #[arg(short, long = "key", value_name = "KEY=VALUE")]
+        keys: Vec<Key>,
+    },
+    /// Go on with a step, or end it (N-SET)
+    Set {
+        #[command(flatten)]
+        peer: Peer,
+        /// SOP Instance UID
+        instance: Uid,
+        /// The attributes: PerformedProcedureStepStatus=COMPLETED
+        #[arg(short, long = "key", value_name = "KEY=VALUE", required = true)]
+        keys: Vec<Key>,
+    },
+    /// Ask for a step (N-GET)
+    Get {
+        #[command(flatten)]
+        peer: Peer,
+        /// SOP Instance UID
+        instance: Uid,
+        /// The attributes; all without it
+        #[arg(short, long = "key", value_name = "KEY")]
+        keys: Vec<Key>,
+        /// Print one JSON object, in the DICOM JSON Model
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Mpps {
+    pub(crate) fn peer(&self) -> &Peer {
+        match self {
+            Self::Create { peer, .. } | Self::Set { peer, .. } | Self::Get { peer, .. } => peer,
+        }
+    }
 }
 
 /// What is to be committed, and how long is waited.

@@ -1,4 +1,4 @@
-//! A DICOM client: echo, store, commit, find, move and get.
+//! A DICOM client: echo, store, commit, find, move and get, worklists and procedure steps.
 //!
 //! Run with
 //!
@@ -6,6 +6,7 @@
 //! cargo run --release -p dicom-scu -- echo 127.0.0.1:11112
 //! cargo run --release -p dicom-scu -- store 127.0.0.1:11112 some/directory
 //! cargo run --release -p dicom-scu -- find 127.0.0.1:11112 -k PatientName=DOE* -k StudyDate
+//! cargo run --release -p dicom-scu -- worklist 127.0.0.1:11112 -k ScheduledProcedureStepSequence.Modality=CT
 //! ```
 
 mod answer;
@@ -14,6 +15,7 @@ mod commit;
 mod keys;
 mod peer;
 mod retrieve;
+mod steps;
 mod store;
 
 use std::io::{self, Write as _};
@@ -80,6 +82,13 @@ async fn run(command: Command) -> Result<bool> {
             output,
             discard,
         } => retrieve::get(&peer, &query, (!discard).then_some(output)).await,
+        Command::Worklist {
+            peer,
+            keys,
+            json,
+            cancel_after,
+        } => steps::worklist(&peer, &keys, json, cancel_after).await,
+        Command::Mpps { command } => steps::mpps(&command).await,
     }
 }
 

@@ -11,6 +11,7 @@ use pacs_core::dataset::scan;
 use pacs_core::query::Model;
 use pacs_core::{DataSet, Error, ErrorKind, Result, Uid};
 use pacs_net::dimse::{Client, Response, Services};
+use pacs_net::scu::Remote;
 use pacs_net::transport::{PresentationContext, Proposal, connect_tcp};
 
 use crate::cli::{Peer, Query};
@@ -27,6 +28,14 @@ impl Peer {
     /// A proposal without contexts.
     pub(crate) fn proposal(&self) -> Proposal {
         Proposal::new(self.calling, self.called)
+    }
+
+    /// Where it is and what it is called.
+    pub(crate) fn remote(&self) -> Remote {
+        // The command line has made sure of a port.
+        let (host, port) = self.address.rsplit_once(':').unwrap_or((&self.address, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Remote::new(host, port.parse().unwrap_or_default(), self.called, self.calling)
     }
 
     /// Associates.

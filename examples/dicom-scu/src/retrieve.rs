@@ -214,7 +214,7 @@ impl Services for Discard {
 }
 
 /// Whether somebody read what was printed: whoever closed the pipe, as `head` does, has enough.
-fn is_heard(printed: io::Result<()>) -> Result<bool> {
+pub(crate) fn is_heard(printed: io::Result<()>) -> Result<bool> {
     match printed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

@@ -206,11 +206,18 @@ async fn answers_come_in_the_character_set_of_the_question_and_unsupported_keys_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_of_the_worklist_is_cancelled() {
-    let (server, _) = server(None, 2_000).await;
+    let (server, worklist) = server(None, 0).await;
+    // 20 MB: more than sockets hold, so that the server can't be done before it is cancelled.
+    for number in 0..2_000 {
+        let mut item = item(number);
+        item.put_text(tags::PATIENT_COMMENTS, VR::LT, "x".repeat(10_000));
+        worklist.put(item).await.unwrap();
+    }
     let remote = server.remote("PACS");
     let client = remote.client(&scu::worklist_proposal(&remote)).await.unwrap();
     let (cancel, cancelled) = oneshot::channel::<()>();
-    let asked = identifier(tags::MODALITY, VR::CS, "CT");
+    let mut asked = identifier(tags::MODALITY, VR::CS, "CT");
+    asked.put_text(tags::PATIENT_COMMENTS, VR::LT, "");
     let found = scu::find_worklist_until(&client, &asked, cancelled.map(drop)).await;
     let mut found = found.unwrap();
     found.next().await.unwrap().unwrap();

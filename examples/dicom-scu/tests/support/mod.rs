@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::testkit::engine::instance;
-use pacs_core::{AeTitle, Options, Pacs};
+use pacs_core::{AeTitle, Ledger, Options, Pacs};
 use pacs_net::scp::{Limits, ScpOptions, Server};
 use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
 use tokio::runtime::Runtime;
@@ -24,12 +24,17 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn server() -> Running {
+    server_on(Arc::new(MemoryLedger::new()))
+}
+
+/// With this ledger.
+pub(crate) fn server_on(ledger: Arc<dyn Ledger>) -> Running {
     let runtime = Runtime::new().expect("a runtime");
     let (stop, stopped) = oneshot::channel::<()>();
     let server = runtime.block_on(async {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
         let options = Options {
-            ledger: Some(Arc::new(MemoryLedger::new())),
+            ledger: Some(ledger),
             ..Options::default()
         };
         let pacs = Pacs::open(archive, index, options).await.expect("opens");
