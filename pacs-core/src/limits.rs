@@ -148,3 +148,6 @@ pub const LEDGER_KEY_LENGTH_MAX_BYTES: usize = 1024;
 
 /// A value of the ledger. The largest are HL7 messages with a document inside.
 pub const LEDGER_VALUE_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Subscribers of one procedure step, and global ones. Each is told of each change.
+pub const UPS_SUBSCRIBERS_MAX: usize = 1000;

@@ -137,6 +137,27 @@ impl Uid {
         assert!(!text.is_empty() && text.len() <= 64);
         Self(Inline::new(text.as_bytes()))
     }
+
+    /// One that nobody has: below 2.25, from a random UUID (PS3.5 B.2). It can't be guessed by chance, but is no secret.
+    #[must_use]
+    pub fn generate() -> Self {
+        use std::hash::BuildHasher as _;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = (
+            since.unwrap_or_default(),
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed),
+        );
+        // Each hasher has keys of its own, that begin with what the system gives as random.
+        let half = || u128::from(std::hash::RandomState::new().hash_one(seed));
+        let mut uuid = half() << 64 | half();
+        // Version 4 of RFC 9562.
+        uuid = uuid & !(0xF << 76) | 4 << 76;
+        uuid = uuid & !(0b11 << 62) | 0b10 << 62;
+        Self(Inline::new(format!("2.25.{uuid}").as_bytes()))
+    }
 }
 
 /// An application entity title (PS3.5 6.2, VR AE): 1 to 16 characters of the default repertoire,
@@ -228,6 +249,16 @@ mod tests {
         for bad in ["", "1.2.x", &"1".repeat(65), "1 2"] {
             assert_eq!(Uid::parse(bad).unwrap_err().kind(), ErrorKind::Invalid);
         }
+    }
+
+    #[test]
+    fn generated_uids_are_uids_and_differ() {
+        let some: std::collections::BTreeSet<Uid> = (0..1000).map(|_| Uid::generate()).collect();
+        assert_eq!(some.len(), 1000);
+        assert!(
+            some.iter()
+                .all(|uid| Uid::parse(uid).unwrap() == *uid && uid.starts_with("2.25."))
+        );
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
 use crate::route::Router;
 use crate::uid::Uid;
+use crate::workflow::ups::Ups;
 pub use amend::Amended;
 pub use block_on::block_on;
 use committer::{Committer, Request};
@@ -154,6 +155,8 @@ struct Inner {
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
     ledger: Option<Arc<dyn Ledger>>,
+    /// All of a process hear of the same changes.
+    ups: Option<Ups>,
     receipts: Budget,
     /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
@@ -235,6 +238,7 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 coercer: options.coercer,
+                ups: options.ledger.clone().map(Ups::new),
                 ledger: options.ledger,
                 receipts: Budget::new(options.receipts_max.max(1)),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
@@ -313,6 +317,18 @@ impl Pacs {
         self.inner.ledger.as_ref().ok_or_else(|| {
             let why = "the engine has no ledger: it keeps no worklist";
             Error::new(ErrorKind::Unsupported, "engine.ledger", why)
+        })
+    }
+
+    /// The unified procedure steps.
+    ///
+    /// # Errors
+    /// As [`ledger`](Self::ledger).
+    pub fn ups(&self) -> Result<&Ups> {
+        self.ledger()?;
+        self.inner.ups.as_ref().ok_or_else(|| {
+            // Where there is a ledger they are made.
+            Error::new(ErrorKind::Unsupported, "engine.ups", "the engine has no ledger")
         })
     }
 

@@ -22,7 +22,7 @@ impl Query {
     }
 }
 
-fn answer(keys: &DataSet, matching: &[Key], record: &DataSet) -> DataSet {
+pub(super) fn answer(keys: &DataSet, matching: &[Key], record: &DataSet) -> DataSet {
     let mut out = DataSet::new();
     for key in keys.iter() {
         if is_private_creator(key.tag) {

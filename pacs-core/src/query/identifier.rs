@@ -202,7 +202,7 @@ fn require_single_value(identifier: &DataSet, level: Level) -> Result<()> {
 }
 
 /// Holds a key, with all that is nested in it, against the limits. `top` is the key in the identifier.
-fn check_size(key: &Element, top: Tag) -> Result<()> {
+pub(super) fn check_size(key: &Element, top: Tag) -> Result<()> {
     let text = match &key.value {
         Value::Items(items) => {
             // One is allowed (PS3.4 C.2.2.2.6), and each costs a comparison with every record.

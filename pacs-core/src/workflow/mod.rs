@@ -1,0 +1,3 @@
+//! Worklist items, procedure steps.
+
+pub mod ups;
