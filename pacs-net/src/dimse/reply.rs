@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use dicom_core::Tag;
+use pacs_core::workflow::ups::Refusal;
 use pacs_core::{DimseService, Error, Uid};
 
 use super::command::CommandSet;
@@ -58,9 +59,11 @@ impl Reply {
             CommandField::C_GET => Some(DimseService::Get),
             _ => None,
         };
-        let status = match service {
-            Some(service) => Status(error.dimse_status(service)),
-            None => normalized_status(error),
+        let status = match (Refusal::of(error), service) {
+            // The service class has statuses of its own.
+            (Some(refusal), _) => Status(refusal.status()),
+            (None, Some(service)) => Status(error.dimse_status(service)),
+            (None, None) => normalized_status(error),
         };
         Self {
             offending_elements: error.tags().to_vec(),

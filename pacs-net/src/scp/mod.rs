@@ -1,13 +1,14 @@
 //! Service class providers: a peer's requests answered from an engine.
 //!
-//! [`PacsServices`] answers Verification, Storage and Query/Retrieve; [`Server`] listens for
-//! associations and serves them.
+//! [`PacsServices`] answers Verification, Storage and Query/Retrieve, and where the engine has a ledger Unified
+//! Procedure Step; [`Server`] listens for associations and serves them.
 
 mod policy;
 mod query;
 mod retrieve;
 mod server;
 mod storage;
+mod ups;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
 pub(crate) use policy::is_stored;
-pub use policy::{accept_policy, is_storage_class};
+pub use policy::{accept_policy, is_storage_class, with_ledger_services};
 pub use server::{Limits, Server};
 
 use tokio::sync::Semaphore;
@@ -124,6 +125,9 @@ impl Services for PacsServices {
     }
 
     fn c_find(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        if is_ups(&operation) {
+            return Box::pin(ups::find(self, operation));
+        }
         Box::pin(query::find(self, operation))
     }
 
@@ -135,11 +139,49 @@ impl Services for PacsServices {
         Box::pin(retrieve::c_get(self, operation))
     }
 
+    fn n_create(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        if is_ups(&operation) {
+            return Box::pin(ups::create(self, operation));
+        }
+        Box::pin(not_offered(operation))
+    }
+
+    fn n_set(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        if is_ups(&operation) {
+            return Box::pin(ups::set(self, operation));
+        }
+        Box::pin(not_offered(operation))
+    }
+
+    fn n_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        if is_ups(&operation) {
+            return Box::pin(ups::get(self, operation));
+        }
+        Box::pin(not_offered(operation))
+    }
+
+    fn n_action(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        if is_ups(&operation) {
+            return Box::pin(ups::action(self, operation));
+        }
+        Box::pin(not_offered(operation))
+    }
+
     fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {
         if let Some(monitor) = &self.options.monitor {
             monitor.operation_ended(command, status, took);
         }
     }
+}
+
+fn is_ups(operation: &Operation) -> bool {
+    ups::is_class(&operation.context().abstract_syntax)
+}
+
+/// No service of ours has the operation on this presentation context.
+async fn not_offered(operation: Operation) -> Result<Reply> {
+    drop(operation);
+    Ok(Reply::new(Status::UNRECOGNIZED_OPERATION))
 }
 
 /// Who asks.

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use pacs_core::Uid;
 use pacs_core::query::Model;
 
-use super::ScpOptions;
+use super::{ScpOptions, ups};
 use crate::dimse::CommandField;
 use crate::scu::{self, NATIVE};
 use crate::transport::{Admission, Admitted, Peer};
@@ -66,7 +66,7 @@ fn is_unknown(sop_class: &Uid) -> bool {
 }
 
 /// Verification and Query/Retrieve; Storage is added for each peer at its association, since the
-/// dictionary can be asked and not listed.
+/// dictionary can be asked and not listed. What works on a ledger is added by [`with_ledger_services`].
 pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
     // Verification also takes the retired big endian, which old devices propose alone.
     let big_endian = Uid::constant("1.2.840.10008.1.2.2");
@@ -93,6 +93,11 @@ pub fn accept_policy(options: &ScpOptions) -> AcceptPolicy {
         }
     }
     policy
+}
+
+/// Adds the services that work on the ledger; for an engine that has one.
+pub fn with_ledger_services(policy: AcceptPolicy) -> AcceptPolicy {
+    ups::offered(policy, &FIND_OFFERED)
 }
 
 /// Data sets pass through untouched, so whatever the sender proposes first is right. A requestor that

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::policy::{StorageAdmission, accept_policy};
-use super::{Monitor, PacsServices, ScpOptions};
+use super::policy::{StorageAdmission, accept_policy, with_ledger_services};
+use super::{Monitor, PacsServices, ScpOptions, ups};
 use crate::dimse::{Services, serve};
 use crate::transport::{Acceptor, Connection, accept};
 
@@ -52,7 +52,11 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::io("server.bind", format!("can't listen on {address}"), error))?;
-        let policy = Arc::new(accept_policy(&options));
+        let mut policy = accept_policy(&options);
+        if pacs.ledger().is_ok() {
+            policy = with_ledger_services(policy);
+        }
+        let policy = Arc::new(policy);
         let acceptor = Acceptor {
             policy: Arc::clone(&policy),
             admission: Arc::new(StorageAdmission {
@@ -95,6 +99,11 @@ impl Server {
     /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
     pub async fn run_until(self, stop: impl Future<Output = Duration>) {
         let mut associations = JoinSet::new();
+        // Ends when this does.
+        let mut reporting = JoinSet::new();
+        if let Ok(steps) = self.services.pacs.ups() {
+            reporting.spawn(ups::report(steps.clone(), Arc::clone(&self.services.options)));
+        }
         tokio::pin!(stop);
         let grace = loop {
             let accepted = tokio::select! {

@@ -2,6 +2,7 @@
 //!
 //! - [`Remote`]: where a peer is and what it is called; [`Remote::connect`] associates.
 //! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
+//! - [`ups`]: unified procedure steps.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
 //!   engine, [`Files`] files.
 
@@ -10,6 +11,7 @@ mod kept;
 mod query;
 mod receiving;
 mod send;
+pub mod ups;
 
 use std::time::Duration;
 

@@ -106,7 +106,7 @@ pub async fn find_until(
     Ok(matches.boxed())
 }
 
-fn failed(operation: &'static str, response: &Response) -> Error {
+pub(super) fn failed(operation: &'static str, response: &Response) -> Error {
     let (status, comment) = (response.status(), response.command.error_comment());
     let kind = if status == Status::CANCEL {
         ErrorKind::Cancelled

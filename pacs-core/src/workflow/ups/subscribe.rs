@@ -28,6 +28,26 @@ pub enum Subscription {
     Filtered(DataSet),
 }
 
+impl Subscription {
+    /// What a UID names: one of the two well-known ones, else a step. `filter` counts for the filtered one alone.
+    pub fn named(uid: Uid, filter: DataSet) -> Self {
+        match uid {
+            uid if uid == GLOBAL_SUBSCRIPTION => Self::Global,
+            uid if uid == FILTERED_GLOBAL_SUBSCRIPTION => Self::Filtered(filter),
+            uid => Self::Step(uid),
+        }
+    }
+
+    /// The UID that names it.
+    pub fn uid(&self) -> Uid {
+        match self {
+            Self::Step(uid) => *uid,
+            Self::Global => GLOBAL_SUBSCRIPTION,
+            Self::Filtered(_) => FILTERED_GLOBAL_SUBSCRIPTION,
+        }
+    }
+}
+
 /// One who is subscribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Subscriber {
