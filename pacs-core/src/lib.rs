@@ -85,6 +85,7 @@
 //! | send instances on by rules | [`route`]: [`route::Rules`] decide, [`Pacs::outbox`] has what is decided |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode, JSON, XML; `pixel` decodes, `pixel::render` makes pictures |
+//! | work with procedure steps, hear of what becomes of them | [`workflow::ups`], [`Pacs::ups`] |
 //! | have all of an instance but its bulk data | [`Pacs::metadata`], [`Pacs::metadata_in`], [`Pacs::read_bulk`] |
 //! | have one frame, or a picture of it | [`Pacs::frame_reader`]; `Pacs::renderer` (feature `render`) |
 //! | know why something failed, and what a peer is answered | [`error`] |

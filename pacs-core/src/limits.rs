@@ -158,3 +158,6 @@ pub const DELIVERIES_AT_ONCE_MAX: usize = 1000;
 
 /// What is kept of what a receiver said to a delivery.
 pub const DELIVERY_TEXT_LENGTH_MAX_BYTES: usize = 512;
+
+/// Subscribers of one procedure step, and global ones. Each is told of each change.
+pub const UPS_SUBSCRIBERS_MAX: usize = 1000;

@@ -42,6 +42,7 @@ use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
 use crate::route::{Outbox, Router};
 use crate::uid::Uid;
+use crate::workflow::ups::Ups;
 pub use amend::Amended;
 pub use block_on::block_on;
 use committer::{Committer, Request};
@@ -164,6 +165,8 @@ struct Inner {
     coercer: Option<Arc<dyn Coercer>>,
     ledger: Option<Arc<dyn Ledger>>,
     outbox: Option<Outbox>,
+    /// All of a process hear of the same changes.
+    ups: Option<Ups>,
     receipts: Budget,
     /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
@@ -270,6 +273,7 @@ impl Pacs {
                 attributes: options.attributes,
                 decider: options.decider,
                 coercer: options.coercer,
+                ups: options.ledger.clone().map(Ups::new),
                 ledger: options.ledger,
                 outbox,
                 receipts: Budget::new(options.receipts_max.max(1)),
@@ -361,6 +365,18 @@ impl Pacs {
         self.inner.outbox.as_ref().ok_or_else(|| {
             let why = "the engine has no ledger: it keeps no deliveries";
             Error::new(ErrorKind::Unsupported, "engine.outbox", why)
+        })
+    }
+
+    /// The unified procedure steps.
+    ///
+    /// # Errors
+    /// As [`ledger`](Self::ledger).
+    pub fn ups(&self) -> Result<&Ups> {
+        self.ledger()?;
+        self.inner.ups.as_ref().ok_or_else(|| {
+            // Where there is a ledger they are made.
+            Error::new(ErrorKind::Unsupported, "engine.ups", "the engine has no ledger")
         })
     }
 

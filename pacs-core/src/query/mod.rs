@@ -24,6 +24,7 @@ mod number;
 mod path;
 mod person;
 mod phonetic;
+mod sequence;
 mod standard;
 mod temporal;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub use number::Number;
 pub(crate) use number::numbers;
 pub use path::{AttributePath, AttributeStep};
 pub use person::{PersonKey, fold_person_name, folded_groups};
+pub use sequence::Keys;
+pub(crate) use temporal::date_time;
 pub use wildcard::Pattern;
 
 use crate::dataset::DataSet;

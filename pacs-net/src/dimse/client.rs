@@ -269,11 +269,11 @@ impl std::fmt::Debug for Client {
 }
 
 /// The type of a data set that is in memory, or absent.
-type InMemory = futures::stream::Iter<std::option::IntoIter<Result<Bytes>>>;
+pub(crate) type InMemory = futures::stream::Iter<std::option::IntoIter<Result<Bytes>>>;
 
-pub(super) const NO_DATA_SET: Option<InMemory> = None;
+pub(crate) const NO_DATA_SET: Option<InMemory> = None;
 
-pub(super) fn whole(data_set: Bytes) -> Option<InMemory> {
+pub(crate) fn whole(data_set: Bytes) -> Option<InMemory> {
     Some(futures::stream::iter(Some(Ok(data_set))))
 }
 

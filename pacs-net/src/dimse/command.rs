@@ -213,6 +213,17 @@ impl CommandSet {
         self.uid(element::AFFECTED_SOP_INSTANCE, element::REQUESTED_SOP_INSTANCE)
     }
 
+    /// Affected SOP Instance UID (0000,1000), where there is one: N-CREATE may leave it to the SCP (PS3.7 10.1.5.1.3).
+    ///
+    /// # Errors
+    /// `Invalid`, with the tag, when it is no UID.
+    pub fn affected_sop_instance(&self) -> Result<Option<Uid>> {
+        match self.text(element::AFFECTED_SOP_INSTANCE) {
+            None | Some("") => Ok(None),
+            Some(_) => self.sop_instance().map(Some),
+        }
+    }
+
     /// Sets Affected SOP Class UID.
     #[must_use]
     pub fn with_affected_sop_class(self, uid: &Uid) -> Self {

@@ -18,6 +18,7 @@ mod services;
 mod status;
 
 pub use client::{Client, MoveOriginator, Response, Responses, StoreRequest};
+pub(crate) use client::{NO_DATA_SET, whole};
 pub use command::CommandSet;
 pub use data_set::DataSetStream;
 pub use driver::{Ended, serve};

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use dicom_core::Tag;
+use pacs_core::workflow::ups::Refusal;
 use pacs_core::{DimseService, Error, Uid};
 
 use super::command::CommandSet;
@@ -61,9 +62,11 @@ impl Reply {
             CommandField::C_GET => Some(DimseService::Get),
             _ => None,
         };
-        let status = match service {
-            Some(service) => Status(error.dimse_status(service)),
-            None => error.status().map_or_else(|| normalized_status(error), Status),
+        let status = match (Refusal::of(error), service) {
+            // The service class has statuses of its own.
+            (Some(refusal), _) => Status(refusal.status()),
+            (None, Some(service)) => Status(error.dimse_status(service)),
+            (None, None) => error.status().map_or_else(|| normalized_status(error), Status),
         };
         Self {
             error_id: error.error_id(),

@@ -1,8 +1,8 @@
 //! Service class providers: a peer's requests answered from an engine.
 //!
 //! [`PacsServices`] answers Verification, Storage, Query/Retrieve and Instance Availability Notification, and where
-//! the engine has a ledger Modality Worklist, Modality Performed Procedure Step and Storage Commitment; [`Server`]
-//! listens for associations and serves them.
+//! the engine has a ledger Modality Worklist, Modality Performed Procedure Step, Unified Procedure Step and Storage
+//! Commitment; [`Server`] listens for associations and serves them.
 
 mod availability;
 mod commitment;
@@ -12,6 +12,7 @@ mod query;
 mod retrieve;
 mod server;
 mod storage;
+mod ups;
 mod worklist;
 
 use std::fmt;
@@ -168,6 +169,7 @@ impl Services for PacsServices {
                 let worklist = Worklist::new(Arc::clone(self.pacs.ledger()?));
                 worklist::find_worklist(&worklist, operation).await
             }),
+            _ if is_ups(&operation) => Box::pin(ups::find(self, operation)),
             _ => Box::pin(query::find(self, operation)),
         }
     }
@@ -187,6 +189,7 @@ impl Services for PacsServices {
                 performed::create_performed(&self.performed()?, hook, operation).await
             }),
             uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
+            _ if is_ups(&operation) => Box::pin(ups::create(self, operation)),
             _ => unrecognized(operation),
         }
     }
@@ -197,6 +200,7 @@ impl Services for PacsServices {
                 let hook = self.options.performed.as_ref();
                 performed::set_performed(&self.performed()?, hook, operation).await
             }),
+            _ if is_ups(&operation) => Box::pin(ups::set(self, operation)),
             _ => unrecognized(operation),
         }
     }
@@ -206,6 +210,7 @@ impl Services for PacsServices {
             uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => {
                 Box::pin(async move { performed::get_performed(&self.performed()?, operation).await })
             }
+            _ if is_ups(&operation) => Box::pin(ups::get(self, operation)),
             _ => unrecognized(operation),
         }
     }
@@ -213,6 +218,7 @@ impl Services for PacsServices {
     fn n_action(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         match operation.context().abstract_syntax.as_str() {
             uids::STORAGE_COMMITMENT_PUSH_MODEL => Box::pin(commitment::action(self, operation)),
+            _ if is_ups(&operation) => Box::pin(ups::action(self, operation)),
             _ => unrecognized(operation),
         }
     }
@@ -232,6 +238,10 @@ impl Services for PacsServices {
             monitor.operation_ended(command, status, took);
         }
     }
+}
+
+fn is_ups(operation: &Operation) -> bool {
+    ups::is_class(&operation.context().abstract_syntax)
 }
 
 /// Who asks.

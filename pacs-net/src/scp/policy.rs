@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use pacs_core::Uid;
 use pacs_core::query::Model;
 
-use super::ScpOptions;
+use super::{ScpOptions, ups};
 use crate::dimse::CommandField;
 use crate::scu::{self, NATIVE};
 use crate::transport::{Admission, Admitted, Peer};
@@ -111,6 +111,7 @@ pub fn accept_policy(options: &ScpOptions, has_ledger: bool) -> AcceptPolicy {
         policy
             .extended
             .insert(worklist, super::worklist::OFFERED.to_vec());
+        policy = ups::offered(policy, &FIND_OFFERED);
     }
     policy
 }

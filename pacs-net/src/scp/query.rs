@@ -66,7 +66,7 @@ pub(super) async fn identifier(operation: &mut Operation) -> Result<(DataSet, Ch
 }
 
 /// What was agreed on by SOP class extended negotiation (PS3.4 C.5.1.1).
-fn negotiated_options(negotiated: &Negotiated, sop_class: &Uid) -> QueryOptions {
+pub(super) fn negotiated_options(negotiated: &Negotiated, sop_class: &Uid) -> QueryOptions {
     let agreed = negotiated
         .extended
         .iter()

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::policy::{StorageAdmission, accept_policy};
-use super::{Monitor, PacsServices, ScpOptions};
+use super::{Monitor, PacsServices, ScpOptions, ups};
 use crate::dimse::{Services, serve};
 use crate::transport::{Acceptor, Connection, accept};
 
@@ -52,7 +52,8 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::io("server.bind", format!("can't listen on {address}"), error))?;
-        let policy = Arc::new(accept_policy(&options, pacs.ledger().is_ok()));
+        let has_ledger = pacs.ledger().is_ok();
+        let policy = Arc::new(accept_policy(&options, has_ledger));
         let acceptor = Acceptor {
             policy: Arc::clone(&policy),
             admission: Arc::new(StorageAdmission {
@@ -99,6 +100,11 @@ impl Server {
         let services = Arc::clone(&self.services);
         beside.spawn(async move { services.work().await });
         let mut associations = JoinSet::new();
+        // Ends when this does.
+        let mut reporting = JoinSet::new();
+        if let Ok(steps) = self.services.pacs.ups() {
+            reporting.spawn(ups::report(steps.clone(), Arc::clone(&self.services.options)));
+        }
         tokio::pin!(stop);
         let grace = loop {
             let accepted = tokio::select! {

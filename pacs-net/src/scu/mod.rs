@@ -3,6 +3,7 @@
 //! - [`Remote`]: where a peer is and what it is called; [`Remote::connect`] associates.
 //! - [`find`], [`retrieve`], [`move_to`]: query and retrieve.
 //! - [`find_worklist`]: what is to be done; [`create_performed`], [`set_performed`], [`get_performed`]: what is done.
+//! - [`ups`]: unified procedure steps.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
 //!   engine, [`Files`] files.
 //! - [`CommitmentRequest`]: asks for storage commitment; [`notify_availability`] tells of a study.
@@ -15,6 +16,7 @@ mod performed;
 mod query;
 mod receiving;
 mod send;
+pub mod ups;
 mod worklist;
 
 use std::time::Duration;
