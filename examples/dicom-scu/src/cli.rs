@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pacs_core::query::Model;
 use pacs_core::{AeTitle, DataSet, Level};
+use pacs_net::scu::Reference;
 
+use crate::commit;
 use crate::keys::Key;
 
-/// A DICOM client: echo, store, find, move and get.
+/// A DICOM client: echo, store, commit, find, move and get.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, and the peer answered some of it with a
 /// failure or a warning, or a file could not be sent.
@@ -39,6 +41,13 @@ pub(crate) enum Command {
         /// What to send
         #[arg(required = true)]
         paths: Vec<PathBuf>,
+    },
+    /// Ask the peer to commit itself to keep instances (storage commitment)
+    Commit {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        wanted: ToCommit,
     },
     /// Query (C-FIND)
     Find {
@@ -76,6 +85,27 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "output")]
         discard: bool,
     },
+}
+
+/// What is to be committed, and how long is waited.
+#[derive(Debug, Args)]
+pub(crate) struct ToCommit {
+    /// An instance by its UIDs
+    #[arg(long = "instance", value_name = "SOP-CLASS:SOP-INSTANCE", value_parser = commit::reference)]
+    pub(crate) instances: Vec<Reference>,
+    /// Port of this client for a report on an association of the peer's own; without it the report can only come on the
+    /// association of the request
+    #[arg(long, value_name = "PORT")]
+    pub(crate) listen_port: Option<u16>,
+    /// Seconds that the association of the request is kept for the report, where there is a port for another one
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) hold: u32,
+    /// Seconds that the report is waited for in all
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) patience: u32,
+    /// Files with the instances, and directories of such
+    #[arg(required_unless_present = "instances")]
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 /// Whom to call, and how.

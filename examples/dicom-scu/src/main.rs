@@ -1,4 +1,4 @@
-//! A DICOM client: echo, store, find, move and get.
+//! A DICOM client: echo, store, commit, find, move and get.
 //!
 //! Run with
 //!
@@ -10,6 +10,7 @@
 
 mod answer;
 mod cli;
+mod commit;
 mod keys;
 mod peer;
 mod retrieve;
@@ -61,6 +62,7 @@ async fn run(command: Command) -> Result<bool> {
             )
             .await
         }
+        Command::Commit { peer, wanted } => commit::commit(&peer, wanted).await,
         Command::Find {
             peer,
             query,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use pacs_core::AeTitle;
 use pacs_core::dataset::Element;
+use pacs_core::route::Trigger;
 
 use crate::amend::{self, Of};
 use crate::config::Config;
@@ -52,6 +53,18 @@ pub(crate) enum Command {
         #[arg(value_name = "KEYWORD=VALUE", required = true, value_parser = amend::element)]
         wanted: Vec<Element>,
     },
+    /// Say which rules apply to a file, and why
+    Route {
+        /// The DICOM file; it is kept nowhere
+        #[arg(long, value_name = "FILE")]
+        explain: PathBuf,
+        /// What happened to it: instance-stored, report-stored, series-stable, study-stable or study-changed
+        #[arg(long, value_name = "EVENT", default_value = "instance-stored", value_parser = trigger)]
+        on: Trigger,
+        /// Who sent it
+        #[arg(long, value_name = "TITLE")]
+        from_ae: Option<AeTitle>,
+    },
     /// Make one patient of two: everything of the one becomes the other's
     ///
     /// The server must not be running. What was broken off goes on when it is called again.
@@ -63,6 +76,10 @@ pub(crate) enum Command {
         #[arg(value_name = "SURVIVING")]
         surviving: String,
     },
+}
+
+fn trigger(name: &str) -> Result<Trigger, String> {
+    Trigger::parse(name).ok_or_else(|| "there is no such event".to_owned())
 }
 
 /// What goes over the configuration file.
@@ -93,6 +110,10 @@ pub(crate) struct Settings {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// TOML file that says where things go by themselves
+    #[arg(long, global = true, value_name = "FILE")]
+    routes: Option<PathBuf>,
+
     /// Show all settings with their meaning and their present values, as TOML, and stop
     #[arg(long, global = true)]
     pub(crate) print_config: bool,
@@ -109,6 +130,9 @@ impl Settings {
             }
             None => Config::default(),
         };
+        if let Some(routes) = self.routes {
+            config.routes = Some(routes);
+        }
         if let Some(data) = self.data {
             config.data = data;
         }

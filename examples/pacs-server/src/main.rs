@@ -12,6 +12,7 @@ mod config;
 mod import;
 mod logging;
 mod maintain;
+mod routing;
 mod serve;
 mod store;
 mod web;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 
+use pacs_core::route::Reloadable;
 use pacs_store::embedded::Store;
 
 use cli::Command;
@@ -55,9 +57,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
     match command {
         Command::Serve => {
             let rates = web::Rates::new();
+            let routing = routing::Routing::read(config)?;
+            let router = Reloadable::new(Arc::new(routing.rules()));
+            let observers = vec![Arc::clone(&rates) as _];
             with_store(
-                store::open_or_make(config, vec![Arc::clone(&rates) as _])?,
-                |store| serve::serve(config, store, rates).map(|()| true),
+                store::open_to_serve(config, observers, router.clone())?,
+                |store| serve::serve(config, store, rates, (routing, router)).map(|()| true),
             )
         }
         Command::Import { directory, workers } => {
@@ -75,6 +80,14 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Amend { of, wanted } => with_store(store::open(config)?, |store| {
             amend::amend(config, &store.pacs, of, wanted)
         }),
+        Command::Route { explain, on, from_ae } => {
+            let asked = routing::Explained {
+                file: &explain,
+                on,
+                from_ae,
+            };
+            maintain::say(&routing::explain(config, &asked)?).map(|()| true)
+        }
         Command::Merge { prior, surviving } => with_store(store::open(config)?, |store| {
             amend::merge(config, &store.pacs, &prior, &surviving)
         }),

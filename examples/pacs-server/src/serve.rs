@@ -7,6 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use pacs_core::route::Reloadable;
+use pacs_net::hl7::{self, Receiver, ReceiverOptions};
 use pacs_net::scp::{Limits, ScpOptions, Server};
 use pacs_net::settings::Peer;
 use pacs_net::web::http::health::Health;
@@ -15,10 +17,16 @@ use pacs_store::embedded::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::routing::{self, Routing};
 use crate::web::{self, Rates};
 
 /// Serves until SIGTERM or SIGINT; a second one ends the wait for running associations.
-pub(crate) fn serve(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(), String> {
+pub(crate) fn serve(
+    config: &Config,
+    store: &Store,
+    rates: Arc<Rates>,
+    routing: (Routing, Reloadable),
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("pacs-net")
@@ -31,14 +39,19 @@ pub(crate) fn serve(config: &Config, store: &Store, rates: Arc<Rates>) -> Result
                 .spawn_scoped(scope, || reindex(store))
                 .map_err(|error| format!("a thread can't start: {error}"))?;
         }
-        let served = runtime.block_on(listen(config, store, rates));
+        let served = runtime.block_on(listen(config, store, rates, routing));
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
         served.and(closed)
     })
 }
 
-async fn listen(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(), String> {
+async fn listen(
+    config: &Config,
+    store: &Store,
+    rates: Arc<Rates>,
+    (routing, router): (Routing, Reloadable),
+) -> Result<(), String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let metrics = Metrics::new();
     let address = SocketAddr::new(config.listen, config.dicom_port);
@@ -52,9 +65,10 @@ async fn listen(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(),
         .map_err(failed)?;
     let dicom = server.address().map_err(failed)?;
     let health = Health::new(store.pacs.clone());
+    let (reached, deliveries) = tokio::sync::watch::channel(None);
     let http = match config.web.off {
         true => None,
-        false => Some(web::bind(config, &store.pacs, &metrics, &health, dicom, rates).await?),
+        false => Some(web::bind(config, &store.pacs, &metrics, &health, dicom, (rates, deliveries)).await?),
     };
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -80,7 +94,27 @@ async fn listen(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(),
         }
         None => futures::future::ready(()).boxed(),
     };
-    let serving = futures::future::join(server.run(until_stopped(stopped), grace), serving_http);
+    let serving_hl7 = match config.hl7.port {
+        Some(port) => {
+            let receiver = Receiver::new(store.pacs.clone(), ReceiverOptions::default()).map_err(failed)?;
+            let address = SocketAddr::new(config.listen, port);
+            let hl7 = hl7::Server::bind(address, Arc::new(receiver), hl7::ServerOptions::default())
+                .await
+                .map_err(failed)?;
+            let address = hl7.address().map_err(failed)?;
+            say(&format!("pacs-server listens for HL7 on {address}\n"))?;
+            hl7.run(until_stopped(stopped.clone()), grace).boxed()
+        }
+        None => futures::future::ready(()).boxed(),
+    };
+    let until = until_stopped(stopped.clone());
+    let delivering = routing::run(config, &store.pacs, routing, &router, reached, until);
+    let serving = futures::future::join4(
+        server.run(until_stopped(stopped), grace),
+        serving_http,
+        serving_hl7,
+        delivering,
+    );
     tokio::pin!(serving);
     let mut told = Some(stop);
     loop {

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use pacs_core::route::Reloadable;
 use pacs_core::{Error, ErrorKind, Observer, Options};
 use pacs_store::embedded::{Rebuilt, Store};
 
@@ -13,6 +15,21 @@ use crate::config::Config;
 pub(crate) fn open_or_make(config: &Config, observers: Vec<Arc<dyn Observer>>) -> Result<Store, String> {
     let options = Options {
         observers,
+        ..Options::default()
+    };
+    Store::open_or_make(&config.store(), options).map_err(|error| explained(config, &error))
+}
+
+/// The same, to serve: what comes is routed.
+pub(crate) fn open_to_serve(
+    config: &Config,
+    observers: Vec<Arc<dyn Observer>>,
+    router: Reloadable,
+) -> Result<Store, String> {
+    let options = Options {
+        observers,
+        router: Some(Arc::new(router)),
+        stable_after: Duration::from_secs(config.stable_after_seconds.into()),
         ..Options::default()
     };
     Store::open_or_make(&config.store(), options).map_err(|error| explained(config, &error))

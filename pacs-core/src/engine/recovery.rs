@@ -6,6 +6,7 @@ use futures::StreamExt;
 use super::committer::Request;
 use super::correction;
 use super::outgoing::has_last_byte;
+use super::receipt::is_complete;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
 use crate::dataset::part10::{self, FileMeta};
@@ -313,11 +314,7 @@ impl Pacs {
         let mut done = 0;
         while let Some(record) = records.next().await {
             let record = record?;
-            let whole = match archive.verify(&record.locator).await {
-                Ok(()) => has_last_byte(&**archive, &record).await,
-                damaged => damaged,
-            };
-            match whole {
+            match is_as_stored(&**archive, &record).await {
                 Ok(()) => verified.whole += 1,
                 Err(error) => verified.damaged.push((record.key, error.to_string())),
             }
@@ -355,7 +352,30 @@ impl Pacs {
     }
 }
 
+/// # Errors
+/// `Corrupt` or `NotFound` when the archive can't give the instance back as stored.
+async fn is_as_stored(archive: &dyn Archive, record: &InstanceRecord) -> Result<()> {
+    archive.verify(&record.locator).await?;
+    has_last_byte(archive, record).await
+}
+
 impl Pacs {
+    /// Reads one instance and compares it with the checksum the archive made when it was stored; then answers whether
+    /// it is whole: false for one that came cut off, so that its data set can't be followed to its end, and was kept
+    /// as it came.
+    ///
+    /// # Errors
+    /// `Corrupt` or `NotFound` when its bytes are not what was stored; what the archive says.
+    pub async fn verify_instance(&self, record: &InstanceRecord) -> Result<bool> {
+        is_as_stored(&*self.inner.archive, record).await?;
+        let mut scanner = Scanner::new(&record.transfer_syntax);
+        let mut data_set = self.read_data_set(record);
+        while let Some(piece) = data_set.next().await {
+            scanner.push(&piece?)?;
+        }
+        Ok(is_complete(&scanner.finish()?))
+    }
+
     /// Makes the index records of all instances anew from their stored bytes, while the engine serves:
     /// for attributes that a changed [`AttributeSet`] adds. `progress` is told how many are done.
     ///

@@ -8,7 +8,7 @@ use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, InstanceRecord, Pacs, Result};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Destination, Found, Tried, find};
+use super::{Destination, Found, Tried, find, in_order};
 
 /// Writes each instance into a file, `STUDY/SERIES/INSTANCE.dcm` by their UIDs. A file is there whole or not at all.
 #[derive(Clone, Debug)]
@@ -75,13 +75,6 @@ impl Destination for ToFolder {
             };
             (waiting, tried)
         });
-        // Behind one that could not be written none is tried.
-        let mut away = false;
-        each.take_while(move |(_, tried)| {
-            let goes = !away;
-            away |= matches!(tried, Tried::Away(_));
-            futures::future::ready(goes)
-        })
-        .boxed()
+        in_order(each).boxed()
     }
 }

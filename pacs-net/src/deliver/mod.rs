@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`ToPeer`] | instances, by C-STORE (PS3.4 annex B) |
 //! | [`ToFolder`] | instances, as files |
+//! | [`ToReportReceiver`] | final reports, as HL7 messages |
 //! | `ToStow` (feature `web`) | instances, by STOW-RS (PS3.18 10.5) |
 //! | `ToWebhook` (feature `web`) | what happened, as signed JSON over HTTP |
 
@@ -16,6 +17,7 @@ mod folder;
 #[cfg(feature = "web")]
 mod http;
 mod peer;
+mod report;
 #[cfg(feature = "web")]
 mod stow;
 #[cfg(feature = "web")]
@@ -26,8 +28,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use pacs_core::route::{Line, Outbox, Outcome, Waiting, What};
 use pacs_core::{InstanceRecord, Pacs, Result, Timestamp, Uid};
 use tokio::sync::Notify;
@@ -36,6 +38,7 @@ use tokio::time::Instant;
 
 pub use folder::ToFolder;
 pub use peer::ToPeer;
+pub use report::ToReportReceiver;
 #[cfg(feature = "web")]
 pub use stow::ToStow;
 #[cfg(feature = "web")]
@@ -466,4 +469,16 @@ async fn found(pacs: &Pacs, instance: &Uid, waiting: &Waiting) -> Result<Option<
         Some(changes) => pacs.changed_on_the_way(&record, changes).await.map(Some),
         None => Ok(Some(record)),
     }
+}
+
+/// Ends behind the first that was not made: so the order is kept.
+fn in_order<'a>(
+    each: impl Stream<Item = (Waiting, Tried)> + Send + 'a,
+) -> impl Stream<Item = (Waiting, Tried)> + Send + 'a {
+    let mut ended = false;
+    each.take_while(move |(_, tried)| {
+        let goes = !ended;
+        ended |= !matches!(tried, Tried::Delivered(_) | Tried::Refused(_));
+        futures::future::ready(goes)
+    })
 }

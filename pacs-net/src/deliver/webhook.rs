@@ -1,18 +1,17 @@
 //! [`ToWebhook`]: what happened, as signed JSON over HTTP.
 
 use axum::body::Body;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{Request, header};
+use pacs_core::dataset::base64;
 use pacs_core::route::{Line, Waiting, What};
 use pacs_core::{Result, Timestamp};
 use sha2::Sha256;
 
 use super::http::{Caller, not_taken};
-use super::{Destination, Tried};
+use super::{Destination, Tried, in_order};
 
 /// Tells what happened by POST: a JSON object with `event`, `study`, `instance` or `series` and `at` (milliseconds since
 /// 1970), which names nobody. It is signed as Standard Webhooks has it: `webhook-id` (the same when it is told again),
@@ -79,7 +78,9 @@ impl ToWebhook {
     fn signature(&self, id: &str, sent: u64, body: &str) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes a key of any length");
         mac.update(format!("{id}.{sent}.{body}").as_bytes());
-        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+        let mut signature = b"v1,".to_vec();
+        base64::encode(&mac.finalize().into_bytes(), &mut signature);
+        String::from_utf8(signature).expect("base64 is ASCII")
     }
 }
 
@@ -89,13 +90,6 @@ impl Destination for ToWebhook {
             let tried = self.tell(line, &waiting).await;
             (waiting, tried)
         });
-        // Behind one that was not told none is: the order is kept.
-        let mut ended = false;
-        each.take_while(move |(_, tried)| {
-            let goes = !ended;
-            ended |= !matches!(tried, Tried::Delivered(_) | Tried::Refused(_));
-            futures::future::ready(goes)
-        })
-        .boxed()
+        in_order(each).boxed()
     }
 }

@@ -102,6 +102,15 @@ impl Drop for EndOnDrop {
     }
 }
 
+/// Whoever waits for a final response must learn when there will be none.
+struct SetOnDrop(Arc<Signal>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
 /// Operations that run, by message ID: what C-CANCEL reaches.
 type Running = Arc<Mutex<HashMap<u16, Arc<Signal>>>>;
 
@@ -258,6 +267,7 @@ impl Reading {
             command: Arc::new(command),
             data_set: Mutex::default(),
             cancel: Arc::default(),
+            answered: Arc::default(),
         };
         let field = operation.command.command_field();
         // N-EVENT-REPORT is the SCP's request, and many an SCP makes it without role selection.
@@ -320,6 +330,7 @@ impl Reading {
         let context_id = operation.context.id;
         let command = operation.command.clone();
         let begun = Instant::now();
+        let answered = SetOnDrop(operation.answered.clone());
         Box::pin(async move {
             let field = command.command_field();
             let service = async { dispatch(&*services, operation).await };
@@ -336,6 +347,7 @@ impl Reading {
             lock(&running).remove(&command.message_id());
             let status = reply.status;
             finish(&link, context_id, &command, reply).await;
+            drop(answered);
             services.operation_ended(field, status, begun.elapsed());
             drop(permit);
         })

@@ -120,6 +120,7 @@ pub struct Operation {
     /// Behind a lock that is never taken, so that a shared operation may cross threads.
     pub(super) data_set: Mutex<Option<DataSetStream>>,
     pub(super) cancel: Arc<Signal>,
+    pub(super) answered: Arc<Signal>,
 }
 
 impl Operation {
@@ -197,6 +198,13 @@ impl Operation {
     /// Waits for C-CANCEL.
     pub async fn cancelled(&self) {
         self.cancel.wait().await;
+    }
+
+    /// Waits until the final response is sent, or can't be any more: for requests that may only follow it, such as
+    /// the N-EVENT-REPORT of an N-ACTION. To be awaited elsewhere than in the operation, which ends before.
+    pub fn answered(&self) -> impl Future<Output = ()> + Send + use<> {
+        let answered = Arc::clone(&self.answered);
+        async move { answered.wait().await }
     }
 
     /// Makes requests to the peer on the same association: the C-STORE sub-operations of a C-GET.

@@ -1,8 +1,11 @@
 //! Service class providers: a peer's requests answered from an engine.
 //!
-//! [`PacsServices`] answers Verification, Storage and Query/Retrieve, and where the engine has a ledger Modality
-//! Worklist and Modality Performed Procedure Step; [`Server`] listens for associations and serves them.
+//! [`PacsServices`] answers Verification, Storage, Query/Retrieve and Instance Availability Notification, and where
+//! the engine has a ledger Modality Worklist, Modality Performed Procedure Step and Storage Commitment; [`Server`]
+//! listens for associations and serves them.
 
+mod availability;
+mod commitment;
 mod performed;
 mod policy;
 mod query;
@@ -20,6 +23,7 @@ use futures::future::BoxFuture;
 use pacs_core::workflow::{PerformedSteps, Worklist};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
+pub use availability::{AvailabilityObserver, Available};
 pub use performed::{PerformedHook, create_performed, get_performed, set_performed};
 pub(crate) use policy::is_stored;
 pub use policy::{accept_policy, is_storage_class};
@@ -29,6 +33,7 @@ pub use worklist::find_worklist;
 use tokio::sync::Semaphore;
 
 use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
+use crate::scu::Commitments;
 use crate::transport::{Admission, Timeouts};
 use crate::ul::state::Role;
 
@@ -66,6 +71,10 @@ pub struct ScpOptions {
     pub admission: Option<AdmissionHook>,
     /// Is told what modalities say they do.
     pub performed: Option<PerformedHook>,
+    /// Where reports on storage commitment arrive that we asked for as SCU.
+    pub commitments: Option<Arc<Commitments>>,
+    /// Is told which instances are available elsewhere.
+    pub availability: Option<Arc<dyn AvailabilityObserver>>,
 }
 
 /// Who decides who may associate.
@@ -103,26 +112,41 @@ impl ScpOptions {
             monitor: None,
             admission: None,
             performed: None,
+            commitments: None,
+            availability: None,
         }
     }
 }
 
-/// Verification, Storage and Query/Retrieve from an engine; worklists and procedure steps from its ledger.
+/// All that is answered from an engine.
 #[derive(Clone, Debug)]
 pub struct PacsServices {
     pacs: Pacs,
     options: Arc<ScpOptions>,
     /// One permit for each instance that is read ahead, whoever retrieves it.
     read_ahead: Arc<Semaphore>,
+    /// Where there is a ledger.
+    commitment: Option<Arc<commitment::Reporter>>,
 }
 
 impl PacsServices {
     /// Answers from `pacs`.
     pub fn new(pacs: Pacs, options: ScpOptions) -> Self {
+        let options = Arc::new(options);
         Self {
+            commitment: commitment::Reporter::new(&pacs, &options).map(Arc::new),
             pacs,
-            options: Arc::new(options),
+            options,
             read_ahead: Arc::new(Semaphore::new(retrieve::READ_AHEAD_MAX)),
+        }
+    }
+
+    /// What is to be done beside answering: reports on storage commitment. Never ends. A [`Server`] does it; who
+    /// serves associations without one polls it beside them, once.
+    pub async fn work(&self) {
+        match &self.commitment {
+            Some(reporter) => reporter.run().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -162,6 +186,7 @@ impl Services for PacsServices {
                 let hook = self.options.performed.as_ref();
                 performed::create_performed(&self.performed()?, hook, operation).await
             }),
+            uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
             _ => unrecognized(operation),
         }
     }
@@ -181,6 +206,23 @@ impl Services for PacsServices {
             uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => {
                 Box::pin(async move { performed::get_performed(&self.performed()?, operation).await })
             }
+            _ => unrecognized(operation),
+        }
+    }
+
+    fn n_action(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match operation.context().abstract_syntax.as_str() {
+            uids::STORAGE_COMMITMENT_PUSH_MODEL => Box::pin(commitment::action(self, operation)),
+            _ => unrecognized(operation),
+        }
+    }
+
+    fn n_event_report(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        match (
+            operation.context().abstract_syntax.as_str(),
+            &self.options.commitments,
+        ) {
+            (uids::STORAGE_COMMITMENT_PUSH_MODEL, Some(commitments)) => commitments.n_event_report(operation),
             _ => unrecognized(operation),
         }
     }

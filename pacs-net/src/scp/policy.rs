@@ -72,8 +72,8 @@ fn is_unknown(sop_class: &Uid) -> bool {
     !standard && StandardSopClassDictionary.by_uid(sop_class).is_none()
 }
 
-/// Verification and Query/Retrieve, and what needs a ledger where there is one; Storage is added for each peer at its
-/// association, since the dictionary can be asked and not listed.
+/// Verification, Query/Retrieve and Instance Availability Notification, and what needs a ledger where there is one;
+/// Storage is added for each peer at its association, since the dictionary can be asked and not listed.
 pub fn accept_policy(options: &ScpOptions, has_ledger: bool) -> AcceptPolicy {
     // Verification also takes the retired big endian, which old devices propose alone.
     let big_endian = Uid::constant("1.2.840.10008.1.2.2");
@@ -98,6 +98,10 @@ pub fn accept_policy(options: &ScpOptions, has_ledger: bool) -> AcceptPolicy {
             };
             policy.extended.insert(sop_class, offered.to_vec());
         }
+    }
+    policy = policy.with_context(scu::availability::SOP_CLASS, ContextRule::preferred(NATIVE));
+    if has_ledger || options.commitments.is_some() {
+        policy = policy.with_context(scu::commitment::SOP_CLASS, scu::commitment::context_rule());
     }
     if has_ledger {
         for sop_class in WITH_LEDGER {

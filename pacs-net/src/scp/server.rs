@@ -94,6 +94,10 @@ impl Server {
 
     /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
     pub async fn run_until(self, stop: impl Future<Output = Duration>) {
+        // Ends when this does.
+        let mut beside = JoinSet::new();
+        let services = Arc::clone(&self.services);
+        beside.spawn(async move { services.work().await });
         let mut associations = JoinSet::new();
         tokio::pin!(stop);
         let grace = loop {

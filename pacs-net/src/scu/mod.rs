@@ -5,7 +5,10 @@
 //! - [`find_worklist`]: what is to be done; [`create_performed`], [`set_performed`], [`get_performed`]: what is done.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
 //!   engine, [`Files`] files.
+//! - [`CommitmentRequest`]: asks for storage commitment; [`notify_availability`] tells of a study.
 
+pub(crate) mod availability;
+pub(crate) mod commitment;
 mod file;
 mod kept;
 mod performed;
@@ -19,6 +22,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pacs_core::{AeTitle, Error, Result, Uid};
 
+pub use availability::notify_availability;
+pub use commitment::{COMMITMENT_INSTANCES_MAX, Commitment, CommitmentRequest, Commitments, Reference};
 pub use file::{FileToSend, Files};
 pub use kept::Kept;
 #[cfg(feature = "pixel")]

@@ -116,7 +116,7 @@ pub(super) async fn matches_until(
     Ok(matches.boxed())
 }
 
-fn failed(operation: &'static str, response: &Response) -> Error {
+pub(super) fn failed(operation: &'static str, response: &Response) -> Error {
     let (status, comment) = (response.status(), response.command.error_comment());
     let kind = if status == Status::CANCEL {
         ErrorKind::Cancelled

@@ -1,5 +1,6 @@
 //! A whole DICOM server on an engine in memory, used by our own SCUs over TCP.
 
+mod commitment;
 mod monitoring;
 mod retrieving;
 mod workflow;

@@ -1,6 +1,6 @@
 //! `store`: sends files over several associations, several operations in flight on each.
 
-mod plan;
+pub(crate) mod plan;
 mod send;
 
 use std::collections::BTreeMap;

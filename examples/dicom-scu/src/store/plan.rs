@@ -11,22 +11,22 @@ use walkdir::WalkDir;
 const CONTEXTS_MAX: usize = 128;
 /// Files whose contexts fit into one association.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) contexts: Vec<(Uid, Uid)>,
-    pub(super) files: Vec<FileToSend>,
+pub(crate) struct Batch {
+    pub(crate) contexts: Vec<(Uid, Uid)>,
+    pub(crate) files: Vec<FileToSend>,
 }
 
 /// All that is to be sent.
 #[derive(Default)]
-pub(super) struct Plan {
-    pub(super) batches: Vec<Batch>,
+pub(crate) struct Plan {
+    pub(crate) batches: Vec<Batch>,
     /// Files that can't be sent, by reason.
-    pub(super) refused: BTreeMap<String, Vec<PathBuf>>,
+    pub(crate) refused: BTreeMap<String, Vec<PathBuf>>,
 }
 
 impl Plan {
     /// Looks at the beginning of each file at or below `paths`.
-    pub(super) fn make(paths: &[PathBuf]) -> Self {
+    pub(crate) fn make(paths: &[PathBuf]) -> Self {
         let mut plan = Self::default();
         for path in paths {
             for entry in WalkDir::new(path).sort_by_file_name() {
@@ -48,7 +48,7 @@ impl Plan {
     }
 
     /// Bytes of all data sets.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.batches
             .iter()
             .flat_map(|batch| &batch.files)

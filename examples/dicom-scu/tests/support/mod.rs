@@ -12,7 +12,7 @@ use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::testkit::engine::instance;
 use pacs_core::{AeTitle, Options, Pacs};
 use pacs_net::scp::{Limits, ScpOptions, Server};
-use pacs_store::{MemoryArchive, MemoryIndex};
+use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -28,9 +28,11 @@ pub(crate) fn server() -> Running {
     let (stop, stopped) = oneshot::channel::<()>();
     let server = runtime.block_on(async {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
-        let pacs = Pacs::open(archive, index, Options::default())
-            .await
-            .expect("opens");
+        let options = Options {
+            ledger: Some(Arc::new(MemoryLedger::new())),
+            ..Options::default()
+        };
+        let pacs = Pacs::open(archive, index, options).await.expect("opens");
         let title = AeTitle::parse("PACS").expect("PACS is an AE title");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Server::bind(any, pacs, ScpOptions::new(title), Limits::default())
@@ -65,8 +67,12 @@ pub(crate) fn write_file(directory: &Path, number: u32, missing: usize) -> PathB
 }
 
 pub(crate) fn store(server: &Running, paths: &[&Path]) -> (Option<i32>, String) {
+    run("store", server, paths)
+}
+
+pub(crate) fn run(command: &str, server: &Running, paths: &[&Path]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_dicom-scu"))
-        .args(["store", &server.address.to_string()])
+        .args([command, &server.address.to_string()])
         .args(paths)
         .output()
         .expect("dicom-scu starts");

@@ -40,8 +40,15 @@ pub(crate) struct Config {
     pub(crate) any_sop_class: bool,
     /// Memory for the index's pages.
     pub(crate) index_cache_mebibytes: u32,
+    /// The file that says where things go by themselves.
+    pub(crate) routes: Option<PathBuf>,
+    /// How long nothing must have come to a series or a study before it counts as stable.
+    #[serde(deserialize_with = "at_least_one")]
+    pub(crate) stable_after_seconds: u32,
     /// How much is served at once, and how long is waited.
     pub(crate) limits: LimitsConfig,
+    /// What HL7 messages are taken.
+    pub(crate) hl7: Hl7Config,
     /// What is offered over HTTP.
     pub(crate) web: WebConfig,
     /// How it logs.
@@ -81,6 +88,14 @@ impl Default for LimitsConfig {
             patience_seconds: 30,
         }
     }
+}
+
+/// What HL7 messages are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Hl7Config {
+    /// Where it listens for HL7 over MLLP; nowhere, and no message is taken.
+    pub(crate) port: Option<u16>,
 }
 
 /// What is offered over HTTP, and to whom.
@@ -133,7 +148,10 @@ impl Default for Config {
             duplicates: Duplicates::Replace,
             any_sop_class: false,
             index_cache_mebibytes: 128,
+            routes: None,
+            stable_after_seconds: 60,
             limits: LimitsConfig::default(),
+            hl7: Hl7Config::default(),
             web: WebConfig::default(),
             log: LogConfig::default(),
             attributes: Vec::new(),
@@ -235,6 +253,9 @@ mod tests {
             duplicates: Duplicates::KeepFirst,
             any_sop_class: true,
             index_cache_mebibytes: 7,
+            routes: Some(PathBuf::from("/srv/routes \"new\".toml")),
+            stable_after_seconds: 9,
+            hl7: Hl7Config { port: Some(2575) },
             limits: LimitsConfig {
                 associations: 2,
                 operations: 3,
@@ -276,8 +297,8 @@ mod tests {
             let line = line.strip_prefix("# ")?;
             let is_toml = line.starts_with("[[") || line.split(' ').nth(1) == Some("=");
             // Of a table whose header is no comment.
-            let is_of_web = line.starts_with("ohif-directory");
-            (is_toml && !is_of_web).then(|| format!("{line}\n"))
+            let is_of_table = line.starts_with("ohif-directory") || line.starts_with("port = 2575");
+            (is_toml && !is_of_table).then(|| format!("{line}\n"))
         });
         let config = Config::parse(&examples.collect::<String>()).unwrap();
         assert_eq!((config.attributes.len(), config.peers.len()), (2, 1));

@@ -1,6 +1,7 @@
 //! What `--print-config` shows.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use pacs_net::settings::Peer;
 use pacs_store::embedded::{Attribute, AttributeLevel};
@@ -60,6 +61,18 @@ impl Config {
             self.index_cache_mebibytes,
             "Memory for pages of the index.",
         );
+        let routes = self.routes.as_deref().unwrap_or(Path::new("routes.toml"));
+        let line = format!("routes = {}", quoted(&routes.to_string_lossy()));
+        out.text("File that says where things go by themselves; read again when it changes.");
+        match self.routes {
+            Some(_) => out.line(format_args!("{line}")),
+            None => out.text(&line),
+        }
+        out.setting(
+            "stable-after-seconds",
+            self.stable_after_seconds,
+            "A series or a study is stable when nothing came to it for so long.",
+        );
         out.table(
             "[limits]",
             "What is beyond these is refused or waits; every number is at least 1.",
@@ -84,6 +97,15 @@ impl Config {
             self.limits.patience_seconds,
             "How long an instance waits for its turn before its sender is answered A700 (out of resources).",
         );
+        out.table(
+            "[hl7]",
+            "Orders and patients from other systems, as HL7 v2 messages over MLLP.",
+        );
+        out.text("TCP port; without one no message is taken.");
+        match self.hl7.port {
+            Some(port) => out.line(format_args!("port = {port}")),
+            None => out.text("port = 2575"),
+        }
         self.render_web(&mut out);
         out.table(
             "[log]",

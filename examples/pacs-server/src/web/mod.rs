@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! /status          how the server is, as JSON
+//! /outbox          what waits to be delivered, and what was refused
 //! /quick/          the built-in page
 //! /                OHIF where it is installed, else the built-in page too
 //! /app-config.js   OHIF's configuration, made from the running server
 //! ```
 
 mod ohif;
+mod outbox;
 mod page;
 mod status;
 
@@ -20,12 +22,14 @@ use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use pacs_core::Pacs;
+use pacs_net::deliver::Deliveries;
 use pacs_net::web::http::health::{Health, metrics_router};
 use pacs_net::web::http::layers::{with_identity, with_problems};
 use pacs_net::web::http::metrics::Metrics;
 use pacs_net::web::http::problem::Problem;
 use pacs_net::web::http::server::{HttpLimits, HttpServer};
 use pacs_net::web::{self, WebOptions};
+use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
 
 pub(crate) use ohif::Ohif;
@@ -40,7 +44,7 @@ pub(crate) async fn bind(
     metrics: &Metrics,
     health: &Health,
     dicom: SocketAddr,
-    rates: Arc<Rates>,
+    (rates, deliveries): (Arc<Rates>, watch::Receiver<Option<Deliveries>>),
 ) -> Result<HttpServer, String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let ohif = Ohif::find(config.web.ohif_directory.as_deref(), config.ae_title)?;
@@ -65,7 +69,12 @@ pub(crate) async fn bind(
     let origins = &config.web.cors_origins;
     let dicomweb = web::services(pacs, options, web::WADO_URI, origins).map_err(failed)?;
     let has_ohif = ohif.is_some();
+    let page = outbox::OutboxPage {
+        pacs: pacs.clone(),
+        deliveries,
+    };
     let router = routes(status, ohif)
+        .merge(outbox::routes(page))
         .merge(health.router())
         .merge(metrics_router(metrics.clone(), pacs.clone()));
     let router = whole(router, dicomweb, has_ohif);

@@ -1,0 +1,131 @@
+//! Deliveries over HTTP: what waits and what was refused, as JSON; hold, release, send again.
+//!
+//! ```text
+//! GET  /outbox                             how it stands with each destination
+//! GET  /outbox/NAME                        what was refused for good
+//! POST /outbox/NAME/hold, /release         deliver nothing more to it; go on
+//! POST /outbox/NAME/send-again             try all that was refused again
+//! ```
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use pacs_core::Pacs;
+use pacs_core::route::What;
+use pacs_net::deliver::Deliveries;
+use pacs_net::web::http::problem::Problem;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// Refused deliveries that are shown at once.
+const SHOWN_MAX: usize = 1000;
+
+#[derive(Clone)]
+pub(crate) struct OutboxPage {
+    pub(crate) pacs: Pacs,
+    pub(crate) deliveries: watch::Receiver<Option<Deliveries>>,
+}
+
+pub(super) fn routes(page: OutboxPage) -> Router {
+    Router::new()
+        .route("/outbox", get(all))
+        .route("/outbox/{name}", get(refused))
+        .route("/outbox/{name}/hold", post(hold))
+        .route("/outbox/{name}/release", post(release))
+        .route("/outbox/{name}/send-again", post(send_again))
+        .with_state(page)
+}
+
+async fn all(State(page): State<OutboxPage>) -> Response {
+    let outbox = match page.pacs.outbox() {
+        Ok(outbox) => outbox,
+        Err(error) => return Problem::from(&error).into_response(),
+    };
+    let reached = page
+        .deliveries
+        .borrow()
+        .as_ref()
+        .map(Deliveries::reached)
+        .unwrap_or_default();
+    let mut each: Vec<Value> = Vec::new();
+    let status = outbox.status();
+    for one in &reached {
+        if !status.iter().any(|known| known.destination == one.destination) {
+            each.push(json!({"destination": &*one.destination, "waiting": 0, "refused": 0, "held": false, "away": one.away}));
+        }
+    }
+    for one in &status {
+        let found = reached.iter().find(|known| known.destination == one.destination);
+        let away = match found {
+            Some(known) => json!(known.away),
+            // Somebody must say what becomes of it.
+            None => json!("no such destination is configured"),
+        };
+        each.push(json!({
+            "destination": &*one.destination,
+            "waiting": one.waiting,
+            "refused": one.dead,
+            "held": one.held,
+            "away": away,
+        }));
+    }
+    each.sort_by_key(|one| one["destination"].to_string());
+    json_response(&json!(each))
+}
+
+async fn refused(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+    answer(async {
+        let dead = page.pacs.outbox()?.dead(&name, SHOWN_MAX).await?;
+        let shown = dead.iter().map(|dead| {
+            let (event, of) = match &dead.what {
+                What::Instance(instance) => ("instance", instance),
+                What::Occasion(trigger, of, _) => (trigger.as_str(), of),
+            };
+            json!({
+                "what": event,
+                "uid": of.as_str(),
+                "study": dead.recorded.study.as_str(),
+                "why": dead.recorded.why,
+                "attempts": dead.recorded.attempts,
+                "at": dead.recorded.at.0,
+            })
+        });
+        Ok(json_response(&json!(shown.collect::<Vec<_>>())))
+    })
+    .await
+}
+
+async fn hold(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+    answer(async {
+        page.pacs.outbox()?.hold(&name).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    })
+    .await
+}
+
+async fn release(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+    answer(async {
+        page.pacs.outbox()?.release(&name).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    })
+    .await
+}
+
+async fn send_again(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+    answer(async {
+        let again = page.pacs.outbox()?.send_again(&name, None).await?;
+        Ok(json_response(&json!({"sent-again": again})))
+    })
+    .await
+}
+
+fn json_response(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+async fn answer(work: impl Future<Output = pacs_core::Result<Response>>) -> Response {
+    work.await
+        .unwrap_or_else(|error| Problem::from(&error).into_response())
+}

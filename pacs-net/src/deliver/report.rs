@@ -1,0 +1,68 @@
+//! [`ToReportReceiver`]: final reports as HL7 messages.
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use pacs_core::route::{Line, Trigger, Waiting, What};
+use pacs_core::workflow::Worklist;
+use pacs_core::{InstanceRecord, Pacs, Result, Retry, Uid};
+
+use super::{Destination, Tried, in_order};
+use crate::hl7::report::{Parties, oru_of};
+use crate::hl7::{Sender, SenderOptions};
+
+/// Sends each report that was stored as a result message (ORU^R01) over MLLP, with what the worklist knows of its order.
+#[derive(Debug)]
+pub struct ToReportReceiver {
+    pacs: Pacs,
+    sender: Sender,
+    parties: Parties,
+}
+
+impl ToReportReceiver {
+    /// To this host and port.
+    pub fn new(pacs: Pacs, host: &str, port: u16, parties: Parties) -> Self {
+        Self {
+            pacs,
+            sender: Sender::new(host, port, SenderOptions::default()),
+            parties,
+        }
+    }
+
+    async fn tell(&self, what: What) -> Tried {
+        let What::Occasion(Trigger::ReportStored, instance, _) = what else {
+            return Tried::Refused("the destination takes reports alone".to_owned());
+        };
+        match self.send(&instance).await {
+            Ok(said) => Tried::Delivered(said.to_owned()),
+            Err(error) if error.operation() == "hl7.send" && error.retry() == Retry::Later => {
+                Tried::Away(error.context().to_owned())
+            }
+            Err(error) if error.retry() == Retry::Later => Tried::Busy(error.to_string()),
+            Err(error) => Tried::Refused(error.context().to_owned()),
+        }
+    }
+
+    async fn send(&self, instance: &Uid) -> Result<&'static str> {
+        let Some(record) = self.pacs.lookup(instance).await? else {
+            return Ok("it was removed before");
+        };
+        let order = self.order(&record).await?;
+        let message = oru_of(&self.pacs, &record, order.as_ref(), &self.parties).await?;
+        self.sender.send(&message).await.map(|_| "")
+    }
+
+    async fn order(&self, record: &InstanceRecord) -> Result<Option<pacs_core::DataSet>> {
+        let worklist = Worklist::new(std::sync::Arc::clone(self.pacs.ledger()?));
+        Ok(worklist.of_study(&record.key.study).await?.into_iter().next())
+    }
+}
+
+impl Destination for ToReportReceiver {
+    fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
+        let each = stream::iter(batch).then(move |waiting| async move {
+            let tried = self.tell(waiting.what).await;
+            (waiting, tried)
+        });
+        in_order(each).boxed()
+    }
+}
