@@ -1,6 +1,8 @@
 //! What HL7 messages do to an engine.
+#![allow(clippy::print_stderr)]
 
 use std::ops::Range;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -388,6 +390,29 @@ fn report(id: &str, patient: &str) -> String {
     message("ORU^R01", id, &rest)
 }
 
+/// Holds instances against the Standard, with dciodvfy where it is installed.
+async fn verified(world: &World, instances: &[&DataSet]) {
+    let folder = tempfile::tempdir().unwrap();
+    for instance in instances {
+        let uid = instance.uid(tags::SOP_INSTANCE_UID).unwrap();
+        let record = world.pacs.lookup(&uid).await.unwrap().unwrap();
+        let bytes: Vec<Bytes> = world.pacs.outgoing_file(&record).try_collect().await.unwrap();
+        let file = folder.path().join(uid.as_str());
+        std::fs::write(&file, bytes.concat()).unwrap();
+        let Ok(output) = Command::new("dciodvfy").arg(&file).output() else {
+            assert!(
+                std::env::var_os("PACS_REQUIRE_PEERS").is_none_or(|value| value != "1"),
+                "dciodvfy is required and not installed"
+            );
+            eprintln!("skipped: dciodvfy is not installed (Debian package dicom3tools)");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("Error")).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
+}
+
 #[tokio::test]
 async fn a_report_is_kept_in_the_study_of_its_order_and_goes_out_again_as_it_came() {
     let world = World::new().await;
@@ -418,6 +443,7 @@ async fn a_report_is_kept_in_the_study_of_its_order_and_goes_out_again_as_it_cam
         .map(|item| item.string(tags::TEXT_VALUE).unwrap())
         .collect();
     assert_eq!(said, ["No fracture.\r\nÜnd & nothing else.", "12 mm"]);
+    verified(&world, &[document, text]).await;
     // Out again.
     let instance = text.uid(tags::SOP_INSTANCE_UID).unwrap();
     let record = world.pacs.lookup(&instance).await.unwrap().unwrap();

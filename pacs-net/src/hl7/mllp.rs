@@ -1,6 +1,7 @@
 //! The Minimal Lower Layer Protocol (HL7 v2 implementation guide, appendix C): a message between 0x0B and 0x1C 0x0D.
 
 use bytes::{Buf, Bytes, BytesMut};
+use pacs_core::budget::{Budget, Share};
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -15,6 +16,12 @@ const BETWEEN_LENGTH_MAX_BYTES: usize = 1024;
 
 /// How much of a message that is too long is kept, so that its sender can be answered.
 const HEAD_LENGTH_BYTES: usize = 8 * 1024;
+
+/// A message up to here is held as it comes. Where it becomes longer it needs a share of what large ones may take.
+const SMALL_LENGTH_MAX_BYTES: usize = 256 * 1024;
+
+/// How often a message is in memory while it is dealt with: as it came, as text, and as what is made of it.
+const COPIES: usize = 4;
 
 /// What a reader comes to.
 pub(super) enum Frame {
@@ -35,6 +42,9 @@ pub(super) struct Reader<R> {
     length_max: usize,
     /// Bytes of the message in the buffer that were searched for its end.
     searched: usize,
+    /// What large messages of all readers may take together, and what this one has of it.
+    room: Option<Budget>,
+    share: Option<Share>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -44,6 +54,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             buffer: BytesMut::new(),
             length_max,
             searched: 0,
+            room: None,
+            share: None,
+        }
+    }
+
+    /// The same; large messages wait for their share of what all may take together, and have it until the next one is
+    /// waited for.
+    pub(super) fn within(room: Budget, stream: R, length_max: usize) -> Self {
+        Self {
+            room: Some(room),
+            ..Self::new(stream, length_max)
         }
     }
 
@@ -52,6 +73,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// # Errors
     /// `Invalid` when the peer speaks something else, `Io` when the connection breaks.
     pub(super) async fn begins(&mut self) -> Result<bool> {
+        self.share = None;
         loop {
             if let Some(at) = self.buffer.iter().position(|byte| *byte == BEGIN) {
                 self.buffer.advance(at);
@@ -98,6 +120,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 self.buffer.advance(1);
                 self.buffer.truncate(HEAD_LENGTH_BYTES);
                 return Ok(Frame::TooLong(self.buffer.split().freeze()));
+            }
+            if self.searched > SMALL_LENGTH_MAX_BYTES
+                && self.share.is_none()
+                && let Some(room) = &self.room
+            {
+                self.share = Some(room.take(COPIES * self.length_max).await);
             }
             if self.read().await? == 0 {
                 let why = "the peer closed the connection in the middle of a message";

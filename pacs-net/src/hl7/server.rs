@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use pacs_core::budget::Budget;
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,7 +95,11 @@ pub struct Server {
     handler: Arc<dyn Handler>,
     options: Arc<ServerOptions>,
     connections: Arc<Semaphore>,
+    large: Budget,
 }
+
+/// What large messages take in memory while they come and are dealt with: of four of the longest.
+const LARGE_LENGTH_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 impl Server {
     /// Listens on `address`.
@@ -114,6 +119,7 @@ impl Server {
             listener,
             handler,
             connections: Arc::new(Semaphore::new(options.connections_max.max(1))),
+            large: Budget::new(LARGE_LENGTH_MAX_BYTES),
             options: Arc::new(options),
         })
     }
@@ -157,10 +163,11 @@ impl Server {
             match accepted {
                 Ok((stream, address, permit)) => {
                     let (handler, options) = (Arc::clone(&self.handler), Arc::clone(&self.options));
-                    let stopping = Arc::clone(&stopping);
+                    let (stopping, large) = (Arc::clone(&stopping), self.large.clone());
                     connections.spawn(async move {
                         tracing::info!(%address, "an HL7 connection was accepted");
-                        match serve(stream, Some(address), &*handler, &options, &stopping).await {
+                        let reader = Reader::within(large, stream, options.message_length_max);
+                        match serve(reader, Some(address), &*handler, &options, &stopping).await {
                             Ok(()) => tracing::info!(%address, "an HL7 connection ended"),
                             Err(error) => {
                                 tracing::warn!(%address, %error, "an HL7 connection was broken off")
@@ -206,13 +213,12 @@ impl std::fmt::Debug for Server {
 
 /// Answers what comes over one connection until it ends.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+    mut reader: Reader<S>,
     peer: Option<SocketAddr>,
     handler: &dyn Handler,
     options: &ServerOptions,
     stopping: &Signal,
 ) -> Result<()> {
-    let mut reader = Reader::new(stream, options.message_length_max);
     let slow = |_| {
         Error::new(
             ErrorKind::TimedOut,

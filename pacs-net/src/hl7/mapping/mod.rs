@@ -30,7 +30,7 @@
 //! | `date` | the date of a point in time; nothing where the day is not said | the default for DA |
 //! | `time` | its time | the default for TM |
 //! | `datetime` | both | the default for DT |
-//! | `sex` | M, F and O; A and N are O; others are no value | |
+//! | `sex` | M, F and O; A and N are O; others say nothing | |
 //! | `code` | a coded entry (CE, CWE): an item of a code sequence | the default for SQ |
 //! | `priority` | S, A, R and the like: STAT, HIGH, ROUTINE, MEDIUM or LOW | |
 //!

@@ -122,7 +122,8 @@ impl Transform {
             Transform::Sex => match value {
                 "M" | "F" | "O" => value.to_owned(),
                 "A" | "N" => "O".to_owned(),
-                _ => return Ok(Said::Empty),
+                // Whom the sender doesn't know may be known here.
+                _ => return Ok(Said::Nothing),
             },
             Transform::Code => return Ok(field.code().map_or(Said::Nothing, Said::Item)),
             Transform::Priority => priority(value).to_owned(),
@@ -423,7 +424,8 @@ mod tests {
             ),
             (T::Sex, "ZZZ-1", VR::CS, "F", "F"),
             (T::Sex, "ZZZ-1", VR::CS, "A", "O"),
-            (T::Sex, "ZZZ-1", VR::CS, "U", "(empty)"),
+            (T::Sex, "ZZZ-1", VR::CS, "U", "(nothing)"),
+            (T::Sex, "ZZZ-1", VR::CS, "\"\"", "(empty)"),
             (T::Code, "ZZZ-1", VR::SQ, "A^Alpha^99X^B^Beta^LN", "A|99X|Alpha"),
             (T::Code, "ZZZ-1.4", VR::SQ, "A^Alpha^99X^B^Beta^LN", "B|LN|Beta"),
             (T::Code, "ZZZ-1", VR::SQ, "A", "A|L|A"),

@@ -247,6 +247,8 @@ fn structured(group: &Message, items: Vec<DataSet>) -> Report {
     // Who verified it need not be said in a message.
     content.put_text(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
     content.put_items(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
+    // Of type 2 in a report, and none may be there without an item in a document.
+    content.put_items(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new());
     content.put_items(tags::CONTENT_SEQUENCE, items);
     Report {
         class: Uid::constant(uids::BASIC_TEXT_SR_STORAGE),
@@ -284,7 +286,6 @@ fn instance(
         if report.modality == "SR" { "901" } else { "902" },
     );
     set.put_text(tags::SERIES_DESCRIPTION, VR::LO, "Reports");
-    set.put_items(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new());
     set.put_text(tags::MANUFACTURER, VR::LO, "");
     set.put_text(tags::INSTANCE_NUMBER, VR::IS, (number + 1).to_string());
     let (date, time) = moment(group);
