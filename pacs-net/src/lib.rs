@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Seven rooms, each on top of those before:
+//! Eight rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -9,6 +9,7 @@
 //! | [`dimse`] | messages: answers a peer's requests, makes requests (PS3.7) | [`dimse::serve`], [`dimse::Client`] |
 //! | [`scu`] | what we ask of peers: store, find, move, get | [`scu::Remote`], [`scu::Sending`] |
 //! | [`scp`] | what peers ask of an engine: a whole DICOM server | [`scp::Server`], [`scp::PacsServices`] |
+//! | [`conformance`] | what all this comes to for a peer: a DICOM Conformance Statement (PS3.2) | [`conformance::Statement`] |
 //! | [`settings`] | peers as a configuration file has them | [`settings::Peer`] |
 //! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
 //!
@@ -104,6 +105,7 @@
 //! 4 KiB at rest), one command set ([`dimse::COMMAND_SET_LENGTH_MAX_BYTES`]), and what a service
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
+pub mod conformance;
 pub mod dimse;
 mod pace;
 pub mod scp;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
-pub(crate) use policy::is_stored;
-pub use policy::{accept_policy, is_storage_class};
+pub use policy::{accept_policy, is_storage_class, storage_classes};
+pub(crate) use policy::{is_stored, storage_rule};
 pub use server::{Limits, Server};
 
 use tokio::sync::Semaphore;
