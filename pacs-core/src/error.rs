@@ -44,6 +44,44 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// All there are.
+    pub const ALL: [Self; 13] = [
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Invalid,
+        Self::Mismatch,
+        Self::Unsupported,
+        Self::Refused,
+        Self::OutOfResources,
+        Self::Corrupt,
+        Self::Cancelled,
+        Self::TimedOut,
+        Self::Closed,
+        Self::Io,
+        Self::Internal,
+    ];
+
+    /// What it means for whoever asked, in a few words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NotFound => "what is asked for is not kept here",
+            Self::AlreadyExists => "something else is kept under this identifier",
+            Self::Invalid => "the request can't be understood",
+            Self::Mismatch => "the data set is not what was announced, or what is kept is damaged",
+            Self::Unsupported => "not offered here",
+            Self::Refused => "not allowed",
+            Self::OutOfResources => "no room now, or larger than a limit",
+            Self::Corrupt => "stored bytes are not what was stored",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "not done in time",
+            Self::Closed => "the server is stopping",
+            Self::Io => "the medium failed",
+            Self::Internal => "a failure of the server",
+        }
+    }
+}
+
 /// Whether the same call may succeed when made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retry {
@@ -295,6 +333,21 @@ mod tests {
         );
         let error = Error::new(ErrorKind::Closed, "peer.call", "aborted").with_source("aborted");
         assert_eq!(error.to_string(), "aborted");
+    }
+
+    #[test]
+    fn all_kinds_are_there_once() {
+        // The match in `meaning` has each: a kind that is new and not among these shares its place with none.
+        let places: std::collections::BTreeSet<u8> =
+            ErrorKind::ALL.into_iter().map(|kind| kind as u8).collect();
+        assert_eq!(places.len(), ErrorKind::ALL.len());
+        assert_eq!(
+            places.last().map(|last| usize::from(*last) + 1),
+            Some(places.len())
+        );
+        let meanings: std::collections::BTreeSet<&str> =
+            ErrorKind::ALL.into_iter().map(ErrorKind::meaning).collect();
+        assert_eq!(meanings.len(), ErrorKind::ALL.len());
     }
 
     #[test]

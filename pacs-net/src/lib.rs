@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Nine rooms, each on top of those before:
+//! Ten rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -11,6 +11,7 @@
 //! | [`scp`] | what peers ask of an engine: a whole DICOM server | [`scp::Server`], [`scp::PacsServices`] |
 //! | [`deliver`] | makes the deliveries that an engine's outbox has | [`deliver::Deliveries`] |
 //! | [`hl7`] | HL7 v2 over MLLP: patients, orders and reports from and to information systems | [`hl7::Server`], [`hl7::Sender`] |
+//! | [`conformance`] | what all this comes to for a peer: a DICOM Conformance Statement (PS3.2) | [`conformance::Statement`] |
 //! | [`settings`] | peers as a configuration file has them | [`settings::Peer`] |
 //! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
 //!
@@ -106,6 +107,7 @@
 //! 4 KiB at rest), one command set ([`dimse::COMMAND_SET_LENGTH_MAX_BYTES`]), and what a service
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
+pub mod conformance;
 pub mod deliver;
 pub mod dimse;
 pub mod hl7;

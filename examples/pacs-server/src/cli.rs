@@ -43,6 +43,8 @@ pub(crate) enum Command {
     RebuildIndex,
     /// Say how much is kept
     Stats,
+    /// Write the DICOM Conformance Statement of these settings, as Markdown, on standard output
+    Conformance,
     /// Correct attributes of what is kept; the stored bytes stay, and what was before leaves with it
     ///
     /// The server must not be running. What was broken off goes on when it is called again.

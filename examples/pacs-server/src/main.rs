@@ -9,6 +9,7 @@
 mod amend;
 mod cli;
 mod config;
+mod conformance;
 mod import;
 mod logging;
 mod maintain;
@@ -77,6 +78,7 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Stats => with_store(store::open(config)?, |store| {
             maintain::stats(config, &store.pacs).map(|()| true)
         }),
+        Command::Conformance => conformance::write(config).map(|()| true),
         Command::Amend { of, wanted } => with_store(store::open(config)?, |store| {
             amend::amend(config, &store.pacs, of, wanted)
         }),

@@ -55,9 +55,7 @@ async fn listen(
     let failed = |error: pacs_core::Error| error.to_string();
     let metrics = Metrics::new();
     let address = SocketAddr::new(config.listen, config.dicom_port);
-    let limits = Limits {
-        associations_max: config.limits.associations,
-    };
+    let limits = limits(config);
     let mut options = options(config);
     options.monitor = Some(Arc::new(metrics.clone()));
     let server = Server::bind(address, store.pacs.clone(), options, limits)
@@ -138,7 +136,15 @@ async fn listen(
     }
 }
 
-fn options(config: &Config) -> ScpOptions {
+/// How much is served at once.
+pub(crate) fn limits(config: &Config) -> Limits {
+    Limits {
+        associations_max: config.limits.associations,
+    }
+}
+
+/// How requests are answered.
+pub(crate) fn options(config: &Config) -> ScpOptions {
     let mut options = ScpOptions::new(config.ae_title);
     options.any_sop_class = config.any_sop_class;
     options.operations_max = config.limits.operations;

@@ -26,8 +26,8 @@ use pacs_core::{AeTitle, Pacs, Result, Source};
 
 pub use availability::{AvailabilityObserver, Available};
 pub use performed::{PerformedHook, create_performed, get_performed, set_performed};
-pub(crate) use policy::is_stored;
-pub use policy::{accept_policy, is_storage_class};
+pub use policy::{accept_policy, is_storage_class, storage_classes};
+pub(crate) use policy::{is_stored, storage_rule};
 pub use server::{Limits, Server};
 pub use worklist::find_worklist;
 

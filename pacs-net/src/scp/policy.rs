@@ -1,6 +1,6 @@
 //! What is accepted at association.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dicom_core::dictionary::UidDictionary;
@@ -54,6 +54,48 @@ pub fn is_storage_class(sop_class: &Uid) -> bool {
             && !entry.alias.starts_with("StorageCommitment")
             && !NOT_STORAGE.contains(&entry.alias)
     })
+}
+
+/// The SOP classes of the Storage service class that the dictionary of the Standard has: those for which
+/// [`is_storage_class`] says so, in ascending order.
+///
+/// The dictionary can be asked and not listed, so it is asked for each UID that the Standard may give one: some hundred
+/// thousand, which takes a moment. For who describes a server, not for who answers requests.
+pub fn storage_classes() -> Vec<Uid> {
+    let mut known = BTreeSet::new();
+    let mut ask = |arcs: std::fmt::Arguments<'_>| {
+        let uid = Uid::parse(&format!("{STANDARD_ROOT}{arcs}"))
+            .ok()
+            .filter(is_storage_class);
+        uid.is_some_and(|uid| {
+            known.insert(uid);
+            true
+        })
+    };
+    // Of printing, and of what is no image, the last two arcs.
+    for last in 1..=64 {
+        ask(format_args!("5.1.1.{last}"));
+    }
+    for (class, last) in (2..=64).flat_map(|class| (1..=32).map(move |last| (class, last))) {
+        ask(format_args!("5.1.4.{class}.{last}"));
+    }
+    for a in 1..=1000 {
+        let mut is_used = ask(format_args!("5.1.4.1.1.{a}"));
+        for b in 1..=128 {
+            is_used |= ask(format_args!("5.1.4.1.1.{a}.{b}"));
+        }
+        // Where nothing is above, only the first ones have something below.
+        for b in 1..=if is_used { 128 } else { 4 } {
+            for c in 1..=16 {
+                if ask(format_args!("5.1.4.1.1.{a}.{b}.{c}")) || is_used && b < 4 {
+                    for d in 1..=16 {
+                        ask(format_args!("5.1.4.1.1.{a}.{b}.{c}.{d}"));
+                    }
+                }
+            }
+        }
+    }
+    known.into_iter().collect()
 }
 
 /// The root of the Standard's own UIDs (PS3.5 9), and where under it the storage SOP classes are.
@@ -118,7 +160,7 @@ pub fn accept_policy(options: &ScpOptions, has_ledger: bool) -> AcceptPolicy {
 
 /// Data sets pass through untouched, so whatever the sender proposes first is right. A requestor that
 /// is SCP on the context receives by C-GET.
-fn storage_rule() -> ContextRule {
+pub(crate) fn storage_rule() -> ContextRule {
     ContextRule::as_proposed().with_requestor_scp()
 }
 
@@ -198,6 +240,23 @@ mod tests {
             "1.2.3",
         ] {
             assert!(!is_storage_class(&Uid::constant(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_listed_storage_classes_are_those_that_are_stored_at_every_depth_of_the_tree() {
+        let all = storage_classes();
+        assert!(all.iter().all(is_storage_class) && all.is_sorted());
+        for storage in [
+            uids::CT_IMAGE_STORAGE,
+            uids::DIGITAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
+            uids::BREAST_TOMOSYNTHESIS_IMAGE_STORAGE,
+            uids::COMPREHENSIVE3_DSR_STORAGE,
+            uids::RT_BEAMS_DELIVERY_INSTRUCTION_STORAGE,
+            uids::RT_BRACHY_APPLICATION_SETUP_DELIVERY_INSTRUCTION_STORAGE,
+            uids::WIDE_FIELD_OPHTHALMIC_PHOTOGRAPHY3_D_COORDINATES_IMAGE_STORAGE,
+        ] {
+            assert!(all.contains(&Uid::constant(storage)), "{storage}");
         }
     }
 

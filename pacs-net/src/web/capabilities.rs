@@ -17,13 +17,13 @@ use super::{Asking, INSTANCE, SERIES, STUDY, Web};
 const WADL: MediaType = MediaType::constant("application", "vnd.sun.wadl+xml");
 
 /// One transaction on one kind of resource.
-struct Transaction {
-    method: &'static str,
-    path: String,
-    name: &'static str,
-    parameters: &'static [&'static str],
-    takes: &'static [&'static str],
-    gives: &'static [&'static str],
+pub(crate) struct Transaction {
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) name: &'static str,
+    pub(crate) parameters: &'static [&'static str],
+    pub(crate) takes: &'static [&'static str],
+    pub(crate) gives: &'static [&'static str],
 }
 
 const SEARCHING: &[&str] = &[
@@ -78,7 +78,7 @@ const STORED: &[&str] = &[
 const REPORTS: &[&str] = &["application/dicom+json", "application/dicom+xml"];
 
 /// What is offered; deleting where it is switched on.
-fn transactions(delete: bool) -> Vec<Transaction> {
+pub(crate) fn transactions(delete: bool) -> Vec<Transaction> {
     let transaction = |method, path: &str, name, parameters, takes, gives| Transaction {
         method,
         path: path.to_owned(),

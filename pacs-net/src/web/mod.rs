@@ -110,6 +110,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use pacs_core::budget::Budget;
 use pacs_core::{Pacs, Source};
 
+pub(crate) use self::capabilities::{Transaction, transactions};
 use self::http::layers::{with_compression, with_cors, with_privacy, with_privacy_of_routes, with_problems};
 use self::http::problem::{Problem, WebResult};
 

@@ -37,6 +37,17 @@ pub(crate) use status::{Rates, Status};
 
 use crate::config::Config;
 
+/// How DICOMweb is answered.
+pub(crate) fn options(config: &Config) -> WebOptions {
+    WebOptions {
+        origin: Some(config.web.origin.clone()).filter(|origin| !origin.is_empty()),
+        delete: config.web.delete,
+        spool: config.data.clone(),
+        any_sop_class: config.any_sop_class,
+        ..WebOptions::default()
+    }
+}
+
 /// Listens for HTTP. The error is fit to be shown.
 pub(crate) async fn bind(
     config: &Config,
@@ -59,13 +70,7 @@ pub(crate) async fn bind(
         associations: Box::new(move || usize::try_from(open.associations_open()).unwrap_or(usize::MAX)),
         associations_max,
     };
-    let options = WebOptions {
-        origin: Some(config.web.origin.clone()).filter(|origin| !origin.is_empty()),
-        delete: config.web.delete,
-        spool: config.data.clone(),
-        any_sop_class: config.any_sop_class,
-        ..WebOptions::default()
-    };
+    let options = options(config);
     let origins = &config.web.cors_origins;
     let dicomweb = web::services(pacs, options, web::WADO_URI, origins).map_err(failed)?;
     let has_ohif = ohif.is_some();

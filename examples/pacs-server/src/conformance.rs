@@ -1,0 +1,80 @@
+//! `conformance`: the DICOM Conformance Statement of the settings in force.
+
+use pacs_net::conformance::Statement;
+
+use crate::config::Config;
+use crate::maintain::say;
+use crate::{serve, web};
+
+/// Writes it on standard output. The data directory isn't touched.
+pub(crate) fn write(config: &Config) -> Result<(), String> {
+    let attributes = config
+        .store()
+        .attribute_set()
+        .map_err(|error| error.to_string())?;
+    let (scp, http) = (serve::options(config), web::options(config));
+    let mut statement = Statement::new(
+        "pacs-server",
+        env!("CARGO_PKG_VERSION"),
+        &scp,
+        serve::limits(config),
+        &attributes,
+    );
+    statement.web = (!config.web.off).then_some(&http);
+    statement.security = security(config);
+    statement.configuration = configuration(config);
+    say(&statement.to_markdown())
+}
+
+fn security(config: &Config) -> Vec<String> {
+    let address = match config.listen.is_loopback() {
+        true => "It listens for this machine alone.",
+        false => "It listens on a network, which is to be a secure one (PS3.15).",
+    };
+    let delete = match config.web.delete {
+        true => "Clients of DICOMweb may delete studies, series and instances.",
+        false => "Nothing can be deleted over a network.",
+    };
+    let told = [
+        address,
+        "Associations and HTTP are not encrypted, and users are not identified: a program in front of it does that.",
+        "An association is accepted when it calls this server by its AE title.",
+        delete,
+        "Logs, errors and metrics hold no patient data.",
+    ];
+    told.map(str::to_owned).into()
+}
+
+/// What decides how a peer meets it.
+fn configuration(config: &Config) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = [
+        ("ae-title", config.ae_title.to_string()),
+        ("listen", config.listen.to_string()),
+        ("dicom-port", config.dicom_port.to_string()),
+        ("http-port", config.http_port.to_string()),
+        ("duplicates", config.duplicates.name().to_owned()),
+        ("any-sop-class", config.any_sop_class.to_string()),
+        ("limits.associations", config.limits.associations.to_string()),
+        ("limits.operations", config.limits.operations.to_string()),
+        ("limits.idle-seconds", config.limits.idle_seconds.to_string()),
+        (
+            "limits.patience-seconds",
+            config.limits.patience_seconds.to_string(),
+        ),
+        ("web.off", config.web.off.to_string()),
+        ("web.delete", config.web.delete.to_string()),
+        ("web.origin", config.web.origin.clone()),
+        ("web.cors-origins", config.web.cors_origins.join(", ")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    for attribute in &config.attributes {
+        let value = format!("{}, level {}", attribute.path, attribute.level.name());
+        all.push(("attribute".to_owned(), value));
+    }
+    for peer in &config.peers {
+        let (title, host, port) = (peer.ae_title, &peer.host, peer.port);
+        all.push(("peer".to_owned(), format!("{title} at {host}:{port}")));
+    }
+    all
+}
