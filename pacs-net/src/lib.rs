@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Seven rooms, each on top of those before:
+//! Eight rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -9,6 +9,7 @@
 //! | [`dimse`] | messages: answers a peer's requests, makes requests (PS3.7) | [`dimse::serve`], [`dimse::Client`] |
 //! | [`scu`] | what we ask of peers: store, find, move, get | [`scu::Remote`], [`scu::Sending`] |
 //! | [`scp`] | what peers ask of an engine: a whole DICOM server | [`scp::Server`], [`scp::PacsServices`] |
+//! | [`migrate`] | all studies of another PACS, brought into an engine | [`migrate::Migration`] |
 //! | [`settings`] | peers as a configuration file has them | [`settings::Peer`] |
 //! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
 //!
@@ -105,6 +106,7 @@
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
 pub mod dimse;
+pub mod migrate;
 mod pace;
 pub mod scp;
 pub mod scu;

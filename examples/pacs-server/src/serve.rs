@@ -104,7 +104,8 @@ async fn listen(config: &Config, store: &Store, rates: Arc<Rates>) -> Result<(),
     }
 }
 
-fn options(config: &Config) -> ScpOptions {
+/// How requests are answered.
+pub(crate) fn options(config: &Config) -> ScpOptions {
     let mut options = ScpOptions::new(config.ae_title);
     options.any_sop_class = config.any_sop_class;
     options.operations_max = config.limits.operations;
