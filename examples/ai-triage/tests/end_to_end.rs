@@ -76,7 +76,7 @@ async fn pacs(refusals: i64) -> PacsServer {
     let mut options = Options {
         attributes: Arc::new(attributes.unwrap()),
         decider: Arc::new(Full(AtomicI64::new(refusals))),
-        router: Some(Arc::new(Rules::new(vec![rule()]))),
+        router: Some(Arc::new(Rules::new(vec![rule()]).unwrap())),
         ..Options::default()
     };
     options.observers.push(Arc::new(observe));
@@ -112,7 +112,9 @@ fn rule() -> Rule {
         set
     };
     let finding = within(tags::CONTENT_SEQUENCE, within(tags::CONCEPT_CODE_SEQUENCE, value));
-    Rule::new(within(tags::CONTENT_SEQUENCE, finding), vec![title("ON-CALL")])
+    Rule::new("suspected bleedings")
+        .when(within(tags::CONTENT_SEQUENCE, finding))
+        .send_to("ON-CALL")
 }
 
 impl PacsServer {

@@ -13,6 +13,7 @@ mod conformance;
 mod import;
 mod logging;
 mod maintain;
+mod migrate;
 mod routing;
 mod serve;
 mod store;
@@ -69,6 +70,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Import { directory, workers } => {
             with_store(store::open_or_make(config, Vec::new())?, |store| {
                 import::run(&store.pacs, &directory, workers.into(), &store::imports(config))
+            })
+        }
+        Command::Migrate(wanted) => {
+            let source = wanted.source(config)?;
+            with_store(store::open_or_make(config, Vec::new())?, |store| {
+                migrate::run(config, &store.pacs, &wanted, source)
             })
         }
         Command::Verify => with_store(store::open(config)?, |store| {

@@ -1,5 +1,5 @@
 //! The data directory of the server: an embedded [`Store`], with journals of unfinished imports in
-//! `DATA/imports/`. Errors are fit to be shown.
+//! `DATA/imports/`, of unfinished migrations in `DATA/migrations/`. Errors are fit to be shown.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +48,11 @@ pub(crate) fn rebuild(config: &Config) -> Result<Rebuilt, String> {
 /// Where journals of imports are kept.
 pub(crate) fn imports(config: &Config) -> PathBuf {
     config.data.join("imports")
+}
+
+/// Where journals of migrations are kept.
+pub(crate) fn migrations(config: &Config) -> PathBuf {
+    config.data.join("migrations")
 }
 
 /// The error, with what to do where the index is damaged.

@@ -53,6 +53,8 @@ pub struct Statement<'a> {
     pub scp: &'a ScpOptions,
     /// How much is served at once.
     pub limits: Limits,
+    /// The engine has a ledger: it keeps worklists and procedure steps.
+    pub ledger: bool,
     /// Which attributes are searched and returned.
     pub attributes: &'a AttributeSet,
     /// What is offered over HTTP, if something is.
@@ -84,6 +86,7 @@ impl<'a> Statement<'a> {
             version,
             scp,
             limits,
+            ledger: true,
             attributes,
             #[cfg(feature = "web")]
             web: None,
@@ -119,7 +122,7 @@ impl<'a> Statement<'a> {
 
     /// The policy of an association on which every storage SOP class is proposed.
     fn policy(&self) -> AcceptPolicy {
-        let mut policy = accept_policy(self.scp);
+        let mut policy = accept_policy(self.scp, self.ledger);
         for sop_class in storage_classes() {
             policy = policy.with_context(sop_class, storage_rule());
         }

@@ -26,7 +26,7 @@ fn statement(change: impl FnOnce(&mut Statement<'_>)) -> String {
 #[test]
 fn every_abstract_syntax_of_the_policy_is_named_once_with_its_name() {
     let text = statement(|_| {});
-    let policy = accept_policy(&options());
+    let policy = accept_policy(&options(), true);
     for uid in policy.contexts.keys().copied().chain(storage_classes()) {
         let rows: Vec<&str> = text
             .lines()
@@ -46,7 +46,7 @@ fn what_a_policy_accepts_and_no_row_knows_is_there_by_itself() {
     let unknown = Uid::constant("1.2.3.4.5");
     let worklist = Uid::constant(dicom_dictionary_std::uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND);
     let rule = || ContextRule::preferred(crate::scu::NATIVE);
-    let policy = accept_policy(&options())
+    let policy = accept_policy(&options(), true)
         .with_context(unknown, rule())
         .with_context(worklist, rule());
     let offered = offered(&policy);

@@ -1,0 +1,241 @@
+//! `migrate`: takes over the studies of another PACS.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use chrono::Timelike as _;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use pacs_core::{AeTitle, Pacs};
+use pacs_net::migrate::{Day, Migration, Watcher};
+use pacs_net::scp::{Limits, Server};
+use pacs_net::scu::{Fetch, Remote};
+use tokio::signal::unix::{SignalKind, signal};
+use twox_hash::XxHash3_128;
+
+use crate::config::Config;
+use crate::{serve, store};
+
+/// What is taken over, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a [[peer]] of the configuration
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// Fetch by C-MOVE to this server, which listens on its DICOM port meanwhile and which the source must know by its
+    /// AE title; without it by C-GET
+    #[arg(long = "move")]
+    by_move: bool,
+    /// Only studies of this date and later
+    #[arg(long, value_name = "DATE")]
+    from: Option<Day>,
+    /// Only studies of this date and earlier
+    #[arg(long, value_name = "DATE")]
+    to: Option<Day>,
+    /// Only studies with this modality among theirs
+    #[arg(long, value_name = "MODALITY")]
+    modality: Option<String>,
+    /// Studies fetched at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    studies: u16,
+    /// Studies that the source may be asked for at once: no more than it answers at most, if it has such a limit
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(2..))]
+    slice: u16,
+    /// Begin studies only in these hours of the day, local time: 20-6 is from 20:00 to 06:00
+    #[arg(long, value_name = "FROM-TO")]
+    hours: Option<Hours>,
+    /// Begin no more studies than this in an hour
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    per_hour: Option<u32>,
+    /// Look at every study again, also at those that are done, and read every instance to its last byte
+    #[arg(long)]
+    verify: bool,
+}
+
+/// Hours of the day: the first one is in, the last one is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hours {
+    from: u32,
+    to: u32,
+}
+
+impl Hours {
+    fn hold(self, hour: u32) -> bool {
+        match self.from < self.to {
+            true => (self.from..self.to).contains(&hour),
+            false => hour >= self.from || hour < self.to,
+        }
+    }
+}
+
+impl FromStr for Hours {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hour = |text: &str| text.parse().ok().filter(|hour| *hour <= 24);
+        let hours = text
+            .split_once('-')
+            .and_then(|(from, to)| Some((hour(from)?, hour(to)?)));
+        match hours {
+            Some((from, to)) if from != to => Ok(Self { from, to }),
+            _ => Err("two different hours from 0 to 24 are needed, such as 20-6".to_owned()),
+        }
+    }
+}
+
+impl Migrate {
+    /// Where the studies are.
+    pub(crate) fn source(&self, config: &Config) -> Result<Remote, String> {
+        let remote = |host: &str, port, called| Remote::new(host, port, called, config.ae_title);
+        let Some((title, place)) = self.source.split_once('@') else {
+            let known = |peer: &&pacs_net::settings::Peer| peer.ae_title.as_str() == self.source;
+            let peer = config.peers.iter().find(known).ok_or_else(|| {
+                let source = &self.source;
+                format!("no [[peer]] has the ae-title {source:?}; TITLE@HOST:PORT names one that is not configured")
+            })?;
+            return Ok(remote(&peer.host, peer.port, peer.ae_title));
+        };
+        let title = AeTitle::parse(title).map_err(|error| error.context().to_owned())?;
+        match place.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+            Some((host, Ok(port))) if !host.is_empty() && port > 0 => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                Ok(remote(host, port, title))
+            }
+            _ => Err(format!("{place:?} is not HOST:PORT")),
+        }
+    }
+
+    /// What names the journal: another selection has another one.
+    fn selection(&self, source: &Remote) -> String {
+        let day = |day: Option<Day>| day.map_or_else(String::new, |day| day.to_string());
+        let modality = self.modality.as_deref().unwrap_or_default();
+        let (from, to) = (day(self.from), day(self.to));
+        format!(
+            "{}@{}:{} {from}-{to} {modality}",
+            source.called, source.host, source.port
+        )
+    }
+}
+
+/// Answers whether everything that was wanted is kept here.
+pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Remote) -> Result<bool, String> {
+    let journals = store::migrations(config);
+    fs::create_dir_all(&journals).map_err(|error| format!("{}: {error}", journals.display()))?;
+    let digest = XxHash3_128::oneshot(wanted.selection(&source).as_bytes());
+    let migration = Migration {
+        pacs: pacs.clone(),
+        remote: source,
+        how: match wanted.by_move {
+            true => Fetch::Move(config.ae_title),
+            false => Fetch::Get,
+        },
+        from: wanted.from,
+        to: wanted.to,
+        modality: wanted.modality.clone(),
+        studies_at_once: wanted.studies.into(),
+        slice_max: wanted.slice.into(),
+        per_hour: wanted.per_hour,
+        verify: wanted.verify,
+        journal: journals.join(format!("{digest:032x}.migration")),
+    };
+    let shown = Shown::new(wanted.hours)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("pacs-migrate")
+        .build()
+        .map_err(|error| format!("the runtime can't start: {error}"))?;
+    let report = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let listening = async {
+            if wanted.by_move {
+                let address = SocketAddr::new(config.listen, config.dicom_port);
+                let mut options = serve::options(config);
+                // The source knows better what it keeps.
+                options.any_sop_class = true;
+                let bound = Server::bind(address, pacs.clone(), options, Limits::default()).await;
+                let server = bound.map_err(|error| error.to_string())?;
+                server
+                    .run(std::future::pending(), std::time::Duration::ZERO)
+                    .await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            report = migration.run(&shown, stop) => report.map_err(|error| error.to_string()),
+            failed = listening => failed,
+        }
+    })?;
+    shown.bar.finish_and_clear();
+    write!(io::stdout(), "{report}").map_err(|error| error.to_string())?;
+    Ok(report.is_complete())
+}
+
+/// A bar of what is found so far, and the hours.
+struct Shown {
+    bar: ProgressBar,
+    bytes: std::sync::atomic::AtomicU64,
+    hours: Option<Hours>,
+}
+
+impl Shown {
+    fn new(hours: Option<Hours>) -> Result<Self, String> {
+        let bar = ProgressBar::new(0);
+        let style = "{bar:30} {pos} of {len} studies found, {msg}, {per_sec}, {elapsed}";
+        bar.set_style(ProgressStyle::with_template(style).map_err(|error| error.to_string())?);
+        Ok(Self {
+            bar,
+            bytes: Default::default(),
+            hours,
+        })
+    }
+}
+
+impl Watcher for Shown {
+    fn found(&self) {
+        self.bar.inc_length(1);
+    }
+
+    fn ended(&self, bytes: u64) {
+        let bytes = bytes + self.bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        self.bar.set_message(indicatif::HumanBytes(bytes).to_string());
+        self.bar.inc(1);
+    }
+
+    fn may_begin(&self) -> bool {
+        let now = || chrono::Local::now().hour();
+        let may = self.hours.is_none_or(|hours| hours.hold(now()));
+        if !may {
+            self.bar
+                .set_message("waiting for the hours in which it may go on");
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_may_go_over_midnight_and_what_is_none_is_refused() {
+        let hold = |text: &str| {
+            let hours: Hours = text.parse().unwrap();
+            (0..24).filter(|hour| hours.hold(*hour)).collect::<Vec<_>>()
+        };
+        assert_eq!(hold("20-6"), [0, 1, 2, 3, 4, 5, 20, 21, 22, 23]);
+        assert_eq!(hold("8-10"), [8, 9]);
+        assert_eq!(hold("22-24"), [22, 23]);
+        for bad in ["20", "6-6", "20-25", "a-b"] {
+            assert!(bad.parse::<Hours>().is_err(), "{bad}");
+        }
+    }
+}

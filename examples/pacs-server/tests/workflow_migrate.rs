@@ -1,0 +1,321 @@
+//! `migrate` from dcmqrscp and from Orthanc: killed three times, it ends complete. `PACS_MIGRATE_STUDIES` says with how
+//! many studies.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode;
+use pacs_core::{AeTitle, DataSet, Uid};
+use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
+
+use common::{Peer, count, dcmtk, directory, free_port, peer, run, start, tell};
+
+const SERIES: u32 = 2;
+const INSTANCES: u32 = 3;
+
+fn studies() -> u32 {
+    match std::env::var("PACS_MIGRATE_STUDIES") {
+        Ok(text) => text.parse().expect("PACS_MIGRATE_STUDIES is a number"),
+        Err(_) => 60,
+    }
+}
+
+/// An instance of a study: every tenth has no date, and the others lie densely in a few days.
+fn instance(study: u32, series: u32, number: u32) -> (Uid, Bytes) {
+    const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
+    let mut set = DataSet::new();
+    let uid = Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID");
+    let class = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE][series as usize % 2];
+    set.put_text(tags::SOP_CLASS_UID, VR::UI, class);
+    set.put_uid(tags::SOP_INSTANCE_UID, &uid);
+    let (date, time) = match study % 10 {
+        0 => (String::new(), String::new()),
+        // A day that is fuller than a slice.
+        1..5 => (
+            "20200229".to_owned(),
+            format!("{:02}{:02}00", study / 60 % 24, study % 60),
+        ),
+        _ => (
+            format!("2019{:02}{:02}", study % 12 + 1, study % 28 + 1),
+            "101112".to_owned(),
+        ),
+    };
+    set.put_text(tags::STUDY_DATE, VR::DA, date);
+    set.put_text(tags::STUDY_TIME, VR::TM, time);
+    set.put_text(tags::MODALITY, VR::CS, ["CT", "MR"][series as usize % 2]);
+    set.put_text(tags::PATIENT_NAME, VR::PN, format!("Migrated^{study}"));
+    set.put_text(tags::PATIENT_ID, VR::LO, format!("M{study}"));
+    set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, format!("{ROOT}.{study}"));
+    set.put_text(
+        tags::SERIES_INSTANCE_UID,
+        VR::UI,
+        format!("{ROOT}.{study}.{series}"),
+    );
+    set.put_text(tags::STUDY_ID, VR::SH, study.to_string());
+    set.put_text(tags::SERIES_NUMBER, VR::IS, series.to_string());
+    set.put_text(tags::INSTANCE_NUMBER, VR::IS, number.to_string());
+    set.put_text(
+        tags::IMAGE_COMMENTS,
+        VR::LT,
+        "tiny ".repeat(50 + study as usize % 20),
+    );
+    let bytes = encode::encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
+    (Uid::constant(class), bytes.expect("can be written").into())
+}
+
+struct Made;
+
+impl Supply<(u32, u32, u32)> for Made {
+    fn outgoing(&self, (study, series, number): &(u32, u32, u32)) -> Outgoing {
+        let (sop_class, _) = instance(*study, *series, *number);
+        let uid = format!("1.2.826.0.1.3680043.10.1.78.{study}.{series}.{number}");
+        Outgoing {
+            sop_class,
+            sop_instance: Uid::parse(&uid).expect("is a UID"),
+            transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        }
+    }
+
+    fn open<'a>(
+        &'a self,
+        (study, series, number): &'a (u32, u32, u32),
+    ) -> BoxFuture<'a, pacs_core::Result<Pieces>> {
+        let (_, bytes) = instance(*study, *series, *number);
+        async move { Ok(stream::iter([Ok(bytes)]).boxed()) }.boxed()
+    }
+}
+
+/// A PACS that is left.
+struct Source {
+    port: u16,
+    data: PathBuf,
+    _process: Peer,
+}
+
+const TITLE: &str = "LEGACY";
+
+impl Source {
+    fn start(mut command: Command, port: u16, data: PathBuf) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut process = Peer(child.expect("the source starts"));
+        // Neither says when it listens.
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            let ended = process.0.try_wait().expect("can be asked for its end");
+            assert!(ended.is_none(), "the source ended at its start: {ended:?}");
+            std::thread::yield_now();
+        }
+        Self {
+            port,
+            data,
+            _process: process,
+        }
+    }
+
+    /// DCMTK's, which knows PACS at `destination`.
+    fn dcmqrscp(room: &Path, destination: u16) -> Option<Self> {
+        peer("dcmqrscp")?;
+        let (port, data) = (free_port(), room.join("source"));
+        fs::create_dir(&data).expect("can be made");
+        let configuration = room.join("dcmqrscp.cfg");
+        let text = format!(
+            "MaxPDUSize = 131072\nMaxAssociations = 32\nHostTable BEGIN\n\
+             pacs = (PACS, 127.0.0.1, {destination})\nHostTable END\nVendorTable BEGIN\nVendorTable END\n\
+             AETable BEGIN\n{TITLE} {} RW (10000, 1024mb) ANY\nAETable END\n",
+            data.display()
+        );
+        fs::write(&configuration, text).expect("is written");
+        let mut dcmqrscp = dcmtk("dcmqrscp");
+        dcmqrscp.arg("--config").arg(configuration).arg(port.to_string());
+        Some(Self::start(dcmqrscp, port, data))
+    }
+
+    fn orthanc(room: &Path, destination: u16) -> Option<Self> {
+        let mut orthanc = peer("Orthanc")?;
+        let (port, data) = (free_port(), room.join("source"));
+        fs::create_dir(&data).expect("can be made");
+        let configuration = room.join("orthanc.json");
+        let text = serde_json::json!({
+            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": [],
+            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": false,
+            "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
+            "DicomModalities": {"pacs": ["PACS", "127.0.0.1", destination]},
+            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
+        });
+        fs::write(&configuration, text.to_string()).expect("is written");
+        orthanc.arg(configuration);
+        Some(Self::start(orthanc, port, data))
+    }
+
+    fn fill(&self, studies: u32) {
+        let title = |text| AeTitle::parse(text).expect("it is one");
+        let remote = Remote::new("127.0.0.1", self.port, title(TITLE), title("FILLER"));
+        let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
+        let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
+        let all = (0..studies).flat_map(|study| {
+            (0..SERIES).flat_map(move |series| (0..INSTANCES).map(move |number| (study, series, number)))
+        });
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let sending = Sending {
+                associations: 1,
+                ..Sending::to(remote)
+            };
+            let mut sent = sending.send(&kinds, Arc::new(Made), stream::iter(all));
+            while let Some((_, sent)) = sent.next().await {
+                let (status, _) = sent.expect("the source takes it");
+                assert!(status.is_done(), "{status}");
+            }
+        });
+    }
+
+    fn named(&self) -> String {
+        format!("{TITLE}@127.0.0.1:{}", self.port)
+    }
+}
+
+/// Lines of the journal so far.
+fn journal(data: &Path) -> usize {
+    let entries = fs::read_dir(data.join("migrations"));
+    let paths = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    let texts = paths.filter_map(|path| fs::read_to_string(path).ok());
+    texts.map(|text| text.lines().count()).sum()
+}
+
+fn migrate(source: &Source, room: &Path, further: &[&str]) {
+    let (data, studies) = (room.join("data"), studies());
+    source.fill(studies);
+    let named = source.named();
+    let mut arguments = vec!["migrate", &named, "--slice", "5"];
+    arguments.extend(further);
+    for part in 1..=3 {
+        let mut child = start(&data, &arguments);
+        let enough = (studies * part / 4) as usize;
+        while journal(&data) < enough {
+            let ended = child.try_wait().expect("can be asked for its end");
+            assert!(ended.is_none(), "it ended before it could be killed: {ended:?}");
+            std::thread::yield_now();
+        }
+        child.kill().expect("a running process can be killed");
+        child.wait().expect("its end can be waited for");
+    }
+    let (code, said) = run(&data, &arguments);
+    tell(&said);
+    assert_eq!(code, 0, "{said}");
+    let instances = u64::from(studies * SERIES * INSTANCES);
+    assert_eq!(count(&said, "studies complete"), u64::from(studies), "{said}");
+    assert_eq!(count(&said, "instances"), instances, "{said}");
+    assert!(
+        count(&said, "studies done by earlier calls") >= u64::from(studies * 3 / 4),
+        "{said}"
+    );
+    let (code, said) = run(&data, &["verify"]);
+    assert_eq!(code, 0, "{said}");
+    let (_, said) = run(&data, &["stats"]);
+    assert_eq!(count(&said, "studies"), u64::from(studies), "{said}");
+    assert_eq!(count(&said, "instances"), instances, "{said}");
+    // Once more, to the last byte: nothing is fetched.
+    arguments.push("--verify");
+    let (code, said) = run(&data, &arguments);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(count(&said, "studies complete"), u64::from(studies), "{said}");
+    assert_eq!(count(&said, "instances fetched by this call"), 0, "{said}");
+}
+
+#[test]
+fn a_migration_from_dcmqrscp_by_c_get_is_killed_three_times_and_ends_complete() {
+    let room = directory();
+    if let Some(source) = Source::dcmqrscp(room.path(), free_port()) {
+        migrate(&source, room.path(), &[]);
+    }
+}
+
+#[test]
+fn a_migration_from_orthanc_by_c_get_is_killed_three_times_and_ends_complete() {
+    let room = directory();
+    if let Some(source) = Source::orthanc(room.path(), free_port()) {
+        migrate(&source, room.path(), &[]);
+    }
+}
+
+#[test]
+fn a_migration_from_orthanc_by_c_move_is_killed_three_times_and_ends_complete() {
+    let (room, port) = (directory(), free_port());
+    if let Some(source) = Source::orthanc(room.path(), port) {
+        migrate(
+            &source,
+            room.path(),
+            &["--move", "--dicom-port", &port.to_string()],
+        );
+    }
+}
+
+#[test]
+fn what_the_source_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
+    let room = directory();
+    let Some(source) = Source::dcmqrscp(room.path(), free_port()) else {
+        return;
+    };
+    source.fill(6);
+    let files = fs::read_dir(&source.data).expect("can be listed");
+    let files = files.map(|entry| entry.expect("can be read").path());
+    let lost = files
+        .into_iter()
+        .find(|path| path.extension().is_none_or(|it| it != "dat"));
+    fs::remove_file(lost.expect("an instance lies there")).expect("can be removed");
+    let data = room.path().join("data");
+    let (code, said) = run(&data, &["migrate", &source.named()]);
+    tell(&said);
+    assert_eq!(code, 3, "{said}");
+    assert_eq!(count(&said, "studies complete"), 5, "{said}");
+    assert_eq!(
+        (count(&said, "studies failed"), count(&said, "instances missing")),
+        (1, 1),
+        "{said}"
+    );
+    let (_, said) = run(&data, &["stats"]);
+    assert_eq!(
+        count(&said, "instances"),
+        u64::from(6 * SERIES * INSTANCES - 1),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_selection_by_date_or_modality_takes_over_no_more() {
+    let room = directory();
+    let Some(source) = Source::dcmqrscp(room.path(), free_port()) else {
+        return;
+    };
+    source.fill(20);
+    let taken = |name: &str, arguments: &[&str]| {
+        let (code, said) = run(
+            &room.path().join(name),
+            &[&["migrate", &source.named()], arguments].concat(),
+        );
+        assert_eq!(code, 0, "{said}");
+        count(&said, "studies complete")
+    };
+    assert_eq!(taken("day", &["--from", "2020-02-29", "--to", "20200229"]), 8);
+    assert_eq!(taken("before", &["--to", "20191231"]), 10);
+    assert_eq!(taken("none", &["--modality", "US"]), 0);
+    assert_eq!(taken("some", &["--modality", "MR"]), 20);
+    assert_eq!(taken("all", &["--slice", "2"]), 20);
+    let (code, said) = run(&room.path().join("wrong"), &["migrate", "NOBODY"]);
+    assert_eq!(code, 1, "{said}");
+}

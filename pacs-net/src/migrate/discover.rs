@@ -1,0 +1,282 @@
+//! Which studies a peer has: asked in slices of dates, so that no answer is longer than what a peer gives.
+
+use std::sync::atomic::Ordering;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use futures::TryStreamExt;
+use pacs_core::query::Model;
+use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
+use tokio::sync::{mpsc, oneshot};
+
+use super::days::Day;
+use super::journal::Seen;
+use super::{Migration, Shared};
+use crate::dimse::{Client, CommandField};
+use crate::scu::{find, find_until, identifier, query_proposal};
+
+/// Slices of time that a day is asked in which is too full.
+const SLICES_OF_A_DAY: u32 = 48;
+
+/// Asks for all studies, and hands each on once.
+pub(super) struct Discovery<'a> {
+    migration: &'a Migration,
+    shared: &'a Shared,
+    found: mpsc::Sender<Uid>,
+    client: Option<Client>,
+    seen: Seen,
+}
+
+/// The earlier half is asked for first.
+fn halve(slices: &mut Vec<(Day, Day)>, first: Day, last: Day) {
+    let middle = Day(first.0 + (last.0 - first.0) / 2);
+    slices.push((Day(middle.0 + 1), last));
+    slices.push((first, middle));
+}
+
+/// Which of the studies of an answer are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// As many as a slice may have.
+    Few,
+    All,
+    /// Those without a date.
+    Undated,
+}
+
+/// An answer to one question.
+struct Answer {
+    /// Those that are wanted, and whether that is known.
+    studies: Vec<(Uid, bool)>,
+    /// How many were answered, as far as they were read.
+    count: usize,
+}
+
+impl<'a> Discovery<'a> {
+    pub(super) fn new(migration: &'a Migration, shared: &'a Shared, found: mpsc::Sender<Uid>) -> Self {
+        Self {
+            migration,
+            shared,
+            found,
+            client: None,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Until all are handed on, or nobody wants more.
+    pub(super) async fn run(mut self) {
+        let Migration { from, to, .. } = *self.migration;
+        let mut slices = vec![(from.unwrap_or(Day::FIRST), to.unwrap_or(Day::LAST))];
+        while let Some((first, last)) = slices.pop() {
+            if first > last || self.shared.has_stopped() {
+                continue;
+            }
+            let date = format!("{first}-{last}");
+            let is_one = first == last;
+            let answer = self
+                .ask_patiently(
+                    &[(tags::STUDY_DATE, VR::DA, &date)],
+                    if is_one { Want::All } else { Want::Few },
+                )
+                .await;
+            match answer {
+                Ok(answer) if answer.count < self.migration.slice_max => {
+                    self.hand_on(answer).await;
+                }
+                // Too many, or the peer won't answer that much.
+                Ok(_) if !is_one => halve(&mut slices, first, last),
+                Err(error) if !is_one && error.kind() == ErrorKind::Refused => {
+                    halve(&mut slices, first, last);
+                }
+                Ok(answer) => {
+                    // With a cap of the peer some may be lacking; those without a time are in this answer alone.
+                    self.hand_on(answer).await;
+                    self.day(&date).await;
+                }
+                Err(error) => self.not_listed(date, &error),
+            }
+        }
+        if from.is_none() && to.is_none() && !self.shared.has_stopped() {
+            self.undated().await;
+        }
+        if let Some(client) = &self.client
+            && let Err(error) = client.release().await
+        {
+            tracing::debug!(%error, "a release was not answered");
+        }
+    }
+
+    async fn day(&mut self, date: &str) {
+        let seconds = 86_400 / SLICES_OF_A_DAY;
+        let clock = |at: u32| format!("{:02}{:02}{:02}", at / 3600, at / 60 % 60, at % 60);
+        for slice in 0..SLICES_OF_A_DAY {
+            // In fractions the last second goes on.
+            let (first, last) = (clock(slice * seconds), clock((slice + 1) * seconds - 1));
+            let time = format!("{first}-{last}.999999");
+            let keys = [
+                (tags::STUDY_DATE, VR::DA, date),
+                (tags::STUDY_TIME, VR::TM, time.as_str()),
+            ];
+            match self.ask_patiently(&keys, Want::All).await {
+                Ok(answer) => self.hand_on(answer).await,
+                Err(error) => self.not_listed(format!("{date} {time}"), &error),
+            }
+        }
+    }
+
+    /// No range of dates finds those without one, so everything is asked for; where the peer doesn't answer all, by
+    /// the first letter of the Patient ID.
+    async fn undated(&mut self) {
+        let known = self.seen.len();
+        match self.ask_patiently(&[], Want::Undated).await {
+            Ok(answer) => {
+                let is_all = answer.count >= known;
+                self.hand_on(answer).await;
+                if is_all {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the peer does not list all its studies at once"),
+        }
+        let mut answered = 0;
+        for letter in ('0'..='9').chain('A'..='Z').chain('a'..='z') {
+            let key = format!("{letter}*");
+            if let Ok(answer) = self
+                .ask_patiently(&[(tags::PATIENT_ID, VR::LO, &key)], Want::Undated)
+                .await
+            {
+                answered += answer.count;
+                self.hand_on(answer).await;
+            }
+        }
+        if answered < known {
+            let why = "the peer does not answer all at once";
+            let error = Error::new(ErrorKind::Refused, "migration.list", why);
+            self.not_listed("without a date".to_owned(), &error);
+        }
+    }
+
+    fn not_listed(&self, what: String, error: &Error) {
+        if error.kind() != ErrorKind::Refused {
+            tracing::error!(%error, "the peer can't be asked any more: the migration stops");
+            self.shared.stopped.store(true, Ordering::Relaxed);
+        }
+        self.shared.report().not_listed.push(format!("{what}: {error}"));
+    }
+
+    async fn hand_on(&mut self, answer: Answer) {
+        for (study, is_known) in answer.studies {
+            if !self.seen.insert(&study) || !(is_known || self.has_modality(&study).await) {
+                continue;
+            }
+            if self.found.send(study).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether a study has the modality, of a peer that does not say it of studies (it need not, PS3.4 C.6.2.1.2).
+    async fn has_modality(&mut self, study: &Uid) -> bool {
+        let asked = async {
+            let client = self.client().await?;
+            let mut keys = DataSet::new();
+            keys.put_text(tags::MODALITY, VR::CS, "");
+            keys.put_uid(tags::STUDY_INSTANCE_UID, study);
+            keys.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "");
+            let keys = identifier(Level::Series, &keys);
+            let series = find(&client, Model::StudyRoot, &keys).await?;
+            let modalities = series.map_ok(|set| set.string(tags::MODALITY).map(str::to_owned));
+            modalities.try_collect::<Vec<_>>().await
+        };
+        match asked.await {
+            Ok(modalities) => modalities.contains(&self.migration.modality),
+            Err(error) => {
+                // Rather one too many than one too few.
+                tracing::warn!(%study, %error, "it is not known which modalities it has");
+                true
+            }
+        }
+    }
+
+    async fn client(&mut self) -> Result<Client> {
+        if let Some(client) = &self.client
+            && !client.has_ended()
+        {
+            return Ok(client.clone());
+        }
+        let remote = &self.migration.remote;
+        let proposal = query_proposal(remote, Model::StudyRoot, CommandField::C_FIND);
+        let client = remote.client(&proposal).await?;
+        Ok(self.client.insert(client).clone())
+    }
+
+    /// The same question again when the association fails.
+    async fn ask_patiently(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: Want) -> Result<Answer> {
+        let mut tries = self.shared.tries();
+        loop {
+            let error = match self.ask(keys, want).await {
+                Ok(answer) => return Ok(answer),
+                // It answered: it will answer so again.
+                Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
+                Err(error) => error,
+            };
+            self.client = None;
+            if !tries.again(&error).await {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn ask(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: Want) -> Result<Answer> {
+        let client = self.client().await?;
+        let mut set = DataSet::new();
+        set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "");
+        set.put_text(tags::STUDY_DATE, VR::DA, "");
+        let migration = self.migration;
+        let modality = migration.modality.as_deref().unwrap_or_default();
+        set.put_text(tags::MODALITIES_IN_STUDY, VR::CS, modality);
+        for (tag, vr, value) in keys {
+            set.put_text(*tag, *vr, *value);
+        }
+        let limit = match want {
+            Want::Few => self.migration.slice_max,
+            Want::All | Want::Undated => usize::MAX,
+        };
+        let (enough, cancelled) = oneshot::channel::<()>();
+        let mut enough = Some(enough);
+        let cancelled = async move {
+            if cancelled.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let keys = identifier(Level::Study, &set);
+        let mut matches = find_until(&client, Model::StudyRoot, &keys, cancelled).await?;
+        let (mut studies, mut count) = (Vec::new(), 0);
+        loop {
+            let set = match matches.try_next().await {
+                Ok(Some(set)) => set,
+                Ok(None) => break,
+                Err(error) if error.kind() == ErrorKind::Cancelled && enough.is_none() => break,
+                Err(error) => return Err(error),
+            };
+            if count >= limit {
+                // It is asked to end; what it has sent meanwhile is passed over.
+                if let Some(enough) = enough.take() {
+                    let _ = enough.send(());
+                }
+                continue;
+            }
+            count += 1;
+            let mut modalities = set.strings(tags::MODALITIES_IN_STUDY).peekable();
+            // A peer that doesn't match by modality may say it all the same.
+            let is_known = modality.is_empty() || modalities.peek().is_some();
+            let is_other =
+                !modality.is_empty() && modalities.peek().is_some() && !modalities.any(|it| it == modality);
+            let is_passed_over = want == Want::Undated && set.string(tags::STUDY_DATE).is_some();
+            if !is_other && !is_passed_over {
+                studies.push((set.uid(tags::STUDY_INSTANCE_UID)?, is_known));
+            }
+        }
+        Ok(Answer { studies, count })
+    }
+}
