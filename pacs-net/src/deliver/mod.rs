@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`ToPeer`] | instances, by C-STORE (PS3.4 annex B) |
 //! | [`ToFolder`] | instances, as files |
+//! | [`ToReadingWorklist`] | what happened, onto the reading worklist |
 //! | [`ToReportReceiver`] | final reports, as HL7 messages |
 //! | `ToStow` (feature `web`) | instances, by STOW-RS (PS3.18 10.5) |
 //! | `ToWebhook` (feature `web`) | what happened, as signed JSON over HTTP |
@@ -17,6 +18,7 @@ mod folder;
 #[cfg(feature = "web")]
 mod http;
 mod peer;
+mod reading;
 mod report;
 #[cfg(feature = "web")]
 mod stow;
@@ -38,6 +40,7 @@ use tokio::time::Instant;
 
 pub use folder::ToFolder;
 pub use peer::ToPeer;
+pub use reading::ToReadingWorklist;
 pub use report::ToReportReceiver;
 #[cfg(feature = "web")]
 pub use stow::ToStow;

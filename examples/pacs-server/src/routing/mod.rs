@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{Datelike as _, Local, TimeZone as _, Timelike as _};
-use pacs_core::route::{LocalTime, Reloadable, Rule, Rules};
+use pacs_core::route::{LocalTime, Reloadable, Rule, Rules, Trigger};
 use pacs_core::{AeTitle, Pacs, Timestamp};
 use pacs_net::deliver::{
-    Deliveries, Patience, Service, ToFolder, ToPeer, ToReportReceiver, ToStow, ToWebhook,
+    Deliveries, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver, ToStow, ToWebhook,
 };
 use pacs_net::hl7::report::Parties;
 use pacs_net::scu::Remote;
@@ -84,6 +84,7 @@ impl Routing {
     fn parse(text: &str, peers: &[Peer]) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut names: BTreeSet<&str> = peers.iter().map(|peer| peer.ae_title.as_str()).collect();
+        names.insert(READING);
         for destination in &file.destinations {
             if !names.insert(&destination.name) {
                 return Err(format!(
@@ -103,7 +104,7 @@ impl Routing {
             }
         }
         Ok(Self {
-            rules: Some(Rules::new(file.routes)?.with_clock(local)),
+            rules: Some(Rules::new(reading().into_iter().chain(file.routes).collect())?.with_clock(local)),
             destinations: file.destinations,
         })
     }
@@ -111,7 +112,7 @@ impl Routing {
     pub(crate) fn rules(&self) -> Rules {
         match &self.rules {
             Some(rules) => rules.clone(),
-            None => Rules::new(Vec::new()).expect("no rule can't mean nothing"),
+            None => Rules::new(reading().into()).expect("our own rules mean something"),
         }
     }
 
@@ -127,11 +128,30 @@ impl Routing {
             }
         });
         let mut services: Vec<Service> = peers.collect();
+        services.push(Service {
+            name: READING.into(),
+            destination: Arc::new(ToReadingWorklist::new(pacs.clone()).map_err(|error| error.to_string())?),
+            workers: 1,
+            per_second_max: 0,
+        });
         for destination in &self.destinations {
             services.push(destination.service(pacs, config.ae_title)?);
         }
         Ok(services)
     }
+}
+
+/// The reading worklist of this server: what rules call it.
+const READING: &str = "READING";
+
+/// What always leads to the reading worklist: a study that is stable is to be read, and with its report it was.
+fn reading() -> [Rule; 2] {
+    [Trigger::StudyStable, Trigger::ReportStored].map(|on| {
+        let mut rule = Rule::new(format!("reading worklist, {on}"));
+        rule.on = on;
+        rule.tell.push(READING.into());
+        rule
+    })
 }
 
 impl Destination {
@@ -308,7 +328,7 @@ mod tests {
         let begin = readme.find("[[destination]]").unwrap();
         let end = begin + readme[begin..].find("```").unwrap();
         let routing = Routing::parse(&readme[begin..end], &peers()).unwrap();
-        assert!(routing.rules().each().len() >= 3);
+        assert!(routing.rules().each().len() >= 3 + reading().len());
     }
 
     #[test]

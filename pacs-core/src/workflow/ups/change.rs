@@ -191,6 +191,16 @@ impl Ups {
         }
     }
 
+    /// A step, and the Transaction UID that it was claimed with: for what the PACS itself does to it.
+    pub(crate) async fn with_transaction(&self, sop_instance: &Uid) -> Result<(DataSet, Option<Uid>)> {
+        let held = self.held(sop_instance).await?;
+        let step = held.step()?.clone();
+        let transaction = step
+            .string(tags::TRANSACTION_UID)
+            .and_then(|text| Uid::parse(text).ok());
+        Ok((step, transaction))
+    }
+
     /// A step, without its Transaction UID (PS3.4 CC.2.7.3).
     ///
     /// # Errors

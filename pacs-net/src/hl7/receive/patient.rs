@@ -58,6 +58,7 @@ impl Inner {
     /// Puts a patient's attributes into all that is to be done for them.
     async fn set_patient(&self, prior: &str, attributes: &DataSet) -> Result<(), Fault> {
         self.worklist.set_patient(prior, attributes).await?;
+        self.pacs.ups()?.set_patient(prior, attributes).await?;
         Ok(())
     }
 

@@ -1,0 +1,358 @@
+//! The reading worklist: who is to read which study, and how far a study is.
+//!
+//! A study that is stable opens a unified procedure step ([`Reading::open`]): interpretation, of this study. A reader
+//! claims and completes it as anybody does a step ([`Ups`]); a final report completes it too ([`Reading::complete`]).
+//! How far a study is ([`Reading::status`]) is kept nowhere: it is told by what the worklist, the performed steps, the
+//! reading step and the index say, so it is never out of date.
+
+use std::sync::Arc;
+
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
+use futures::TryStreamExt;
+
+use super::ups::{Refusal, State, Ups};
+use super::{PerformedStatus, PerformedSteps, Worklist, worklist};
+use crate::dataset::DataSet;
+use crate::engine::Pacs;
+use crate::error::{Error, Result};
+use crate::index::{InstanceRecord, Scope};
+use crate::route::Priority;
+use crate::uid::Uid;
+
+/// The worklist that reading steps are on: Worklist Label (0074,1202).
+pub const WORKLIST_LABEL: &str = "READING";
+
+/// How far a study is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StudyStatus {
+    /// It is on the modality worklist, and nothing was done.
+    Scheduled,
+    /// A modality performs it, or instances of it have come and more may.
+    InProgress,
+    /// It is complete, as far as is known, and waits to be read or is being read.
+    Acquired,
+    /// Its reading step is completed.
+    Read,
+    /// A final report of it is kept.
+    Reported,
+}
+
+impl StudyStatus {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::InProgress => "in progress",
+            Self::Acquired => "acquired",
+            Self::Read => "read",
+            Self::Reported => "reported",
+        }
+    }
+}
+
+/// The reading worklist of an engine. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pacs: Pacs,
+    ups: Ups,
+    worklist: Worklist,
+    performed: PerformedSteps,
+}
+
+impl Reading {
+    /// On an engine with a ledger.
+    ///
+    /// # Errors
+    /// `Unsupported` when it has none.
+    pub fn new(pacs: &Pacs) -> Result<Self> {
+        let ledger = pacs.ledger()?;
+        Ok(Self {
+            ups: pacs.ups()?.clone(),
+            worklist: Worklist::new(Arc::clone(ledger)),
+            performed: PerformedSteps::new(Arc::clone(ledger)),
+            pacs: pacs.clone(),
+        })
+    }
+
+    /// The UID of the step that reads a study: always the same, so that it is opened once.
+    pub fn step_of(study: &Uid) -> Uid {
+        let name = format!("reading {study}");
+        Uid::of_uuid(twox_hash::XxHash3_128::oneshot(name.as_bytes()))
+    }
+
+    /// Opens the step that reads `study`; answers false when it is open or over already, or there is no such study.
+    ///
+    /// What was requested (accession number, requested procedure, priority) is told by the worklist, where it knows the
+    /// study; the more urgent of that and of `priority` counts.
+    ///
+    /// # Errors
+    /// What index and ledger say.
+    pub async fn open(&self, study: &Uid, priority: Priority) -> Result<bool> {
+        let Some(record) = self.any_instance(study).await? else {
+            return Ok(false);
+        };
+        let order = self.worklist.of_study(study).await?.into_iter().next();
+        let step = step(study, &record, order.as_ref(), priority);
+        match self.ups.create(Some(Self::step_of(study)), step).await {
+            Ok(_) => Ok(true),
+            Err(error) if Refusal::of(&error) == Some(Refusal::Duplicate) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the step that reads `study` as urgent as `priority`, if it is less; opens it where it isn't open.
+    ///
+    /// # Errors
+    /// What index and ledger say.
+    pub async fn raise(&self, study: &Uid, priority: Priority) -> Result<()> {
+        let uid = Self::step_of(study);
+        loop {
+            let (step, transaction) = match self.ups.with_transaction(&uid).await {
+                Ok(found) => found,
+                Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {
+                    return self.open(study, priority).await.map(drop);
+                }
+                Err(error) => return Err(error),
+            };
+            let now = step.string(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY);
+            let now = now.and_then(Priority::parse).unwrap_or_default();
+            if now <= at_most_high(priority) {
+                return Ok(());
+            }
+            let mut wanted = DataSet::new();
+            put_priority(&mut wanted, priority);
+            match self.ups.set(&uid, transaction.as_ref(), wanted).await {
+                Err(error) if is_elsewhere(&error) => {}
+                Err(error) if Refusal::of(&error) == Some(Refusal::Final) => return Ok(()),
+                done => return done.map(drop),
+            }
+        }
+    }
+
+    /// Completes the step that reads the study of `report`, which is kept: also where a reader has claimed it. What is
+    /// over stays as it is; where there was none it is opened for it.
+    ///
+    /// # Errors
+    /// What index and ledger say.
+    pub async fn complete(&self, report: &InstanceRecord) -> Result<()> {
+        let study = report.key.study;
+        let uid = Self::step_of(&study);
+        loop {
+            let (step, transaction) = match self.ups.with_transaction(&uid).await {
+                Ok(found) => found,
+                Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {
+                    self.open(&study, Priority::default()).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let state = step.string(tags::PROCEDURE_STEP_STATE).and_then(State::parse);
+            if state.is_none_or(State::is_final) {
+                return Ok(());
+            }
+            let transaction = transaction.unwrap_or_else(Uid::random);
+            let done = async {
+                if state == Some(State::Scheduled) {
+                    self.ups
+                        .change_state(&uid, State::InProgress, Some(&transaction))
+                        .await?;
+                }
+                self.ups
+                    .set(&uid, Some(&transaction), performed(&step, report))
+                    .await?;
+                self.ups
+                    .change_state(&uid, State::Completed, Some(&transaction))
+                    .await
+            };
+            match done.await {
+                // Somebody claimed it, or ended it, just now.
+                Err(error) if is_elsewhere(&error) => {}
+                done => return done.map(drop),
+            }
+        }
+    }
+
+    /// How far a study is; `None` of one that nobody knows.
+    ///
+    /// # Errors
+    /// What index and ledger say.
+    pub async fn status(&self, study: &Uid) -> Result<Option<StudyStatus>> {
+        let step = match self.ups.get(&Self::step_of(study)).await {
+            Ok(step) => Some(step),
+            Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(step) = &step {
+            let is_completed = step.string(tags::PROCEDURE_STEP_STATE) == Some(State::Completed.as_str());
+            return Ok(Some(match is_completed {
+                true if has_report(step) => StudyStatus::Reported,
+                true => StudyStatus::Read,
+                false => StudyStatus::Acquired,
+            }));
+        }
+        let performed = self.performed.of_study(study).await?;
+        if performed
+            .iter()
+            .any(|step| step.status == PerformedStatus::InProgress)
+        {
+            return Ok(Some(StudyStatus::InProgress));
+        }
+        let is_kept = self.any_instance(study).await?.is_some();
+        if is_kept
+            && performed
+                .iter()
+                .any(|step| step.status == PerformedStatus::Completed)
+        {
+            return Ok(Some(StudyStatus::Acquired));
+        }
+        if is_kept {
+            return Ok(Some(StudyStatus::InProgress));
+        }
+        let items = self.worklist.of_study(study).await?;
+        let status = |item: &DataSet| {
+            let steps = item.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE);
+            let status = steps
+                .first()
+                .and_then(|step| step.string(tags::SCHEDULED_PROCEDURE_STEP_STATUS));
+            !worklist::status::is_over(status.unwrap_or_default())
+        };
+        Ok(items.iter().any(status).then_some(StudyStatus::Scheduled))
+    }
+
+    async fn any_instance(&self, study: &Uid) -> Result<Option<InstanceRecord>> {
+        self.pacs.instances(Scope::Study(*study)).try_next().await
+    }
+}
+
+/// Whether somebody else changed the step between two looks.
+fn is_elsewhere(error: &Error) -> bool {
+    let refusal = Refusal::of(error);
+    matches!(
+        refusal,
+        Some(Refusal::TransactionUid | Refusal::InProgress | Refusal::NotInProgress | Refusal::Final)
+    )
+}
+
+/// Scheduled Procedure Step Priority (0074,1200) has three values; STAT is HIGH there (PS3.3 C.30.2.1).
+fn at_most_high(priority: Priority) -> Priority {
+    priority.max(Priority::High)
+}
+
+fn put_priority(step: &mut DataSet, priority: Priority) {
+    let text = at_most_high(priority).as_str();
+    step.put_text(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY, VR::CS, text);
+}
+
+/// The attributes of a new step (PS3.4 table CC.2.5-3).
+fn step(study: &Uid, record: &InstanceRecord, order: Option<&DataSet>, priority: Priority) -> DataSet {
+    let known = record.attributes.together();
+    let ordered = order
+        .and_then(|order| order.string(tags::REQUESTED_PROCEDURE_PRIORITY))
+        .and_then(Priority::parse);
+    let priority = ordered.map_or(priority, |ordered| ordered.min(priority));
+    let mut step = DataSet::new();
+    put_priority(&mut step, priority);
+    step.put_text(tags::PROCEDURE_STEP_STATE, VR::CS, State::Scheduled.as_str());
+    step.put_text(tags::PROCEDURE_STEP_LABEL, VR::LO, "Interpretation");
+    step.put_text(tags::WORKLIST_LABEL, VR::LO, WORKLIST_LABEL);
+    step.put_text(
+        tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME,
+        VR::DT,
+        super::ups::now(),
+    );
+    step.put_text(tags::INPUT_READINESS_STATE, VR::CS, "READY");
+    step.put_items(tags::SCHEDULED_WORKITEM_CODE_SEQUENCE, vec![interpretation()]);
+    let mut input = DataSet::new();
+    input.put_text(tags::TYPE_OF_INSTANCES, VR::CS, "DICOM");
+    input.put_uid(tags::STUDY_INSTANCE_UID, study);
+    step.put_items(tags::INPUT_INFORMATION_SEQUENCE, vec![input]);
+    for tag in [
+        tags::PATIENT_NAME,
+        tags::PATIENT_ID,
+        tags::ISSUER_OF_PATIENT_ID,
+        tags::PATIENT_BIRTH_DATE,
+        tags::PATIENT_SEX,
+    ] {
+        if let Some(element) = known.get(tag).or_else(|| order?.get(tag)) {
+            step.put(element.clone());
+        }
+    }
+    let mut request = DataSet::new();
+    request.put_uid(tags::STUDY_INSTANCE_UID, study);
+    for tag in [
+        tags::ACCESSION_NUMBER,
+        tags::REFERRING_PHYSICIAN_NAME,
+        tags::REQUESTED_PROCEDURE_ID,
+        tags::REQUESTED_PROCEDURE_DESCRIPTION,
+    ] {
+        if let Some(element) = order.and_then(|order| order.get(tag)).or_else(|| known.get(tag)) {
+            request.put(element.clone());
+        }
+    }
+    request.put_text(tags::REQUESTED_PROCEDURE_PRIORITY, VR::SH, priority.as_str());
+    step.put_items(tags::REFERENCED_REQUEST_SEQUENCE, vec![request]);
+    step
+}
+
+/// What was done, as a final state requires it (PS3.4 table CC.2.5-3).
+fn performed(step: &DataSet, report: &InstanceRecord) -> DataSet {
+    let begun = step
+        .string(tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME)
+        .unwrap_or_default();
+    let mut done = DataSet::new();
+    done.put_items(
+        tags::PERFORMED_STATION_NAME_CODE_SEQUENCE,
+        vec![code("PACS", "99PACS", "PACS")],
+    );
+    done.put_text(tags::PERFORMED_PROCEDURE_STEP_START_DATE_TIME, VR::DT, begun);
+    done.put_text(
+        tags::PERFORMED_PROCEDURE_STEP_END_DATE_TIME,
+        VR::DT,
+        super::ups::now(),
+    );
+    done.put_items(tags::PERFORMED_WORKITEM_CODE_SEQUENCE, vec![interpretation()]);
+    let mut instance = DataSet::new();
+    instance.put_uid(tags::REFERENCED_SOP_CLASS_UID, &report.sop_class);
+    instance.put_uid(tags::REFERENCED_SOP_INSTANCE_UID, &report.key.instance);
+    let mut output = DataSet::new();
+    output.put_items(tags::REFERENCED_SOP_SEQUENCE, vec![instance]);
+    output.put_text(tags::TYPE_OF_INSTANCES, VR::CS, "DICOM");
+    output.put_uid(tags::STUDY_INSTANCE_UID, &report.key.study);
+    output.put_uid(tags::SERIES_INSTANCE_UID, &report.key.series);
+    done.put_items(tags::OUTPUT_INFORMATION_SEQUENCE, vec![output]);
+    let mut set = DataSet::new();
+    set.put_items(
+        tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE,
+        vec![done],
+    );
+    set
+}
+
+/// Whether the output of a step is a report.
+fn has_report(step: &DataSet) -> bool {
+    let performed = step
+        .items(tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE)
+        .iter();
+    let outputs = performed.flat_map(|performed| performed.items(tags::OUTPUT_INFORMATION_SEQUENCE));
+    let mut instances = outputs.flat_map(|output| output.items(tags::REFERENCED_SOP_SEQUENCE));
+    instances.any(|instance| {
+        let class = instance
+            .string(tags::REFERENCED_SOP_CLASS_UID)
+            .unwrap_or_default();
+        class.starts_with("1.2.840.10008.5.1.4.1.1.88.") || class == uids::ENCAPSULATED_PDF_STORAGE
+    })
+}
+
+/// Interpretation (PS3.16 CID 9231).
+fn interpretation() -> DataSet {
+    code("110005", "DCM", "Interpretation")
+}
+
+fn code(value: &str, scheme: &str, meaning: &str) -> DataSet {
+    let mut code = DataSet::new();
+    code.put_text(tags::CODE_VALUE, VR::SH, value);
+    code.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
+    code.put_text(tags::CODE_MEANING, VR::LO, meaning);
+    code
+}
