@@ -113,7 +113,7 @@ impl<'a> Statement<'a> {
         self.model(&mut out);
         services(&mut out, &offered);
         #[cfg(feature = "web")]
-        web::write(&mut out, offered.len() + 1, self.web);
+        web::write(&mut out, offered.len() + 1, self.web, self.ledger);
         self.network(&mut out, &policy);
         self.security(&mut out);
         self.annexes(&mut out);

@@ -117,7 +117,7 @@ fn no_heading_is_empty_or_there_twice_and_tables_are_whole() {
     #[cfg(feature = "web")]
     {
         assert!(bare.contains("Nothing is offered over HTTP"));
-        for transaction in crate::web::transactions(false) {
+        for transaction in crate::web::transactions(false, true) {
             assert!(full.contains(&format!("`{} {}`", transaction.method, transaction.path)));
         }
         assert!(!full.contains("`DELETE "));

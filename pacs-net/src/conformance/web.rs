@@ -5,7 +5,7 @@ use pacs_core::{Error, ErrorKind};
 use super::markdown::{Document, code};
 use crate::web::{WebOptions, transactions};
 
-pub(super) fn write(out: &mut Document, number: usize, options: Option<&WebOptions>) {
+pub(super) fn write(out: &mut Document, number: usize, options: Option<&WebOptions>, ledger: bool) {
     out.heading(3, &format!("4.{number} DICOMweb (PS3.18)"));
     let Some(options) = options else {
         out.text("Nothing is offered over HTTP.");
@@ -28,7 +28,7 @@ pub(super) fn write(out: &mut Document, number: usize, options: Option<&WebOptio
     };
     out.table(
         ["Transaction", "Resource", "Query parameters", "Takes", "Gives"],
-        transactions(options.delete).iter().map(row),
+        transactions(options.delete, ledger).iter().map(row),
     );
     let mut statuses: Vec<(u16, Vec<&str>)> = Vec::new();
     for kind in ErrorKind::ALL {

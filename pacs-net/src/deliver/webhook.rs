@@ -3,7 +3,7 @@
 use axum::body::Body;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use http::{Request, header};
 use pacs_core::dataset::base64;
 use pacs_core::route::{Line, Waiting, What};

@@ -75,10 +75,11 @@ const STORED: &[&str] = &[
     "multipart/related; type=\"application/dicom+xml\"",
     "application/dicom",
 ];
+const WORKITEMS: &[&str] = &["application/dicom+json", "application/dicom+xml"];
 const REPORTS: &[&str] = &["application/dicom+json", "application/dicom+xml"];
 
-/// What is offered; deleting where it is switched on.
-pub(crate) fn transactions(delete: bool) -> Vec<Transaction> {
+/// What is offered; deleting where it is switched on, work items where there is a ledger.
+pub(crate) fn transactions(delete: bool, workitems: bool) -> Vec<Transaction> {
     let transaction = |method, path: &str, name, parameters, takes, gives| Transaction {
         method,
         path: path.to_owned(),
@@ -156,6 +157,53 @@ pub(crate) fn transactions(delete: bool) -> Vec<Transaction> {
             all.push(transaction("DELETE", path, deletes, &[], &[], &[]));
         }
     }
+    if workitems {
+        let one = "/workitems/{workitem}";
+        let subscription = "/workitems/{workitem}/subscribers/{aetitle}";
+        let transaction =
+            |method, path, name, parameters, takes| transaction(method, path, name, parameters, takes, &[]);
+        all.extend([
+            get("/workitems", "SearchForWorkitems", SEARCHING, DESCRIPTIONS),
+            transaction("POST", "/workitems", "CreateWorkitem", &["workitem"], WORKITEMS),
+            get(one, "RetrieveWorkitem", ANY, DESCRIPTIONS),
+            transaction("POST", one, "UpdateWorkitem", &["transaction-uid"], WORKITEMS),
+            transaction(
+                "PUT",
+                "/workitems/{workitem}/state",
+                "ChangeWorkitemState",
+                &[],
+                WORKITEMS,
+            ),
+            transaction(
+                "POST",
+                "/workitems/{workitem}/cancelrequest",
+                "RequestCancellation",
+                &[],
+                WORKITEMS,
+            ),
+            transaction(
+                "POST",
+                subscription,
+                "Subscribe",
+                &["deletionlock", "filter"],
+                &[],
+            ),
+            transaction("DELETE", subscription, "Unsubscribe", &[], &[]),
+            transaction(
+                "POST",
+                "/workitems/{workitem}/subscribers/{aetitle}/suspend",
+                "SuspendGlobalSubscription",
+                &[],
+                &[],
+            ),
+            get(
+                "/ws/subscribers/{aetitle}",
+                "OpenNotificationConnection",
+                &[],
+                &[],
+            ),
+        ]);
+    }
     let frames = format!("{INSTANCE}/frames/{{frames}}");
     all.extend([
         get(
@@ -186,7 +234,7 @@ pub(super) async fn options(State(web): State<Arc<Web>>, request: Request) -> We
     let asking = Asking::of(&web, &request)?;
     let offers = [Offer::new(WADL), Offer::new(MediaType::JSON)];
     let media_type = &asking.accept.select(&offers)?.offer.media_type;
-    let transactions = transactions(web.options.delete);
+    let transactions = transactions(web.options.delete, web.pacs.ups().is_ok());
     let text = if media_type.is(&WADL) {
         wadl(&asking.base, &transactions)
     } else {
@@ -282,7 +330,7 @@ mod tests {
     use futures::executor::block_on;
     use http::StatusCode;
     use pacs_core::{Options, Pacs};
-    use pacs_store::{MemoryArchive, MemoryIndex};
+    use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
     use tower::ServiceExt;
 
     use super::super::{WebOptions, router};
@@ -291,19 +339,25 @@ mod tests {
     #[test]
     fn everything_that_is_described_is_there() {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
-        let pacs = block_on(Pacs::open(archive, index, Options::default())).unwrap();
+        let engine = Options {
+            ledger: Some(Arc::new(MemoryLedger::new())),
+            ..Options::default()
+        };
+        let pacs = block_on(Pacs::open(archive, index, engine)).unwrap();
         let options = WebOptions {
             delete: true,
             ..WebOptions::default()
         };
         let router = router(pacs, options);
-        for transaction in transactions(true) {
+        for transaction in transactions(true, true) {
             let names = [
                 ("{study}", "1.2"),
                 ("{series}", "3.4"),
                 ("{instance}", "5.6"),
                 ("{frames}", "1"),
                 ("{element}", "00420011"),
+                ("{workitem}", "7.8"),
+                ("{aetitle}", "WATCHER"),
             ];
             let mut path = transaction.path.clone();
             for (name, value) in names {
@@ -317,6 +371,12 @@ mod tests {
             let response = block_on(router.clone().oneshot(request)).unwrap();
             // Nothing is kept: a search finds nothing, a store lacks its media type, all else is of nothing.
             let expected = match transaction.method {
+                // One that is suspended must be a global subscription, and a channel is a WebSocket.
+                _ if transaction.name == "SuspendGlobalSubscription" => StatusCode::BAD_REQUEST,
+                _ if transaction.name == "OpenNotificationConnection" => StatusCode::BAD_REQUEST,
+                _ if transaction.takes.is_empty() && transaction.method != "GET" => StatusCode::NOT_FOUND,
+                "PUT" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "POST" if transaction.name == "RequestCancellation" => StatusCode::NOT_FOUND,
                 "POST" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "GET" if transaction.name.starts_with("Search") => StatusCode::NO_CONTENT,
                 _ => StatusCode::NOT_FOUND,

@@ -8,6 +8,7 @@
 //! | `store` | Store, STOW-RS (10.5) |
 //! | `uri` | the URI Service, WADO-URI (9) |
 //! | [`fhir`] | FHIR R4: ImagingStudy, read and searched |
+//! | `ups` | the Worklist Service, UPS-RS (11), with event channels over WebSocket (8.10); where the engine has a ledger |
 //! | `capabilities` | Retrieve Capabilities (8.9) |
 //!
 //! What a URL names is a `Resource`; every handler answers from [`Pacs`] alone.
@@ -53,6 +54,8 @@
 //! | `S/rendered` `E/rendered` `I/rendered` `I/frames/{frames}/rendered` | Retrieve | `a_picture_is_jpeg_png_or_gif_as_the_client_accepts` |
 //! | `S/thumbnail` `E/thumbnail` `I/thumbnail` `I/frames/{frame}/thumbnail` | Retrieve | `the_viewport_decides_the_size_and_thumbnails_are_small` |
 //! | `S` `E` `I` | delete, by a switch (not of PS3.18) | `studies_series_and_instances_go_where_that_is_switched_on` |
+//! | `/workitems` `/workitems/{workitem}` and below | Worklist Service | tests in `tests/ups_web.rs` |
+//! | `/ws/subscribers/{aetitle}` | Open Notification Connection | `events_come_over_a_web_socket_each_once_also_those_from_before` (ups_web) |
 //! | `/` | Retrieve Capabilities | `everything_that_is_described_is_there` (capabilities) |
 //! | `/fhir/metadata` `/fhir/ImagingStudy` `/fhir/ImagingStudy/{id}` (at the root) | FHIR R4, no part of PS3.18 | `a_study_is_read_as_a_resource_that_r4_allows` |
 //! | `/wado` | URI Service | `an_instance_comes_as_a_picture_or_as_itself` |
@@ -84,7 +87,7 @@
 //!
 //! Not supported: rendered MPR and 3D volumes (10.4.1.1.7, 10.4.1.1.8); video and text as rendered media types; ICC
 //! profiles; `anonymize` of the URI Service (answered 501); bulk data within sequences, and several compressed frames in one part, in
-//! a Store of metadata (such an instance fails); Worklist, Non-Patient Instance and Storage Commitment Services. Parameters that are
+//! a Store of metadata (such an instance fails); Non-Patient Instance and Storage Commitment Services. Parameters that are
 //! neither of the Standard nor attributes are refused in a search, so that a mistyped one does not find everybody.
 
 mod capabilities;
@@ -95,6 +98,7 @@ mod remove;
 mod resource;
 mod retrieve;
 mod store;
+mod ups;
 mod uri;
 
 use std::net::SocketAddr;
@@ -131,6 +135,8 @@ pub struct WebOptions {
     pub spool: PathBuf,
     /// Take instances of SOP classes that the dictionary of the Standard doesn't know.
     pub any_sop_class: bool,
+    /// Origins whose pages may open event channels, beside the server's own: browsers let any page do so. `*` for all.
+    pub origins: Vec<String>,
 }
 
 impl Default for WebOptions {
@@ -141,6 +147,7 @@ impl Default for WebOptions {
             delete: false,
             spool: std::env::temp_dir(),
             any_sop_class: false,
+            origins: Vec::new(),
         }
     }
 }
@@ -152,6 +159,8 @@ struct Web {
     options: WebOptions,
     /// Metadata that comes in at once, in bytes.
     descriptions: Budget,
+    /// Event channels.
+    channels: ups::Channels,
 }
 
 /// Metadata that is held of all requests together while its bulk data comes: of one of the largest, or of many.
@@ -164,6 +173,7 @@ impl Web {
             pacs,
             options,
             descriptions: Budget::new(DESCRIPTIONS_LENGTH_MAX_BYTES),
+            channels: ups::Channels::default(),
         }
     }
 
@@ -233,17 +243,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Segments {
 /// Where the URI Service usually is: see [`wado_uri`].
 pub const WADO_URI: &str = "/wado";
 
-/// The Studies Service, FHIR at [`fhir::FHIR`] and, under the path `wado`, the URI Service, with what goes around them: compression, and leave
-/// for pages of `origins` to use them (`*` for all).
+/// The Studies Service, where there is a ledger the Worklist Service, FHIR at [`fhir::FHIR`] and, under the path `wado`,
+/// the URI Service, with what goes around them: compression, and leave for pages of `origins` to use them (`*` for
+/// all).
 ///
 /// # Errors
 /// `Invalid` when an origin is none.
 pub fn services(
     pacs: &Pacs,
-    options: WebOptions,
+    mut options: WebOptions,
     wado: &str,
     origins: &[String],
 ) -> pacs_core::Result<Router> {
+    options.origins = origins.to_vec();
     // Given here, since what is given behind the layers is not within them: a preflight request ends there.
     let wado_uri = wado_uri(pacs.clone(), options.clone(), wado)
         .method_not_allowed_fallback(async || Problem::bare(StatusCode::METHOD_NOT_ALLOWED));
@@ -260,7 +272,8 @@ fn normalised(path: &str) -> String {
     }
 }
 
-/// The Studies Service (PS3.18 10), under [`WebOptions::path`]; to be merged into a program's router, whose own answers
+/// The Studies Service (PS3.18 10) and, where the engine has a ledger, the Worklist Service (11), under
+/// [`WebOptions::path`]; to be merged into a program's router, whose own answers
 /// it does not touch.
 ///
 /// # Panics
@@ -296,6 +309,9 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
             .route(&format!("{path}/pixeldata"), get(retrieve::bulk::pixel_data))
             .route(&format!("{path}/rendered"), get(retrieve::rendered::retrieve))
             .route(&format!("{path}/thumbnail"), get(retrieve::rendered::thumbnail));
+    }
+    if web.pacs.ups().is_ok() {
+        router = router.merge(ups::routes());
     }
     let router = router
         .route(

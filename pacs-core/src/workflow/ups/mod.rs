@@ -194,7 +194,7 @@ fn micros() -> u64 {
 }
 
 /// Now, as a DT in UTC.
-fn now() -> String {
+pub(super) fn now() -> String {
     let now = i64::try_from(micros())
         .ok()
         .and_then(DateTime::<Utc>::from_timestamp_micros);

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -79,13 +79,9 @@ async fn converse(
         builder
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20);
-        drive(
-            builder.serve_connection(stream, service),
-            &activity,
-            stop,
-            &shared,
-        )
-        .await;
+        let connection = builder.serve_connection(stream, service);
+        let shut_down = http2::Connection::graceful_shutdown;
+        drive(connection, shut_down, &activity, stop, &shared).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -93,13 +89,10 @@ async fn converse(
             .max_headers(limits.header_fields_max)
             .max_header_size(limits.header_length_max_bytes)
             .header_read_timeout(limits.header_read);
-        drive(
-            builder.serve_connection(stream, service),
-            &activity,
-            stop,
-            &shared,
-        )
-        .await;
+        // One that becomes a WebSocket ends here, and is its handler's.
+        let connection = builder.serve_connection(stream, service).with_upgrades();
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        drive(connection, shut_down, &activity, stop, &shared).await;
     }
 }
 
@@ -117,9 +110,14 @@ async fn begin(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(begin)
 }
 
-async fn drive<C>(connection: C, activity: &Activity, mut stop: watch::Receiver<bool>, shared: &Shared)
-where
-    C: GracefulConnection<Error = hyper::Error>,
+async fn drive<C>(
+    connection: C,
+    shut_down: impl Fn(Pin<&mut C>),
+    activity: &Activity,
+    mut stop: watch::Receiver<bool>,
+    shared: &Shared,
+) where
+    C: Future<Output = hyper::Result<()>>,
 {
     tokio::pin!(connection);
     let mut closing = false;
@@ -138,7 +136,7 @@ where
             Verdict::Idle if !closing => {
                 closing = true;
                 activity.begin_closing();
-                connection.as_mut().graceful_shutdown();
+                shut_down(connection.as_mut());
             }
             Verdict::Idle => return,
             Verdict::Stalled => {

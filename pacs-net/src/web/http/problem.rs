@@ -97,6 +97,13 @@ impl Problem {
         self.with_header(header::RETRY_AFTER, after.as_secs().max(1).into())
     }
 
+    /// Answers with this status, where a transaction has one of its own.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
     /// Adds a header field.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

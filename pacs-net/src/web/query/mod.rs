@@ -1,7 +1,7 @@
 //! The Search transaction (PS3.18 10.6): QIDO-RS.
 
 mod answer;
-mod parameters;
+pub(super) mod parameters;
 
 use std::sync::Arc;
 
@@ -253,7 +253,7 @@ impl Search {
 }
 
 /// Counts what is left, up to [`REMAINING_COUNTED_MAX`].
-async fn remaining(matches: &mut BoxStream<'static, Result<DataSet>>) -> Result<u64> {
+pub(super) async fn remaining(matches: &mut BoxStream<'static, Result<DataSet>>) -> Result<u64> {
     let mut count = 0;
     while count < REMAINING_COUNTED_MAX && matches.try_next().await?.is_some() {
         count += 1;
@@ -262,7 +262,7 @@ async fn remaining(matches: &mut BoxStream<'static, Result<DataSet>>) -> Result<
 }
 
 /// Says how many answers are left to be asked for.
-fn warn_of_rest(response: &mut Response, service: &str, remaining: u64) {
+pub(super) fn warn_of_rest(response: &mut Response, service: &str, remaining: u64) {
     let count = match remaining {
         0 => return,
         REMAINING_COUNTED_MAX.. => format!("at least {REMAINING_COUNTED_MAX}"),
@@ -272,10 +272,16 @@ fn warn_of_rest(response: &mut Response, service: &str, remaining: u64) {
     warn(response, service, &text);
 }
 
-/// Adds a warning of this service (PS3.18 8.3.4.4.1; RFC 7234 5.5).
-fn warn(response: &mut Response, service: &str, text: &str) {
+/// Adds a warning of this service.
+pub(super) fn warn(response: &mut Response, service: &str, text: &str) {
+    response
+        .headers_mut()
+        .append(header::WARNING, warning(service, text));
+}
+
+/// A warning of this service as the value of its field (PS3.18 8.3.4.4.1; RFC 7234 5.5).
+pub(super) fn warning(service: &str, text: &str) -> HeaderValue {
     // The base URL was made of a header that was checked, and the texts are ours.
-    if let Ok(value) = HeaderValue::from_str(&format!("299 {service} \"{text}\"")) {
-        response.headers_mut().append(header::WARNING, value);
-    }
+    HeaderValue::from_str(&format!("299 {service} \"{text}\""))
+        .unwrap_or_else(|_| HeaderValue::from_static("299 - \"\""))
 }

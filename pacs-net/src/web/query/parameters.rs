@@ -18,19 +18,19 @@ const PARAMETER_LENGTH_MAX_BYTES: usize = 64;
 
 /// What a search asks for.
 #[derive(Debug)]
-pub(super) struct Parameters {
+pub(in crate::web) struct Parameters {
     /// The identifier of a C-FIND that asks the same.
-    pub(super) identifier: DataSet,
-    pub(super) options: QueryOptions,
+    pub(in crate::web) identifier: DataSet,
+    pub(in crate::web) options: QueryOptions,
     /// includefield=all.
-    pub(super) everything: bool,
-    pub(super) limit: Option<u64>,
-    pub(super) offset: u64,
+    pub(in crate::web) everything: bool,
+    pub(in crate::web) limit: Option<u64>,
+    pub(in crate::web) offset: u64,
 }
 
 impl Parameters {
     /// Reads the query component of a search at `level`.
-    pub(super) fn parse(query: &str, level: Level) -> Result<Self> {
+    pub(in crate::web) fn parse(query: &str, level: Level) -> Result<Self> {
         let mut parameters = Self {
             identifier: DataSet::new(),
             options: QueryOptions {
@@ -189,7 +189,7 @@ fn put(set: &mut DataSet, path: &[Tag], value: Option<&str>) -> Result<()> {
 }
 
 /// Asks for an attribute to be returned.
-pub(super) fn put_return_key(set: &mut DataSet, tag: Tag) {
+pub(in crate::web) fn put_return_key(set: &mut DataSet, tag: Tag) {
     // One that is in no sequence is always put.
     let _ = put(set, &[tag], None);
 }

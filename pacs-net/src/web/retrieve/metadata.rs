@@ -92,7 +92,7 @@ fn write(base: &str, record: &InstanceRecord, metadata: &Metadata, write: Write,
 }
 
 /// A JSON array of these items, in pieces of some size.
-fn array(
+pub(in crate::web) fn array(
     items: futures::stream::BoxStream<'static, Result<Vec<u8>>>,
 ) -> futures::stream::BoxStream<'static, Result<Bytes>> {
     enum State {
