@@ -1,4 +1,4 @@
-//! A DICOM client: echo, store, find, move and get.
+//! A DICOM client: echo, store, find, move, get, and procedure steps.
 //!
 //! Run with
 //!
@@ -14,6 +14,7 @@ mod keys;
 mod peer;
 mod retrieve;
 mod store;
+mod ups;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ async fn run(command: Command) -> Result<bool> {
             output,
             discard,
         } => retrieve::get(&peer, &query, (!discard).then_some(output)).await,
+        Command::Ups(command) => ups::run(command).await,
     }
 }
 
@@ -99,7 +101,11 @@ fn say(text: &str) -> Result<()> {
 
 /// Says what went wrong, on standard error.
 fn complain(error: &str) -> ExitCode {
-    // When standard error is gone, the exit code still tells.
-    let _ = writeln!(io::stderr(), "dicom-scu: {error}");
+    warn(error);
     ExitCode::FAILURE
+}
+
+fn warn(text: &str) {
+    // When standard error is gone, the exit code still tells.
+    let _ = writeln!(io::stderr(), "dicom-scu: {text}");
 }

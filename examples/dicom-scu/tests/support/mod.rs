@@ -11,8 +11,8 @@ use std::time::Duration;
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::testkit::engine::instance;
 use pacs_core::{AeTitle, Options, Pacs};
-use pacs_net::scp::{Limits, ScpOptions, Server};
-use pacs_store::{MemoryArchive, MemoryIndex};
+use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
+use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -24,16 +24,27 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn server() -> Running {
+    server_with(Vec::new())
+}
+
+/// One that knows these.
+pub(crate) fn server_with(destinations: Vec<Destination>) -> Running {
     let runtime = Runtime::new().expect("a runtime");
     let (stop, stopped) = oneshot::channel::<()>();
     let server = runtime.block_on(async {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
-        let pacs = Pacs::open(archive, index, Options::default())
-            .await
-            .expect("opens");
+        let engine = Options {
+            ledger: Some(Arc::new(MemoryLedger::new())),
+            ..Options::default()
+        };
+        let pacs = Pacs::open(archive, index, engine).await.expect("opens");
         let title = AeTitle::parse("PACS").expect("PACS is an AE title");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Server::bind(any, pacs, ScpOptions::new(title), Limits::default())
+        let options = ScpOptions {
+            destinations,
+            ..ScpOptions::new(title)
+        };
+        Server::bind(any, pacs, options, Limits::default())
             .await
             .expect("a port can be had")
     });
