@@ -66,7 +66,7 @@ impl Running {
     async fn client(&self) -> Client {
         let (host, port) = (self.address.ip().to_string(), self.address.port());
         let remote = Remote::new(host, port, title("PACS"), title("TESTER"));
-        remote.client(&ups::proposal(&remote)).await.unwrap()
+        remote.client(&ups::asking(remote.proposal())).await.unwrap()
     }
 }
 
@@ -333,7 +333,7 @@ async fn without_a_ledger_the_service_is_not_offered() {
     let (host, port) = (server.address.ip().to_string(), server.address.port());
     let remote = Remote::new(host, port, title("PACS"), title("TESTER"));
     let verification = Uid::constant("1.2.840.10008.1.1");
-    let proposal = ups::proposal(&remote).with_context(verification, scu::NATIVE.iter());
+    let proposal = ups::asking(remote.proposal()).with_context(verification, scu::NATIVE.iter());
     let client = remote.client(&proposal).await.unwrap();
     let accepted: Vec<_> = client
         .negotiated()

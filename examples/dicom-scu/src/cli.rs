@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -105,6 +106,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Mpps,
     },
+    /// Unified procedure steps (PS3.4 annex CC)
+    #[command(subcommand)]
+    Ups(Ups),
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,6 +179,141 @@ pub(crate) struct ToCommit {
     /// Files with the instances, and directories of such
     #[arg(required_unless_present = "instances")]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+/// What is asked of procedure steps.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ups {
+    /// Find steps (C-FIND)
+    Find {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        keys: Keys,
+        /// Print one JSON object an answer, in the DICOM JSON Model
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a step (N-GET)
+    Get {
+        #[command(flatten)]
+        peer: Peer,
+        /// Its SOP Instance UID
+        step: Uid,
+        /// Print it in the DICOM JSON Model
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create a step, and print its UID (N-CREATE)
+    Create {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        keys: Keys,
+        /// Its SOP Instance UID; the peer gives it one otherwise
+        #[arg(long, value_name = "UID")]
+        uid: Option<Uid>,
+    },
+    /// Set attributes of a step (N-SET)
+    Set {
+        #[command(flatten)]
+        peer: Peer,
+        /// Its SOP Instance UID
+        step: Uid,
+        #[command(flatten)]
+        keys: Keys,
+        /// The Transaction UID that it was claimed with
+        #[arg(long, value_name = "UID")]
+        transaction: Option<Uid>,
+    },
+    /// Claim a step, complete or cancel it (N-ACTION); who claims one is told the Transaction UID
+    State {
+        #[command(flatten)]
+        peer: Peer,
+        /// Its SOP Instance UID
+        step: Uid,
+        /// The state it goes to
+        #[arg(value_enum, ignore_case = true)]
+        state: StateName,
+        /// The Transaction UID: a new one is made to claim a step
+        #[arg(long, value_name = "UID")]
+        transaction: Option<Uid>,
+    },
+    /// Ask that a step of another be canceled (N-ACTION)
+    Cancel {
+        #[command(flatten)]
+        peer: Peer,
+        /// Its SOP Instance UID
+        step: Uid,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Subscribe an AE to events of a step, of all steps, or of those that match (N-ACTION)
+    Subscribe {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        keys: Keys,
+        /// The step; without it and without keys all
+        #[arg(long, value_name = "UID", conflicts_with = "keys")]
+        step: Option<Uid>,
+        /// Who is to be told, which the peer must know; this client otherwise
+        #[arg(long, value_name = "TITLE")]
+        receiver: Option<AeTitle>,
+        /// Keep what it is subscribed to from being deleted
+        #[arg(long)]
+        lock: bool,
+    },
+    /// End a subscription to a step, or to all (N-ACTION)
+    Unsubscribe {
+        #[command(flatten)]
+        peer: Peer,
+        /// The step; without it all
+        #[arg(long, value_name = "UID")]
+        step: Option<Uid>,
+        /// Who was told; this client otherwise
+        #[arg(long, value_name = "TITLE")]
+        receiver: Option<AeTitle>,
+        /// Only for steps that are still to come
+        #[arg(long, conflicts_with = "step")]
+        suspend: bool,
+    },
+    /// Print the events that come, until it is stopped (N-EVENT-REPORT)
+    Listen {
+        /// Where to listen: an address and a port
+        address: SocketAddr,
+        /// End after this many events
+        #[arg(long, value_name = "N")]
+        count: Option<usize>,
+    },
+}
+
+/// The states that a step is brought to.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum StateName {
+    InProgress,
+    Completed,
+    Canceled,
+}
+
+/// Attributes with or without a value.
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// An attribute by keyword or tag: ProcedureStepLabel=Reading, 0074,1200=HIGH,
+    /// ScheduledStationNameCodeSequence.CodeValue=CT1
+    #[arg(short, long = "key", value_name = "KEY[=VALUE]")]
+    keys: Vec<Key>,
+}
+
+impl Keys {
+    pub(crate) fn set(&self) -> DataSet {
+        let mut set = DataSet::new();
+        for key in &self.keys {
+            key.put_into(&mut set);
+        }
+        set
+    }
 }
 
 /// Whom to call, and how.

@@ -17,6 +17,7 @@ mod peer;
 mod retrieve;
 mod steps;
 mod store;
+mod ups;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -89,6 +90,7 @@ async fn run(command: Command) -> Result<bool> {
             cancel_after,
         } => steps::worklist(&peer, &keys, json, cancel_after).await,
         Command::Mpps { command } => steps::mpps(&command).await,
+        Command::Ups(command) => ups::run(command).await,
     }
 }
 
@@ -110,7 +112,11 @@ fn say(text: &str) -> Result<()> {
 
 /// Says what went wrong, on standard error.
 fn complain(error: &str) -> ExitCode {
-    // When standard error is gone, the exit code still tells.
-    let _ = writeln!(io::stderr(), "dicom-scu: {error}");
+    warn(error);
     ExitCode::FAILURE
+}
+
+fn warn(text: &str) {
+    // When standard error is gone, the exit code still tells.
+    let _ = writeln!(io::stderr(), "dicom-scu: {text}");
 }

@@ -17,8 +17,8 @@ use pacs_core::workflow::ups::{
 };
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Result, Uid};
 
+use super::NATIVE;
 use super::query::failed;
-use super::{NATIVE, Remote};
 use crate::dimse::{
     Client, CommandField, CommandSet, NO_DATA_SET, Operation, Reply, Response, Services, Status, whole,
 };
@@ -33,11 +33,12 @@ const QUERY: Uid = Uid::constant(uids::UNIFIED_PROCEDURE_STEP_QUERY);
 /// No such event type (PS3.7 C.5.14).
 const NO_SUCH_EVENT_TYPE: Status = Status(0x0113);
 
-/// A proposal for all that can be asked of steps.
-pub fn proposal(remote: &Remote) -> Proposal {
+/// Proposes what all that can be asked of steps needs.
+#[must_use]
+pub fn asking(proposal: Proposal) -> Proposal {
     [UPS_PUSH, PULL, WATCH, QUERY]
         .into_iter()
-        .fold(remote.proposal(), |proposal, class| {
+        .fold(proposal, |proposal, class| {
             proposal.with_context(class, NATIVE.iter())
         })
 }

@@ -40,7 +40,7 @@
 //! # What is supported, and the test that shows it
 //!
 //! Below [`WebOptions::path`]; `S` is `/studies/{study}`, `E` is `S/series/{series}`, `I` is
-//! `E/instances/{instance}`. Tests are in `tests/web/`, but where a module is named.
+//! `E/instances/{instance}`. Tests are in `tests/web/`, but where a module, or `tests/ups_web.rs`, is named.
 //!
 //! | resource | transaction | test |
 //! | --- | --- | --- |
@@ -54,7 +54,10 @@
 //! | `S/rendered` `E/rendered` `I/rendered` `I/frames/{frames}/rendered` | Retrieve | `a_picture_is_jpeg_png_or_gif_as_the_client_accepts` |
 //! | `S/thumbnail` `E/thumbnail` `I/thumbnail` `I/frames/{frame}/thumbnail` | Retrieve | `the_viewport_decides_the_size_and_thumbnails_are_small` |
 //! | `S` `E` `I` | delete, by a switch (not of PS3.18) | `studies_series_and_instances_go_where_that_is_switched_on` |
-//! | `/workitems` `/workitems/{workitem}` and below | Worklist Service | tests in `tests/ups_web.rs` |
+//! | `/workitems` | Create Workitem, Search | `work_items_are_searched_as_studies_are` (ups_web) |
+//! | `/workitems/{workitem}` and its `state` | Retrieve, Update, Change State | `a_work_item_is_created_retrieved_updated_and_brought_to_its_end` (ups_web) |
+//! | `/workitems/{workitem}/cancelrequest` | Request Cancellation | `cancellation_is_asked_for` (ups_web) |
+//! | `/workitems/{workitem}/subscribers/{aetitle}` and its `suspend` | Subscribe, Unsubscribe, Suspend | `a_filtered_subscription_and_its_suspension_over_http` (ups_web) |
 //! | `/ws/subscribers/{aetitle}` | Open Notification Connection | `events_come_over_a_web_socket_each_once_also_those_from_before` (ups_web) |
 //! | `/` | Retrieve Capabilities | `everything_that_is_described_is_there` (capabilities) |
 //! | `/fhir/metadata` `/fhir/ImagingStudy` `/fhir/ImagingStudy/{id}` (at the root) | FHIR R4, no part of PS3.18 | `a_study_is_read_as_a_resource_that_r4_allows` |

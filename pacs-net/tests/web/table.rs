@@ -16,6 +16,7 @@ fn each_test_that_the_table_of_resources_and_parameters_names_is_there() {
         include_str!("deleting.rs"),
         include_str!("embedding.rs"),
         include_str!("uri.rs"),
+        include_str!("../ups_web.rs"),
         include_str!("../../src/web/capabilities.rs"),
         include_str!("../../src/web/query/parameters.rs"),
     ];

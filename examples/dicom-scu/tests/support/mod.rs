@@ -11,7 +11,7 @@ use std::time::Duration;
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::testkit::engine::instance;
 use pacs_core::{AeTitle, Ledger, Options, Pacs};
-use pacs_net::scp::{Limits, ScpOptions, Server};
+use pacs_net::scp::{Destination, Limits, ScpOptions, Server};
 use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -29,18 +29,31 @@ pub(crate) fn server() -> Running {
 
 /// With this ledger.
 pub(crate) fn server_on(ledger: Arc<dyn Ledger>) -> Running {
+    server_of(ledger, Vec::new())
+}
+
+/// One that knows these.
+pub(crate) fn server_with(destinations: Vec<Destination>) -> Running {
+    server_of(Arc::new(MemoryLedger::new()), destinations)
+}
+
+fn server_of(ledger: Arc<dyn Ledger>, destinations: Vec<Destination>) -> Running {
     let runtime = Runtime::new().expect("a runtime");
     let (stop, stopped) = oneshot::channel::<()>();
     let server = runtime.block_on(async {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
-        let options = Options {
+        let engine = Options {
             ledger: Some(ledger),
             ..Options::default()
         };
-        let pacs = Pacs::open(archive, index, options).await.expect("opens");
+        let pacs = Pacs::open(archive, index, engine).await.expect("opens");
         let title = AeTitle::parse("PACS").expect("PACS is an AE title");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Server::bind(any, pacs, ScpOptions::new(title), Limits::default())
+        let options = ScpOptions {
+            destinations,
+            ..ScpOptions::new(title)
+        };
+        Server::bind(any, pacs, options, Limits::default())
             .await
             .expect("a port can be had")
     });
