@@ -23,7 +23,8 @@ use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 use common::{Peer, count, dcmtk, directory, free_port, peer, run, start, tell};
 
 const SERIES: u32 = 2;
-const INSTANCES: u32 = 3;
+/// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
+const INSTANCES: u32 = 2;
 
 fn studies() -> u32 {
     match std::env::var("PACS_MIGRATE_STUDIES") {
