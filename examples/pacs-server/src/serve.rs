@@ -78,6 +78,19 @@ async fn listen(
     };
     let grace = config.stop_grace();
 
+    let serving_hl7 = match config.hl7.port {
+        Some(port) => {
+            let receiver = Receiver::new(store.pacs.clone(), ReceiverOptions::default()).map_err(failed)?;
+            let address = SocketAddr::new(config.listen, port);
+            let hl7 = hl7::Server::bind(address, Arc::new(receiver), hl7::ServerOptions::default())
+                .await
+                .map_err(failed)?;
+            let address = hl7.address().map_err(failed)?;
+            say(&format!("pacs-server listens for HL7 on {address}\n"))?;
+            hl7.run(until_stopped(stopped.clone()), grace).boxed()
+        }
+        None => futures::future::ready(()).boxed(),
+    };
     say(&format!(
         "pacs-server {} listens for DICOM on {dicom} as {}; data in {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -89,19 +102,6 @@ async fn listen(
             let address = http.address().map_err(failed)?;
             say(&format!("pacs-server listens for HTTP on http://{address}/\n"))?;
             http.run(until_stopped(stopped.clone()), grace).boxed()
-        }
-        None => futures::future::ready(()).boxed(),
-    };
-    let serving_hl7 = match config.hl7.port {
-        Some(port) => {
-            let receiver = Receiver::new(store.pacs.clone(), ReceiverOptions::default()).map_err(failed)?;
-            let address = SocketAddr::new(config.listen, port);
-            let hl7 = hl7::Server::bind(address, Arc::new(receiver), hl7::ServerOptions::default())
-                .await
-                .map_err(failed)?;
-            let address = hl7.address().map_err(failed)?;
-            say(&format!("pacs-server listens for HL7 on {address}\n"))?;
-            hl7.run(until_stopped(stopped.clone()), grace).boxed()
         }
         None => futures::future::ready(()).boxed(),
     };

@@ -40,7 +40,10 @@ impl Server {
             out.read_line(&mut line).expect("its standard output can be read");
             line
         };
-        let line = next();
+        let mut line = next();
+        if line.contains("listens for HL7 on ") {
+            line = next();
+        }
         let address = line
             .split_once("listens for DICOM on ")
             .and_then(|(_, rest)| rest.split_once(" as "))
