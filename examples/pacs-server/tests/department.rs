@@ -183,7 +183,15 @@ tell = ["RIS"]
     let into = |name: &str| here.join(name).to_str().expect("plain").to_owned();
     let (_one, mut one_says) = receiver(
         "dcmrecv",
-        &["-aet", "ONE", "-od", &into("one")],
+        &[
+            "-xf",
+            "/etc/dcmtk/storescp.cfg",
+            "Default",
+            "-aet",
+            "ONE",
+            "-od",
+            &into("one"),
+        ],
         &here.join("one"),
         one,
     );

@@ -122,7 +122,7 @@ fn is_for_now(status: Status) -> bool {
 }
 
 fn not_sent(error: &Error) -> Tried {
-    let text = error.to_string();
+    let text = error.context().to_owned();
     match error.kind() {
         _ if error.operation() == "store.associate" => Tried::Away(text),
         // No context, no transcoding, not allowed, damaged: the same another time.
