@@ -98,7 +98,8 @@ pub(crate) async fn run(command: Ups) -> Result<bool> {
 }
 
 async fn call(peer: &Peer) -> Result<Client> {
-    peer.call(&ups::asking(peer.proposal()), Arc::new(NoServices)).await
+    peer.call(&ups::asking(peer.proposal()), Arc::new(NoServices))
+        .await
 }
 
 /// Who claims a step needs its Transaction UID later, so it is printed.
@@ -160,7 +161,11 @@ fn show(set: &DataSet, json: bool) -> Result<()> {
 /// Whether it was done without a warning.
 fn done(answered: &Answer) -> Result<bool> {
     let comment = answered.comment.as_deref().unwrap_or("without a comment");
-    let tags: String = answered.offending_elements.iter().map(|tag| format!(" {tag}")).collect();
+    let tags: String = answered
+        .offending_elements
+        .iter()
+        .map(|tag| format!(" {tag}"))
+        .collect();
     let text = format!("the peer answered {}: {comment}{tags}", answered.status);
     match answered.status.0 {
         0 => Ok(true),
@@ -176,7 +181,10 @@ fn done(answered: &Answer) -> Result<bool> {
 async fn listen(address: SocketAddr, count: Option<usize>) -> Result<bool> {
     let failed = |error| Error::io("ups.listen", format!("can't listen on {address}"), error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    say(&format!("listens on {}\n", listener.local_addr().map_err(failed)?))?;
+    say(&format!(
+        "listens on {}\n",
+        listener.local_addr().map_err(failed)?
+    ))?;
     let (sender, mut events) = mpsc::unbounded_channel();
     let services = Arc::new(ups::Events::new(move |event| {
         // Nobody is there only when the program ends.

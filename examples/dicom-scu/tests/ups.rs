@@ -44,7 +44,11 @@ fn a_step_goes_its_way_from_the_command_line_and_its_events_are_printed() {
     let mut printed = BufReader::new(listening.stdout.take().expect("a pipe")).lines();
     let mut line = || printed.next().expect("a line").expect("text");
     let said = line();
-    let port = said.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let port = said
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .expect("a port");
     let server = server_with(vec![Destination {
         ae_title: AeTitle::parse("DICOM-SCU").expect("a title"),
         host: "127.0.0.1".to_owned(),
@@ -59,7 +63,16 @@ fn a_step_goes_its_way_from_the_command_line_and_its_events_are_printed() {
     // What may be empty was left out.
     assert_eq!(code, 3);
     assert!(said.contains("created with modifications"), "{said}");
-    let (code, found, _) = at("find", &["-k", "ProcedureStepState=SCHEDULED", "-k", "SOPInstanceUID", "--json"]);
+    let (code, found, _) = at(
+        "find",
+        &[
+            "-k",
+            "ProcedureStepState=SCHEDULED",
+            "-k",
+            "SOPInstanceUID",
+            "--json",
+        ],
+    );
     assert_eq!((code, found.lines().count()), (0, 1));
     assert!(found.contains(&uid), "{found}");
     let (code, transaction, _) = at("state", &[&uid, "in-progress"]);
@@ -68,7 +81,10 @@ fn a_step_goes_its_way_from_the_command_line_and_its_events_are_printed() {
     assert_eq!(code, 1);
     assert!(said.contains("C301H"), "{said}");
     let progress = "ProcedureStepProgressInformationSequence.ProcedureStepProgress=50";
-    assert_eq!(at("set", &[&uid, "-k", progress, "--transaction", &transaction]).0, 0);
+    assert_eq!(
+        at("set", &[&uid, "-k", progress, "--transaction", &transaction]).0,
+        0
+    );
     assert_eq!(at("cancel", &[&uid, "--reason", "not needed"]).0, 0);
     let (_, _, said) = at("state", &[&uid, "completed", "--transaction", &transaction]);
     assert!(said.contains("C304H"), "{said}");
@@ -76,7 +92,11 @@ fn a_step_goes_its_way_from_the_command_line_and_its_events_are_printed() {
     assert_eq!(code, 0);
     assert!(step.contains("IN PROGRESS"), "{step}");
     let events: Vec<String> = (0..4).map(|_| line()).collect();
-    for (event, what) in events.iter().zip(["StateReport", "StateReport", "ProgressReport", "CancelRequested"]) {
+    for (event, what) in
+        events
+            .iter()
+            .zip(["StateReport", "StateReport", "ProgressReport", "CancelRequested"])
+    {
         assert!(event.starts_with(&format!("{uid} {what}")), "{event}");
     }
     assert!(listening.wait().expect("it ends").success());

@@ -17,8 +17,8 @@ use pacs_core::workflow::ups::{
 };
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Result, Uid};
 
-use super::query::failed;
 use super::NATIVE;
+use super::query::failed;
 use crate::dimse::{
     Client, CommandField, CommandSet, NO_DATA_SET, Operation, Reply, Response, Services, Status, whole,
 };
