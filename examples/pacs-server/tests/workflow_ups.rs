@@ -188,7 +188,7 @@ fn a_server_that_is_killed_keeps_each_step_its_claim_its_subscriptions_and_the_e
                 .expect("is answered"),
         );
         let mut expected = Vec::new();
-        let transaction = Uid::generate();
+        let transaction = Uid::random();
         for round in 0..5 {
             let asking = client(&server).await;
             let created = ups::create(&asking, None, &step()).await.expect("is answered");
@@ -200,7 +200,7 @@ fn a_server_that_is_killed_keeps_each_step_its_claim_its_subscriptions_and_the_e
             // What was answered is kept, whenever it dies.
             server = restart(directory.path(), server);
             let asking = client(&server).await;
-            let other = ups::change_state(&asking, &uid, State::InProgress, &Uid::generate()).await;
+            let other = ups::change_state(&asking, &uid, State::InProgress, &Uid::random()).await;
             assert_eq!(other.expect("is answered").status.0, 0xC301, "round {round}");
         }
         let mut events = listen(destination).await;
