@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dicom_dictionary_std::tags;
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 
 use super::event::Event;
 use super::keys;
@@ -14,6 +16,9 @@ use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::ledger::{Step, data_set_from_value, data_set_to_value};
 use crate::uid::{AeTitle, Uid};
+
+/// Steps that are changed by one application.
+const AT_ONCE: usize = 256;
 
 /// A step and its subscribers, as they were read.
 pub(super) struct Held {
@@ -78,6 +83,55 @@ impl Ups {
     /// Applies a plan, with all entries, subscriptions and events that follow from it; answers false when somebody
     /// changed the step or its subscribers since it was read, or an expectation of `further` did not hold.
     pub(super) async fn commit(&self, held: &Held, plan: Plan) -> Result<bool> {
+        let (steps, told) = self.applied(held, plan)?;
+        let is_applied = self.ledger().apply(steps).await?;
+        if is_applied {
+            self.tell(told);
+        }
+        Ok(is_applied)
+    }
+
+    /// Does the same with many steps, at most [`AT_ONCE`] in one application; `plan` answers `None` for one that stays
+    /// as it is, and is asked again where somebody changed one meanwhile. Answers how many changed.
+    pub(super) async fn commit_all(
+        &self,
+        uids: BoxStream<'static, Result<Uid>>,
+        plan: impl Fn(&Held) -> Result<Option<Plan>> + Send + Sync,
+    ) -> Result<u64> {
+        let mut changed = 0;
+        let mut chunks = uids.try_chunks(AT_ONCE);
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| error.1)? {
+            let (mut steps, mut told, mut count) = (Vec::new(), Vec::new(), 0);
+            for uid in &chunk {
+                let held = self.held(uid).await?;
+                if let Some(plan) = plan(&held)? {
+                    let (more, to) = self.applied(&held, plan)?;
+                    steps.extend(more);
+                    told.extend(to);
+                    count += 1;
+                }
+            }
+            if count == 0 || self.ledger().apply(steps).await? {
+                self.tell(told);
+                changed += count;
+                continue;
+            }
+            for uid in &chunk {
+                loop {
+                    let held = self.held(uid).await?;
+                    let Some(plan) = plan(&held)? else { break };
+                    if self.commit(&held, plan).await? {
+                        changed += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// What is applied for a plan, and whose queues get something by it.
+    fn applied(&self, held: &Held, plan: Plan) -> Result<(Vec<Step>, Vec<AeTitle>)> {
         let uid = &held.uid;
         let mut steps = plan.further;
         let (key, watchers) = (keys::step(uid), keys::watchers(uid));
@@ -125,13 +179,13 @@ impl Ups {
             steps.push(Step::Put(key, event.to_value()?));
             told.push(ae);
         }
-        if !self.ledger().apply(steps).await? {
-            return Ok(false);
-        }
+        Ok((steps, told))
+    }
+
+    fn tell(&self, mut told: Vec<AeTitle>) {
         told.sort_unstable();
         told.dedup();
         told.iter().for_each(|ae| self.inner.queued.tell(ae));
-        Ok(true)
     }
 
     /// Tells who watches that a step was changed to this.

@@ -18,7 +18,7 @@ impl Ups {
     /// event for it.
     ///
     /// # Errors
-    /// [`Refusal::InvalidValue`] for a Patient ID that is too long; what the ledger says. Steps before the one that it
+    /// [`Refusal::InvalidValue`](super::Refusal::InvalidValue) for a Patient ID that is too long; what the ledger says. Steps before the one that it
     /// was said of are changed.
     pub async fn set_patient(&self, prior_id: &str, attributes: &DataSet) -> Result<Vec<UpsChange>> {
         let mut attributes = attributes.clone();

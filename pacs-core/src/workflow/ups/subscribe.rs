@@ -3,10 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use futures::StreamExt;
 
 use super::event::Event;
-use super::held::Plan;
+use super::held::{Held, Plan};
 use super::keys;
 use super::refusal::Refusal;
 use super::{FILTERED_GLOBAL_SUBSCRIPTION, GLOBAL_SUBSCRIPTION, Outcome, Ups};
@@ -199,10 +198,16 @@ impl Ups {
             lock,
         };
         let (filter, sop_instance) = match to {
-            Subscription::Step(uid) => {
-                self.subscribe_to(uid, subscriber, true, true).await?;
-                return Ok(subscribed(*uid));
-            }
+            Subscription::Step(uid) => loop {
+                let held = self.held(uid).await?;
+                // One of a specific step is always renewed.
+                let Some(plan) = subscribing(&held, subscriber, true, true)? else {
+                    return Ok(subscribed(*uid));
+                };
+                if self.commit(&held, plan).await? {
+                    return Ok(subscribed(*uid));
+                }
+            },
             Subscription::Global => (None, GLOBAL_SUBSCRIPTION),
             Subscription::Filtered(filter) => {
                 if filter_keys(filter)?.matching().is_empty() {
@@ -226,58 +231,16 @@ impl Ups {
         .await?;
         // Whatever is created from now on has this subscriber.
         let keys = wanted.filter.as_ref().map(filter_keys).transpose()?;
-        let mut steps = self.uids_in(vec![keys::all_steps()]);
-        while let Some(uid) = steps.next().await {
-            let uid = uid?;
-            if let Some(keys) = &keys {
-                let is_wanted = self
-                    .held(&uid)
-                    .await?
-                    .step
-                    .is_some_and(|step| keys.matches(&step));
-                if !is_wanted {
-                    continue;
-                }
+        let steps = self.uids_in(vec![keys::all_steps()]);
+        self.commit_all(steps, |held| {
+            let wants = |step: &DataSet| keys.as_ref().is_none_or(|keys| keys.matches(step));
+            match held.step.as_ref().is_some_and(wants) {
+                true => subscribing(held, subscriber, false, lock),
+                false => Ok(None),
             }
-            match self.subscribe_to(&uid, subscriber, false, lock).await {
-                // It was deleted meanwhile.
-                Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {}
-                other => other?,
-            }
-        }
+        })
+        .await?;
         Ok(subscribed(sop_instance))
-    }
-
-    /// To one step. Who is subscribed already stays as they are, unless this is `specific`.
-    async fn subscribe_to(
-        &self,
-        uid: &Uid,
-        subscriber: Subscriber,
-        specific: bool,
-        tell: bool,
-    ) -> Result<()> {
-        loop {
-            let held = self.held(uid).await?;
-            let step = held.step()?;
-            let mut plan = Plan::of(&held, step.clone());
-            let known = plan
-                .subscribers
-                .iter_mut()
-                .find(|known| known.ae_title == subscriber.ae_title);
-            match known {
-                Some(_) if !specific => return Ok(()),
-                Some(known) => known.lock = subscriber.lock,
-                None if held.subscribers.len() >= UPS_SUBSCRIBERS_MAX => return Err(too_many()),
-                None => plan.subscribers.push(subscriber),
-            }
-            if tell {
-                let report = Event::state_report(*uid, step);
-                plan.initial.push((subscriber.ae_title, report));
-            }
-            if self.commit(&held, plan).await? {
-                return Ok(());
-            }
-        }
     }
 
     /// Ends a subscription. From a global one: all that this AE is subscribed to, as the Standard has it; from a
@@ -294,14 +257,14 @@ impl Ups {
         if globally.ae_titles().any(|other| other == *ae_title) {
             return Ok(was_there);
         }
-        let mut watched = self.uids_in(vec![keys::watched_by(ae_title)]);
-        while let Some(uid) = watched.next().await {
-            match self.unsubscribe_from(ae_title, &uid?).await {
-                Ok(was) => was_there |= was,
-                Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let watched = self.uids_in(vec![keys::watched_by(ae_title)]);
+        let ended = self
+            .commit_all(watched, |held| match held.step {
+                Some(_) => unsubscribing(held, ae_title),
+                None => Ok(None),
+            })
+            .await?;
+        was_there |= ended > 0;
         Ok(was_there)
     }
 
@@ -350,11 +313,9 @@ impl Ups {
     async fn unsubscribe_from(&self, ae_title: &AeTitle, uid: &Uid) -> Result<bool> {
         loop {
             let held = self.held(uid).await?;
-            let mut plan = Plan::of(&held, held.step()?.clone());
-            plan.subscribers.retain(|known| known.ae_title != *ae_title);
-            if plan.subscribers == held.subscribers {
+            let Some(plan) = unsubscribing(&held, ae_title)? else {
                 return Ok(false);
-            }
+            };
             if self.commit(&held, plan).await? {
                 return Ok(true);
             }
@@ -374,6 +335,34 @@ impl Ups {
             })
             .await
     }
+}
+
+/// Subscribes to one step. Who is subscribed already stays as they are, unless this is `specific`.
+fn subscribing(held: &Held, subscriber: Subscriber, specific: bool, tell: bool) -> Result<Option<Plan>> {
+    let step = held.step()?;
+    let mut plan = Plan::of(held, step.clone());
+    let known = plan
+        .subscribers
+        .iter_mut()
+        .find(|known| known.ae_title == subscriber.ae_title);
+    match known {
+        Some(_) if !specific => return Ok(None),
+        Some(known) => known.lock = subscriber.lock,
+        None if held.subscribers.len() >= UPS_SUBSCRIBERS_MAX => return Err(too_many()),
+        None => plan.subscribers.push(subscriber),
+    }
+    if tell {
+        let report = Event::state_report(held.uid, step);
+        plan.initial.push((subscriber.ae_title, report));
+    }
+    Ok(Some(plan))
+}
+
+/// Ends the subscription to one step; `None` when there is none.
+fn unsubscribing(held: &Held, ae_title: &AeTitle) -> Result<Option<Plan>> {
+    let mut plan = Plan::of(held, held.step()?.clone());
+    plan.subscribers.retain(|known| known.ae_title != *ae_title);
+    Ok((plan.subscribers != held.subscribers).then_some(plan))
 }
 
 fn is_global(uid: &Uid) -> bool {
