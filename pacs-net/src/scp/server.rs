@@ -100,10 +100,8 @@ impl Server {
         let services = Arc::clone(&self.services);
         beside.spawn(async move { services.work().await });
         let mut associations = JoinSet::new();
-        // Ends when this does.
-        let mut reporting = JoinSet::new();
         if let Ok(steps) = self.services.pacs.ups() {
-            reporting.spawn(ups::report(steps.clone(), Arc::clone(&self.services.options)));
+            beside.spawn(ups::report(steps.clone(), Arc::clone(&self.services.options)));
         }
         tokio::pin!(stop);
         let grace = loop {
@@ -140,6 +138,8 @@ impl Server {
             tracing::warn!(aborted = associations.len(), "associations did not end in time");
             associations.shutdown().await;
         }
+        // Nothing holds the engine any more when this has ended.
+        beside.shutdown().await;
     }
 
     async fn accept(

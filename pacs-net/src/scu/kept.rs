@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pacs_core::{InstanceRecord, Pacs, Result, Source, Uid};
+#[cfg(feature = "pixel")]
+use pacs_core::Uid;
+use pacs_core::{InstanceRecord, Pacs, Result, Source};
 
 use super::{Outgoing, Pieces, Supply};
 
