@@ -52,7 +52,7 @@ async fn listener() -> (TcpListener, Destination) {
 }
 
 async fn nothing_is_left(ledger: &MemoryLedger) {
-    let all = Bytes::new()..Bytes::from_static(&[0xFF]);
+    let all = Bytes::from_static(b"commitment")..Bytes::from_static(b"commitmenu");
     // What was answered is forgotten right behind the answer.
     while !ledger.range(all.clone(), 1).await.unwrap().is_empty() {
         tokio::task::yield_now().await;
