@@ -21,7 +21,7 @@ use crate::{serve, store};
 /// What is taken over, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a [[peer]] of the configuration
+    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a peer of the configuration
     #[arg(value_name = "SOURCE")]
     source: String,
     /// Fetch by C-MOVE to this server, which listens on its DICOM port meanwhile and which the source must know by its

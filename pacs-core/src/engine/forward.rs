@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dicom_core::dictionary::UidDictionary;
@@ -173,9 +173,10 @@ impl One {
     }
 }
 
-/// Tells the versions of an instance apart: by where they are kept, which stays the same when the index is made anew.
+/// Tells the versions of an instance apart: by where they are kept, which stays the same when the index is made anew,
+/// and by their length, since a place may be used again.
 fn version(record: &InstanceRecord) -> u64 {
-    twox_hash::XxHash3_64::oneshot(record.locator.as_bytes())
+    twox_hash::XxHash3_64::oneshot_with_seed(record.length, record.locator.as_bytes())
 }
 
 /// The instances of a series.
@@ -383,12 +384,23 @@ impl Forwarder {
 
 impl State {
     fn run(&mut self, batches: &Receiver<Done>) {
-        let mut caught_up = self.restore();
+        let mut caught_up = true;
+        let mut restored = false;
+        // After a failure of what settles, not before this moment.
+        let mut settle_from = Instant::now();
         loop {
+            if !restored {
+                restored = self.restore();
+                caught_up &= restored;
+            }
             if self.shared.lagging.swap(false, Ordering::AcqRel) || !caught_up {
                 caught_up = self.noted(Self::catch_up);
             }
-            let wait = if caught_up { self.until_stable() } else { AGAIN };
+            let pause = settle_from.saturating_duration_since(Instant::now());
+            let wait = match caught_up && restored {
+                true => self.until_stable().max(pause),
+                false => AGAIN,
+            };
             let first = match batches.recv_timeout(wait) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -411,10 +423,10 @@ impl State {
                     gathered.low_water = gathered.low_water.max(next.low_water);
                 }
                 // What is passed over here, or could not be entered, is found in the archive.
-                caught_up = caught_up && self.noted(|state| state.take(gathered));
+                caught_up = caught_up && restored && self.noted(|state| state.take(gathered));
             }
-            if caught_up {
-                caught_up = self.noted(Self::settle);
+            if caught_up && restored && Instant::now() >= settle_from && !self.noted(Self::settle) {
+                settle_from = Instant::now() + AGAIN;
             }
         }
     }
@@ -628,21 +640,22 @@ impl State {
             .filter(|(_, study)| is_quiet(study.last) || study.series.values().any(|last| is_quiet(*last)))
             .map(|(study, _)| *study)
             .collect();
+        let mut failed = None;
         for study in due {
-            self.settle_study(&study, now, is_quiet)?;
+            // One that fails keeps no other one waiting.
+            if let Err(error) = self.settle_study(&study, after, is_quiet) {
+                failed = Some(error);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
-    fn settle_study(
-        &mut self,
-        study: &Uid,
-        now: Timestamp,
-        is_quiet: impl Fn(Timestamp) -> bool,
-    ) -> Result<()> {
+    fn settle_study(&mut self, study: &Uid, after: u64, is_quiet: impl Fn(Timestamp) -> bool) -> Result<()> {
         let Some(mut unsettled) = self.unsettled.get(study).cloned() else {
             return Ok(());
         };
+        // The same when it is asked again: so it is told once.
+        let now = Timestamp(unsettled.last.0.saturating_add(after));
         let mut quiet = Vec::new();
         unsettled.series.retain(|series, last| {
             let settles = is_quiet(*last);
@@ -701,7 +714,9 @@ impl State {
                 Trigger::StudyStable
             };
             ask(trigger, &kept.values().collect::<Vec<_>>())?;
-            further.push(Step::Put(stable(study), Bytes::new()));
+            if !kept.is_empty() {
+                further.push(Step::Put(stable(study), Bytes::new()));
+            }
             further.push(Step::Delete(unstable(study)));
         } else {
             further.push(Step::Put(unstable(study), unsettled.value()));

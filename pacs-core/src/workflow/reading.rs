@@ -123,8 +123,8 @@ impl Reading {
             let mut wanted = DataSet::new();
             put_priority(&mut wanted, priority);
             match self.ups.set(&uid, transaction.as_ref(), wanted).await {
-                Err(error) if is_elsewhere(&error) => {}
                 Err(error) if Refusal::of(&error) == Some(Refusal::Final) => return Ok(()),
+                Err(error) if is_elsewhere(&error) => {}
                 done => return done.map(drop),
             }
         }
@@ -142,8 +142,12 @@ impl Reading {
             let (step, transaction) = match self.ups.with_transaction(&uid).await {
                 Ok(found) => found,
                 Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {
-                    self.open(&study, Priority::default()).await?;
-                    continue;
+                    // Where it can't be opened the study is gone, or somebody opened it just now.
+                    match self.open(&study, Priority::default()).await? {
+                        true => continue,
+                        false if self.any_instance(&study).await?.is_none() => return Ok(()),
+                        false => continue,
+                    }
                 }
                 Err(error) => return Err(error),
             };

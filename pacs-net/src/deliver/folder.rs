@@ -39,8 +39,13 @@ impl ToFolder {
             let _ = tokio::fs::remove_file(&unfinished).await;
         }
         written?;
-        let opened = tokio::fs::File::open(&directory).await.map_err(failed)?;
-        opened.sync_all().await.map_err(failed)
+        // The names above it too: they may be new.
+        let above = directory.ancestors().take(3);
+        for directory in above {
+            let opened = tokio::fs::File::open(directory).await.map_err(failed)?;
+            opened.sync_all().await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     async fn write_to(&self, path: &Path, record: &InstanceRecord) -> Result<()> {

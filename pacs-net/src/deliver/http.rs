@@ -48,7 +48,12 @@ impl Caller {
         let calling = async {
             let answer = self.client.request(request).await.map_err(|error| {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                away(format!("{error}{}", cause.unwrap_or_default()))
+                let why = format!("{error}{}", cause.unwrap_or_default());
+                match error.is_connect() {
+                    true => away(why),
+                    // It broke while this one was under way: it may be what breaks it.
+                    false => Tried::Failed(format!("{}: {why}", self.host())),
+                }
             })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), ANSWER_LENGTH_MAX_BYTES);
@@ -57,7 +62,7 @@ impl Caller {
         };
         match tokio::time::timeout(self.patience, calling).await {
             Ok(answer) => answer,
-            Err(_) => Err(away("no answer in time".to_owned())),
+            Err(_) => Err(Tried::Failed(format!("{}: no answer in time", self.host()))),
         }
     }
 

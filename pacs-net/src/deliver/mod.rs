@@ -27,13 +27,14 @@ mod webhook;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use pacs_core::route::{Line, Outbox, Outcome, Waiting, What};
-use pacs_core::{InstanceRecord, Pacs, Result, Timestamp, Uid};
+use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Timestamp, Uid};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -314,7 +315,12 @@ enum Went {
 impl Worker {
     async fn run(self) {
         loop {
-            if let Err(error) = self.once().await {
+            let once = AssertUnwindSafe(self.once()).catch_unwind().await;
+            let once = once.unwrap_or_else(|_| {
+                let why = "a destination panicked";
+                Err(Error::new(ErrorKind::Internal, "deliver.destination", why))
+            });
+            if let Err(error) = once {
                 tracing::error!(destination = %self.name, %error, "deliveries stand still; they go on in a while");
                 tokio::time::sleep(self.deliveries.patience.longest.min(Duration::from_secs(10))).await;
             }
@@ -399,9 +405,13 @@ impl Worker {
                     Tried::Delivered(said) => Outcome::Delivered(said),
                     Tried::Refused(why) => self.refused(&waiting, why),
                     Tried::Failed(why) if last => self.refused(&waiting, why),
-                    Tried::Failed(why) | Tried::Busy(why) => {
+                    Tried::Failed(why) => {
                         went = Some(Went::Again);
                         Outcome::Failed(why)
+                    }
+                    Tried::Busy(why) => {
+                        went = Some(Went::Again);
+                        Outcome::Busy(why)
                     }
                     Tried::Away(why) => {
                         self.note(Some(why));

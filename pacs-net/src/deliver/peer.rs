@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -10,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
+use tokio::sync::Semaphore;
 
 use super::{Destination, Found, Tried, find};
 use crate::dimse::{Category, Status};
@@ -64,9 +64,9 @@ impl Destination for ToPeer {
                     Found::Nothing(tried) => nothing.push((waiting, tried)),
                 }
             }
-            // Once one was not taken, no further one is begun: the order is kept.
-            let stopped = Arc::new(AtomicBool::new(false));
-            let stopping = Arc::clone(&stopped);
+            // One is begun when the one before it was taken, and none once one was not: the order is kept.
+            let gate = Arc::new(Semaphore::new(1));
+            let gated = Arc::clone(&gate);
             let kept = Kept {
                 pacs: self.pacs.clone(),
                 source: Source {
@@ -76,16 +76,21 @@ impl Destination for ToPeer {
                 },
                 patience: Duration::from_secs(60),
             };
-            let items = stream::iter(items)
-                .take_while(move |_| futures::future::ready(!stopping.load(Ordering::Relaxed)));
+            let items = stream::iter(items).then(move |item| {
+                let gate = Arc::clone(&gated);
+                async move { gate.acquire().await.ok().map(|turn| (turn.forget(), item).1) }
+            });
+            let items = items.take_while(|item| futures::future::ready(item.is_some()));
+            let items = items.filter_map(futures::future::ready);
             let sent = match kinds.is_empty() {
                 true => stream::empty().boxed(),
                 false => Sending::to(self.remote.clone()).send(&kinds, Arc::new(Items(kept)), items),
             };
             let sent = sent.map(move |(item, sent)| {
                 let tried = tried(sent);
-                if matches!(tried, Tried::Busy(_) | Tried::Failed(_) | Tried::Away(_)) {
-                    stopped.store(true, Ordering::Relaxed);
+                match tried {
+                    Tried::Delivered(_) | Tried::Refused(_) => gate.add_permits(1),
+                    _ => gate.close(),
                 }
                 (item.waiting, tried)
             });

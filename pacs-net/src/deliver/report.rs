@@ -34,8 +34,9 @@ impl ToReportReceiver {
         };
         match self.send(&instance).await {
             Ok(said) => Tried::Delivered(said.to_owned()),
+            Err(error) if error.operation() == "hl7.connect" => Tried::Away(error.context().to_owned()),
             Err(error) if error.operation() == "hl7.send" && error.retry() == Retry::Later => {
-                Tried::Away(error.context().to_owned())
+                Tried::Failed(error.context().to_owned())
             }
             Err(error) if error.retry() == Retry::Later => Tried::Busy(error.to_string()),
             Err(error) => Tried::Refused(error.context().to_owned()),

@@ -1,6 +1,6 @@
 //! [`ToStow`]: instances by STOW-RS.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::body::Body;
 use dicom_dictionary_std::tags;
@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream};
 use http::{Request, StatusCode, header};
 use pacs_core::dataset::json;
 use pacs_core::route::{Line, Waiting};
-use pacs_core::{InstanceRecord, Pacs, Result, Uid};
+use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Uid};
 
 use super::http::{Caller, not_taken};
 use super::{Destination, Found, Tried, find};
@@ -70,7 +70,11 @@ impl ToStow {
                     Tried::Busy(format!("failure reason {reason:04X}H"))
                 }
                 (Ok(_), Some(reason)) => Tried::Failed(format!("failure reason {reason:04X}H")),
-                (Ok((StatusCode::OK | StatusCode::ACCEPTED, _)), None) => Tried::Delivered(String::new()),
+                (Ok((StatusCode::OK, _)), None) => Tried::Delivered(String::new()),
+                // What it doesn't say it has taken it may not have (PS3.18 10.5.3).
+                (Ok((StatusCode::ACCEPTED, body)), None) if stored(body).contains(&instance) => {
+                    Tried::Delivered(String::new())
+                }
                 (Ok((status, _)), None) => not_taken(*status),
             };
             ended.push((waiting, tried));
@@ -93,14 +97,31 @@ impl ToStow {
     }
 }
 
-/// Failed SOP Sequence (0008,1198): Failure Reason by instance.
-fn failures(body: &[u8]) -> HashMap<Uid, u16> {
-    // The answer is one object (PS3.18 10.5.3.1), where a list is read.
-    let list = [b"[", body, b"]"].concat();
-    let read = json::read(if body.starts_with(b"[") { body } else { &list }).unwrap_or_default();
+/// Referenced SOP Sequence (0008,1199): the instances that were stored.
+fn stored(body: &[u8]) -> HashSet<Uid> {
+    let read = response(body);
     let items = read
         .iter()
-        .flat_map(|described| described.header.items(tags::FAILED_SOP_SEQUENCE));
+        .flat_map(|set| set.items(tags::REFERENCED_SOP_SEQUENCE));
+    items
+        .filter_map(|item| item.uid(tags::REFERENCED_SOP_INSTANCE_UID).ok())
+        .collect()
+}
+
+/// The answer: one object (PS3.18 10.5.3.1), where a list is read.
+fn response(body: &[u8]) -> Vec<DataSet> {
+    let list = [b"[", body, b"]"].concat();
+    let read = json::read(if body.starts_with(b"[") { body } else { &list });
+    read.unwrap_or_default()
+        .into_iter()
+        .map(|described| described.header)
+        .collect()
+}
+
+/// Failed SOP Sequence (0008,1198): Failure Reason by instance.
+fn failures(body: &[u8]) -> HashMap<Uid, u16> {
+    let read = response(body);
+    let items = read.iter().flat_map(|set| set.items(tags::FAILED_SOP_SEQUENCE));
     items
         .filter_map(|item| {
             let instance = item.uid(tags::REFERENCED_SOP_INSTANCE_UID).ok()?;

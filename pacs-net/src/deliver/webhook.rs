@@ -44,9 +44,12 @@ impl ToWebhook {
     }
 
     async fn tell(&self, line: &Line, waiting: &Waiting) -> Tried {
-        let (event, of, at) = match waiting.what {
-            What::Occasion(trigger, of, at) => (trigger.as_str(), of, at),
-            What::Instance(instance) => ("instance-stored", instance, waiting.recorded.at),
+        let (event, of, at, number) = match waiting.what {
+            What::Occasion(trigger, of, at) => (trigger.as_str(), of, at, at.0),
+            What::Instance(instance) => {
+                let recorded = &waiting.recorded;
+                ("instance-stored", instance, recorded.at, recorded.sequence.0)
+            }
         };
         let study = line.study();
         let mut body = serde_json::json!({"event": event, "study": study.as_str(), "at": at.0});
@@ -56,7 +59,7 @@ impl ToWebhook {
             _ => body["instance"] = of.as_str().into(),
         }
         let body = body.to_string();
-        let id = format!("{event}-{of}-{}", at.0);
+        let id = format!("{event}-{of}-{number}");
         let sent = Timestamp::now().0 / 1000;
         let request = Request::post(self.caller.uri.clone())
             .header(header::CONTENT_TYPE, "application/json")

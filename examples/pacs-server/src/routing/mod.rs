@@ -347,10 +347,7 @@ mod tests {
                 route(&format!("{to}set = {{ SOPInstanceUID = \"1.2\" }}")),
                 "can't be changed",
             ),
-            (
-                route(&format!("{to}remove = [\"PixelData\"]")),
-                "can't be changed",
-            ),
+            (route(&format!("{to}remove = [\"Rows\"]")), "can't be changed"),
             (
                 route(&format!("{to}priority = \"soon\"")),
                 "stat, high, medium, low",

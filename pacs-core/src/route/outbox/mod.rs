@@ -116,6 +116,8 @@ pub enum Outcome {
     Refused(String),
     /// It was not taken this time.
     Failed(String),
+    /// It could not be taken this time, whatever it is: that counts for no try.
+    Busy(String),
 }
 
 /// A delivery that was refused for good.
@@ -412,11 +414,14 @@ impl Outbox {
         }
     }
 
-    /// When the next line of `destination` waits to be tried again, if one does.
+    /// When the next line of `destination` waits to be tried again, if one does; never while it is held.
     ///
     /// # Errors
     /// What the ledger says.
     pub async fn next_try(&self, destination: &str) -> Result<Option<Timestamp>> {
+        if self.state().held.contains(destination) {
+            return Ok(None);
+        }
         let first = self
             .inner
             .ledger
@@ -747,6 +752,7 @@ impl Line {
                     new.attempts += 1;
                     new.why = record::shortened(why);
                 }
+                Outcome::Busy(why) => new.why = record::shortened(why),
             }
             if new.progress != Progress::Waiting {
                 steps.push(Step::Delete(self.key(waiting)));
