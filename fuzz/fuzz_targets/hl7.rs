@@ -15,7 +15,11 @@ static MAPPING: LazyLock<Mapping> = LazyLock::new(Mapping::default);
 
 fuzz_target!(|input: (bool, &[u8])| {
     let (with_header, bytes) = input;
-    let header: &[u8] = if with_header { b"MSH|^~\\&|A|B|C|D|2024||ORM^O01|1|P|2.5" } else { b"" };
+    let header: &[u8] = if with_header {
+        b"MSH|^~\\&|A|B|C|D|2024||ORM^O01|1|P|2.5"
+    } else {
+        b""
+    };
     let bytes = [header, bytes].concat();
     let message = match Message::parse_with(&bytes, &Charset::default()) {
         Ok(message) => message,
