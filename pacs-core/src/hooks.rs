@@ -151,7 +151,7 @@ pub enum Event {
 
 /// Is told what happened. There may be many; their errors are logged.
 ///
-/// Called on the engine's own thread, one event after the other in the order of the index: an
+/// Called on threads of the engine, one event after the other, those of the index in its order: an
 /// observer that takes long slows every commit, so it should hand over and return.
 pub trait Observer: Send + Sync + 'static {
     /// Takes note of `event`.

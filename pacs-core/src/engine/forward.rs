@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -93,6 +93,8 @@ pub(super) struct Forwarder {
     pub(super) attributes: Arc<AttributeSet>,
     pub(super) router: Arc<dyn Router>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
+    /// Held while they are told: the committer tells them, too.
+    pub(super) telling: Arc<Mutex<()>>,
     pub(super) outbox: Option<(Outbox, Arc<dyn Ledger>)>,
     /// How long nothing must have come to a series or a study.
     pub(super) stable_after: Duration,
@@ -221,6 +223,7 @@ impl Forwarder {
     }
 
     fn tell(&self, event: &Event) {
+        let _one_at_a_time = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         for observer in &self.observers {
             match catch_unwind(AssertUnwindSafe(|| observer.observe(event))) {
                 Ok(Ok(())) => {}

@@ -215,12 +215,14 @@ impl Pacs {
             Some(ledger) => Some(Outbox::open(Arc::clone(ledger)).await?),
             None => None,
         };
+        let telling = Arc::new(Mutex::new(()));
         let forwarder = options.router.map(|router| Forwarder {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
             attributes: Arc::clone(&options.attributes),
             router,
             observers: options.observers.clone(),
+            telling: Arc::clone(&telling),
             outbox: outbox
                 .clone()
                 .filter(|_| options.keep_deliveries)
@@ -237,6 +239,7 @@ impl Pacs {
             duplicates: options.duplicates,
             handover,
             observers: options.observers,
+            telling,
             low_water: recovered.low_water,
             behind: Arc::clone(&behind),
             recent: Arc::clone(&describer.recent),

@@ -9,8 +9,8 @@ mod batch;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -99,6 +99,8 @@ pub(super) struct Committer {
     /// Who asks the router.
     pub(super) handover: Option<Handover>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
+    /// Held while they are told: the routing thread tells them, too.
+    pub(super) telling: Arc<Mutex<()>>,
     /// Everything of the archive up to here was in the index when the engine opened.
     pub(super) low_water: Sequence,
     /// The archive has what the index refused: the low water stays, so that the next healing or opening
@@ -409,6 +411,7 @@ impl Committer {
     }
 
     fn tell(&self, event: &Event) {
+        let _one_at_a_time = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         for observer in &self.observers {
             match catch_unwind(AssertUnwindSafe(|| observer.observe(event))) {
                 Ok(Ok(())) => {}
