@@ -9,8 +9,10 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use dicom_core::chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -55,10 +57,17 @@ pub struct Timestamp(pub u64);
 impl Timestamp {
     /// Now, by the system's clock.
     pub fn now() -> Self {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The value of a DT (PS3.5 6.2), in UTC. Nothing is later than the end of the year 9999, the last that a DT can say.
+    pub fn date_time(self) -> String {
+        const LAST: u64 = 253_402_300_799_999;
+        let since = Duration::from_millis(self.0.min(LAST));
+        DateTime::<Utc>::from(UNIX_EPOCH + since)
+            .format("%Y%m%d%H%M%S%.6f+0000")
+            .to_string()
     }
 }
 
@@ -185,4 +194,25 @@ pub trait ArchiveWriter: Send {
 
     /// Gives up: nothing of the instance is kept.
     fn abort(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_time_is_that_of_the_calendar() {
+        let cases = [
+            (0, "19700101000000.000000+0000"),
+            (951_782_399_999, "20000228235959.999000+0000"),
+            (951_782_400_000, "20000229000000.000000+0000"),
+            (951_868_800_000, "20000301000000.000000+0000"),
+            (1_735_689_599_001, "20241231235959.001000+0000"),
+            (4_107_542_400_000, "21000301000000.000000+0000"),
+        ];
+        for (milliseconds, expected) in cases {
+            assert_eq!(Timestamp(milliseconds).date_time(), expected);
+        }
+        assert!(Timestamp(u64::MAX).date_time().starts_with("9999"));
+    }
 }

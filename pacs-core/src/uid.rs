@@ -7,6 +7,8 @@ use std::ops::Deref;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use twox_hash::XxHash3_128;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// Text of at most `N` bytes kept in place, so that keys need no allocation.
@@ -144,6 +146,20 @@ impl Uid {
         Self::of_uuid(random | 0x4 << 76 | 0x2 << 62)
     }
 
+    /// The UID of what these parts name: the same for the same parts, and another one for others. So what is made
+    /// again gets the UID that it had.
+    #[must_use]
+    pub fn named<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = XxHash3_128::new();
+        for part in parts {
+            hash.write(&(part.len() as u64).to_be_bytes());
+            hash.write(part);
+        }
+        // Version 8, variant 10: a UUID made in one's own way (RFC 9562 5.8).
+        let hash = hash.finish_128() & !(0xF << 76) & !(0x3 << 62);
+        Self::of_uuid(hash | 0x8 << 76 | 0x2 << 62)
+    }
+
     /// A UID known to be valid, for constants of the Standard.
     ///
     /// # Panics
@@ -254,6 +270,14 @@ mod tests {
         for bad in ["", "1.2.x", &"1".repeat(65), "1 2"] {
             assert_eq!(Uid::parse(bad).unwrap_err().kind(), ErrorKind::Invalid);
         }
+    }
+
+    #[test]
+    fn the_same_parts_name_the_same_uid_and_others_another() {
+        let named = |parts: &[&str]| Uid::named(parts.iter().map(|part| part.as_bytes()));
+        assert_eq!(named(&["a", "bc"]), named(&["a", "bc"]));
+        assert_ne!(named(&["a", "bc"]), named(&["ab", "c"]));
+        assert!(Uid::parse(named(&[]).as_str()).is_ok());
     }
 
     #[test]

@@ -116,6 +116,7 @@ pub mod migrate;
 mod pace;
 pub mod scp;
 pub mod scu;
+mod serving;
 pub mod settings;
 pub mod transport;
 pub mod ul;

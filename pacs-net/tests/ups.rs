@@ -7,6 +7,7 @@ use std::time::Duration;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::{FutureExt, TryStreamExt};
+use pacs_core::testkit::workflow::{performed, step};
 use pacs_core::workflow::ups::{Event, EventType, State, Subscription};
 use pacs_core::{AeTitle, DataSet, Options, Pacs, Uid};
 use pacs_net::dimse::{Client, CommandField, CommandSet, serve};
@@ -68,52 +69,6 @@ impl Running {
         let remote = Remote::new(host, port, title("PACS"), title("TESTER"));
         remote.client(&ups::asking(remote.proposal())).await.unwrap()
     }
-}
-
-fn step() -> DataSet {
-    let mut set = DataSet::new();
-    set.put_text(tags::PROCEDURE_STEP_STATE, VR::CS, "SCHEDULED");
-    set.put_text(tags::PROCEDURE_STEP_LABEL, VR::LO, "Reading");
-    set.put_text(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY, VR::CS, "HIGH");
-    set.put_text(
-        tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME,
-        VR::DT,
-        "20240229101530",
-    );
-    set.put_text(tags::INPUT_READINESS_STATE, VR::CS, "READY");
-    set.put_text(tags::PATIENT_NAME, VR::PN, "Müller^Jürgen");
-    set
-}
-
-fn code(value: &str) -> DataSet {
-    let mut item = DataSet::new();
-    item.put_text(tags::CODE_VALUE, VR::SH, value);
-    item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "99TEST");
-    item.put_text(tags::CODE_MEANING, VR::LO, "a test");
-    item
-}
-
-fn performed() -> DataSet {
-    let mut item = DataSet::new();
-    item.put_items(tags::PERFORMED_STATION_NAME_CODE_SEQUENCE, vec![code("STATION")]);
-    item.put_items(tags::PERFORMED_WORKITEM_CODE_SEQUENCE, vec![code("110005")]);
-    item.put_text(
-        tags::PERFORMED_PROCEDURE_STEP_START_DATE_TIME,
-        VR::DT,
-        "20240229103000",
-    );
-    item.put_text(
-        tags::PERFORMED_PROCEDURE_STEP_END_DATE_TIME,
-        VR::DT,
-        "20240229104500",
-    );
-    item.put_items(tags::OUTPUT_INFORMATION_SEQUENCE, Vec::new());
-    let mut set = DataSet::new();
-    set.put_items(
-        tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE,
-        vec![item],
-    );
-    set
 }
 
 /// Listens for events on an address, and passes them on.

@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::str::FromStr;
 
-use chrono::Timelike as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use pacs_core::{AeTitle, Pacs};
+use pacs_core::route::Hours;
+use pacs_core::{AeTitle, Pacs, Timestamp};
 use pacs_net::migrate::{Day, Migration, Watcher};
 use pacs_net::scp::{Limits, Server};
 use pacs_net::scu::{Fetch, Remote};
@@ -16,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use twox_hash::XxHash3_128;
 
 use crate::config::Config;
+use crate::routing::local;
 use crate::{serve, store};
 
 /// What is taken over, and how.
@@ -44,7 +44,7 @@ pub(crate) struct Migrate {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(2..))]
     slice: u16,
     /// Begin studies only in these hours of the day, local time: 20-6 is from 20:00 to 06:00
-    #[arg(long, value_name = "FROM-TO")]
+    #[arg(long, value_name = "FROM-TO", value_parser = hours)]
     hours: Option<Hours>,
     /// Begin no more studies than this in an hour
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -54,35 +54,8 @@ pub(crate) struct Migrate {
     verify: bool,
 }
 
-/// Hours of the day: the first one is in, the last one is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hours {
-    from: u32,
-    to: u32,
-}
-
-impl Hours {
-    fn hold(self, hour: u32) -> bool {
-        match self.from < self.to {
-            true => (self.from..self.to).contains(&hour),
-            false => hour >= self.from || hour < self.to,
-        }
-    }
-}
-
-impl FromStr for Hours {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let hour = |text: &str| text.parse().ok().filter(|hour| *hour <= 24);
-        let hours = text
-            .split_once('-')
-            .and_then(|(from, to)| Some((hour(from)?, hour(to)?)));
-        match hours {
-            Some((from, to)) if from != to => Ok(Self { from, to }),
-            _ => Err("two different hours from 0 to 24 are needed, such as 20-6".to_owned()),
-        }
-    }
+fn hours(text: &str) -> Result<Hours, String> {
+    Hours::parse(text).ok_or_else(|| "two different times of the day are needed, such as 20-6".to_owned())
 }
 
 impl Migrate {
@@ -211,31 +184,13 @@ impl Watcher for Shown {
     }
 
     fn may_begin(&self) -> bool {
-        let now = || chrono::Local::now().hour();
-        let may = self.hours.is_none_or(|hours| hours.hold(now()));
+        let may = self
+            .hours
+            .is_none_or(|hours| hours.holds(local(Timestamp::now())));
         if !may {
             self.bar
                 .set_message("waiting for the hours in which it may go on");
         }
         may
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hours_may_go_over_midnight_and_what_is_none_is_refused() {
-        let hold = |text: &str| {
-            let hours: Hours = text.parse().unwrap();
-            (0..24).filter(|hour| hours.hold(*hour)).collect::<Vec<_>>()
-        };
-        assert_eq!(hold("20-6"), [0, 1, 2, 3, 4, 5, 20, 21, 22, 23]);
-        assert_eq!(hold("8-10"), [8, 9]);
-        assert_eq!(hold("22-24"), [22, 23]);
-        for bad in ["20", "6-6", "20-25", "a-b"] {
-            assert!(bad.parse::<Hours>().is_err(), "{bad}");
-        }
     }
 }

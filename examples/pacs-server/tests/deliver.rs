@@ -43,6 +43,7 @@ enum Kind {
     Steady,
     /// Nobody listens until the last round.
     Down,
+    /// Answers an instance only when the steady one has it.
     Slow,
     /// Out of resources until the last round.
     Full,
@@ -74,6 +75,8 @@ struct Receiver {
     count: AtomicU64,
     last_round: Arc<AtomicBool>,
     changed: Notify,
+    /// Of all but the steady one.
+    steady: Option<Arc<Receiver>>,
 }
 
 impl Services for Receiver {
@@ -87,7 +90,7 @@ impl Services for Receiver {
                 while data_set.next_piece().await?.is_some() {}
             }
             match self.kind {
-                Kind::Slow => tokio::time::sleep(Duration::from_millis(10)).await,
+                Kind::Slow => self.steady().has(&BTreeSet::from([instance])).await,
                 Kind::Full if !is_last => return Ok(Reply::new(Status::OUT_OF_RESOURCES)),
                 Kind::Refusing if first => return Ok(Reply::new(Status::CANNOT_UNDERSTAND)),
                 Kind::Dying if count % 7 == 6 => {
@@ -106,6 +109,10 @@ impl Services for Receiver {
 }
 
 impl Receiver {
+    fn steady(&self) -> &Receiver {
+        self.steady.as_deref().unwrap_or(self)
+    }
+
     async fn has(&self, all: &BTreeSet<Uid>) {
         loop {
             let changed = self.changed.notified();
@@ -196,7 +203,7 @@ async fn every_acknowledged_instance_is_delivered_to_everybody_and_recorded_once
     let mut random = Random::new(seed);
     let last_round = Arc::new(AtomicBool::new(false));
     let directory = directory();
-    let (mut peers, mut receivers) = (String::new(), Vec::new());
+    let (mut peers, mut receivers): (_, Vec<(Arc<Receiver>, u16)>) = (String::new(), Vec::new());
     for kind in KINDS {
         let port = free_port();
         peers += &format!(
@@ -210,6 +217,7 @@ async fn every_acknowledged_instance_is_delivered_to_everybody_and_recorded_once
             count: AtomicU64::new(0),
             last_round: Arc::clone(&last_round),
             changed: Notify::new(),
+            steady: receivers.first().map(|(steady, _)| Arc::clone(steady)),
         });
         if kind != Kind::Down {
             listen(Arc::clone(&receiver), port).await;

@@ -25,6 +25,19 @@ use crate::uid::Uid;
 /// Names what was amended, and is no attribute of the instance.
 pub(crate) const AMENDED: Tag = tags::MODIFIED_ATTRIBUTES_SEQUENCE;
 
+/// Whether an attribute says which instance it is of, how it is read or what its pixels are, or is none of a data set:
+/// then it leaves as it came.
+pub(crate) fn is_fixed(tag: Tag) -> bool {
+    let identifies = [
+        SPECIFIC_CHARACTER_SET,
+        tags::SOP_CLASS_UID,
+        tags::SOP_INSTANCE_UID,
+        tags::STUDY_INSTANCE_UID,
+        tags::SERIES_INSTANCE_UID,
+    ];
+    identifies.contains(&tag) || !(0x0008..0x7FE0).contains(&tag.0) || tag.0 == 0x0028 || tag.1 == 0
+}
+
 /// Names, in what leaves with further changes, the attributes that are left out; it is kept nowhere.
 const REMOVED: Tag = tags::NONCONFORMING_MODIFIED_ATTRIBUTES_SEQUENCE;
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::uid::Uid;
@@ -114,6 +115,15 @@ impl DataSet {
             vr: VR::SQ,
             value: Value::Items(items),
         });
+    }
+
+    /// An item of a code sequence (PS3.3 8.8).
+    pub fn code(value: &str, scheme: &str, meaning: &str) -> Self {
+        let mut item = Self::new();
+        item.put_text(tags::CODE_VALUE, VR::SH, value);
+        item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
+        item.put_text(tags::CODE_MEANING, VR::LO, meaning);
+        item
     }
 
     /// Takes the element with this tag out.

@@ -1,8 +1,5 @@
 //! What a coercer wants, held against what may be, and put into the form that is kept.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use dicom_core::chrono::{DateTime, Utc};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
@@ -121,7 +118,7 @@ impl Original<'_> {
         }
         let mut item = DataSet::new();
         item.put_items(tags::MODIFIED_ATTRIBUTES_SEQUENCE, vec![values]);
-        item.put_text(tags::ATTRIBUTE_MODIFICATION_DATE_TIME, VR::DT, date_time(now));
+        item.put_text(tags::ATTRIBUTE_MODIFICATION_DATE_TIME, VR::DT, now.date_time());
         let title = |title: Option<AeTitle>| title.map(|title| title.as_str().to_owned());
         let system = title(self.source.called_ae).unwrap_or_else(|| IMPLEMENTATION_VERSION_NAME.to_owned());
         item.put_text(tags::MODIFYING_SYSTEM, VR::LO, system);
@@ -166,22 +163,12 @@ pub(super) fn check(coerced: &DataSet) -> Result<()> {
 
 pub(super) fn may_be_coerced(element: &Element) -> Result<()> {
     let Element { tag, vr, value } = element;
-    let fixed = [
-        tags::SPECIFIC_CHARACTER_SET,
-        tags::SOP_CLASS_UID,
-        tags::SOP_INSTANCE_UID,
-        tags::STUDY_INSTANCE_UID,
-        tags::SERIES_INSTANCE_UID,
+    let ours = [
         tags::ICON_IMAGE_SEQUENCE,
         tags::ORIGINAL_ATTRIBUTES_SEQUENCE,
         coercion::AMENDED,
     ];
-    if fixed.contains(tag)
-        || !(0x0008..0x7FE0).contains(&tag.0)
-        || tag.0 == 0x0028
-        || tag.0 % 2 == 1
-        || tag.1 == 0
-    {
+    if coercion::is_fixed(*tag) || ours.contains(tag) || tag.0 % 2 == 1 {
         return Err(invalid("an attribute that can't be changed: it identifies the instance, describes its pixels, or is private").with_tag(*tag));
     }
     let its_own = syntax::dictionary_vr(*tag, false);
@@ -260,17 +247,6 @@ fn make_sayable(item: &mut DataSet, around: &CharacterSet) {
     }
 }
 
-/// The end of the year 9999, the last that a DT can say.
-const LAST_MILLISECOND: u64 = 253_402_300_799_999;
-
-/// The value of a DT (PS3.5 6.2), in UTC.
-fn date_time(Timestamp(milliseconds): Timestamp) -> String {
-    let since = Duration::from_millis(milliseconds.min(LAST_MILLISECOND));
-    DateTime::<Utc>::from(UNIX_EPOCH + since)
-        .format("%Y%m%d%H%M%S%.6f+0000")
-        .to_string()
-}
-
 pub(super) fn without_value(tag: Tag, vr: VR) -> Element {
     let value = match vr {
         VR::SQ => Value::Items(Vec::new()),
@@ -286,25 +262,4 @@ fn invalid(context: &'static str) -> Error {
 fn unknown(tag: Tag) -> Error {
     let what = "a coerced attribute is too long, or stands too far behind";
     Error::new(ErrorKind::Unsupported, "engine.coerce", what).with_tag(tag)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_time_is_that_of_the_calendar() {
-        let cases = [
-            (0, "19700101000000.000000+0000"),
-            (951_782_399_999, "20000228235959.999000+0000"),
-            (951_782_400_000, "20000229000000.000000+0000"),
-            (951_868_800_000, "20000301000000.000000+0000"),
-            (1_735_689_599_001, "20241231235959.001000+0000"),
-            (4_107_542_400_000, "21000301000000.000000+0000"),
-        ];
-        for (milliseconds, expected) in cases {
-            assert_eq!(date_time(Timestamp(milliseconds)), expected);
-        }
-        assert!(date_time(Timestamp(u64::MAX)).starts_with("9999"));
-    }
 }

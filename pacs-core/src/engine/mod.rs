@@ -12,6 +12,7 @@ mod forward;
 mod frames;
 mod import;
 mod metadata;
+mod observers;
 mod outgoing;
 mod receipt;
 mod recovery;
@@ -51,6 +52,7 @@ use forward::Forwarder;
 pub use frames::DecodedFrame;
 pub use frames::{FrameReader, frame_transfer_syntaxes};
 use metadata::Describer;
+use observers::Observers;
 pub use receipt::{Announced, Receipt, Received};
 pub use recovery::{Recovered, Verified};
 #[cfg(feature = "render")]
@@ -215,14 +217,13 @@ impl Pacs {
             Some(ledger) => Some(Outbox::open(Arc::clone(ledger)).await?),
             None => None,
         };
-        let telling = Arc::new(Mutex::new(()));
+        let observers = Arc::new(Observers::new(options.observers));
         let forwarder = options.router.map(|router| Forwarder {
             archive: Arc::clone(&archive),
             index: Arc::clone(&index),
             attributes: Arc::clone(&options.attributes),
             router,
-            observers: options.observers.clone(),
-            telling: Arc::clone(&telling),
+            observers: Arc::clone(&observers),
             outbox: outbox
                 .clone()
                 .filter(|_| options.keep_deliveries)
@@ -238,8 +239,7 @@ impl Pacs {
             attributes: Arc::clone(&options.attributes),
             duplicates: options.duplicates,
             handover,
-            observers: options.observers,
-            telling,
+            observers,
             low_water: recovered.low_water,
             behind: Arc::clone(&behind),
             recent: Arc::clone(&describer.recent),

@@ -14,10 +14,9 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dicom_core::Tag;
-use dicom_dictionary_std::tags;
 
 use crate::archive::Timestamp;
-use crate::dataset::DataSet;
+use crate::dataset::{DataSet, coercion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::InstanceRecord;
@@ -25,7 +24,7 @@ use crate::query::AttributeSet;
 
 pub(crate) use outbox::Decided;
 pub use outbox::{Dead, DestinationStatus, Line, Outbox, Outcome, Progress, Recorded, Waiting, What};
-pub use rules::{Checked, LocalTime, Rule, Rules};
+pub use rules::{Checked, Hours, LocalTime, Rule, Rules};
 
 /// What happened, that a router is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,18 +161,9 @@ impl Changes {
     /// # Errors
     /// `Invalid` with the first that may not.
     pub fn check(&self) -> Result<()> {
-        let fixed = [
-            tags::SPECIFIC_CHARACTER_SET,
-            tags::SOP_CLASS_UID,
-            tags::SOP_INSTANCE_UID,
-            tags::STUDY_INSTANCE_UID,
-            tags::SERIES_INSTANCE_UID,
-        ];
-        let may_not = |tag: &Tag| {
-            fixed.contains(tag) || !(0x0008..0x7FE0).contains(&tag.0) || tag.0 == 0x0028 || tag.1 == 0
-        };
         let set = self.set.iter().map(|element| element.tag);
-        match set.chain(self.remove.iter().copied()).find(may_not) {
+        let mut changed = set.chain(self.remove.iter().copied());
+        match changed.find(|tag| coercion::is_fixed(*tag)) {
             Some(tag) => {
                 let why = "an attribute that can't be changed on the way out: it identifies the instance or describes its pixels";
                 Err(Error::new(ErrorKind::Invalid, "route.changes", why).with_tag(tag))

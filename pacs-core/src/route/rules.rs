@@ -376,18 +376,16 @@ pub struct Hours {
 }
 
 impl Hours {
-    /// From one time of the day to another, which it does not reach.
+    /// From one time of the day to another, which it does not reach: `18:00-06:00`, or `18-6`.
     pub fn parse(text: &str) -> Option<Self> {
         let minute = |text: &str| {
-            let (hour, minute) = text.split_once(':')?;
+            let (hour, minute) = text.split_once(':').unwrap_or((text, "0"));
             let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
             (hour <= 24 && minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
         };
         let (from, to) = text.split_once('-')?;
-        Some(Self {
-            from: minute(from.trim())?,
-            to: minute(to.trim())?,
-        })
+        let (from, to) = (minute(from.trim())?, minute(to.trim())?);
+        (from != to).then_some(Self { from, to })
     }
 
     /// Whether a time is in it.
@@ -568,5 +566,38 @@ fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<str>>, D:
     {
         true => Ok(names.into_iter().map(Arc::from).collect()),
         false => Err(de::Error::custom("a destination's name has 1 to 64 bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_may_go_over_midnight_and_what_is_none_is_refused() {
+        let hold = |text: &str| {
+            let hours = Hours::parse(text).unwrap();
+            let at = |hour: u16| LocalTime {
+                minute: hour * 60,
+                weekday: 0,
+            };
+            (0..24).filter(|hour| hours.holds(at(*hour))).collect::<Vec<_>>()
+        };
+        assert_eq!(hold("20-6"), [0, 1, 2, 3, 4, 5, 20, 21, 22, 23]);
+        assert_eq!(hold("20:30-06:00"), [0, 1, 2, 3, 4, 5, 21, 22, 23]);
+        assert_eq!(hold("8-10"), [8, 9]);
+        assert_eq!(hold("22:00-24:00"), [22, 23]);
+        for bad in ["20", "6-6", "20-25", "24:01-6", "8:60-9", "a-b", ""] {
+            assert!(Hours::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_clock_of_utc_knows_the_day_of_the_week() {
+        // Thursday, 1 January 1970; Monday, 2 March 2026, 13:05.
+        let expected = [(0, 0, 3), (1_772_456_700_000, 13 * 60 + 5, 0)];
+        for (at, minute, weekday) in expected {
+            assert_eq!(LocalTime::utc(Timestamp(at)), LocalTime { minute, weekday });
+        }
     }
 }

@@ -7,4 +7,5 @@ pub mod index;
 pub mod ledger;
 pub mod random;
 pub mod reference;
+pub mod workflow;
 pub mod world;

@@ -5,6 +5,7 @@
 //! | [`worklist`] | what modalities are to do: scheduled procedure steps, asked for by C-FIND (annex K) |
 //! | [`performed`] | what modalities say they do: modality performed procedure steps (annex F) |
 //! | [`reading`] | which studies are to be read, and how far each is |
+//! | [`report`] | what a report is |
 //! | [`ups`] | what anybody is to do and does: unified procedure steps (annex CC) |
 //!
 //! All of it is in the engine's [`Ledger`](crate::Ledger), each change in one step: what was answered with success is
@@ -12,6 +13,7 @@
 
 pub mod performed;
 pub mod reading;
+pub mod report;
 pub mod ups;
 pub mod worklist;
 

@@ -3,20 +3,23 @@
 //! A study that is stable opens a unified procedure step ([`Reading::open`]): interpretation, of this study. A reader
 //! claims and completes it as anybody does a step ([`Ups`]); a final report completes it too ([`Reading::complete`]).
 //! How far a study is ([`Reading::status`]) is kept nowhere: it is told by what the worklist, the performed steps, the
-//! reading step and the index say, so it is never out of date.
+//! reading step, the reports and the index say, so it is never out of date.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dicom_core::VR;
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
 
 use super::ups::{Refusal, State, Ups};
 use super::{PerformedStatus, PerformedSteps, Worklist, worklist};
+use crate::archive::Timestamp;
 use crate::dataset::DataSet;
 use crate::engine::Pacs;
 use crate::error::{Error, Result};
 use crate::index::{InstanceRecord, Scope};
+use crate::ledger::{Key, Step};
 use crate::route::Priority;
 use crate::uid::Uid;
 
@@ -34,7 +37,7 @@ pub enum StudyStatus {
     Acquired,
     /// Its reading step is completed.
     Read,
-    /// A final report of it is kept.
+    /// A final report of it was stored.
     Reported,
 }
 
@@ -77,8 +80,7 @@ impl Reading {
 
     /// The UID of the step that reads a study: always the same, so that it is opened once.
     pub fn step_of(study: &Uid) -> Uid {
-        let name = format!("reading {study}");
-        Uid::of_uuid(twox_hash::XxHash3_128::oneshot(name.as_bytes()))
+        Uid::named([&b"reading"[..], study.as_bytes()])
     }
 
     /// Opens the step that reads `study`; answers false when it is open or over already, or there is no such study.
@@ -137,6 +139,9 @@ impl Reading {
     /// What index and ledger say.
     pub async fn complete(&self, report: &InstanceRecord) -> Result<()> {
         let study = report.key.study;
+        // Also of a study that was read before.
+        let noted = Step::Put(reported(&study), Bytes::new());
+        self.pacs.ledger()?.apply(vec![noted]).await?;
         let uid = Self::step_of(&study);
         loop {
             let (step, transaction) = match self.ups.with_transaction(&uid).await {
@@ -182,18 +187,16 @@ impl Reading {
     /// # Errors
     /// What index and ledger say.
     pub async fn status(&self, study: &Uid) -> Result<Option<StudyStatus>> {
-        let step = match self.ups.get(&Self::step_of(study)).await {
-            Ok(step) => Some(step),
-            Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => None,
+        if self.pacs.ledger()?.get(&reported(study)).await?.is_some() {
+            return Ok(Some(StudyStatus::Reported));
+        }
+        match self.ups.get(&Self::step_of(study)).await {
+            Ok(step) if step.string(tags::PROCEDURE_STEP_STATE) == Some(State::Completed.as_str()) => {
+                return Ok(Some(StudyStatus::Read));
+            }
+            Ok(_) => return Ok(Some(StudyStatus::Acquired)),
+            Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {}
             Err(error) => return Err(error),
-        };
-        if let Some(step) = &step {
-            let is_completed = step.string(tags::PROCEDURE_STEP_STATE) == Some(State::Completed.as_str());
-            return Ok(Some(match is_completed {
-                true if has_report(step) => StudyStatus::Reported,
-                true => StudyStatus::Read,
-                false => StudyStatus::Acquired,
-            }));
         }
         let performed = self.performed.of_study(study).await?;
         if performed
@@ -263,7 +266,7 @@ fn step(study: &Uid, record: &InstanceRecord, order: Option<&DataSet>, priority:
     step.put_text(
         tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME,
         VR::DT,
-        super::ups::now(),
+        Timestamp::now().date_time(),
     );
     step.put_text(tags::INPUT_READINESS_STATE, VR::CS, "READY");
     step.put_items(tags::SCHEDULED_WORKITEM_CODE_SEQUENCE, vec![interpretation()]);
@@ -299,23 +302,39 @@ fn step(study: &Uid, record: &InstanceRecord, order: Option<&DataSet>, priority:
     step
 }
 
-/// What was done, as a final state requires it (PS3.4 table CC.2.5-3).
+/// What was done, as a final state requires it (PS3.4 table CC.2.5-3): with what its performer has said of it already.
 fn performed(step: &DataSet, report: &InstanceRecord) -> DataSet {
+    let said = step.items(tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE);
+    let mut said = said.to_vec();
+    let mut done = match said.is_empty() {
+        true => DataSet::new(),
+        false => said.remove(0),
+    };
     let begun = step
         .string(tags::SCHEDULED_PROCEDURE_STEP_START_DATE_TIME)
         .unwrap_or_default();
-    let mut done = DataSet::new();
-    done.put_items(
-        tags::PERFORMED_STATION_NAME_CODE_SEQUENCE,
-        vec![code("PACS", "99PACS", "PACS")],
-    );
-    done.put_text(tags::PERFORMED_PROCEDURE_STEP_START_DATE_TIME, VR::DT, begun);
-    done.put_text(
-        tags::PERFORMED_PROCEDURE_STEP_END_DATE_TIME,
-        VR::DT,
-        super::ups::now(),
-    );
-    done.put_items(tags::PERFORMED_WORKITEM_CODE_SEQUENCE, vec![interpretation()]);
+    for (tag, item) in [
+        (
+            tags::PERFORMED_STATION_NAME_CODE_SEQUENCE,
+            DataSet::code("PACS", "99PACS", "PACS"),
+        ),
+        (tags::PERFORMED_WORKITEM_CODE_SEQUENCE, interpretation()),
+    ] {
+        if done.items(tag).is_empty() {
+            done.put_items(tag, vec![item]);
+        }
+    }
+    for (tag, time) in [
+        (tags::PERFORMED_PROCEDURE_STEP_START_DATE_TIME, begun.to_owned()),
+        (
+            tags::PERFORMED_PROCEDURE_STEP_END_DATE_TIME,
+            Timestamp::now().date_time(),
+        ),
+    ] {
+        if done.string(tag).is_none() {
+            done.put_text(tag, VR::DT, time);
+        }
+    }
     let mut instance = DataSet::new();
     instance.put_uid(tags::REFERENCED_SOP_CLASS_UID, &report.sop_class);
     instance.put_uid(tags::REFERENCED_SOP_INSTANCE_UID, &report.key.instance);
@@ -324,39 +343,21 @@ fn performed(step: &DataSet, report: &InstanceRecord) -> DataSet {
     output.put_text(tags::TYPE_OF_INSTANCES, VR::CS, "DICOM");
     output.put_uid(tags::STUDY_INSTANCE_UID, &report.key.study);
     output.put_uid(tags::SERIES_INSTANCE_UID, &report.key.series);
-    done.put_items(tags::OUTPUT_INFORMATION_SEQUENCE, vec![output]);
+    let mut outputs = done.items(tags::OUTPUT_INFORMATION_SEQUENCE).to_vec();
+    outputs.push(output);
+    done.put_items(tags::OUTPUT_INFORMATION_SEQUENCE, outputs);
+    said.insert(0, done);
     let mut set = DataSet::new();
-    set.put_items(
-        tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE,
-        vec![done],
-    );
+    set.put_items(tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE, said);
     set
 }
 
-/// Whether the output of a step is a report.
-fn has_report(step: &DataSet) -> bool {
-    let performed = step
-        .items(tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE)
-        .iter();
-    let outputs = performed.flat_map(|performed| performed.items(tags::OUTPUT_INFORMATION_SEQUENCE));
-    let mut instances = outputs.flat_map(|output| output.items(tags::REFERENCED_SOP_SEQUENCE));
-    instances.any(|instance| {
-        let class = instance
-            .string(tags::REFERENCED_SOP_CLASS_UID)
-            .unwrap_or_default();
-        class.starts_with("1.2.840.10008.5.1.4.1.1.88.") || class == uids::ENCAPSULATED_PDF_STORAGE
-    })
+/// A final report of this study was stored.
+fn reported(study: &Uid) -> Bytes {
+    Key::of("reported").text(study.as_str()).bytes()
 }
 
 /// Interpretation (PS3.16 CID 9231).
 fn interpretation() -> DataSet {
-    code("110005", "DCM", "Interpretation")
-}
-
-fn code(value: &str, scheme: &str, meaning: &str) -> DataSet {
-    let mut code = DataSet::new();
-    code.put_text(tags::CODE_VALUE, VR::SH, value);
-    code.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
-    code.put_text(tags::CODE_MEANING, VR::LO, meaning);
-    code
+    DataSet::code("110005", "DCM", "Interpretation")
 }

@@ -22,7 +22,6 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use futures::stream::BoxStream;
-use twox_hash::XxHash3_128;
 
 pub use query::WorklistQuery;
 
@@ -321,16 +320,9 @@ impl Worklist {
         });
         let accession = item.string(tags::ACCESSION_NUMBER).unwrap_or_default();
         let procedure = item.string(tags::REQUESTED_PROCEDURE_ID).unwrap_or_default();
-        let of = [
-            &seed.await?[..],
-            accession.as_bytes(),
-            b"\0",
-            procedure.as_bytes(),
-        ]
-        .concat();
-        // Version 8, variant 10: a UUID made in one's own way (RFC 9562 5.8).
-        let hash = XxHash3_128::oneshot(&of) & !(0xF << 76) & !(0x3 << 62);
-        Ok(Uid::of_uuid(hash | 0x8 << 76 | 0x2 << 62))
+        let seed = seed.await?;
+        let of = [&seed[..], accession.as_bytes(), procedure.as_bytes()];
+        Ok(Uid::named(of))
     }
 }
 

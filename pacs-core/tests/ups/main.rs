@@ -23,11 +23,7 @@ fn title(text: &str) -> AeTitle {
 }
 
 fn code(value: &str) -> DataSet {
-    let mut item = DataSet::new();
-    item.put_text(tags::CODE_VALUE, VR::SH, value);
-    item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "99TEST");
-    item.put_text(tags::CODE_MEANING, VR::LO, "a test");
-    item
+    DataSet::code(value, "99TEST", "a test")
 }
 
 /// What a careful SCU creates.

@@ -388,7 +388,7 @@ impl Worker {
 
     async fn deliver(&self, line: &Line) -> Result<Went> {
         loop {
-            let batch = line.waiting(None, BATCH_MAX).await?;
+            let batch = line.waiting(BATCH_MAX).await?;
             if batch.is_empty() {
                 return Ok(Went::Empty);
             }

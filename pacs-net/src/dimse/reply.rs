@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use dicom_core::Tag;
-use pacs_core::workflow::ups::Refusal;
 use pacs_core::{DimseService, Error, Uid};
 
 use super::command::CommandSet;
@@ -62,12 +61,11 @@ impl Reply {
             CommandField::C_GET => Some(DimseService::Get),
             _ => None,
         };
-        let status = match (Refusal::of(error), service) {
-            // The service class has statuses of its own.
-            (Some(refusal), _) => Status(refusal.status()),
-            (None, Some(service)) => Status(error.dimse_status(service)),
-            (None, None) => error.status().map_or_else(|| normalized_status(error), Status),
-        };
+        // A service class has statuses of its own.
+        let status = error.status().map(Status).unwrap_or_else(|| match service {
+            Some(service) => Status(error.dimse_status(service)),
+            None => normalized_status(error),
+        });
         Self {
             error_id: error.error_id(),
             offending_elements: error.tags().to_vec(),

@@ -24,7 +24,6 @@ pub mod report;
 mod sender;
 mod server;
 mod time;
-mod uid;
 
 pub use ack::{AckCode, Fault};
 pub use charset::Charset;

@@ -12,14 +12,14 @@ use pacs_core::budget::Budget;
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::ack::{Condition, Fault, answers};
 use super::charset::Charset;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
+use crate::serving::Port;
 use crate::util::Signal;
 
 /// A message on its way in.
@@ -91,10 +91,9 @@ impl Default for ServerOptions {
 ///
 /// A panic of the handler is answered with AR, and costs no other message.
 pub struct Server {
-    listener: TcpListener,
+    port: Port,
     handler: Arc<dyn Handler>,
     options: Arc<ServerOptions>,
-    connections: Arc<Semaphore>,
     large: Budget,
 }
 
@@ -116,9 +115,11 @@ impl Server {
             .map_err(|error| Error::io("hl7.bind", format!("can't listen on {address}"), error))?;
         options.message_length_max = options.message_length_max.min(MESSAGE_LENGTH_MAX_BYTES);
         Ok(Self {
-            listener,
             handler,
-            connections: Arc::new(Semaphore::new(options.connections_max.max(1))),
+            port: Port {
+                listener,
+                connections: Arc::new(Semaphore::new(options.connections_max.max(1))),
+            },
             large: Budget::new(LARGE_LENGTH_MAX_BYTES),
             options: Arc::new(options),
         })
@@ -129,7 +130,8 @@ impl Server {
     /// # Errors
     /// `Io` when the system can't tell.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener
+        self.port
+            .listener
             .local_addr()
             .map_err(|error| Error::io("hl7.address", "no local address", error))
     }
@@ -146,60 +148,33 @@ impl Server {
 
     /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
     pub async fn run_until(self, stop: impl Future<Output = Duration>) {
-        let mut connections = JoinSet::new();
+        let Self {
+            port,
+            handler,
+            options,
+            large,
+        } = self;
         let stopping = Arc::new(Signal::default());
-        tokio::pin!(stop);
-        let grace = loop {
-            let accepted = tokio::select! {
-                grace = &mut stop => break grace,
-                Some(ended) = connections.join_next() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!("a connection panicked");
-                    }
-                    continue;
-                }
-                accepted = self.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address, permit)) => {
-                    let (handler, options) = (Arc::clone(&self.handler), Arc::clone(&self.options));
-                    let (stopping, large) = (Arc::clone(&stopping), self.large.clone());
-                    connections.spawn(async move {
-                        tracing::info!(%address, "an HL7 connection was accepted");
-                        let reader = Reader::within(large, stream, options.message_length_max);
-                        match serve(reader, Some(address), &*handler, &options, &stopping).await {
-                            Ok(()) => tracing::info!(%address, "an HL7 connection ended"),
-                            Err(error) => {
-                                tracing::warn!(%address, %error, "an HL7 connection was broken off")
-                            }
-                        }
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, or the peer has gone already: neither ends the service.
-                    tracing::error!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+        let serve = |stream: TcpStream, address| {
+            let (handler, options) = (Arc::clone(&handler), Arc::clone(&options));
+            let (stopping, large) = (Arc::clone(&stopping), large.clone());
+            async move {
+                tracing::info!(%address, "an HL7 connection was accepted");
+                let served = async {
+                    // An answer is small, and waited for.
+                    stream
+                        .set_nodelay(true)
+                        .map_err(|error| Error::io("hl7.accept", "no connection", error))?;
+                    let reader = Reader::within(large, stream, options.message_length_max);
+                    serve(reader, Some(address), &*handler, &options, &stopping).await
+                };
+                match served.await {
+                    Ok(()) => tracing::info!(%address, "an HL7 connection ended"),
+                    Err(error) => tracing::warn!(%address, %error, "an HL7 connection was broken off"),
                 }
             }
         };
-        drop(self.listener);
-        stopping.set();
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if timeout(grace, drained).await.is_err() {
-            tracing::warn!(aborted = connections.len(), "HL7 connections did not end in time");
-            connections.shutdown().await;
-        }
-    }
-
-    async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.connections)
-            .acquire_owned()
-            .await
-            .map_err(std::io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream, address, permit))
+        port.serve_until(stop, || stopping.set(), serve).await;
     }
 }
 

@@ -10,7 +10,6 @@ use pacs_core::{AeTitle, DataSet, Result, Uid};
 use super::{PacsServices, source};
 use crate::dimse::{Operation, Reply, Status};
 use crate::scu::Reference;
-use crate::util::new_uid;
 
 /// What a peer tells of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub(super) async fn create(services: &PacsServices, mut operation: Operation) ->
         tracing::info!(from, %study, instances = count, "instances are available");
     }
     let mut reply = Reply::success();
-    reply.affected_sop_instance = Some(given.unwrap_or_else(new_uid));
+    reply.affected_sop_instance = Some(given.unwrap_or_else(Uid::random));
     Ok(reply)
 }
 

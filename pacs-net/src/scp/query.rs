@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::{encode, scan};
 use pacs_core::query::{Model, QueryOptions};
@@ -26,7 +26,19 @@ pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> R
     } else {
         Status::PENDING_OPTIONAL_KEYS
     };
-    let mut matches = services.pacs.find(&source(&operation), query)?;
+    let matches = services.pacs.find(&source(&operation), query)?;
+    let matches = matches.map_ok(|found| completed(services, &identifier, found));
+    answer_each(&operation, matches, pending, &charset).await
+}
+
+/// Answers each match by a pending response, until there are no more or the peer cancels.
+pub(super) async fn answer_each(
+    operation: &Operation,
+    matches: impl Stream<Item = Result<DataSet>> + Send,
+    pending: Status,
+    charset: &CharacterSet,
+) -> Result<Reply> {
+    let mut matches = std::pin::pin!(matches);
     loop {
         let found = tokio::select! {
             biased;
@@ -36,8 +48,7 @@ pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> R
         let Some(found) = found.transpose()? else {
             return Ok(Reply::success());
         };
-        let answer = completed(services, &identifier, found);
-        let bytes = encode::encode(&answer, &operation.context().transfer_syntax, &charset)?;
+        let bytes = encode::encode(&found, &operation.context().transfer_syntax, charset)?;
         operation
             .respond(Reply::new(pending).with_data_set(Bytes::from(bytes)))
             .await?;

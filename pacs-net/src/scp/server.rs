@@ -1,6 +1,5 @@
 //! [`Server`]: listens for associations and serves them.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::task::JoinSet;
 use super::policy::{StorageAdmission, accept_policy};
 use super::{Monitor, PacsServices, ScpOptions, ups};
 use crate::dimse::{Services, serve};
+use crate::serving::Port;
 use crate::transport::{Acceptor, Connection, accept};
 
 /// How much is served at once.
@@ -33,10 +33,9 @@ impl Default for Limits {
 /// Accepts associations on a TCP port and serves each from an engine.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    port: Port,
     acceptor: Arc<Acceptor>,
     services: Arc<PacsServices>,
-    connections: Arc<Semaphore>,
     monitor: Option<Arc<dyn Monitor>>,
 }
 
@@ -64,12 +63,15 @@ impl Server {
             timeouts: options.timeouts,
             slots: Some(Arc::new(Semaphore::new(limits.associations_max))),
         };
+        let connections = Semaphore::new(limits.associations_max + CONNECTIONS_SPARE);
         Ok(Self {
-            listener,
+            port: Port {
+                listener,
+                connections: Arc::new(connections),
+            },
             acceptor: Arc::new(acceptor),
             monitor: options.monitor.clone(),
             services: Arc::new(PacsServices::new(pacs, options)),
-            connections: Arc::new(Semaphore::new(limits.associations_max + CONNECTIONS_SPARE)),
         })
     }
 
@@ -78,7 +80,8 @@ impl Server {
     /// # Errors
     /// `Io` when the system can't tell.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener
+        self.port
+            .listener
             .local_addr()
             .map_err(|error| Error::io("server.address", "no local address", error))
     }
@@ -99,62 +102,23 @@ impl Server {
         let mut beside = JoinSet::new();
         let services = Arc::clone(&self.services);
         beside.spawn(async move { services.work().await });
-        let mut associations = JoinSet::new();
         if let Ok(steps) = self.services.pacs.ups() {
             beside.spawn(ups::report(steps.clone(), Arc::clone(&self.services.options)));
         }
-        tokio::pin!(stop);
-        let grace = loop {
-            let accepted = tokio::select! {
-                grace = &mut stop => break grace,
-                Some(ended) = associations.join_next() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!("an association panicked");
-                    }
-                    continue;
-                }
-                accepted = self.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address, permit)) => {
-                    let (acceptor, services) = (Arc::clone(&self.acceptor), Arc::clone(&self.services));
-                    let monitor = self.monitor.clone();
-                    associations.spawn(async move {
-                        let services: Arc<dyn Services> = services;
-                        serve_connection(stream, address, &acceptor, services, monitor).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, or the peer has gone already: neither ends the service.
-                    tracing::error!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+        let Self {
+            port,
+            acceptor,
+            services,
+            monitor,
+        } = self;
+        let serve = |stream, address| {
+            let (acceptor, monitor) = (Arc::clone(&acceptor), monitor.clone());
+            let services: Arc<dyn Services> = services.clone();
+            async move { serve_connection(stream, address, &acceptor, services, monitor).await }
         };
-        drop(self.listener);
-        let drained = async { while associations.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(aborted = associations.len(), "associations did not end in time");
-            associations.shutdown().await;
-        }
+        port.serve_until(stop, || (), serve).await;
         // Nothing holds the engine any more when this has ended.
         beside.shutdown().await;
-    }
-
-    async fn accept(
-        &self,
-    ) -> io::Result<(
-        tokio::net::TcpStream,
-        SocketAddr,
-        tokio::sync::OwnedSemaphorePermit,
-    )> {
-        let permit = Arc::clone(&self.connections)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        Ok((stream, address, permit))
     }
 }
 

@@ -7,7 +7,6 @@ mod report;
 
 use bytes::Bytes;
 use dicom_dictionary_std::{tags, uids};
-use futures::StreamExt;
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::{encode, scan};
 use pacs_core::query::Keys;
@@ -16,7 +15,7 @@ use pacs_core::{AeTitle, DataSet, Error, Result, Uid};
 
 pub(super) use report::report;
 
-use super::query::{identifier, negotiated_options};
+use super::query::{answer_each, identifier, negotiated_options};
 use super::{PacsServices, source};
 use crate::dimse::{Operation, Reply, Status};
 use crate::scu::NATIVE;
@@ -172,19 +171,8 @@ pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> R
     }
     let (identifier, charset) = identifier(&mut operation).await?;
     let options = negotiated_options(operation.negotiated(), &operation.context().abstract_syntax);
-    let mut matches = ups_of(services)?.find(Keys::new(identifier, options)?);
-    loop {
-        let found = tokio::select! {
-            biased;
-            () = operation.cancelled() => return Ok(Reply::new(Status::CANCEL)),
-            found = matches.next() => found,
-        };
-        let Some(found) = found.transpose()? else {
-            return Ok(Reply::success());
-        };
-        let bytes = encode::encode(&found, &operation.context().transfer_syntax, &charset)?;
-        operation.respond(Reply::pending(bytes.into())).await?;
-    }
+    let matches = ups_of(services)?.find(Keys::new(identifier, options)?);
+    answer_each(&operation, matches, Status::PENDING, &charset).await
 }
 
 fn ups_of(services: &PacsServices) -> Result<&Ups> {

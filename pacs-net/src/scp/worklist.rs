@@ -1,12 +1,9 @@
 //! Modality Worklist (PS3.4 annex K) as SCP.
 
-use bytes::Bytes;
-use futures::StreamExt;
 use pacs_core::Result;
-use pacs_core::dataset::encode;
 use pacs_core::workflow::{Worklist, WorklistQuery};
 
-use super::query::identifier;
+use super::query::{answer_each, identifier};
 use crate::dimse::{Operation, Reply, Status};
 
 /// What a query of the worklist negotiates beyond the base (K.5.1): two reserved bytes, fuzzy matching of person names;
@@ -31,21 +28,7 @@ pub async fn find_worklist(worklist: &Worklist, mut operation: Operation) -> Res
     } else {
         Status::PENDING_OPTIONAL_KEYS
     };
-    let mut matches = worklist.find(query);
-    loop {
-        let found = tokio::select! {
-            biased;
-            () = operation.cancelled() => return Ok(Reply::new(Status::CANCEL)),
-            found = matches.next() => found,
-        };
-        let Some(found) = found.transpose()? else {
-            return Ok(Reply::success());
-        };
-        let bytes = encode::encode(&found, &operation.context().transfer_syntax, &charset)?;
-        operation
-            .respond(Reply::new(pending).with_data_set(Bytes::from(bytes)))
-            .await?;
-    }
+    answer_each(&operation, worklist.find(query), pending, &charset).await
 }
 
 /// Whether fuzzy matching of person names was agreed on (K.5.1.2).

@@ -8,7 +8,6 @@ use pacs_core::{AeTitle, DataSet, Pacs, Result, Scope, Uid};
 use super::commitment::send;
 use super::{NATIVE, Reference, Remote};
 use crate::dimse::{Client, CommandField, CommandSet};
-use crate::util::new_uid;
 
 pub(crate) const SOP_CLASS: Uid = Uid::constant(uids::INSTANCE_AVAILABILITY_NOTIFICATION);
 
@@ -77,7 +76,7 @@ impl Notice {
         let context = client.context_for(&SOP_CLASS)?;
         let command = CommandSet::request(CommandField::N_CREATE)
             .with_affected_sop_class(&SOP_CLASS)
-            .with_affected_sop_instance(&new_uid());
+            .with_affected_sop_instance(&Uid::random());
         let response = send(client, context, command, &self.data_set(series)).await?;
         if response.status().is_done() {
             Ok(())

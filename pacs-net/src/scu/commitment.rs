@@ -21,7 +21,6 @@ use super::{NATIVE, Remote};
 use crate::dimse::{Client, CommandField, CommandSet, Operation, Reply, Response, Services, Status, serve};
 use crate::transport::{Acceptor, Connection, PresentationContext, accept};
 use crate::ul::negotiate::{AcceptPolicy, ContextRule};
-use crate::util::new_uid;
 
 /// Storage Commitment Push Model.
 pub(crate) const SOP_CLASS: Uid = Uid::constant(uids::STORAGE_COMMITMENT_PUSH_MODEL);
@@ -336,7 +335,7 @@ impl CommitmentRequest {
             let why = format!("1 to {COMMITMENT_INSTANCES_MAX} instances are asked for at once");
             return Err(Error::new(kind, "commitment.request", why));
         }
-        let transaction = new_uid();
+        let transaction = Uid::random();
         let mut expected = commitments.expect(transaction)?;
         let patience = tokio::time::sleep(self.patience);
         tokio::pin!(patience);

@@ -9,7 +9,6 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::{encode, scan};
 use pacs_core::workflow::ups::{
@@ -18,7 +17,7 @@ use pacs_core::workflow::ups::{
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Result, Uid};
 
 use super::NATIVE;
-use super::query::failed;
+use super::query::matches_until;
 use crate::dimse::{
     Client, CommandField, CommandSet, NO_DATA_SET, Operation, Reply, Response, Services, Status, whole,
 };
@@ -163,21 +162,7 @@ pub async fn suspend(client: &Client, receiver: &AeTitle, sop_instance: &Uid) ->
 /// As [`create`]; as an item of the stream, when the peer answers failure.
 pub async fn find(client: &Client, identifier: &DataSet) -> Result<BoxStream<'static, Result<DataSet>>> {
     let context = context(client, &[QUERY, PULL, WATCH])?.clone();
-    let bytes = encode::encode(identifier, &context.transfer_syntax, &CharacterSet::utf8())?;
-    let responses = client.find(&context, bytes.into()).await?;
-    let matches = responses.try_filter_map(move |response| {
-        let transfer_syntax = context.transfer_syntax;
-        async move {
-            match response.data_set {
-                Some(data_set) if response.command.status().is_pending() => {
-                    scan::parse(&data_set, &transfer_syntax).map(Some)
-                }
-                _ if response.status() == Status::SUCCESS || response.status().is_pending() => Ok(None),
-                _ => Err(failed("ups.find", &response)),
-            }
-        }
-    });
-    Ok(matches.boxed())
+    matches_until(client, context, identifier, std::future::pending()).await
 }
 
 fn received_by(receiver: &AeTitle) -> DataSet {

@@ -53,11 +53,7 @@ pub(super) const MODIFIER: &str = "HAS CONCEPT MOD";
 
 /// An item of a code sequence.
 pub(super) fn code((value, scheme, meaning): Code) -> DataSet {
-    let mut item = DataSet::new();
-    item.put_text(tags::CODE_VALUE, VR::SH, value);
-    item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
-    item.put_text(tags::CODE_MEANING, VR::LO, meaning);
-    item
+    DataSet::code(value, scheme, meaning)
 }
 
 fn item(relationship: &str, kind: &str, name: Code) -> DataSet {

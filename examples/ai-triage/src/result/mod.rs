@@ -93,15 +93,9 @@ impl Names {
         Self(digest)
     }
 
-    /// The UID of `what`: that of a UUID (PS3.5 B.2) of version 8, as RFC 9562 5.8 has it for those that are made
-    /// from a digest of one's own.
+    /// The UID of `what`.
     fn uid(&self, what: &str) -> Uid {
-        let mut digest = self.0.clone();
-        digest.write(what.as_bytes());
-        let number = digest.finish_128();
-        let number = number & !(0xF << 76) & !(0x3 << 62) | 0x8 << 76 | 0x2 << 62;
-        // At most 5 and 39 digits.
-        Uid::constant(&format!("2.25.{number}"))
+        Uid::named([&self.0.finish_128().to_be_bytes()[..], what.as_bytes()])
     }
 }
 

@@ -224,7 +224,7 @@ impl Destination {
 }
 
 /// The clock on the wall here.
-fn local(at: Timestamp) -> LocalTime {
+pub(crate) fn local(at: Timestamp) -> LocalTime {
     let milliseconds = i64::try_from(at.0).unwrap_or_default();
     match Local.timestamp_millis_opt(milliseconds).earliest() {
         Some(time) => LocalTime {

@@ -12,6 +12,7 @@ import pathlib
 import sys
 import threading
 
+from performed_steps import created, ended
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -33,61 +34,22 @@ def associate(port, sop_class, handlers=()):
 
 
 def begin(port, step, study):
-    scheduled = Dataset()
+    attributes = created()
+    scheduled = attributes.ScheduledStepAttributesSequence[0]
     scheduled.StudyInstanceUID = study
-    scheduled.ReferencedStudySequence = []
     scheduled.AccessionNumber = "A 7"
     scheduled.RequestedProcedureID = "RP7"
-    scheduled.RequestedProcedureDescription = ""
     scheduled.ScheduledProcedureStepID = "SPS7"
-    scheduled.ScheduledProcedureStepDescription = ""
-    scheduled.ScheduledProtocolCodeSequence = []
-    created = Dataset()
-    created.ScheduledStepAttributesSequence = [scheduled]
-    created.PatientName = "Order^Jane"
-    created.PatientID = "P 7"
-    created.PatientBirthDate = ""
-    created.PatientSex = "O"
-    created.ReferencedPatientSequence = []
-    created.PerformedProcedureStepID = "PPS7"
-    created.PerformedStationAETitle = "MODALITY"
-    created.PerformedStationName = ""
-    created.PerformedLocation = ""
-    created.PerformedProcedureStepStartDate = "20260102"
-    created.PerformedProcedureStepStartTime = "0304"
-    created.PerformedProcedureStepStatus = "IN PROGRESS"
-    created.PerformedProcedureStepDescription = ""
-    created.PerformedProcedureTypeDescription = ""
-    created.ProcedureCodeSequence = []
-    created.PerformedProcedureStepEndDate = ""
-    created.PerformedProcedureStepEndTime = ""
-    created.Modality = "CT"
-    created.StudyID = ""
-    created.PerformedProtocolCodeSequence = []
-    created.PerformedSeriesSequence = []
+    attributes.PatientID = "P 7"
     association = associate(port, PERFORMED)
-    status, _ = association.send_n_create(created, PERFORMED, step)
+    status, _ = association.send_n_create(attributes, PERFORMED, step)
     association.release()
     return {"status": status.Status}
 
 
 def end(port, step, study):
-    series = Dataset()
-    series.PerformingPhysicianName = ""
-    series.ProtocolName = "HEAD"
-    series.OperatorsName = ""
-    series.SeriesInstanceUID = study + ".1"
-    series.SeriesDescription = ""
-    series.RetrieveAETitle = ""
-    series.ReferencedImageSequence = []
-    series.ReferencedNonImageCompositeSOPInstanceSequence = []
-    changed = Dataset()
-    changed.PerformedProcedureStepStatus = "COMPLETED"
-    changed.PerformedProcedureStepEndDate = "20260102"
-    changed.PerformedProcedureStepEndTime = "0405"
-    changed.PerformedSeriesSequence = [series]
     association = associate(port, PERFORMED)
-    status, _ = association.send_n_set(changed, PERFORMED, step)
+    status, _ = association.send_n_set(ended("COMPLETED"), PERFORMED, step)
     association.release()
     return {"status": status.Status}
 

@@ -158,4 +158,5 @@ def main():
     association.release()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -222,7 +222,7 @@ impl State {
         match step {
             Step::Unchanged(answer) => {
                 if let Some(event) = answer() {
-                    self.committer.tell(&event);
+                    self.committer.observers.tell(&event);
                 }
             }
             Step::Stored {
@@ -249,11 +249,11 @@ impl State {
                 }));
                 if is_amended {
                     self.done.changed.push(record.key);
-                    self.committer.tell(&Event::Amended { record, source });
+                    self.committer.observers.tell(&Event::Amended { record, source });
                     return true;
                 }
                 self.done.received.push((Arc::clone(&record), source.clone()));
-                self.committer.tell(&Event::Received {
+                self.committer.observers.tell(&Event::Received {
                     record,
                     source,
                     outcome,
@@ -265,7 +265,7 @@ impl State {
                 let _ = reply.send(failed.map_or(Ok(true), Err));
                 if done {
                     self.done.changed.push(key);
-                    self.committer.tell(&Event::Removed { key });
+                    self.committer.observers.tell(&Event::Removed { key });
                 }
                 return done;
             }

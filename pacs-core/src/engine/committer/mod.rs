@@ -8,9 +8,8 @@
 mod batch;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -27,13 +26,14 @@ use super::forward::{Done, Handover};
 use super::frames::Known;
 use super::metadata::Describes;
 use super::metadata::ahead::Recent;
+use super::observers::Observers;
 use super::watched::Watched;
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
 use crate::budget::Share;
 use crate::dataset::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hooks::{Event, Observer, Source};
+use crate::hooks::{Event, Source};
 use crate::index::InstanceRecord;
 use crate::query::{AttributeSet, LevelAttributes};
 use crate::uid::{InstanceKey, Uid};
@@ -98,9 +98,7 @@ pub(super) struct Committer {
     pub(super) duplicates: DuplicatePolicy,
     /// Who asks the router.
     pub(super) handover: Option<Handover>,
-    pub(super) observers: Vec<Arc<dyn Observer>>,
-    /// Held while they are told: the routing thread tells them, too.
-    pub(super) telling: Arc<Mutex<()>>,
+    pub(super) observers: Arc<Observers>,
     /// Everything of the archive up to here was in the index when the engine opened.
     pub(super) low_water: Sequence,
     /// The archive has what the index refused: the low water stays, so that the next healing or opening
@@ -407,17 +405,6 @@ impl Committer {
                 let _ = reply.send(other.map(|_| false));
                 None
             })),
-        }
-    }
-
-    fn tell(&self, event: &Event) {
-        let _one_at_a_time = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        for observer in &self.observers {
-            match catch_unwind(AssertUnwindSafe(|| observer.observe(event))) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "an observer failed"),
-                Err(_) => tracing::error!("an observer panicked"),
-            }
         }
     }
 }

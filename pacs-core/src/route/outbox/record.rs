@@ -23,7 +23,7 @@ use dicom_core::Tag;
 use crate::archive::{Sequence, Timestamp};
 use crate::dataset::compact;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Key, Parts};
+use crate::ledger::{Key, Parts, Step};
 use crate::limits;
 use crate::route::{Changes, Priority, Trigger};
 use crate::uid::Uid;
@@ -320,4 +320,27 @@ pub(super) fn shortened(text: &str) -> String {
         end -= 1;
     }
     text[..end].to_owned()
+}
+
+/// The steps that have a line as it is now, if it is as it was.
+pub(super) fn put_line(
+    steps: &mut Vec<Step>,
+    destination: &str,
+    study: &Uid,
+    old: Option<&Bytes>,
+    new: Option<&LineState>,
+) -> Result<()> {
+    let key = line_of(destination, study);
+    if let Some(old) = old {
+        steps.push(Step::Delete(LineState::read(old)?.place(destination, study)));
+    }
+    steps.push(Step::Expect(key.clone(), old.cloned()));
+    match new {
+        Some(new) => {
+            steps.push(Step::Put(new.place(destination, study), Bytes::new()));
+            steps.push(Step::Put(key, new.value()));
+        }
+        None => steps.push(Step::Delete(key)),
+    }
+    Ok(())
 }

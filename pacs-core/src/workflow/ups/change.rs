@@ -12,7 +12,8 @@ use super::held::{Held, Plan, as_kept, public};
 use super::keys;
 use super::refusal::{Refusal, Warning};
 use super::state::{Request, State, Verdict, verdict};
-use super::{ChangeKind, FILTERED_GLOBAL_SUBSCRIPTION, GLOBAL_SUBSCRIPTION, Outcome, UPS_PUSH, Ups, now};
+use super::{ChangeKind, FILTERED_GLOBAL_SUBSCRIPTION, GLOBAL_SUBSCRIPTION, Outcome, UPS_PUSH, Ups};
+use crate::archive::Timestamp;
 use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::ledger::Step;
@@ -276,7 +277,7 @@ fn touch(step: &mut DataSet) {
     step.put_text(
         tags::SCHEDULED_PROCEDURE_STEP_MODIFICATION_DATE_TIME,
         VR::DT,
-        now(),
+        Timestamp::now().date_time(),
     );
 }
 
@@ -288,7 +289,11 @@ fn enter(step: &mut DataSet, state: State) -> Result<()> {
                 .string(tags::PROCEDURE_STEP_CANCELLATION_DATE_TIME)
                 .is_none()
             {
-                progress.put_text(tags::PROCEDURE_STEP_CANCELLATION_DATE_TIME, VR::DT, now());
+                progress.put_text(
+                    tags::PROCEDURE_STEP_CANCELLATION_DATE_TIME,
+                    VR::DT,
+                    Timestamp::now().date_time(),
+                );
             }
         });
     }

@@ -58,7 +58,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dicom_core::chrono::{DateTime, Utc};
 use dicom_dictionary_std::uids;
 
 pub use attributes::{ALWAYS_RETURNED, PRIORITIES};
@@ -191,16 +190,6 @@ impl Inner {
 fn micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Now, as a DT in UTC.
-pub(super) fn now() -> String {
-    let now = i64::try_from(micros())
-        .ok()
-        .and_then(DateTime::<Utc>::from_timestamp_micros);
-    now.unwrap_or_default()
-        .format("%Y%m%d%H%M%S%.6f+0000")
-        .to_string()
 }
 
 /// Who is told.

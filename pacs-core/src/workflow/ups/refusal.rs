@@ -13,6 +13,9 @@ macro_rules! statuses {
         pub enum $name { $($(#[$doc])* $case,)* }
 
         impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$case,)*];
+
             /// The DIMSE status.
             pub fn status(self) -> u16 {
                 match self { $(Self::$case => $code,)* }
@@ -105,7 +108,9 @@ impl Refusal {
             | Self::UnknownReceiver => ErrorKind::Invalid,
             _ => ErrorKind::Mismatch,
         };
-        Error::new(kind, "ups.request", self.text()).with_source(self)
+        Error::new(kind, "ups.request", self.text())
+            .with_status(self.status())
+            .with_source(self)
     }
 
     pub(super) fn with_tags(self, tags: impl IntoIterator<Item = Tag>) -> Error {

@@ -12,7 +12,6 @@ use pacs_core::{DataSet, Level, Result, Source, Tag, Uid, VR};
 
 use super::super::ack::{Condition, Fault};
 use super::super::message::{Message, Segment};
-use super::super::uid;
 use super::once::Identity;
 use super::order::groups;
 use super::patient::patient_id;
@@ -123,7 +122,7 @@ impl Inner {
             .or(step.and_then(|step| step.uid(tags::STUDY_INSTANCE_UID).ok()))
         {
             Some(uid) => uid,
-            None => uid::named(&["hl7-study", &id, accession]),
+            None => named(&["hl7-study", &id, accession]),
         };
         study.put_uid(tags::STUDY_INSTANCE_UID, &uid);
         if let Some(referring) = order.get(tags::REFERRING_PHYSICIAN_NAME) {
@@ -237,7 +236,7 @@ fn structured(group: &Message, items: Vec<DataSet>) -> Report {
     let mut content = DataSet::new();
     content.put_text(tags::VALUE_TYPE, VR::CS, "CONTAINER");
     content.put_text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE");
-    let heading = code("18748-4", "LN", "Diagnostic imaging report");
+    let heading = DataSet::code("18748-4", "LN", "Diagnostic imaging report");
     content.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![heading]);
     content.put_text(
         tags::COMPLETION_FLAG,
@@ -273,11 +272,11 @@ fn instance(
     set.put_uid(tags::SOP_CLASS_UID, &report.class);
     set.put_uid(
         tags::SOP_INSTANCE_UID,
-        &uid::named(&["hl7-report", &identity, &number.to_string()]),
+        &named(&["hl7-report", &identity, &number.to_string()]),
     );
     set.put_uid(
         tags::SERIES_INSTANCE_UID,
-        &uid::named(&["hl7-series", study_uid, report.modality]),
+        &named(&["hl7-series", study_uid, report.modality]),
     );
     set.put_text(tags::MODALITY, VR::CS, report.modality);
     set.put_text(
@@ -402,15 +401,12 @@ fn concept(group: &Message, segment: &Segment) -> DataSet {
     let (value, meaning, scheme) = (part(1), part(2), part(3));
     let fits = |text: &str, most| (1..=most).contains(&text.chars().count());
     match fits(&value, 16) && fits(&scheme, 16) && fits(&meaning, 64) {
-        true => code(&value, &scheme, &meaning),
-        false => code("121071", "DCM", "Finding"),
+        true => DataSet::code(&value, &scheme, &meaning),
+        false => DataSet::code("121071", "DCM", "Finding"),
     }
 }
 
-fn code(value: &str, scheme: &str, meaning: &str) -> DataSet {
-    let mut item = DataSet::new();
-    item.put_text(tags::CODE_VALUE, VR::SH, value);
-    item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, scheme);
-    item.put_text(tags::CODE_MEANING, VR::LO, meaning);
-    item
+/// The UID of what is made of a message: what is sent again gets the same one.
+fn named(parts: &[&str]) -> Uid {
+    Uid::named(parts.iter().map(|part| part.as_bytes()))
 }

@@ -1,19 +1,18 @@
 //! [`HttpServer`]: listens for HTTP/1.1 and HTTP/2 (with prior knowledge, RFC 9113 3.3) and serves a router.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use pacs_core::{Error, Result};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 
 use super::connection;
 use super::exchange::{self, Shared};
 use super::metrics::Metrics;
+use crate::serving::Port;
 
 pub use super::exchange::RequestId;
 
@@ -76,9 +75,8 @@ impl Default for HttpLimits {
 /// - The extension `ConnectInfo<SocketAddr>` has the client's address, [`RequestId`] the ID.
 #[derive(Debug)]
 pub struct HttpServer {
-    listener: TcpListener,
+    port: Port,
     shared: Arc<Shared>,
-    connections: Arc<Semaphore>,
 }
 
 impl HttpServer {
@@ -91,8 +89,10 @@ impl HttpServer {
             .await
             .map_err(|error| Error::io("http.bind", format!("can't listen on {address}"), error))?;
         Ok(Self {
-            listener,
-            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            port: Port {
+                listener,
+                connections: Arc::new(Semaphore::new(limits.connections_max)),
+            },
             shared: Arc::new(Shared {
                 router: exchange::keeping_path(router),
                 requests: Arc::new(Semaphore::new(limits.requests_max)),
@@ -116,7 +116,8 @@ impl HttpServer {
     /// # Errors
     /// `Io` when the system can't tell.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.listener
+        self.port
+            .listener
             .local_addr()
             .map_err(|error| Error::io("http.address", "no local address", error))
     }
@@ -134,53 +135,15 @@ impl HttpServer {
     /// The same, for who knows only then how long what runs may go on: `stop` answers the grace.
     pub async fn run_until(self, stop: impl Future<Output = Duration>) {
         let (stopped, watch) = watch::channel(false);
-        let mut connections = JoinSet::new();
-        tokio::pin!(stop);
-        let grace = loop {
-            let accepted = tokio::select! {
-                grace = &mut stop => break grace,
-                Some(ended) = connections.join_next() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!("a connection panicked");
-                    }
-                    continue;
-                }
-                accepted = self.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address, permit)) => {
-                    let (shared, watch) = (Arc::clone(&self.shared), watch.clone());
-                    connections.spawn(async move {
-                        connection::serve(stream, address, shared, watch).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, or the client has gone already: neither ends the service.
-                    tracing::error!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+        let Self { port, shared } = self;
+        let serve = |stream, address| {
+            let (shared, watch) = (Arc::clone(&shared), watch.clone());
+            connection::serve(stream, address, shared, watch)
         };
-        drop(self.listener);
         // Nobody listens any more where no connection is left.
-        let _ = stopped.send(true);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(
-                broken_off = connections.len(),
-                "HTTP connections did not end in time"
-            );
-            connections.shutdown().await;
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.connections)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        Ok((stream, address, permit))
+        let stopping = || {
+            let _ = stopped.send(true);
+        };
+        port.serve_until(stop, stopping, serve).await;
     }
 }

@@ -1,0 +1,124 @@
+//! Looks in the archive for what nobody was asked about.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use dicom_dictionary_std::tags;
+use futures::TryStreamExt;
+
+use super::ask::Decisions;
+use super::{State, block_on};
+use crate::archive::{Entry, Sequence};
+use crate::dataset::coercion;
+use crate::engine::recovery::read_header;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::hooks::Source;
+use crate::index::InstanceRecord;
+use crate::ledger::{Key, Step};
+use crate::limits;
+use crate::uid::AeTitle;
+
+fn routed() -> Bytes {
+    Key::of("routed").bytes()
+}
+
+/// The step that notes how far the archive was asked about.
+pub(super) fn noted(up_to: Sequence) -> Step {
+    Step::Put(routed(), Bytes::copy_from_slice(&up_to.0.to_be_bytes()))
+}
+
+impl State {
+    /// Asks about everything in the archive that nobody was asked about yet.
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        let Some((_, ledger)) = &self.forwarder.outbox else {
+            return Ok(());
+        };
+        let ledger = Arc::clone(ledger);
+        // Before the scan: what the index gets after it is handed over.
+        let low_water = Sequence(self.shared.low_water.load(Ordering::Acquire));
+        let from = match block_on(ledger.get(&routed()))? {
+            Some(value) => {
+                let value = value.first_chunk().map(|value| u64::from_be_bytes(*value));
+                Sequence(value.ok_or_else(|| Error::new(ErrorKind::Corrupt, "engine.route", "no sequence"))?)
+            }
+            // What was kept before there was a router stays where it is.
+            None => {
+                let from = self.first()?;
+                self.enter(Decisions::default(), vec![noted(from)])?;
+                from
+            }
+        };
+        self.asked = from;
+        let mut entries = self.forwarder.archive.scan(from);
+        let mut decisions = Decisions::default();
+        let mut earlier = HashSet::new();
+        while let Some(entry) = block_on(entries.try_next())? {
+            match entry {
+                Entry::Stored(key, stored) => {
+                    let Some(record) = block_on(self.forwarder.index.lookup(&key.instance))? else {
+                        continue;
+                    };
+                    if record.locator != stored.locator {
+                        earlier.insert(key.instance);
+                        continue;
+                    }
+                    // An archive without order yields everything.
+                    if record.sequence <= from {
+                        continue;
+                    }
+                    let amended = record
+                        .coerced
+                        .as_ref()
+                        .is_some_and(|coerced| coercion::amended(coerced).next().is_some());
+                    if amended && !earlier.contains(&key.instance) {
+                        self.forwarder.touch(&key, stored.received, &mut decisions);
+                    } else {
+                        let record = Arc::new(record);
+                        let source = self.source(&record)?;
+                        self.forwarder.stored(&record, &source, &mut decisions)?;
+                    }
+                }
+                Entry::Removed { .. } => {}
+            }
+            if decisions.decided.len() >= limits::DELIVERIES_AT_ONCE_MAX {
+                self.enter(std::mem::take(&mut decisions), Vec::new())?;
+            }
+        }
+        self.enter_up_to(decisions, low_water)
+    }
+
+    /// What is kept already when the router is asked for the first time.
+    fn first(&self) -> Result<Sequence> {
+        let archive = &self.forwarder.archive;
+        let mut from = self.opened_at;
+        if !archive.capability().ordered_scan {
+            let mut entries = archive.scan(Sequence(0));
+            while let Some(entry) = block_on(entries.try_next())? {
+                from = from.max(entry.sequence());
+            }
+        }
+        Ok(from)
+    }
+
+    /// Who sent an instance, as its header has it. One whose header can't be read came from nobody known.
+    pub(super) fn source(&self, record: &InstanceRecord) -> Result<Source> {
+        let meta = match block_on(read_header(&*self.forwarder.archive, &record.locator)) {
+            Ok((meta, _)) => meta,
+            Err(error) if error.retry() == Retry::Later => return Err(error),
+            Err(_) => return Ok(Source::default()),
+        };
+        let title = |tag| {
+            meta.elements
+                .string(tag)
+                .and_then(|title| AeTitle::parse(title).ok())
+        };
+        Ok(Source {
+            calling_ae: title(tags::SENDING_APPLICATION_ENTITY_TITLE)
+                .or_else(|| title(tags::SOURCE_APPLICATION_ENTITY_TITLE)),
+            called_ae: title(tags::RECEIVING_APPLICATION_ENTITY_TITLE),
+            address: None,
+        })
+    }
+}

@@ -1,0 +1,269 @@
+//! The routing thread: asks the router about what the committer has done, and enters what it decides into the outbox.
+//!
+//! The committer hands over what is durable and in the index, and never waits: what doesn't fit is looked for in the
+//! archive instead, from where the outbox says that everything was asked about. So it is after a restart.
+
+mod ask;
+mod catch_up;
+mod stable;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use self::ask::Decisions;
+use self::catch_up::noted;
+use self::stable::{Unsettled, unstable};
+use super::block_on::block_on;
+use super::observers::Observers;
+use super::watched::Watched;
+use crate::archive::{Archive, Sequence, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hooks::Source;
+use crate::index::InstanceRecord;
+use crate::ledger::{Ledger, Step};
+use crate::limits;
+use crate::query::AttributeSet;
+use crate::route::{Outbox, Router};
+use crate::uid::{InstanceKey, Uid};
+
+/// Batches of the committer that may wait. More are found in the archive.
+const BATCHES_WAITING: usize = 64;
+
+/// How long what comes close together is gathered: each step of the ledger costs a flush.
+const GATHERED: Duration = Duration::from_millis(20);
+
+/// After a failure of the archive, the index or the ledger.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the committer did.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) received: Vec<(Arc<InstanceRecord>, Source)>,
+    /// Amended or removed.
+    pub(super) changed: Vec<InstanceKey>,
+    pub(super) low_water: Sequence,
+}
+
+/// Where the committer hands over.
+pub(super) struct Handover {
+    batches: SyncSender<Done>,
+    shared: Arc<Shared>,
+    /// What is not handed over is found again.
+    durable: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Something was not handed over.
+    lagging: AtomicBool,
+    /// Everything of the archive up to here is in the index.
+    low_water: AtomicU64,
+}
+
+impl Handover {
+    pub(super) fn give(&self, done: Done) {
+        self.shared.low_water.store(done.low_water.0, Ordering::Release);
+        if done.received.is_empty() && done.changed.is_empty() {
+            return;
+        }
+        if !self.durable {
+            // The thread lives as long as this sender.
+            let _ = self.batches.send(done);
+            return;
+        }
+        if let Err(TrySendError::Full(_)) = self.batches.try_send(done) {
+            self.lag();
+        }
+    }
+
+    /// Something came into the index that nobody handed over.
+    pub(super) fn lag(&self) {
+        self.shared.lagging.store(true, Ordering::Release);
+    }
+}
+
+pub(super) struct Forwarder {
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) index: Arc<Watched>,
+    pub(super) attributes: Arc<AttributeSet>,
+    pub(super) router: Arc<dyn Router>,
+    pub(super) observers: Arc<Observers>,
+    pub(super) outbox: Option<(Outbox, Arc<dyn Ledger>)>,
+    /// How long nothing must have come to a series or a study.
+    pub(super) stable_after: Duration,
+}
+
+struct State {
+    forwarder: Forwarder,
+    shared: Arc<Shared>,
+    /// What was in the index when the engine opened.
+    opened_at: Sequence,
+    /// How far the archive was asked about, as it is noted.
+    asked: Sequence,
+    /// Series and studies that something came to.
+    unsettled: BTreeMap<Uid, Unsettled>,
+    /// What was unsettled before the last end is known.
+    restored: bool,
+    /// What was not handed over was asked about.
+    caught_up: bool,
+}
+
+impl Forwarder {
+    /// What runs it until the handover is dropped.
+    pub(super) fn start(self, low_water: Sequence) -> (Handover, impl FnOnce() + Send) {
+        let (batches, receiver) = sync_channel(BATCHES_WAITING);
+        let shared = Arc::new(Shared::default());
+        shared.low_water.store(low_water.0, Ordering::Release);
+        let handover = Handover {
+            batches,
+            shared: Arc::clone(&shared),
+            durable: self.outbox.is_some(),
+        };
+        // What came before the last end may not have been asked about.
+        shared.lagging.store(self.outbox.is_some(), Ordering::Release);
+        let mut state = State {
+            forwarder: self,
+            shared,
+            opened_at: low_water,
+            asked: Sequence(0),
+            unsettled: BTreeMap::new(),
+            restored: false,
+            caught_up: true,
+        };
+        (handover, move || state.run(&receiver))
+    }
+}
+
+impl State {
+    fn run(&mut self, batches: &Receiver<Done>) {
+        // After a failure nothing is tried before this moment.
+        let mut not_before = Instant::now();
+        loop {
+            if Instant::now() >= not_before && !self.bring_up() {
+                not_before = Instant::now() + AGAIN;
+            }
+            let is_up = self.restored && self.caught_up;
+            let pause = not_before.saturating_duration_since(Instant::now());
+            let wait = match is_up {
+                true => self.until_stable().max(pause),
+                false => pause,
+            };
+            match batches.recv_timeout(wait) {
+                // What is passed over, or can't be entered, is found in the archive.
+                Ok(first) => {
+                    let gathered = self.gather(first, batches);
+                    self.caught_up = is_up && self.noted(|state| state.take(gathered));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let may_settle = self.restored && self.caught_up && Instant::now() >= not_before;
+            if may_settle && !self.noted(Self::settle) {
+                not_before = Instant::now() + AGAIN;
+            }
+        }
+    }
+
+    /// Makes good what could not be done before; whether all of it is.
+    fn bring_up(&mut self) -> bool {
+        self.restored = self.restored || self.noted(Self::restore);
+        if self.shared.lagging.swap(false, Ordering::AcqRel) || !self.caught_up {
+            self.caught_up = self.noted(Self::catch_up);
+        }
+        self.restored && self.caught_up
+    }
+
+    /// With `first` what comes close behind it.
+    fn gather(&self, first: Done, batches: &Receiver<Done>) -> Done {
+        let mut gathered = first;
+        // With nothing durable, a flush is nothing to wait for.
+        let wait = match self.forwarder.outbox {
+            Some(_) => GATHERED,
+            None => Duration::ZERO,
+        };
+        while gathered.received.len() < limits::DELIVERIES_AT_ONCE_MAX
+            && let Ok(next) = batches.recv_timeout(wait)
+        {
+            gathered.received.extend(next.received);
+            gathered.changed.extend(next.changed);
+            gathered.low_water = gathered.low_water.max(next.low_water);
+        }
+        gathered
+    }
+
+    fn noted(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "engine.route",
+                "the routing thread panicked",
+            ))
+        });
+        if let Err(error) = &done {
+            tracing::error!(%error, "what is to be delivered could not be entered; it is tried again");
+        }
+        done.is_ok()
+    }
+
+    fn take(&mut self, done: Done) -> Result<()> {
+        let mut decisions = Decisions::default();
+        for (record, source) in &done.received {
+            self.forwarder.stored(record, source, &mut decisions)?;
+        }
+        let now = Timestamp::now();
+        for key in &done.changed {
+            self.forwarder.touch(key, now, &mut decisions);
+        }
+        // While something is looked for in the archive, how far all was asked about is known when that ends.
+        self.enter_up_to(decisions, done.low_water)
+    }
+
+    /// Enters what was decided, and notes that the archive was asked about up to there; but not while something is to
+    /// be looked for in it.
+    fn enter_up_to(&mut self, decisions: Decisions, low_water: Sequence) -> Result<()> {
+        if low_water <= self.asked || self.shared.lagging.load(Ordering::Acquire) {
+            return self.enter(decisions, Vec::new());
+        }
+        self.enter(decisions, vec![noted(low_water)])?;
+        self.asked = low_water;
+        Ok(())
+    }
+
+    /// Enters what was decided, and with the last of it `further` steps; then tells it.
+    fn enter(&mut self, decisions: Decisions, mut further: Vec<Step>) -> Result<()> {
+        let Decisions {
+            mut decided,
+            told,
+            touched,
+        } = decisions;
+        let mut touched: Vec<(Uid, Unsettled)> = touched.into_iter().collect();
+        for (study, new) in &mut touched {
+            if let Some(known) = self.unsettled.get(study) {
+                new.last = new.last.max(known.last);
+                for (series, last) in &known.series {
+                    let new = new.series.entry(*series).or_default();
+                    *new = (*last).max(*new);
+                }
+            }
+        }
+        if let Some((outbox, _)) = &self.forwarder.outbox {
+            further.extend(
+                touched
+                    .iter()
+                    .map(|(study, new)| Step::Put(unstable(study), new.value())),
+            );
+            while decided.len() > limits::DELIVERIES_AT_ONCE_MAX {
+                let rest = decided.split_off(limits::DELIVERIES_AT_ONCE_MAX);
+                block_on(outbox.add(std::mem::replace(&mut decided, rest), Vec::new()))?;
+            }
+            block_on(outbox.add(decided, further))?;
+        }
+        self.unsettled.extend(touched);
+        told.iter().for_each(|event| self.forwarder.observers.tell(event));
+        Ok(())
+    }
+}
