@@ -230,6 +230,9 @@ impl Pacs {
                 .zip(options.ledger.clone()),
             stable_after: options.stable_after,
         });
+        if let Some(forwarder) = &forwarder {
+            forwarder.begin(recovered.low_water).await?;
+        }
         let (handover, forwarding) = forwarder
             .map(|forwarder| forwarder.start(recovered.low_water))
             .unzip();

@@ -4,6 +4,7 @@ mod amend;
 mod coercion;
 mod frames;
 mod metadata;
+mod reading;
 mod routing;
 
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ pub use self::amend::*;
 pub use self::coercion::*;
 pub use self::frames::*;
 pub use self::metadata::*;
+pub use self::reading::*;
 pub use self::routing::*;
 use crate::archive::{Archive, Entry, Sequence};
 use crate::dataset::charset::CharacterSet;
@@ -97,6 +99,8 @@ macro_rules! engine_conformance {
                 a_study_is_stable_once_and_changed_after_that,
                 a_rule_may_ask_for_attributes_that_the_index_does_not_keep,
                 what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came,
+                how_far_a_study_is_is_told_by_what_happened,
+                a_report_completes_the_step_and_keeps_what_its_reader_said,
                 a_coerced_attribute_is_found_by_its_new_value_and_not_by_its_old_one,
                 the_stored_bytes_of_a_coerced_instance_are_those_that_came,
                 a_coerced_instance_leaves_with_its_new_values_and_the_original_ones,

@@ -9,7 +9,7 @@ use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
 
 use super::ask::Decisions;
-use super::{State, block_on};
+use super::{Forwarder, State, block_on};
 use crate::archive::{Entry, Sequence};
 use crate::dataset::coercion;
 use crate::engine::recovery::read_header;
@@ -29,6 +29,27 @@ pub(super) fn noted(up_to: Sequence) -> Step {
     Step::Put(routed(), Bytes::copy_from_slice(&up_to.0.to_be_bytes()))
 }
 
+impl Forwarder {
+    /// Notes what is kept already when there is a router for the first time: that stays where it is. To be done before
+    /// anything is acknowledged, so that what comes then is asked about.
+    pub(in crate::engine) async fn begin(&self, low_water: Sequence) -> Result<()> {
+        let Some((_, ledger)) = &self.outbox else {
+            return Ok(());
+        };
+        if ledger.get(&routed()).await?.is_some() {
+            return Ok(());
+        }
+        let mut kept = low_water;
+        if !self.archive.capability().ordered_scan {
+            let mut entries = self.archive.scan(Sequence(0));
+            while let Some(entry) = entries.try_next().await? {
+                kept = kept.max(entry.sequence());
+            }
+        }
+        ledger.apply(vec![noted(kept)]).await.map(drop)
+    }
+}
+
 impl State {
     /// Asks about everything in the archive that nobody was asked about yet.
     pub(super) fn catch_up(&mut self) -> Result<()> {
@@ -38,22 +59,18 @@ impl State {
         let ledger = Arc::clone(ledger);
         // Before the scan: what the index gets after it is handed over.
         let low_water = Sequence(self.shared.low_water.load(Ordering::Acquire));
-        let from = match block_on(ledger.get(&routed()))? {
-            Some(value) => {
-                let value = value.first_chunk().map(|value| u64::from_be_bytes(*value));
-                Sequence(value.ok_or_else(|| Error::new(ErrorKind::Corrupt, "engine.route", "no sequence"))?)
-            }
-            // What was kept before there was a router stays where it is.
-            None => {
-                let from = self.first()?;
-                self.enter(Decisions::default(), vec![noted(from)])?;
-                from
-            }
-        };
+        let noted = block_on(ledger.get(&routed()))?;
+        let noted = noted.as_deref().and_then(|value| value.first_chunk());
+        let from = noted.map(|value| Sequence(u64::from_be_bytes(*value)));
+        let from = from.ok_or_else(|| {
+            let why = "how far the archive was asked about is not noted";
+            Error::new(ErrorKind::Corrupt, "engine.route", why)
+        })?;
         self.asked = from;
         let mut entries = self.forwarder.archive.scan(from);
         let mut decisions = Decisions::default();
         let mut earlier = HashSet::new();
+        let mut failed = None;
         while let Some(entry) = block_on(entries.try_next())? {
             match entry {
                 Entry::Stored(key, stored) => {
@@ -76,8 +93,11 @@ impl State {
                         self.forwarder.touch(&key, stored.received, &mut decisions);
                     } else {
                         let record = Arc::new(record);
-                        let source = self.source(&record)?;
-                        self.forwarder.stored(&record, &source, &mut decisions)?;
+                        let asked = self
+                            .source(&record)
+                            .and_then(|source| self.forwarder.stored(&record, &source, &mut decisions));
+                        // One that can't be asked about keeps no other one waiting.
+                        failed = asked.err().or(failed);
                     }
                 }
                 Entry::Removed { .. } => {}
@@ -86,20 +106,13 @@ impl State {
                 self.enter(std::mem::take(&mut decisions), Vec::new())?;
             }
         }
-        self.enter_up_to(decisions, low_water)
-    }
-
-    /// What is kept already when the router is asked for the first time.
-    fn first(&self) -> Result<Sequence> {
-        let archive = &self.forwarder.archive;
-        let mut from = self.opened_at;
-        if !archive.capability().ordered_scan {
-            let mut entries = archive.scan(Sequence(0));
-            while let Some(entry) = block_on(entries.try_next())? {
-                from = from.max(entry.sequence());
+        match failed {
+            None => self.enter_up_to(decisions, low_water),
+            Some(error) => {
+                self.enter(decisions, Vec::new())?;
+                Err(error)
             }
         }
-        Ok(from)
     }
 
     /// Who sent an instance, as its header has it. One whose header can't be read came from nobody known.

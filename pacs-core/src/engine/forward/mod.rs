@@ -100,8 +100,6 @@ pub(super) struct Forwarder {
 struct State {
     forwarder: Forwarder,
     shared: Arc<Shared>,
-    /// What was in the index when the engine opened.
-    opened_at: Sequence,
     /// How far the archive was asked about, as it is noted.
     asked: Sequence,
     /// Series and studies that something came to.
@@ -128,7 +126,6 @@ impl Forwarder {
         let mut state = State {
             forwarder: self,
             shared,
-            opened_at: low_water,
             asked: Sequence(0),
             unsettled: BTreeMap::new(),
             restored: false,

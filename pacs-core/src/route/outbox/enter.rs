@@ -59,8 +59,8 @@ impl Entering {
 }
 
 impl Outbox {
-    /// Enters what was decided, with `further` steps, in one. What is recorded already of the same version is
-    /// passed over.
+    /// Enters what was decided, with `further` steps, in one. What is recorded already of the same version, or of
+    /// a later one, is passed over.
     pub(crate) async fn add(&self, decided: Vec<Decided>, further: Vec<Step>) -> Result<()> {
         loop {
             let mut entering = Entering {
@@ -77,7 +77,8 @@ impl Outbox {
                 let old = self.inner.ledger.get(&key).await?;
                 if let Some(old) = &old {
                     let known = Recorded::read(old)?;
-                    if known.version == one.version {
+                    // A later version was decided about before this one.
+                    if known.version == one.version || known.sequence > one.sequence {
                         continue;
                     }
                     entering.replace(destination, &one.what, &known);
