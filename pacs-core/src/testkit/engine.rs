@@ -101,6 +101,8 @@ macro_rules! engine_conformance {
                 what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came,
                 how_far_a_study_is_is_told_by_what_happened,
                 a_report_completes_the_step_and_keeps_what_its_reader_said,
+                a_study_that_its_reader_gives_back_waits_for_another_one,
+                a_study_whose_step_is_canceled_before_anybody_claims_it_is_not_to_be_read,
                 a_coerced_attribute_is_found_by_its_new_value_and_not_by_its_old_one,
                 the_stored_bytes_of_a_coerced_instance_are_those_that_came,
                 a_coerced_instance_leaves_with_its_new_values_and_the_original_ones,
