@@ -45,3 +45,41 @@ async fn told(State(pacs): State<Pacs>, RawQuery(query): RawQuery) -> Response {
         Err(error) => Problem::from(&error).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use pacs_core::Options;
+    use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(options: Options, query: &str) -> (u16, String) {
+        let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
+        let pacs = Pacs::open(archive, index, options).await.unwrap();
+        let request = Request::get(format!("/study-status{query}"));
+        let answer = routes(pacs).oneshot(request.body(Body::empty()).unwrap());
+        let (parts, body) = answer.await.unwrap().into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (parts.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn what_nobody_knows_is_left_out_and_what_is_no_list_of_uids_is_refused() {
+        let options = || Options {
+            ledger: Some(Arc::new(MemoryLedger::new())),
+            ..Options::default()
+        };
+        assert_eq!(ask(options(), "?study=1.2.3,1.2.4").await, (200, "{}".to_owned()));
+        let many = vec!["1.2"; STUDIES_MAX + 1].join(",");
+        for query in ["", "?study=", "?study=x", &format!("?study={many}")] {
+            assert_eq!(ask(options(), query).await.0, 400, "{query}");
+        }
+        // Without a ledger there is no worklist.
+        assert_eq!(ask(Options::default(), "?study=1.2.3").await.0, 501);
+    }
+}
