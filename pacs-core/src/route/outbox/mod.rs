@@ -45,8 +45,8 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// Called with a destination's name.
-type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+/// Called with a destination's name; answers whether it still listens.
+type Listener = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -138,15 +138,21 @@ impl Outbox {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `listener` called with a destination's name whenever there may be something to deliver to it. It must not
-    /// block.
+    /// Has `listener` called with a destination's name whenever there may be something to deliver to it, for as long as
+    /// it answers that it listens. It must not block.
     pub fn listen(&self, listener: Listener) {
         self.state().listeners.push(listener);
     }
 
     fn told(&self, destination: &str) {
         let listeners = self.state().listeners.clone();
-        listeners.iter().for_each(|listener| listener(destination));
+        // Called without the lock.
+        for listener in listeners {
+            if !listener(destination) {
+                let others = |other: &Listener| !Arc::ptr_eq(other, &listener);
+                self.state().listeners.retain(others);
+            }
+        }
     }
 
     /// Delivers nothing more to a destination until it is released. What is under way is finished.
@@ -217,10 +223,7 @@ impl Outbox {
             .range(record::all_dead(destination).range(), limit)
             .await?;
         for (key, _) in page {
-            let mut parts = Parts::of(&key);
-            parts.text()?;
-            parts.text()?;
-            let what = What::parse(parts.text()?)?;
+            let what = record::what_of_dead(&key)?;
             if let Some(recorded) = self.recorded(destination, &what).await? {
                 dead.push(Dead { what, recorded });
             }

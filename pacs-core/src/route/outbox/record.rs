@@ -256,6 +256,14 @@ pub(super) fn dead(destination: &str, what: &What) -> Bytes {
     all_dead(destination).text(&what.text()).bytes()
 }
 
+/// What the key of a dead delivery is about.
+pub(super) fn what_of_dead(key: &[u8]) -> Result<What> {
+    let mut parts = Parts::of(key);
+    parts.text()?;
+    parts.text()?;
+    What::parse(parts.text()?)
+}
+
 pub(super) fn all_done() -> Key {
     Key::of("done")
 }
