@@ -96,6 +96,7 @@ macro_rules! engine_conformance {
                 a_study_is_delivered_in_the_order_of_the_archive_and_the_urgent_first,
                 what_is_refused_waits_among_the_dead_until_it_is_sent_again,
                 what_fails_waits_for_its_time_and_nothing_goes_to_who_is_held,
+                what_is_removed_or_abandoned_waits_no_more_and_may_be_decided_again,
                 a_study_is_stable_once_and_changed_after_that,
                 a_rule_may_ask_for_attributes_that_the_index_does_not_keep,
                 what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came,

@@ -91,12 +91,7 @@ impl Outbox {
             };
             range.start = ledger::after(last);
             for (key, _) in &page {
-                let mut parts = Parts::of(key);
-                parts.text()?;
-                parts.text()?;
-                parts.number()?;
-                parts.number()?;
-                let study = record::uid(&mut parts)?;
+                let study = record::study_of_line(key)?;
                 if !self.state().claimed.insert((Arc::clone(destination), study)) {
                     continue;
                 }
@@ -133,11 +128,7 @@ impl Outbox {
         let page = self.inner.ledger.range(due, AT_ONCE).await?;
         let mut steps = Vec::new();
         for (key, _) in &page {
-            let mut parts = Parts::of(key);
-            parts.text()?;
-            parts.text()?;
-            parts.number()?;
-            let study = record::uid(&mut parts)?;
+            let study = record::study_of_line(key)?;
             let at = record::line_of(destination, &study);
             let Some(old) = self.inner.ledger.get(&at).await? else {
                 continue;
@@ -204,12 +195,7 @@ impl Line {
         let all = record::waiting_of(&self.destination, &self.study).range();
         let mut waiting = Vec::new();
         for (key, _) in ledger.range(all, limit).await? {
-            let mut parts = Parts::of(&key);
-            parts.text()?;
-            parts.text()?;
-            parts.text()?;
-            parts.number()?;
-            let what = What::parse(parts.text()?)?;
+            let what = record::what_of_waiting(&key)?;
             let Some(recorded) = self.outbox.recorded(&self.destination, &what).await? else {
                 continue;
             };
@@ -315,31 +301,49 @@ impl Line {
     /// # Errors
     /// What the ledger says; then others may claim it as it is.
     pub async fn let_go(self, retry: Option<Timestamp>) -> Result<()> {
-        let ledger = &self.outbox.inner.ledger;
-        let at = record::line_of(&self.destination, &self.study);
+        let failures = match retry {
+            Some(_) => self.failures() + 1,
+            None => 0,
+        };
+        let not_before = retry.unwrap_or(Timestamp(0));
+        self.outbox
+            .change_line(&self.destination, &self.study, |line| {
+                line.failures = failures;
+                line.not_before = not_before;
+            })
+            .await
+    }
+}
+
+impl Outbox {
+    /// Ends a line that nothing waits in.
+    pub(super) async fn end_line(&self, destination: &str, study: &Uid) -> Result<()> {
+        self.change_line(destination, study, |_| ()).await
+    }
+
+    /// Changes a line, or ends it where nothing waits in it.
+    async fn change_line(
+        &self,
+        destination: &str,
+        study: &Uid,
+        change: impl Fn(&mut LineState),
+    ) -> Result<()> {
+        let ledger = &self.inner.ledger;
+        let at = record::line_of(destination, study);
         loop {
             let Some(old) = ledger.get(&at).await? else {
                 return Ok(());
             };
-            let all = record::waiting_of(&self.destination, &self.study).range();
+            let all = record::waiting_of(destination, study).range();
             let empty = ledger.range(all, 1).await?.is_empty();
             let mut line = LineState::read(&old)?;
-            line.failures = match retry {
-                Some(_) => self.failures() + 1,
-                None => 0,
-            };
-            line.not_before = retry.unwrap_or(Timestamp(0));
+            change(&mut line);
             if !empty && line.value() == old {
                 return Ok(());
             }
             let mut steps = Vec::new();
-            record::put_line(
-                &mut steps,
-                &self.destination,
-                &self.study,
-                Some(&old),
-                (!empty).then_some(&line),
-            )?;
+            let new = (!empty).then_some(&line);
+            record::put_line(&mut steps, destination, study, Some(&old), new)?;
             if ledger.apply(steps).await? {
                 return Ok(());
             }
