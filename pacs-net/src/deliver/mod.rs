@@ -11,6 +11,7 @@
 //! | [`ToFolder`] | instances, as files |
 //! | [`ToReadingWorklist`] | what happened, onto the reading worklist |
 //! | [`ToReportReceiver`] | final reports, as HL7 messages |
+//! | [`FetchPriors`] | nothing: told of a study, it fetches earlier ones of the patient |
 //! | `ToStow` (feature `web`) | instances, by STOW-RS (PS3.18 10.5) |
 //! | `ToWebhook` (feature `web`) | what happened, as signed JSON over HTTP |
 
@@ -18,6 +19,7 @@ mod folder;
 #[cfg(feature = "web")]
 mod http;
 mod peer;
+pub mod priors;
 mod reading;
 mod report;
 #[cfg(feature = "web")]
@@ -41,6 +43,7 @@ use tokio::time::Instant;
 
 pub use folder::ToFolder;
 pub use peer::ToPeer;
+pub use priors::FetchPriors;
 pub use reading::ToReadingWorklist;
 pub use report::ToReportReceiver;
 #[cfg(feature = "web")]
