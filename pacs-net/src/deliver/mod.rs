@@ -12,6 +12,7 @@
 //! | [`ToFolder`] | instances, as files |
 //! | [`ToReadingWorklist`] | what happened, onto the reading worklist |
 //! | [`ToReportReceiver`] | final reports, as HL7 messages |
+//! | [`FetchPriors`] | nothing: told of a study, it fetches earlier ones of the patient |
 //! | `ToStow` (feature `web`) | instances, by STOW-RS (PS3.18 10.5) |
 //! | `ToWebhook` (feature `web`) | what happened, as signed JSON over HTTP |
 
@@ -19,6 +20,7 @@ mod folder;
 #[cfg(feature = "web")]
 mod http;
 mod peer;
+pub mod priors;
 mod reading;
 mod report;
 #[cfg(feature = "web")]
@@ -43,6 +45,7 @@ use tokio::time::Instant;
 
 pub use folder::ToFolder;
 pub use peer::ToPeer;
+pub use priors::FetchPriors;
 pub use reading::ToReadingWorklist;
 pub use report::ToReportReceiver;
 #[cfg(feature = "web")]

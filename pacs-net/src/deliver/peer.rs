@@ -78,7 +78,7 @@ impl Destination for ToPeer {
                 source: Source {
                     calling_ae: Some(self.remote.called),
                     called_ae: Some(self.remote.calling),
-                    address: None,
+                    ..Source::default()
                 },
                 patience: Duration::from_secs(60),
             };

@@ -14,6 +14,8 @@
 //! | `routed` | how far the archive was asked about |
 //! | `unstable`, study | a study that something came to, and when |
 //! | `stable`, study | nothing: it was stable before |
+//! | `fetched`, study | a study that is being fetched, and by whom it comes |
+//! | `ordered`, study | which orders of a study were asked about, and when |
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +37,7 @@ use crate::uid::Uid;
 pub enum What {
     /// The instance with this SOP Instance UID.
     Instance(Uid),
-    /// What happened to the instance, the series or the study with this UID, at this time.
+    /// What happened to the instance, the series or the study with this UID, at this time. An order's is the study's.
     Occasion(Trigger, Uid, Timestamp),
 }
 

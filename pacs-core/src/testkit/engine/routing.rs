@@ -194,7 +194,7 @@ pub fn a_study_is_delivered_in_the_order_of_the_archive_and_the_urgent_first(pla
     let ledger = place.ledger();
     let by_study: Arc<dyn Router> = Arc::new(|occasion: &Occasion<'_>| {
         let mut delivery = Delivery::to("A");
-        if occasion.record.key.study == study_uid(3) {
+        if occasion.record.is_some_and(|record| record.key.study == study_uid(3)) {
             delivery.priority = Priority::Stat;
         }
         Ok(vec![delivery])
