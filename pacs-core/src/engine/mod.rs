@@ -228,16 +228,19 @@ impl Pacs {
             Some(_) => Some(Arc::new(FetchedStudies::open(kept.clone()).await?)),
             None => None,
         };
-        let forwarder = options.router.zip(fetched.clone()).map(|(router, fetched)| Forwarder {
-            archive: Arc::clone(&archive),
-            index: Arc::clone(&index),
-            attributes: Arc::clone(&options.attributes),
-            router,
-            observers: Arc::clone(&observers),
-            outbox: outbox.clone().zip(kept),
-            fetched,
-            stable_after: options.stable_after,
-        });
+        let forwarder = options
+            .router
+            .zip(fetched.clone())
+            .map(|(router, fetched)| Forwarder {
+                archive: Arc::clone(&archive),
+                index: Arc::clone(&index),
+                attributes: Arc::clone(&options.attributes),
+                router,
+                observers: Arc::clone(&observers),
+                outbox: outbox.clone().zip(kept),
+                fetched,
+                stable_after: options.stable_after,
+            });
         if let Some(forwarder) = &forwarder {
             forwarder.begin(recovered.low_water).await?;
         }
@@ -353,7 +356,19 @@ impl Pacs {
     /// What the archive or the index says.
     pub async fn remove(&self, instance: &Uid) -> Result<bool> {
         self.inner
-            .request(|reply| Request::Remove(*instance, reply))
+            .request(|reply| Request::Remove(*instance, None, reply))
+            .await
+    }
+
+    /// Does the same if this is its current version still; answers whether it was. What came under its UID since the
+    /// record was read stays.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub async fn remove_version(&self, record: &InstanceRecord) -> Result<bool> {
+        let (instance, only) = (record.key.instance, record.locator.clone());
+        self.inner
+            .request(|reply| Request::Remove(instance, Some(only), reply))
             .await
     }
 

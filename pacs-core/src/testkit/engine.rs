@@ -81,6 +81,7 @@ macro_rules! engine_conformance {
                 a_data_set_that_is_not_what_was_announced_is_a_mismatch,
                 an_instance_without_a_study_is_invalid_and_names_the_attribute,
                 a_removed_instance_is_gone_also_after_reopening,
+                an_instance_is_removed_only_while_it_is_the_version_that_is_meant,
                 a_commit_goes_on_when_nobody_waits_for_it,
                 an_index_that_was_lost_is_made_again_from_the_archive,
                 a_rebuilt_index_answers_like_the_old_one,
@@ -538,6 +539,18 @@ pub fn a_removed_instance_is_gone_also_after_reopening(place: &dyn Place) {
         None
     );
     assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+}
+
+/// See its name.
+pub fn an_instance_is_removed_only_while_it_is_the_version_that_is_meant(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::Replace);
+    let older = keep(&pacs, instance(1, 1, 1, 0));
+    let newer = keep(&pacs, instance(1, 1, 1, 9));
+    assert!(!block_on(pacs.remove_version(&older.record)).expect("is asked"));
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+    assert!(block_on(pacs.remove_version(&newer.record)).expect("is removed"));
+    assert!(!block_on(pacs.remove_version(&newer.record)).expect("is not there any more"));
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 0);
 }
 
 /// See its name.

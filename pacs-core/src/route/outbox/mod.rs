@@ -211,6 +211,39 @@ impl Outbox {
         found.map(|value| Recorded::read(&value)).transpose()
     }
 
+    /// The studies of which something is to be done still: it waits for a destination, or was refused by one, or the
+    /// router is to be asked about it once it is stable.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn unfinished(&self) -> Result<HashSet<Uid>> {
+        let ledger = &self.inner.ledger;
+        let mut studies = HashSet::new();
+        for (kind, before) in [("line-of", 2), ("unstable", 1)] {
+            let all = Key::of(kind);
+            let mut found = ledger.below(&all);
+            while let Some((key, _)) = found.try_next().await? {
+                let mut parts = Parts::of(&key);
+                for _ in 0..before {
+                    parts.text()?;
+                }
+                studies.insert(record::uid(&mut parts)?);
+            }
+        }
+        let all = Key::of("dead");
+        let mut found = ledger.below(&all);
+        while let Some((key, _)) = found.try_next().await? {
+            let mut parts = Parts::of(&key);
+            parts.text()?;
+            let destination = parts.text()?;
+            let what = record::what_of_dead(&key)?;
+            if let Some(recorded) = self.recorded(destination, &what).await? {
+                studies.insert(recorded.study);
+            }
+        }
+        Ok(studies)
+    }
+
     /// Deliveries to `destination` that were refused for good: the first `limit` of them, or of those behind `after`.
     ///
     /// # Errors
