@@ -158,11 +158,7 @@ impl FetchPriors {
             if chosen.len() == self.wanted.at_most {
                 break;
             }
-            if self
-                .suits(&current, &candidate)
-                .await
-                .map_err(Ended::Theirs)?
-            {
+            if self.suits(&current, &candidate).await.map_err(Ended::Theirs)? {
                 chosen.push(candidate.study);
             }
         }
@@ -295,7 +291,9 @@ impl Destination for FetchPriors {
             let looked = std::sync::Arc::clone(&looked);
             async move {
                 let tried = match waiting.what {
-                    What::Instance(_) => Tried::Refused("the destination is told of studies: tell it".to_owned()),
+                    What::Instance(_) => {
+                        Tried::Refused("the destination is told of studies: tell it".to_owned())
+                    }
                     What::Occasion(..) => looked.get_or_init(|| self.tried(line.study())).await.clone(),
                 };
                 (waiting, tried)
