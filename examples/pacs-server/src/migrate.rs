@@ -8,9 +8,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::route::Hours;
 use pacs_core::{AeTitle, Pacs, Timestamp};
+use pacs_net::fetch::{Fetch, Source};
 use pacs_net::migrate::{Day, Migration, Watcher};
 use pacs_net::scp::{Limits, Server};
-use pacs_net::scu::{Fetch, Remote};
+use pacs_net::scu::Remote;
 use tokio::signal::unix::{SignalKind, signal};
 use twox_hash::XxHash3_128;
 
@@ -60,8 +61,14 @@ fn hours(text: &str) -> Result<Hours, String> {
 
 impl Migrate {
     /// Where the studies are.
-    pub(crate) fn source(&self, config: &Config) -> Result<Remote, String> {
-        let remote = |host: &str, port, called| Remote::new(host, port, called, config.ae_title);
+    pub(crate) fn source(&self, config: &Config) -> Result<Source, String> {
+        let remote = |host: &str, port, called| Source::Peer {
+            remote: Remote::new(host, port, called, config.ae_title),
+            how: match self.by_move {
+                true => Fetch::Move(config.ae_title),
+                false => Fetch::Get,
+            },
+        };
         let Some((title, place)) = self.source.split_once('@') else {
             let known = |peer: &&pacs_net::settings::Peer| peer.ae_title.as_str() == self.source;
             let peer = config.peers.iter().find(known).ok_or_else(|| {
@@ -81,29 +88,22 @@ impl Migrate {
     }
 
     /// What names the journal: another selection has another one.
-    fn selection(&self, source: &Remote) -> String {
+    fn selection(&self, source: &Source) -> String {
         let day = |day: Option<Day>| day.map_or_else(String::new, |day| day.to_string());
         let modality = self.modality.as_deref().unwrap_or_default();
         let (from, to) = (day(self.from), day(self.to));
-        format!(
-            "{}@{}:{} {from}-{to} {modality}",
-            source.called, source.host, source.port
-        )
+        format!("{source} {from}-{to} {modality}")
     }
 }
 
 /// Answers whether everything that was wanted is kept here.
-pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Remote) -> Result<bool, String> {
+pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Source) -> Result<bool, String> {
     let journals = store::migrations(config);
     fs::create_dir_all(&journals).map_err(|error| format!("{}: {error}", journals.display()))?;
     let digest = XxHash3_128::oneshot(wanted.selection(&source).as_bytes());
     let migration = Migration {
         pacs: pacs.clone(),
-        remote: source,
-        how: match wanted.by_move {
-            true => Fetch::Move(config.ae_title),
-            false => Fetch::Get,
-        },
+        source,
         from: wanted.from,
         to: wanted.to,
         modality: wanted.modality.clone(),
