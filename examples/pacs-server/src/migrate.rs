@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::route::Hours;
 use pacs_core::{AeTitle, Pacs, Timestamp};
-use pacs_net::fetch::{Fetch, Source};
+use pacs_net::fetch::{Fetch, Source, WebService};
 use pacs_net::migrate::{Day, Migration, Watcher};
 use pacs_net::scp::{Limits, Server};
 use pacs_net::scu::Remote;
@@ -22,11 +22,12 @@ use crate::{serve, store};
 /// What is taken over, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a peer of the configuration
+    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a peer of the configuration; or the base URL of a
+    /// DICOMweb service, http://HOST:PORT/PATH
     #[arg(value_name = "SOURCE")]
     source: String,
     /// Fetch by C-MOVE to this server, which listens on its DICOM port meanwhile and which the source must know by its
-    /// AE title; without it by C-GET
+    /// AE title; without it by C-GET. Not from a DICOMweb service, which gives them by WADO-RS
     #[arg(long = "move")]
     by_move: bool,
     /// Only studies of this date and later
@@ -62,6 +63,13 @@ fn hours(text: &str) -> Result<Hours, String> {
 impl Migrate {
     /// Where the studies are.
     pub(crate) fn source(&self, config: &Config) -> Result<Source, String> {
+        if self.source.contains("://") {
+            if self.by_move {
+                return Err("--move is for peers: a DICOMweb service knows no C-MOVE".to_owned());
+            }
+            let service = WebService::new(&self.source).map_err(|error| error.to_string())?;
+            return Ok(Source::Web(service));
+        }
         let remote = |host: &str, port, called| Source::Peer {
             remote: Remote::new(host, port, called, config.ae_title),
             how: match self.by_move {

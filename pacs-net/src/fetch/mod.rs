@@ -3,8 +3,11 @@
 //! | source | is asked by | gives by |
 //! | --- | --- | --- |
 //! | [`Source::Peer`] | C-FIND | C-GET, or C-MOVE to a server of ours (PS3.4 annex C) |
+//! | `Source::Web` (feature `web`) | QIDO-RS | WADO-RS (PS3.18 10.4, 10.6) |
 
 mod peer;
+#[cfg(feature = "web")]
+mod web;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +19,8 @@ use futures::stream::BoxStream;
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Level, Pacs, Result, Uid};
 
 use crate::scu::Remote;
+#[cfg(feature = "web")]
+pub use web::WebService;
 
 /// Instances of one study that a source may list. Real ones stay far below; bounds what is held of an answer.
 const LISTED_MAX: usize = 200_000;
@@ -31,6 +36,9 @@ pub enum Source {
         /// By which service it gives.
         how: Fetch,
     },
+    /// A DICOMweb service.
+    #[cfg(feature = "web")]
+    Web(WebService),
 }
 
 /// By which service a peer gives a study.
@@ -66,6 +74,8 @@ pub struct Finder(Asked);
 #[derive(Debug)]
 enum Asked {
     Peer(peer::Finder),
+    #[cfg(feature = "web")]
+    Web(WebService),
 }
 
 impl Finder {
@@ -82,6 +92,8 @@ impl Finder {
     ) -> Result<BoxStream<'static, Result<DataSet>>> {
         match &mut self.0 {
             Asked::Peer(finder) => finder.find(level, keys, at_most).await,
+            #[cfg(feature = "web")]
+            Asked::Web(service) => web::find(service, level, keys, at_most),
         }
     }
 
@@ -89,6 +101,8 @@ impl Finder {
     pub async fn close(self) {
         match self.0 {
             Asked::Peer(finder) => finder.close().await,
+            #[cfg(feature = "web")]
+            Asked::Web(_) => {}
         }
     }
 }
@@ -98,6 +112,8 @@ impl Source {
     pub fn finder(&self) -> Finder {
         Finder(match self {
             Self::Peer { remote, .. } => Asked::Peer(peer::Finder::new(remote)),
+            #[cfg(feature = "web")]
+            Self::Web(service) => Asked::Web(service.clone()),
         })
     }
 
@@ -113,6 +129,8 @@ impl Source {
                 finder.close().await;
                 Ok(())
             }
+            #[cfg(feature = "web")]
+            Self::Web(service) => web::reach(service).await,
         }
     }
 
@@ -140,6 +158,8 @@ impl Source {
         }
         fetched.said = match self {
             Self::Peer { remote, how } => peer::fetch(pacs, (remote, *how), study, &series, &missing).await?,
+            #[cfg(feature = "web")]
+            Self::Web(service) => web::fetch(pacs, service, study, &listed, &missing).await?,
         };
         let (bytes, missing) = self::missing(pacs, &listed, verify).await?;
         fetched.bytes = bytes;
@@ -186,6 +206,8 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer { remote, .. } => write!(f, "{}@{}:{}", remote.called, remote.host, remote.port),
+            #[cfg(feature = "web")]
+            Self::Web(service) => service.fmt(f),
         }
     }
 }

@@ -9,9 +9,9 @@ use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
 use tokio::sync::mpsc;
 
 use super::days::Day;
-use super::journal::Seen;
 use super::{Migration, Shared};
 use crate::fetch::Finder;
+use crate::util::Seen;
 
 /// Slices of time that a day is asked in which is too full.
 const SLICES_OF_A_DAY: u32 = 48;
