@@ -628,3 +628,20 @@ async fn a_service_that_is_not_there_and_a_url_that_is_none_are_told() {
     let service = WebService::new("http://a.example:8042/dicom-web/").unwrap();
     assert_eq!(service.to_string(), "http://a.example:8042/dicom-web");
 }
+
+#[tokio::test]
+async fn a_service_that_fails_at_a_search_of_all_is_there_all_the_same() {
+    let (url, serving) = listen(Router::new().fallback(|request: Request| async move {
+        // Such as one that has lost a file which it reads for each study.
+        match request.uri().query().unwrap().contains("0020000D=") {
+            true => StatusCode::NO_CONTENT,
+            false => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }))
+    .await;
+    let source = Source::Web(WebService::new(&url).unwrap());
+    source.reach().await.unwrap();
+    let error = listed(&source, 10).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    serving.abort();
+}

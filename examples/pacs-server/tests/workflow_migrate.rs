@@ -36,11 +36,16 @@ fn studies() -> u32 {
     }
 }
 
+const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
+
+fn uid_of(study: u32, series: u32, number: u32) -> Uid {
+    Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID")
+}
+
 /// An instance of a study: every tenth has no date, and the others lie densely in a few days.
 fn instance(study: u32, series: u32, number: u32) -> (Uid, Bytes) {
-    const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
     let mut set = DataSet::new();
-    let uid = Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID");
+    let uid = uid_of(study, series, number);
     let class = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE][series as usize % 2];
     set.put_text(tags::SOP_CLASS_UID, VR::UI, class);
     set.put_uid(tags::SOP_INSTANCE_UID, &uid);
@@ -84,10 +89,9 @@ struct Made;
 impl Supply<(u32, u32, u32)> for Made {
     fn outgoing(&self, (study, series, number): &(u32, u32, u32)) -> Outgoing {
         let (sop_class, _) = instance(*study, *series, *number);
-        let uid = format!("1.2.826.0.1.3680043.10.1.78.{study}.{series}.{number}");
         Outgoing {
             sop_class,
-            sop_instance: Uid::parse(&uid).expect("is a UID"),
+            sop_instance: uid_of(*study, *series, *number),
             transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
         }
     }
@@ -107,12 +111,12 @@ struct Source {
     data: PathBuf,
     /// Where its DICOMweb service is, if it is to be taken over by that.
     web: Option<String>,
-    _process: Process,
+    process: Process,
 }
 
 enum Process {
     Peer { _process: Peer },
-    Ours { _server: Server },
+    Ours(Server),
 }
 
 const TITLE: &str = "LEGACY";
@@ -131,7 +135,7 @@ impl Source {
             port,
             data,
             web: None,
-            _process: Process::Peer { _process: process },
+            process: Process::Peer { _process: process },
         }
     }
 
@@ -180,7 +184,7 @@ impl Source {
             port: server.port,
             web: Some(server.dicomweb()),
             data,
-            _process: Process::Ours { _server: server },
+            process: Process::Ours(server),
         }
     }
 
@@ -196,7 +200,7 @@ impl Source {
             "HttpPort": web.map_or(8042, |(_, port)| port), "AuthenticationEnabled": false,
             "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
             "DicomModalities": {"pacs": ["PACS", "127.0.0.1", destination]},
-            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0, "MaximumStorageCacheSize": 0,
+            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
         });
         fs::write(&configuration, text.to_string()).expect("is written");
         orthanc.arg(configuration);
@@ -224,6 +228,13 @@ impl Source {
                 assert!(status.is_done(), "{status}");
             }
         });
+    }
+
+    /// As a service manager does it.
+    fn stop(self) {
+        if let Process::Ours(server) = self.process {
+            assert!(server.stop().success());
+        }
     }
 
     fn named(&self) -> String {
@@ -325,27 +336,35 @@ fn a_migration_from_another_one_of_ours_by_dicomweb_is_killed_three_times_and_en
     migrate(&Source::ours(room.path()), room.path(), &[]);
 }
 
+/// Spoils the file that an instance of a stopped server of ours lies in.
+fn spoil(data: &Path, lost: &Uid) {
+    let mut spoiled = 0;
+    for entry in walkdir::WalkDir::new(data.join("archive")) {
+        let path = entry.expect("can be listed").into_path();
+        if !path.is_file() {
+            continue;
+        }
+        let mut bytes = fs::read(&path).expect("can be read");
+        let uid = bytes.windows(lost.len()).position(|it| it == lost.as_bytes());
+        if let Some(uid) = uid {
+            let magic = bytes[..uid].windows(4).rposition(|it| it == b"DICM");
+            let magic = magic.expect("a Part 10 stream begins before its UID");
+            bytes[magic..magic + 4].copy_from_slice(b"MICD");
+            fs::write(path, bytes).expect("can be written");
+            spoiled += 1;
+        }
+    }
+    assert_eq!(spoiled, 1, "the instance lies there");
+}
+
 #[test]
 fn what_a_dicomweb_service_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
     let room = directory();
-    let Some(source) = Source::orthanc_web(room.path()) else {
-        return;
-    };
+    let source = Source::ours(room.path());
     source.fill(6);
-    let (lost, _) = instance(3, 1, 0);
-    let mut removed = 0;
-    for entry in walkdir::WalkDir::new(&source.data) {
-        let path = entry.expect("can be listed").into_path();
-        // Orthanc's files have no extension; its index has one.
-        if path.is_file() && path.extension().is_none() {
-            let bytes = fs::read(&path).expect("can be read");
-            if bytes.windows(lost.len()).any(|it| it == lost.as_bytes()) {
-                fs::remove_file(path).expect("can be removed");
-                removed += 1;
-            }
-        }
-    }
-    assert!(removed > 0, "an instance lies there");
+    source.stop();
+    spoil(&room.path().join("source"), &uid_of(3, 1, 0));
+    let source = Source::ours(room.path());
     let data = room.path().join("data");
     let (code, said) = run(&data, &["migrate", &source.named()]);
     tell(&said);

@@ -1,9 +1,11 @@
 //! Searching: page after page, until there is nothing more (PS3.18 10.6).
 
+use dicom_dictionary_std::tags;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use http::{HeaderMap, StatusCode, header};
 use pacs_core::dataset::json;
+use pacs_core::dataset::part10::IMPLEMENTATION_CLASS_UID;
 use pacs_core::{DataSet, Error, ErrorKind, Level, Result};
 
 use super::WebService;
@@ -42,10 +44,21 @@ pub(in crate::fetch) fn find(
     Ok(matches.boxed())
 }
 
-/// Looks whether a service is there and can be searched.
+/// Looks whether a service is there and can be searched. One that fails at all it has is asked for what it can't have.
 pub(in crate::fetch) async fn reach(service: &WebService) -> Result<()> {
-    let mut matches = find(service, Level::Study, &DataSet::new(), 1)?;
-    matches.next().await.transpose().map(drop)
+    let first = |keys: DataSet| async move {
+        let mut matches = find(service, Level::Study, &keys, 1)?;
+        matches.next().await.transpose().map(drop)
+    };
+    let Err(error) = first(DataSet::new()).await else {
+        return Ok(());
+    };
+    let mut keys = DataSet::new();
+    keys.put_uid(tags::STUDY_INSTANCE_UID, &IMPLEMENTATION_CLASS_UID);
+    match error.kind() == ErrorKind::Refused && first(keys).await.is_ok() {
+        true => Ok(()),
+        false => Err(error),
+    }
 }
 
 struct Search {
