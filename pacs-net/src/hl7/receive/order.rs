@@ -1,10 +1,10 @@
 //! What messages say of orders (HL7 v2.5 chapter 4; IHE RAD TF-2 4.2 to 4.4).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use dicom_dictionary_std::tags;
 use pacs_core::workflow::worklist::status;
-use pacs_core::{DataSet, Result};
+use pacs_core::{DataSet, Result, Source};
 
 use super::super::ack::{Condition, Fault};
 use super::super::message::{Message, SEGMENTS_MAX, Segment};
@@ -26,7 +26,7 @@ enum Act {
 
 impl Inner {
     /// ORM^O01, OMI^O23: each order is put, or is over.
-    pub(super) async fn take_order(&self, message: &Message) -> Result<(), Fault> {
+    pub(super) async fn take_order(&self, message: &Message, source: &Source) -> Result<(), Fault> {
         let patient = self.patient(message)?;
         let groups = groups(message)?;
         let (mut acts, mut known) = (Vec::new(), HashSet::new());
@@ -74,15 +74,24 @@ impl Inner {
                 group.get("OBR-20").is_some() || group.get("IPC-4").is_some(),
             ));
         }
+        let mut studies = BTreeSet::new();
         for (accession, step, act, names_step) in acts {
             match act {
-                Act::Put(item) => self.worklist.put(item).await?,
+                Act::Put(item) => {
+                    self.worklist.put(item).await?;
+                    // Its study may have been made up just now.
+                    let kept = self.worklist.get(&accession, &step).await?;
+                    studies.extend(kept.and_then(|item| item.uid(tags::STUDY_INSTANCE_UID).ok()));
+                }
                 // Who names no step means the order.
                 Act::End(status) => {
                     self.end(&accession, names_step.then_some(step.as_str()), status)
                         .await?
                 }
             }
+        }
+        for study in studies {
+            self.pacs.order_placed(&study, source).await?;
         }
         Ok(())
     }
