@@ -17,6 +17,7 @@ use http::{StatusCode, header};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
+use pacs_core::route::{Delivery, Occasion, Router as Rules, Trigger};
 use pacs_core::{DataSet, Error, ErrorKind, Level, Options, Pacs, Result, Retry, Source as SentBy, Uid};
 use pacs_net::fetch::{Fetched, Source, WebService};
 use pacs_net::web::{self, WebOptions};
@@ -73,6 +74,14 @@ fn study(number: usize) -> Vec<(Uid, Bytes)> {
     .collect()
 }
 
+/// Who sent what is kept there, which its files say.
+fn modality() -> SentBy {
+    SentBy {
+        calling_ae: Some("CT1".parse().unwrap()),
+        ..SentBy::default()
+    }
+}
+
 /// What is behind what comes between.
 struct Next(Router);
 
@@ -115,7 +124,7 @@ impl Served {
         let pacs = engine().await;
         for (_, file) in (1..=studies).flat_map(study) {
             let pieces = stream::iter([Ok(file)]);
-            pacs.import(SentBy::default(), pieces).await.unwrap();
+            pacs.import(modality(), pieces).await.unwrap();
         }
         let whole = web::router(pacs.clone(), WebOptions::default());
         let router = Router::new().fallback(move |request: Request| between(request, Next(whole.clone())));
@@ -201,6 +210,50 @@ async fn a_study_comes_as_it_is_kept_there_and_what_is_here_is_not_asked_for_aga
         "/dicom-web/studies/1.2.1/series/1.2.1.2",
     ];
     assert_eq!(asked, expected);
+}
+
+/// Notes whether what is stored is fetched, and who sent it.
+struct Noting(std::sync::mpsc::Sender<(bool, Option<String>)>);
+
+impl Rules for Noting {
+    fn route(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>> {
+        let sender = occasion.source.calling_ae.map(|title| title.to_string());
+        self.0.send((occasion.fetched, sender)).unwrap();
+        Ok(Vec::new())
+    }
+
+    fn wants(&self, trigger: Trigger) -> bool {
+        trigger == Trigger::InstanceStored
+    }
+
+    fn wants_fetched(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_counts_as_that_and_says_who_sent_it_there() {
+    let served = Served::whole(1).await;
+    let source = served.source();
+    let (noting, noted) = std::sync::mpsc::channel();
+    let options = Options {
+        router: Some(Arc::new(Noting(noting))),
+        ..Options::default()
+    };
+    let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
+    let here = Pacs::open(archive, index, options).await.unwrap();
+    let fetching = here.fetching(&uid("1.2.1"), &source.brings()).await.unwrap();
+    assert_eq!(fetch(&source, &here).await.unwrap().missing, Vec::new());
+    drop(fetching);
+    // The same modality sends another one by itself.
+    let (_, file) = study(2).remove(0);
+    here.import(modality(), stream::iter([Ok(file)])).await.unwrap();
+    // Closed, so that everything was asked about.
+    here.close().unwrap();
+    let noted: Vec<_> = noted.try_iter().collect();
+    let expected = |fetched| (fetched, Some("CT1".to_owned()));
+    assert_eq!(noted[..6], vec![expected(true); 6]);
+    assert_eq!(noted[6..], [expected(false)]);
 }
 
 #[tokio::test]

@@ -25,6 +25,15 @@ pub use web::WebService;
 /// Instances of one study that a source may list. Real ones stay far below; bounds what is held of an answer.
 const LISTED_MAX: usize = 200_000;
 
+/// The operation of an error that says that a source isn't there at all.
+pub(crate) const AWAY: &str = "source.connect";
+
+/// What stands for the move originator of what is fetched over HTTP, where there is none.
+#[cfg(feature = "web")]
+fn over_http() -> Option<AeTitle> {
+    AeTitle::parse("WADO-RS").ok()
+}
+
 /// A PACS that studies are fetched from. `Display` names it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -131,6 +140,23 @@ impl Source {
             }
             #[cfg(feature = "web")]
             Self::Web(service) => web::reach(service).await,
+        }
+    }
+
+    /// Who brings what is fetched, as [`Pacs::fetching`] is to be told: by C-GET whom we called, by C-MOVE one that says
+    /// that it moves for us, over HTTP the fetching itself.
+    pub fn brings(&self) -> pacs_core::Source {
+        match self {
+            Self::Peer { remote, .. } => pacs_core::Source {
+                calling_ae: Some(remote.called),
+                called_ae: Some(remote.calling),
+                ..pacs_core::Source::default()
+            },
+            #[cfg(feature = "web")]
+            Self::Web(_) => pacs_core::Source {
+                called_ae: over_http(),
+                ..pacs_core::Source::default()
+            },
         }
     }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use pacs_core::query::Model;
-use pacs_core::{DataSet, ErrorKind, Level, Pacs, Result, Uid};
+use pacs_core::{DataSet, Error, ErrorKind, Level, Pacs, Result, Uid};
 use tokio::sync::oneshot;
 
-use super::{Fetch, Listed, of};
+use super::{AWAY, Fetch, Listed, of};
 use crate::dimse::{Client, CommandField};
 use crate::scp::{PacsServices, ScpOptions};
 use crate::scu::{Progress, Remote, find_until, identifier, move_to, query_proposal, receiving, retrieve};
@@ -38,7 +38,7 @@ impl Finder {
         }
         let proposal = query_proposal(&self.remote, Model::StudyRoot, CommandField::C_FIND);
         let client = self.remote.client(&proposal).await;
-        let client = client.map_err(|error| self.remote.unreachable(error))?;
+        let client = client.map_err(|error| unreachable(&self.remote, error))?;
         Ok(self.client.insert(client).clone())
     }
 
@@ -112,11 +112,14 @@ pub(super) async fn fetch(
             options.any_sop_class = true;
             options.timeouts = remote.timeouts;
             let services = PacsServices::new(pacs.clone(), options);
-            Client::start(remote.connect(&proposal).await?, Arc::new(services))
+            let association = remote.connect(&proposal).await;
+            let association = association.map_err(|error| unreachable(remote, error))?;
+            Client::start(association, Arc::new(services))
         }
         Fetch::Move(_) => {
             let proposal = query_proposal(remote, Model::StudyRoot, CommandField::C_MOVE);
-            remote.client(&proposal).await?
+            let client = remote.client(&proposal).await;
+            client.map_err(|error| unreachable(remote, error))?
         }
     };
     let mut said = None;
@@ -131,6 +134,16 @@ pub(super) async fn fetch(
     }
     release(&client).await;
     Ok(said)
+}
+
+/// Says which peer can't be had, and whether it isn't there at all.
+fn unreachable(remote: &Remote, error: Error) -> Error {
+    let is_away = error.operation() == "association.connect";
+    let error = remote.unreachable(error);
+    match is_away {
+        true => Error::new(error.kind(), AWAY, error.context().to_owned()),
+        false => error,
+    }
 }
 
 /// What a final response says, where it is not success alone.

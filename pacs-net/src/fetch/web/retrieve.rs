@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use pacs_core::{Error, ErrorKind, Pacs, Result, Retry, Uid};
 
 use super::WebService;
-use crate::fetch::Listed;
+use crate::fetch::{AWAY, Listed, over_http};
 use crate::pace::paced;
 use crate::web::commits::{Commits, Committed};
 use crate::web::http::client::{NoAnswer, may_pass};
@@ -108,7 +108,7 @@ impl Fetching<'_> {
                 self.said = Some(why);
                 return Ok(Got::Some);
             }
-            Err(none) => return Err(none.error()),
+            Err(none) => return Err(none.error(AWAY)),
         };
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => self.take(answer).await,
@@ -140,6 +140,8 @@ impl Fetching<'_> {
         let from = answer.extensions().get::<HttpInfo>();
         let source = pacs_core::Source {
             address: from.map(HttpInfo::remote_addr),
+            // Its files say who sent them there: this says that they are fetched.
+            move_originator: over_http(),
             ..pacs_core::Source::default()
         };
         let content_type = answer.headers().get(header::CONTENT_TYPE);

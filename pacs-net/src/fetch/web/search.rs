@@ -11,8 +11,8 @@ use pacs_core::{DataSet, Error, ErrorKind, Level, Result};
 use super::WebService;
 use super::objects::Objects;
 use super::question::Question;
+use crate::fetch::AWAY;
 use crate::util::Seen;
-use crate::web::http::client::NoAnswer;
 
 /// Answers asked for at once.
 const PAGE_MAX: usize = 1000;
@@ -132,7 +132,11 @@ impl Search {
     async fn ask(&mut self) -> Result<Option<Page>> {
         let limit = self.left.min(PAGE_MAX);
         let path = self.question.page(limit, self.answered);
-        let answer = self.service.get(&path, ACCEPT).await.map_err(NoAnswer::error)?;
+        let answer = self
+            .service
+            .get(&path, ACCEPT)
+            .await
+            .map_err(|none| none.error(AWAY))?;
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             StatusCode::NO_CONTENT => return Ok(None),

@@ -52,13 +52,14 @@ impl fmt::Display for NoAnswer {
 }
 
 impl NoAnswer {
-    /// `Io`, or `TimedOut`.
-    pub(crate) fn error(self) -> Error {
-        let kind = match self {
-            Self::Silent(_) => ErrorKind::TimedOut,
-            Self::Away(_) | Self::Broken(_) => ErrorKind::Io,
+    /// `Io`, or `TimedOut`; of the operation `away` when there is no connection.
+    pub(crate) fn error(self, away: &'static str) -> Error {
+        let (kind, operation) = match self {
+            Self::Silent(_) => (ErrorKind::TimedOut, "http.call"),
+            Self::Away(_) => (ErrorKind::Io, away),
+            Self::Broken(_) => (ErrorKind::Io, "http.call"),
         };
-        Error::new(kind, "http.call", self.to_string())
+        Error::new(kind, operation, self.to_string())
     }
 }
 
@@ -137,7 +138,7 @@ impl Caller {
                     let why = format!("{host}: the answer broke off");
                     Error::new(ErrorKind::Io, "http.call", why).with_source(error)
                 }
-                Err(_) => silent(&host).error(),
+                Err(_) => silent(&host).error("http.call"),
             };
             Some((Err(failed), None))
         });
