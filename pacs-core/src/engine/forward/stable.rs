@@ -196,7 +196,8 @@ impl Forwarder {
             }
             (None, _) => Trigger::StudyStable,
         };
-        if !wants(trigger) && !(trigger == Trigger::StudyStable && wants(Trigger::StudyChanged)) {
+        let is_marked = trigger == Trigger::StudyStable && wants(Trigger::StudyChanged);
+        if !wants(trigger) && !is_marked {
             return Ok(steps);
         }
         // Of each instance no more than what is entered: there may be very many.
