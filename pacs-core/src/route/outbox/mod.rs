@@ -211,15 +211,16 @@ impl Outbox {
         found.map(|value| Recorded::read(&value)).transpose()
     }
 
-    /// The studies of which something is to be done still: it waits for a destination, or was refused by one, or the
-    /// router is to be asked about it once it is stable.
+    /// Of what something is to be done still: UIDs of studies of which something waits for a destination, or was refused
+    /// by one, or that the router is to be asked about once they are stable; and of instances that it could not be asked
+    /// about yet.
     ///
     /// # Errors
     /// What the ledger says.
     pub async fn unfinished(&self) -> Result<HashSet<Uid>> {
         let ledger = &self.inner.ledger;
-        let mut studies = HashSet::new();
-        for (kind, before) in [("line-of", 2), ("unstable", 1)] {
+        let mut unfinished = HashSet::new();
+        for (kind, before) in [("line-of", 2), ("unsettled", 1), ("unasked", 1)] {
             let all = Key::of(kind);
             let mut found = ledger.below(&all);
             while let Some((key, _)) = found.try_next().await? {
@@ -227,7 +228,7 @@ impl Outbox {
                 for _ in 0..before {
                     parts.text()?;
                 }
-                studies.insert(record::uid(&mut parts)?);
+                unfinished.insert(record::uid(&mut parts)?);
             }
         }
         let all = Key::of("dead");
@@ -238,10 +239,10 @@ impl Outbox {
             let destination = parts.text()?;
             let what = record::what_of_dead(&key)?;
             if let Some(recorded) = self.recorded(destination, &what).await? {
-                studies.insert(recorded.study);
+                unfinished.insert(recorded.study);
             }
         }
-        Ok(studies)
+        Ok(unfinished)
     }
 
     /// Deliveries to `destination` that were refused for good: the first `limit` of them, or of those behind `after`.
