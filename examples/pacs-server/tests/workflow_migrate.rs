@@ -5,9 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +18,8 @@ use pacs_core::dataset::encode;
 use pacs_core::{AeTitle, DataSet, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 
-use common::{Peer, count, dcmtk, directory, free_port, peer, run, start, tell};
+use common::old::{Old, TITLE};
+use common::{count, directory, free_port, run, start, tell};
 
 const SERIES: u32 = 2;
 /// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
@@ -99,69 +98,20 @@ impl Supply<(u32, u32, u32)> for Made {
 }
 
 /// A PACS that is left.
-struct Source {
-    port: u16,
-    data: PathBuf,
-    _process: Peer,
-}
-
-const TITLE: &str = "LEGACY";
+struct Source(Old);
 
 impl Source {
-    fn start(mut command: Command, port: u16, data: PathBuf) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut process = Peer(child.expect("the source starts"));
-        // Neither says when it listens.
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let ended = process.0.try_wait().expect("can be asked for its end");
-            assert!(ended.is_none(), "the source ended at its start: {ended:?}");
-            std::thread::yield_now();
-        }
-        Self {
-            port,
-            data,
-            _process: process,
-        }
-    }
-
-    /// DCMTK's, which knows PACS at `destination`.
     fn dcmqrscp(room: &Path, destination: u16) -> Option<Self> {
-        peer("dcmqrscp")?;
-        let (port, data) = (free_port(), room.join("source"));
-        fs::create_dir(&data).expect("can be made");
-        let configuration = room.join("dcmqrscp.cfg");
-        let text = format!(
-            "MaxPDUSize = 131072\nMaxAssociations = 32\nHostTable BEGIN\n\
-             pacs = (PACS, 127.0.0.1, {destination})\nHostTable END\nVendorTable BEGIN\nVendorTable END\n\
-             AETable BEGIN\n{TITLE} {} RW (10000, 1024mb) ANY\nAETable END\n",
-            data.display()
-        );
-        fs::write(&configuration, text).expect("is written");
-        let mut dcmqrscp = dcmtk("dcmqrscp");
-        dcmqrscp.arg("--config").arg(configuration).arg(port.to_string());
-        Some(Self::start(dcmqrscp, port, data))
+        Old::dcmqrscp(room, free_port(), destination).map(Self)
     }
 
     fn orthanc(room: &Path, destination: u16) -> Option<Self> {
-        let mut orthanc = peer("Orthanc")?;
-        let (port, data) = (free_port(), room.join("source"));
-        fs::create_dir(&data).expect("can be made");
-        let configuration = room.join("orthanc.json");
-        let text = serde_json::json!({
-            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": [],
-            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": false,
-            "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
-            "DicomModalities": {"pacs": ["PACS", "127.0.0.1", destination]},
-            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
-        });
-        fs::write(&configuration, text.to_string()).expect("is written");
-        orthanc.arg(configuration);
-        Some(Self::start(orthanc, port, data))
+        Old::orthanc(room, free_port(), destination).map(Self)
     }
 
     fn fill(&self, studies: u32) {
         let title = |text| AeTitle::parse(text).expect("it is one");
-        let remote = Remote::new("127.0.0.1", self.port, title(TITLE), title("FILLER"));
+        let remote = Remote::new("127.0.0.1", self.0.port, title(TITLE), title("FILLER"));
         let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
         let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
         let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
@@ -183,7 +133,7 @@ impl Source {
     }
 
     fn named(&self) -> String {
-        format!("{TITLE}@127.0.0.1:{}", self.port)
+        format!("{TITLE}@127.0.0.1:{}", self.0.port)
     }
 }
 
@@ -273,7 +223,7 @@ fn what_the_source_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
         return;
     };
     source.fill(6);
-    let files = fs::read_dir(&source.data).expect("can be listed");
+    let files = fs::read_dir(&source.0.data).expect("can be listed");
     let files = files.map(|entry| entry.expect("can be read").path());
     let lost = files
         .into_iter()

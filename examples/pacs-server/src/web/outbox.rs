@@ -3,6 +3,7 @@
 //! ```text
 //! GET  /outbox                             how it stands with each destination
 //! GET  /outbox/NAME                        what was refused for good
+//! GET  /outbox/NAME/of/UID                 what became of an instance, a series or a study
 //! POST /outbox/NAME/hold, /release         deliver nothing more to it; go on
 //! POST /outbox/NAME/send-again             try all that was refused again
 //! ```
@@ -12,8 +13,8 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use pacs_core::Pacs;
-use pacs_core::route::What;
+use pacs_core::route::{Progress, Recorded, What};
+use pacs_core::{Pacs, Uid};
 use pacs_net::deliver::Deliveries;
 use pacs_net::web::http::problem::Problem;
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ pub(super) fn routes(page: OutboxPage) -> Router {
     Router::new()
         .route("/outbox", get(all))
         .route("/outbox/{name}", get(refused))
+        .route("/outbox/{name}/of/{uid}", get(recorded))
         .route("/outbox/{name}/hold", post(hold))
         .route("/outbox/{name}/release", post(release))
         .route("/outbox/{name}/send-again", post(send_again))
@@ -78,23 +80,41 @@ async fn all(State(page): State<OutboxPage>) -> Response {
 async fn refused(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
     answer(async {
         let dead = page.pacs.outbox()?.dead(&name, SHOWN_MAX).await?;
-        let shown = dead.iter().map(|dead| {
-            let (event, of) = match &dead.what {
-                What::Instance(instance) => ("instance", instance),
-                What::Occasion(trigger, of, _) => (trigger.as_str(), of),
-            };
-            json!({
-                "what": event,
-                "uid": of.as_str(),
-                "study": dead.recorded.study.as_str(),
-                "why": dead.recorded.why,
-                "attempts": dead.recorded.attempts,
-                "at": dead.recorded.at.0,
-            })
-        });
+        let shown = dead.iter().map(|dead| shown(&dead.what, &dead.recorded));
         Ok(json_response(&json!(shown.collect::<Vec<_>>())))
     })
     .await
+}
+
+async fn recorded(State(page): State<OutboxPage>, Path((name, uid)): Path<(String, String)>) -> Response {
+    answer(async {
+        let uid = Uid::parse(&uid)?;
+        let outbox = page.pacs.outbox()?;
+        let found = outbox.recorded_of(&name, &uid, SHOWN_MAX).await?;
+        let shown = found.iter().map(|(what, recorded)| shown(what, recorded));
+        Ok(json_response(&json!(shown.collect::<Vec<_>>())))
+    })
+    .await
+}
+
+fn shown(what: &What, recorded: &Recorded) -> Value {
+    let (event, of) = match what {
+        What::Instance(instance) => ("instance", instance),
+        What::Occasion(trigger, of, _) => (trigger.as_str(), of),
+    };
+    json!({
+        "what": event,
+        "uid": of.as_str(),
+        "study": recorded.study.as_str(),
+        "progress": match recorded.progress {
+            Progress::Waiting => "waiting",
+            Progress::Done => "delivered",
+            Progress::Dead => "refused",
+        },
+        "why": recorded.why,
+        "attempts": recorded.attempts,
+        "at": recorded.at.0,
+    })
 }
 
 async fn hold(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
