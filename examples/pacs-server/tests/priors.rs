@@ -301,7 +301,7 @@ send-to = ["OLD"]
                 format!("PID|1||{PATIENT}||Prior^Test||19500101|O"),
                 "ORC|NW|A 7|A 7||SC".to_owned(),
                 format!(
-                    "OBR|1|A 7|A 7|HEAD^CT of the head^99X|||||||||||||||A 7|RP7|SPS7||||CT|||1^^^{}030405^^R",
+                    "OBR|1|A 7|A 7|HEAD^CT of the head^99X||||||||||||||A 7|RP7|SPS7||||CT|||1^^^{}030405^^R",
                     study.2
                 ),
                 format!("ZDS|{}^RIS^Application^DICOM", uid(study)),

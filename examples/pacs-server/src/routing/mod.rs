@@ -411,12 +411,14 @@ mod tests {
     use super::*;
 
     fn peers() -> Vec<Peer> {
-        vec![Peer {
-            ae_title: "WORKSTATION".parse().unwrap(),
-            host: "h".to_owned(),
-            port: 104,
-            associations: 1,
-        }]
+        ["WORKSTATION", "OLDPACS"]
+            .map(|title| Peer {
+                ae_title: title.parse().unwrap(),
+                host: "h".to_owned(),
+                port: 104,
+                associations: 1,
+            })
+            .into()
     }
 
     #[test]

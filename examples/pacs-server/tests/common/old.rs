@@ -52,6 +52,7 @@ impl Old {
         Some(Self::start(dcmqrscp, port, data))
     }
 
+    /// Which sends by another AE title than it is called by, as many do.
     pub(crate) fn orthanc(room: &Path, port: u16, destination: u16) -> Option<Self> {
         let mut orthanc = peer("Orthanc")?;
         let data = room.join("source");
@@ -61,7 +62,9 @@ impl Old {
             "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": [],
             "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": false,
             "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
-            "DicomModalities": {"pacs": ["PACS", "127.0.0.1", destination]},
+            "DicomModalities": {"pacs": {
+                "AET": "PACS", "Host": "127.0.0.1", "Port": destination, "LocalAet": "LEGACYNODE",
+            }},
             "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
         });
         fs::write(&configuration, text.to_string()).expect("is written");
