@@ -409,8 +409,10 @@ async fn channel(address: SocketAddr, ae: &str) -> Socket {
 
 /// The next event: its type, and the state that it tells.
 async fn event(socket: &mut Socket) -> (u64, Value) {
+    // The pings of the server don't make it wait longer.
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
-        let next = tokio::time::timeout(Duration::from_secs(60), socket.next());
+        let next = tokio::time::timeout_at(until, socket.next());
         match next
             .await
             .expect("an event comes")

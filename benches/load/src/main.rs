@@ -5,6 +5,7 @@
 //! ```text
 //! cargo run --release -p load-bench -- memory   # large instances at once, many associations: peak memory
 //! cargo run --release -p load-bench -- scale    # an index of 10 million instances: times at the wire
+//! cargo run --release -p load-bench -- routing  # what rules cost, many deliveries that wait, receivers that fail
 //! cargo run --release -p load-bench -- abi      # the C ABI beside the Rust API, without a server
 //! ```
 //!
@@ -15,6 +16,7 @@ mod frames;
 mod large;
 mod made;
 mod memory;
+mod routing;
 mod scale;
 mod server;
 mod web;
@@ -45,6 +47,9 @@ enum What {
     Memory(memory::Arguments),
     /// Queries at the wire, size and opening of an index as it grows
     Scale(scale::Arguments),
+    /// Receiving with rules beside receiving without, deliveries as more of them wait, a receiver beside others that
+    /// fail
+    Routing(routing::Arguments),
     /// Storing, finding and reading through the C ABI beside the Rust API, in this process
     Abi(abi::Arguments),
 }
@@ -88,6 +93,7 @@ fn measure(what: What) -> Result<bool, Box<dyn Error>> {
     match what {
         What::Memory(arguments) => runtime.block_on(memory::measure(&arguments)),
         What::Scale(arguments) => runtime.block_on(scale::measure(&arguments)),
+        What::Routing(arguments) => runtime.block_on(routing::measure(&arguments)),
         What::Abi(arguments) => abi::measure(&arguments),
     }
 }

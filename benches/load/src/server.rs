@@ -24,13 +24,26 @@ impl Server {
     /// Starts it on a data directory, with so much memory for the index's pages, or its default; answers it
     /// with the time from its start to its answer to a C-ECHO.
     pub(crate) async fn start(data: &Path, cache_mebibytes: Option<u32>) -> io::Result<(Self, Duration)> {
-        let program = std::env::current_exe()?.with_file_name("pacs-server");
-        let configuration = data.with_extension("toml");
         let cache = cache_mebibytes.map(|most| format!("index-cache-mebibytes = {most}\n"));
-        fs::write(
-            &configuration,
-            cache.unwrap_or_default() + "[limits]\nassociations = 2000\n[log]\nfilter = \"warn\"\n",
-        )?;
+        Self::start_with(data, &cache.unwrap_or_default(), "").await
+    }
+
+    /// Starts it on a data directory, with further lines of configuration, and these rules where there are some.
+    pub(crate) async fn start_with(
+        data: &Path,
+        configuration: &str,
+        routes: &str,
+    ) -> io::Result<(Self, Duration)> {
+        let program = std::env::current_exe()?.with_file_name("pacs-server");
+        let file = data.with_extension("toml");
+        let defaults = "[limits]\nassociations = 2000\n[log]\nfilter = \"warn\"\n";
+        fs::write(&file, format!("{configuration}{defaults}"))?;
+        let routes_file = data.with_extension("routes.toml");
+        let mut rules = Vec::new();
+        if !routes.is_empty() {
+            fs::write(&routes_file, routes)?;
+            rules = vec!["--routes".as_ref(), routes_file.as_os_str()];
+        }
         let begin = Instant::now();
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -38,7 +51,8 @@ impl Server {
             .arg("--data")
             .arg(data)
             .arg("--config")
-            .arg(configuration)
+            .arg(file)
+            .args(rules)
             .args(["--dicom-port", "0", "--http-port", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -76,6 +76,25 @@ impl Web {
         Ok((length, digest.finish_128()))
     }
 
+    /// Deliveries that wait for a destination.
+    pub(crate) async fn waiting(&self, destination: &str) -> Outcome<u64> {
+        let request = Request::get("/outbox")
+            .header("Host", &self.address)
+            .body(Empty::<Bytes>::new())?;
+        let body = self.ask(request).await?.into_body().collect().await?.to_bytes();
+        let each: Vec<serde_json::Value> = serde_json::from_slice(&body)?;
+        let one = each.iter().find(|one| one["destination"] == destination);
+        Ok(one.and_then(|one| one["waiting"].as_u64()).unwrap_or(0))
+    }
+
+    /// `hold` or `release` of a destination.
+    pub(crate) async fn tell_outbox(&self, destination: &str, what: &str) -> Outcome<()> {
+        let request = Request::post(format!("/outbox/{destination}/{what}"))
+            .header("Host", &self.address)
+            .body(Empty::<Bytes>::new())?;
+        self.ask(request).await.map(drop)
+    }
+
     async fn get(&self, of_instance: &str, accept: &str) -> Outcome<Response<Incoming>> {
         let (study, series, instance) = (frames::STUDY, frames::SERIES, frames::INSTANCE);
         let path = format!("/dicom-web/studies/{study}/series/{series}/instances/{instance}{of_instance}");
@@ -86,7 +105,7 @@ impl Web {
         self.ask(request).await
     }
 
-    /// On a connection of its own; anything but 200 is an error.
+    /// On a connection of its own; anything but 200 and 204 is an error.
     async fn ask<B>(&self, request: Request<B>) -> Outcome<Response<Incoming>>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -99,7 +118,7 @@ impl Web {
         let asked = format!("{} {}", request.method(), request.uri());
         let response = sender.send_request(request).await?;
         match response.status().as_u16() {
-            200 => Ok(response),
+            200 | 204 => Ok(response),
             status => {
                 driven.abort();
                 Err(format!("{asked} is answered {status}").into())

@@ -129,7 +129,12 @@ fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 fn get(url: &str) -> Value {
     let mut command = Command::new("curl");
-    command.args(["-sS", "-H", "Accept: application/dicom+json, application/json", url]);
+    command.args([
+        "-sS",
+        "-H",
+        "Accept: application/dicom+json, application/json",
+        url,
+    ]);
     serde_json::from_str(&succeed(command)).unwrap_or(Value::Null)
 }
 
@@ -275,7 +280,11 @@ send-to = ["OLD"]
     fn to_read(&self) -> BTreeSet<String> {
         let found = get(&format!("{}/workitems?includefield=all", self.server.dicomweb()));
         let steps = found.as_array().cloned().unwrap_or_default();
-        let study = |step: &Value| step["00404021"]["Value"][0]["0020000D"]["Value"][0].as_str().map(str::to_owned);
+        let study = |step: &Value| {
+            step["00404021"]["Value"][0]["0020000D"]["Value"][0]
+                .as_str()
+                .map(str::to_owned)
+        };
         steps.iter().filter_map(study).collect()
     }
 
@@ -426,7 +435,10 @@ fn an_order_comes(archive: &Archive, by: &str) {
         false => "3 priors were here already",
     };
     assert_eq!(ended["why"], said);
-    archive.priors().into_iter().for_each(|prior| place.settled(prior));
+    archive
+        .priors()
+        .into_iter()
+        .for_each(|prior| place.settled(prior));
     let here = &all(&priors) | &all(&archive.priors());
     assert_eq!(place.studies(), &here | &all(&[CURRENT]));
     let to_read = all(&[CURRENT]);

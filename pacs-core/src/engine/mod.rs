@@ -228,16 +228,19 @@ impl Pacs {
             Some(_) => Some(Arc::new(FetchedStudies::open(kept.clone()).await?)),
             None => None,
         };
-        let forwarder = options.router.zip(fetched.clone()).map(|(router, fetched)| Forwarder {
-            archive: Arc::clone(&archive),
-            index: Arc::clone(&index),
-            attributes: Arc::clone(&options.attributes),
-            router,
-            observers: Arc::clone(&observers),
-            outbox: outbox.clone().zip(kept),
-            fetched,
-            stable_after: options.stable_after,
-        });
+        let forwarder = options
+            .router
+            .zip(fetched.clone())
+            .map(|(router, fetched)| Forwarder {
+                archive: Arc::clone(&archive),
+                index: Arc::clone(&index),
+                attributes: Arc::clone(&options.attributes),
+                router,
+                observers: Arc::clone(&observers),
+                outbox: outbox.clone().zip(kept),
+                fetched,
+                stable_after: options.stable_after,
+            });
         if let Some(forwarder) = &forwarder {
             forwarder.begin(recovered.low_water).await?;
         }

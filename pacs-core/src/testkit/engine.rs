@@ -98,6 +98,7 @@ macro_rules! engine_conformance {
                 a_study_is_delivered_in_the_order_of_the_archive_and_the_urgent_first,
                 what_is_refused_waits_among_the_dead_until_it_is_sent_again,
                 what_fails_waits_for_its_time_and_nothing_goes_to_who_is_held,
+                what_is_removed_or_abandoned_waits_no_more_and_may_be_decided_again,
                 a_study_is_stable_once_and_changed_after_that,
                 what_is_fetched_is_asked_about_as_that_until_it_is_stable,
                 a_study_that_is_fetched_and_comes_by_itself_is_new,

@@ -160,7 +160,14 @@ fn items(set: &DataSet, tag: Tag) -> Result<&[DataSet]> {
 /// waited for is in memory: who wants to know after a restart asks again.
 #[derive(Default)]
 pub struct Commitments {
-    waiting: Mutex<HashMap<Uid, oneshot::Sender<Commitment>>>,
+    waiting: Mutex<HashMap<Uid, oneshot::Sender<Arrived>>>,
+}
+
+/// A report that has come.
+struct Arrived {
+    report: Commitment,
+    /// Its provider has been answered: until then the association must stay, or the report comes again.
+    answered: BoxFuture<'static, ()>,
 }
 
 impl Commitments {
@@ -169,7 +176,7 @@ impl Commitments {
         Self::default()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Uid, oneshot::Sender<Commitment>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Uid, oneshot::Sender<Arrived>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -189,9 +196,9 @@ impl Commitments {
     }
 
     /// Hands a report to who waits for it; answers whether somebody does.
-    fn arrived(&self, report: Commitment) -> bool {
-        let waiting = self.waiting().remove(&report.transaction);
-        waiting.is_some_and(|waiting| waiting.send(report).is_ok())
+    fn arrived(&self, arrived: Arrived) -> bool {
+        let waiting = self.waiting().remove(&arrived.report.transaction);
+        waiting.is_some_and(|waiting| waiting.send(arrived).is_ok())
     }
 
     async fn report(&self, mut operation: Operation) -> Result<Reply> {
@@ -214,7 +221,8 @@ impl Commitments {
         let bytes = operation.gather_data_set().await?;
         let set = scan::parse(&bytes, &operation.context().transfer_syntax)?;
         let report = Commitment::from_data_set(&set)?;
-        if self.arrived(report) {
+        let answered = operation.answered().boxed();
+        if self.arrived(Arrived { report, answered }) {
             return Ok(Reply::success());
         }
         let why = "nobody waits for this transaction";
@@ -280,7 +288,7 @@ pub(crate) fn context_rule() -> ContextRule {
 struct Expected<'a> {
     commitments: &'a Commitments,
     transaction: Uid,
-    report: oneshot::Receiver<Commitment>,
+    report: oneshot::Receiver<Arrived>,
 }
 
 impl Drop for Expected<'_> {
@@ -346,6 +354,14 @@ impl CommitmentRequest {
             report = &mut expected.report => Some(report),
             () = tokio::time::sleep(self.hold.min(self.patience)) => None,
         };
+        let early = match early {
+            Some(Ok(Arrived { report, answered })) => {
+                answered.await;
+                Some(Ok(report))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        };
         // Its report is here, or comes on another association.
         if let Err(error) = client.release().await {
             tracing::debug!(%error, "a release was not answered");
@@ -353,7 +369,7 @@ impl CommitmentRequest {
         let report = match early {
             Some(report) => report,
             None => tokio::select! {
-                report = &mut expected.report => report,
+                arrived = &mut expected.report => arrived.map(|arrived| arrived.report),
                 () = &mut patience => {
                     let why = "the peer did not report on the storage commitment in time";
                     return Err(Error::new(ErrorKind::TimedOut, "commitment.request", why));

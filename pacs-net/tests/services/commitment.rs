@@ -54,9 +54,13 @@ async fn listener() -> (TcpListener, Destination) {
 async fn nothing_is_left(ledger: &MemoryLedger) {
     let all = Bytes::from_static(b"commitment")..Bytes::from_static(b"commitmenu");
     // What was answered is forgotten right behind the answer.
-    while !ledger.range(all.clone(), 1).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let forgotten = async {
+        while !ledger.range(all.clone(), 1).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let forgotten = tokio::time::timeout(Duration::from_secs(60), forgotten).await;
+    forgotten.expect("what was answered is forgotten");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 use chrono::{Datelike as _, Local, TimeZone as _, Timelike as _};
 use pacs_core::route::{LocalTime, Reloadable, Rule, Rules, Trigger};
 use pacs_core::{Pacs, Timestamp};
-use pacs_net::deliver::{
-    Deliveries, FetchPriors, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver, ToStow, ToWebhook,
-};
 use pacs_net::deliver::priors::Wanted;
+use pacs_net::deliver::{
+    Deliveries, FetchPriors, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver,
+    ToStow, ToWebhook,
+};
 use pacs_net::hl7::report::Parties;
 use pacs_net::scu::{Fetch, Remote};
 use pacs_net::settings::{Peer, at_least_one};

@@ -114,7 +114,10 @@ impl Forwarder {
         let fetched = self.fetched.note(&record.key.study, source);
         let asked = !fetched || self.router.wants_fetched();
         for trigger in [Trigger::InstanceStored, Trigger::ReportStored] {
-            if !asked || !self.router.wants(trigger) || (trigger == Trigger::ReportStored && !self.is_report(record)?) {
+            if !asked
+                || !self.router.wants(trigger)
+                || (trigger == Trigger::ReportStored && !self.is_report(record)?)
+            {
                 continue;
             }
             let source = (source, fetched);

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use self::ask::Decisions;
 use self::catch_up::noted;
-pub use self::fetched::Fetching;
 pub(super) use self::fetched::FetchedStudies;
+pub use self::fetched::Fetching;
 pub(super) use self::ordered::Ordered;
 use self::stable::{Unsettled, unstable};
 use super::block_on::block_on;

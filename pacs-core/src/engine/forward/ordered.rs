@@ -35,7 +35,11 @@ fn noted(study: &Uid) -> Bytes {
 impl State {
     /// Asks about an order, and answers its placer.
     pub(super) fn ordered(&mut self, order: Ordered) {
-        let mut entered = Err(Error::new(ErrorKind::Internal, "engine.order", "the order failed"));
+        let mut entered = Err(Error::new(
+            ErrorKind::Internal,
+            "engine.order",
+            "the order failed",
+        ));
         self.noted(|state| {
             entered = state.enter_order(&order);
             Ok(())

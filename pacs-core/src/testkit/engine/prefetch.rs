@@ -210,7 +210,11 @@ pub fn an_order_is_entered_once_before_its_placer_is_answered(place: &dyn Place)
         block_on(pacs.order_placed(&study_uid(1), &source("RIS", None))).expect("is asked about");
     };
     // One that knows of instances alone, and who asks for what can't be sent yet.
-    let (pacs, _) = open(place, &ledger, Arc::new(|_: &Occasion<'_>| Ok(vec![Delivery::tell("A")])));
+    let (pacs, _) = open(
+        place,
+        &ledger,
+        Arc::new(|_: &Occasion<'_>| Ok(vec![Delivery::tell("A")])),
+    );
     place_order(&pacs, "CT", status::SCHEDULED);
     close(pacs);
     let mut sends = Rule::new("sends").send_to("A");

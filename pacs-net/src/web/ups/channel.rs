@@ -223,15 +223,13 @@ pub(super) async fn open(
     let Ok(slot) = Arc::clone(&web.channels.slots).try_acquire_owned() else {
         return Err(Problem::unavailable("too many event channels are open"));
     };
-    ups(&web)?;
+    // Before it is answered: a client that has its answer gets every event from then on.
+    let (channel, receiver) = web.channels.join(ups(&web)?, ae_title);
     let upgrade = upgrade
         .max_message_size(MESSAGE_LENGTH_MAX_BYTES)
         .max_frame_size(MESSAGE_LENGTH_MAX_BYTES);
     let response: Response = upgrade.on_upgrade(move |socket| async move {
-        if let Ok(steps) = ups(&web) {
-            let (channel, receiver) = web.channels.join(steps, ae_title);
-            serve(socket, &channel, receiver, slot).await;
-        }
+        serve(socket, &channel, receiver, slot).await;
     });
     Ok(response.into_response())
 }
