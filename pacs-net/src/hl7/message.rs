@@ -14,6 +14,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use pacs_core::{Error, ErrorKind, Result};
 
@@ -98,7 +99,8 @@ impl Delimiters {
 /// One segment: a line of a message. It is kept as it is written, and taken apart when it is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Segment {
-    text: String,
+    /// Shared: parts of a message have the same ones.
+    text: Arc<str>,
     /// What stands between its fields.
     field: char,
 }
@@ -120,7 +122,10 @@ impl Segment {
         }
         let mut text = text.replace(['\r', '\n'], " ");
         text.truncate(text.trim_end_matches(field).len());
-        Self { text, field }
+        Self {
+            text: text.into(),
+            field,
+        }
     }
 
     /// Its name.
@@ -157,7 +162,7 @@ impl Segment {
             fields.resize(at + 1, "");
         }
         fields[at] = value;
-        self.text = fields.join(self.field.encode_utf8(&mut [0; 4]));
+        self.text = fields.join(self.field.encode_utf8(&mut [0; 4])).into();
     }
 }
 
@@ -292,9 +297,11 @@ impl Message {
     /// Adds a segment at the end; one with other delimiters than the message is written with those of the message.
     pub fn push(&mut self, mut segment: Segment) {
         if segment.field != self.delimiters.field {
+            let mark = self.delimiters.field;
             segment.text = segment
                 .text
-                .replace(segment.field, self.delimiters.field.encode_utf8(&mut [0; 4]));
+                .replace(segment.field, mark.encode_utf8(&mut [0; 4]))
+                .into();
             segment.field = self.delimiters.field;
         }
         self.segments.push(segment);
@@ -309,7 +316,10 @@ impl Message {
             text.push_str(value);
         }
         text.truncate(text.trim_end_matches(field).len());
-        Segment { text, field }
+        Segment {
+            text: text.into(),
+            field,
+        }
     }
 
     /// Has a field of MSH, as it is written, behind the delimiters.
@@ -438,7 +448,7 @@ impl Message {
         let occurrence = usize::from(path.occurrence);
         let count = self.segments.iter_mut().filter(named).count();
         if count + 1 == occurrence {
-            let text = path.segment().to_owned();
+            let text = path.segment().into();
             self.segments.push(Segment { text, field });
         }
         let Some(segment) = self.segments.iter_mut().filter(named).nth(occurrence - 1) else {
@@ -511,7 +521,7 @@ fn segment(line: &str, delimiters: &Delimiters, is_first: bool) -> Result<Segmen
         return Err(too_much("a segment has too many fields"));
     }
     Ok(Segment {
-        text: line.to_owned(),
+        text: line.into(),
         field: delimiters.field,
     })
 }

@@ -7,7 +7,7 @@ use pacs_core::workflow::worklist::status;
 use pacs_core::{DataSet, Result};
 
 use super::super::ack::{Condition, Fault};
-use super::super::message::{Message, SEGMENTS_MAX, Segment};
+use super::super::message::{MESSAGE_LENGTH_MAX_BYTES, Message, SEGMENTS_MAX, Segment};
 use super::patient::patient_id;
 use super::{Inner, at};
 
@@ -16,6 +16,9 @@ const ORDERS_MAX: usize = 1000;
 
 /// Segments of all orders of a message, with those that they share counted for each.
 const COPIED_MAX: usize = 4 * SEGMENTS_MAX;
+
+/// Bytes of what several orders of a message share, counted for each: it is read for each.
+const SHARED_MAX_BYTES: usize = 4 * MESSAGE_LENGTH_MAX_BYTES;
 
 /// What is to be done with a step.
 enum Act {
@@ -131,7 +134,8 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
     let mut common: Vec<&Segment> = Vec::new();
     let mut groups: Vec<Vec<&Segment>> = Vec::new();
     let has = |group: &[&Segment], name: &str| group.iter().any(|segment| segment.name() == name);
-    let mut copied = 0;
+    let bytes = |segments: &[&Segment]| segments.iter().map(|it| it.text().len()).sum::<usize>();
+    let (mut copied, mut shared, mut of_all) = (0, 0, 0);
     for segment in message.segments().iter().skip(1) {
         let name = segment.name();
         let last = groups.last();
@@ -146,7 +150,8 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
         };
         if let Some(mut group) = begun {
             copied += group.len() + common.len() + 1;
-            if groups.len() == ORDERS_MAX || copied > COPIED_MAX {
+            shared += bytes(&group) + of_all;
+            if groups.len() == ORDERS_MAX || copied > COPIED_MAX || shared > SHARED_MAX_BYTES {
                 return Err(Fault::reject(
                     Condition::Internal,
                     "the message has too many orders",
@@ -157,6 +162,7 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
         } else if let Some(group) = groups.last_mut() {
             group.push(segment);
         } else {
+            of_all += segment.text().len();
             common.push(segment);
         }
     }
@@ -216,5 +222,19 @@ mod tests {
         );
         let none = Message::parse(b"MSH|^~\\&|A||||||ORM^O01|1|P|2.5\rPID|1\r").unwrap();
         assert!(groups(&none).is_err());
+    }
+
+    #[test]
+    fn what_orders_share_is_there_once_and_read_for_so_many_as_there_is_time_for() {
+        let orders = |count: usize, patient: usize| {
+            let header = "MSH|^~\\&|A||||||ORM^O01|1|P|2.5\rPID|1||";
+            let text = [header, &"1".repeat(patient), "\r", &"ORC|NW|1\rOBR|1\r".repeat(count)].concat();
+            groups(&Message::parse(text.as_bytes()).unwrap())
+        };
+        let groups = orders(ORDERS_MAX, 1000).unwrap();
+        let shared = |group: &Message| group.segments()[1].text().as_ptr();
+        assert!(groups.iter().all(|group| shared(group) == shared(&groups[0])));
+        // 15 GB, copied for each.
+        assert!(orders(ORDERS_MAX, MESSAGE_LENGTH_MAX_BYTES - 50_000).is_err());
     }
 }
