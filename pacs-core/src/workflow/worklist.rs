@@ -29,6 +29,7 @@ use crate::dataset::conform::is_conforming;
 use crate::dataset::{DataSet, Value, compact, standard_vr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Key, Ledger, LedgerExt, Step};
+use crate::patient::PatientId;
 use crate::uid::{Uid, random};
 use entries::{By, Identity};
 
@@ -131,6 +132,14 @@ impl Worklist {
         self.items_by(By::Study, study).await
     }
 
+    /// All items with this Patient ID, of whatever issuer, those that are over too.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn of_patient(&self, id: &str) -> Result<Vec<DataSet>> {
+        self.items_by(By::Patient, id).await
+    }
+
     /// Forgets one item of an order, or without `step` all of them at once. Answers how many there were.
     ///
     /// # Errors
@@ -160,13 +169,14 @@ impl Worklist {
         .await
     }
 
-    /// Puts `attributes`, which are the patient's, into all items of the patient with this Patient ID; a new Patient
-    /// ID makes them items of that one. Each item has all of them or none. Answers how many were changed.
+    /// Puts `attributes`, which are the patient's, into all items of this patient, and of none with the same Patient ID
+    /// by another issuer; a new Patient ID makes them items of that one. Each item has all of them or none. Answers how
+    /// many were changed.
     ///
     /// # Errors
     /// `Invalid`, with the tag, when an attribute is none of a patient's modules (PS3.3 C.2.2 to C.2.4), or as of
     /// [`put`](Self::put); what the ledger says. Some items may be changed then; to do it again does the rest.
-    pub async fn set_patient(&self, prior_id: &str, attributes: &DataSet) -> Result<u64> {
+    pub async fn set_patient(&self, prior: &PatientId, attributes: &DataSet) -> Result<u64> {
         check_values(attributes)?;
         if let Some(other) = attributes
             .iter()
@@ -175,13 +185,12 @@ impl Worklist {
             return Err(invalid("an attribute is none of the patient's", other.tag));
         }
         let mut changed = 0;
-        for identity in self.found(By::Patient, prior_id).await? {
+        for identity in self.found(By::Patient, prior.id()).await? {
             changed += self
                 .change([identity.key()].into(), |item| {
                     // It may be another patient's by now.
-                    let of_patient = |item: &DataSet| item.string(tags::PATIENT_ID) == Some(prior_id.trim());
                     Ok(item.map(|mut item| {
-                        if of_patient(&item) {
+                        if PatientId::of(&item).agrees(prior) {
                             attributes.iter().for_each(|element| item.put(element.clone()));
                         }
                         item

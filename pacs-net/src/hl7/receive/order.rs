@@ -228,7 +228,13 @@ mod tests {
     fn what_orders_share_is_there_once_and_read_for_so_many_as_there_is_time_for() {
         let orders = |count: usize, patient: usize| {
             let header = "MSH|^~\\&|A||||||ORM^O01|1|P|2.5\rPID|1||";
-            let text = [header, &"1".repeat(patient), "\r", &"ORC|NW|1\rOBR|1\r".repeat(count)].concat();
+            let text = [
+                header,
+                &"1".repeat(patient),
+                "\r",
+                &"ORC|NW|1\rOBR|1\r".repeat(count),
+            ]
+            .concat();
             groups(&Message::parse(text.as_bytes()).unwrap())
         };
         let groups = orders(ORDERS_MAX, 1000).unwrap();

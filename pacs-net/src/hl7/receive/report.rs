@@ -8,7 +8,7 @@ use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::dataset::{Element, Value, base64};
 use pacs_core::query::{Model, Query, QueryOptions};
-use pacs_core::{DataSet, Level, Result, Source, Tag, Uid, VR};
+use pacs_core::{DataSet, Level, PatientId, Result, Source, Tag, Uid, VR};
 
 use super::super::ack::{Condition, Fault};
 use super::super::message::{Message, Segment};
@@ -77,7 +77,7 @@ impl Inner {
     /// What is known of the patient and the study that a report belongs to: by the Accession Number the study that is
     /// kept, else that of the order; else by what the message says.
     async fn study(&self, order: &DataSet, patient: &DataSet, source: &Source) -> Result<DataSet, Fault> {
-        let id = patient_id(patient)?;
+        let patient_id = patient_id(patient)?;
         let accession = order.string(tags::ACCESSION_NUMBER);
         let accession = accession.ok_or_else(|| Fault::missing("OBR-18"))?;
         let mut keys = DataSet::new();
@@ -98,7 +98,7 @@ impl Inner {
             if study.string(tags::ACCESSION_NUMBER) != Some(accession) {
                 continue;
             }
-            if study.string(tags::PATIENT_ID) == Some(id.as_str()) {
+            if PatientId::of(&study).agrees(&patient_id) {
                 let mut study = study.with_values();
                 study.retain(|element| STUDY.iter().any(|(tag, _)| *tag == element.tag));
                 study.put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
@@ -113,16 +113,14 @@ impl Inner {
         let mut study = DataSet::new();
         study.put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
         let steps = self.worklist.of_order(accession).await?;
-        let step = steps
-            .iter()
-            .find(|step| step.string(tags::PATIENT_ID) == Some(id.as_str()));
+        let step = steps.iter().find(|step| PatientId::of(step).agrees(&patient_id));
         let uid = match order
             .uid(tags::STUDY_INSTANCE_UID)
             .ok()
             .or(step.and_then(|step| step.uid(tags::STUDY_INSTANCE_UID).ok()))
         {
             Some(uid) => uid,
-            None => named(&["hl7-study", &id, accession]),
+            None => named(&["hl7-study", patient_id.id(), accession]),
         };
         study.put_uid(tags::STUDY_INSTANCE_UID, &uid);
         if let Some(referring) = order.get(tags::REFERRING_PHYSICIAN_NAME) {
