@@ -417,6 +417,30 @@ fn an_order_is_removed_whole_or_step_by_step_and_leaves_no_entry() {
 }
 
 #[test]
+fn what_was_given_up_and_is_ordered_again_is_scheduled_and_what_is_done_stays_done() {
+    let worklist = worklist([item("A1", "S1")]);
+    for (before, again) in [
+        (status::CANCELLED, status::SCHEDULED),
+        (status::DISCONTINUED, status::SCHEDULED),
+        (status::STARTED, status::STARTED),
+        (status::COMPLETED, status::COMPLETED),
+    ] {
+        block_on(worklist.set_status("A1", None, before)).unwrap();
+        block_on(worklist.put(item("A1", "S1"))).unwrap();
+        let had = block_on(worklist.change_status("A1", None, |_| None)).unwrap();
+        assert_eq!(had, [before]);
+        block_on(worklist.schedule(item("A1", "S1"))).unwrap();
+        let had = block_on(worklist.change_status("A1", Some("S1"), |_| Some(status::STARTED)));
+        assert_eq!(had.unwrap(), [again]);
+    }
+    assert!(
+        block_on(worklist.change_status("A2", None, |_| None))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
 fn a_patient_is_corrected_in_all_items_and_may_become_another() {
     let worklist = worklist([
         item("A1", "S1"),

@@ -23,6 +23,10 @@ const SHARED_MAX_BYTES: usize = 4 * MESSAGE_LENGTH_MAX_BYTES;
 /// What is to be done with a step.
 enum Act {
     Put(DataSet),
+    /// It is to be done, also where it was given up before.
+    Schedule(DataSet),
+    /// It is as it was ordered, whatever else the message says.
+    Again,
     /// It is over.
     End(&'static str),
 }
@@ -56,13 +60,18 @@ impl Inner {
                     patient_id(&patient)?;
                     item.add_from(&patient);
                     // What is to have no value in an item need not be there.
-                    Act::Put(item.with_values())
+                    let item = item.with_values();
+                    match control.as_str() {
+                        "PA" | "CH" => Act::Put(item),
+                        _ => Act::Schedule(item),
+                    }
                 }
                 "CA" | "OC" | "CR" | "DC" | "OD" | "DR" => Act::End(status::CANCELLED),
                 // A status alone: the rest of the order need not be there.
                 "SC" => match group.get("ORC-5").as_deref() {
                     Some("CA" | "DC") => Act::End(status::CANCELLED),
                     Some("CM") => Act::End(status::COMPLETED),
+                    Some("SC") => Act::Again,
                     _ => continue,
                 },
                 _ => {
@@ -78,13 +87,17 @@ impl Inner {
             ));
         }
         for (accession, step, act, names_step) in acts {
+            // Who names no step means the order.
+            let step = names_step.then_some(step.as_str());
             match act {
                 Act::Put(item) => self.worklist.put(item).await?,
-                // Who names no step means the order.
-                Act::End(status) => {
-                    self.end(&accession, names_step.then_some(step.as_str()), status)
-                        .await?
+                Act::Schedule(item) => self.worklist.schedule(item).await?,
+                Act::Again => {
+                    self.worklist
+                        .change_status(&accession, step, status::again)
+                        .await?;
                 }
+                Act::End(status) => self.end(&accession, step, status).await?,
             }
         }
         Ok(())
@@ -92,33 +105,16 @@ impl Inner {
 
     /// Steps of an order are over: all of them, or the one that is named. What was done stays done.
     async fn end(&self, accession: &str, step: Option<&str>, wanted: &'static str) -> Result<(), Fault> {
-        let items = self.worklist.of_order(accession).await?;
-        let (mut found, mut done) = (0, 0);
-        for item in &items {
-            let Some(scheduled) = item.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE).first() else {
-                continue;
-            };
-            let id = scheduled
-                .string(tags::SCHEDULED_PROCEDURE_STEP_ID)
-                .unwrap_or_default();
-            if step.is_some_and(|step| step != id) {
-                continue;
-            }
-            found += 1;
-            let status = match (scheduled.string(tags::SCHEDULED_PROCEDURE_STEP_STATUS), wanted) {
-                (Some(status::COMPLETED), _) => {
-                    done += 1;
-                    continue;
-                }
-                // It was begun, and is not brought to its end.
-                (Some(status::STARTED), status::CANCELLED) => status::DISCONTINUED,
-                (_, wanted) => wanted,
-            };
-            self.worklist.set_status(accession, Some(id), status).await?;
-        }
-        let why = match (found, done) {
-            (0, _) => "there is no such order",
-            (found, done) if found == done && wanted != status::COMPLETED => "the order is done already",
+        let ended = |had: &str| match had {
+            status::COMPLETED => None,
+            // It was begun, and is not brought to its end.
+            status::STARTED if wanted == status::CANCELLED => Some(status::DISCONTINUED),
+            _ => Some(wanted),
+        };
+        let had = self.worklist.change_status(accession, step, ended).await?;
+        let why = match had.iter().all(|had| had == status::COMPLETED) {
+            true if had.is_empty() => "there is no such order",
+            true if wanted != status::COMPLETED => "the order is done already",
             _ => return Ok(()),
         };
         Err(Fault::error(Condition::UnknownKey, why).at(at("ORC-3")))
