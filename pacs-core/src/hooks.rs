@@ -24,6 +24,9 @@ pub struct Source {
     pub called_ae: Option<AeTitle>,
     /// Network address, where there is one.
     pub address: Option<SocketAddr>,
+    /// Who asked the sender for this by a C-MOVE, where it says so: Move Originator Application Entity Title
+    /// (0000,1030; PS3.7 9.1.1.1). Not known after a restart.
+    pub move_originator: Option<AeTitle>,
 }
 
 /// An instance whose bytes have arrived and that is about to be committed.

@@ -132,7 +132,8 @@ pub use dataset::DataSet;
 #[cfg(feature = "render")]
 pub use engine::Renderer;
 pub use engine::{
-    Amended, Announced, DuplicatePolicy, FrameReader, Options, Pacs, Receipt, Received, StoreOutcome,
+    Amended, Announced, DuplicatePolicy, Fetching, FrameReader, Options, Pacs, Receipt, Received,
+    StoreOutcome,
 };
 pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};

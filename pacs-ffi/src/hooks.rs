@@ -522,6 +522,7 @@ impl Admission for Admitting {
                 calling_ae: title(&request.calling_ae_title),
                 called_ae: title(&request.called_ae_title),
                 address: peer.address,
+                ..Source::default()
             });
             let source = text.raw();
             let identity = request.user.identity.as_ref();

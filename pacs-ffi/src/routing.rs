@@ -43,9 +43,9 @@ pub(crate) struct Routing(pub(crate) Arc<Hooks>);
 
 impl Router for Routing {
     fn route(&self, occasion: &Occasion<'_>) -> pacs_core::Result<Vec<Delivery>> {
-        let (record, source) = (occasion.record, occasion.source);
         let hooks = &self.0;
-        let Some(call) = hooks.table.route else {
+        // It is asked about instances alone.
+        let (Some(call), Some(record)) = (hooks.table.route, occasion.record) else {
             return Ok(Vec::new());
         };
         let attributes = match Lent::new(&hooks.context, record.attributes.together()) {
@@ -56,7 +56,7 @@ impl Router for Routing {
             }
         };
         let (text, key, sop_class) = (
-            SourceText::new(source),
+            SourceText::new(occasion.source),
             KeyText::new(record.key),
             c_string(record.sop_class.as_str()),
         );

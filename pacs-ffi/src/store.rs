@@ -69,6 +69,7 @@ pub(crate) fn source(pointer: *const pacs_source) -> Result<Source, Failure> {
         calling_ae: title(given.calling_ae)?,
         called_ae: title(given.called_ae)?,
         address,
+        ..Source::default()
     })
 }
 

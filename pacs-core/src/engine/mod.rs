@@ -41,13 +41,14 @@ use crate::limits;
 #[cfg(feature = "pixel")]
 use crate::pixel::DecodingRoom;
 use crate::query::{AttributeSet, Query};
-use crate::route::{Outbox, Router};
+use crate::route::{Outbox, Router, Trigger};
 use crate::uid::Uid;
 use crate::workflow::ups::Ups;
 pub use amend::Amended;
 pub use block_on::block_on;
 use committer::{Committer, Request};
-use forward::Forwarder;
+pub use forward::Fetching;
+use forward::{FetchedStudies, Forwarder};
 #[cfg(feature = "pixel")]
 pub use frames::DecodedFrame;
 pub use frames::{FrameReader, frame_transfer_syntaxes};
@@ -167,6 +168,9 @@ struct Inner {
     coercer: Option<Arc<dyn Coercer>>,
     ledger: Option<Arc<dyn Ledger>>,
     outbox: Option<Outbox>,
+    /// Who is asked about orders.
+    orders: Option<Arc<dyn Router>>,
+    fetched: Option<Arc<FetchedStudies>>,
     /// All of a process hear of the same changes.
     ups: Option<Ups>,
     receipts: Budget,
@@ -218,18 +222,25 @@ impl Pacs {
             None => None,
         };
         let observers = Arc::new(Observers::new(options.observers));
-        let forwarder = options.router.map(|router| Forwarder {
-            archive: Arc::clone(&archive),
-            index: Arc::clone(&index),
-            attributes: Arc::clone(&options.attributes),
-            router,
-            observers: Arc::clone(&observers),
-            outbox: outbox
-                .clone()
-                .filter(|_| options.keep_deliveries)
-                .zip(options.ledger.clone()),
-            stable_after: options.stable_after,
-        });
+        let kept = options.ledger.clone().filter(|_| options.keep_deliveries);
+        let orders = options.router.clone().filter(|_| kept.is_some());
+        let fetched = match options.router {
+            Some(_) => Some(Arc::new(FetchedStudies::open(kept.clone()).await?)),
+            None => None,
+        };
+        let forwarder = options
+            .router
+            .zip(fetched.clone())
+            .map(|(router, fetched)| Forwarder {
+                archive: Arc::clone(&archive),
+                index: Arc::clone(&index),
+                attributes: Arc::clone(&options.attributes),
+                router,
+                observers: Arc::clone(&observers),
+                outbox: outbox.clone().zip(kept),
+                fetched,
+                stable_after: options.stable_after,
+            });
         if let Some(forwarder) = &forwarder {
             forwarder.begin(recovered.low_water).await?;
         }
@@ -282,6 +293,8 @@ impl Pacs {
                 ups: options.ledger.clone().map(Ups::new),
                 ledger: options.ledger,
                 outbox,
+                orders,
+                fetched,
                 receipts: Budget::new(options.receipts_max.max(1)),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 tables: frames::Tables::default(),
@@ -424,8 +437,18 @@ impl Inner {
     async fn request<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let closed = || Error::new(ErrorKind::Closed, "engine.request", "the engine is closed");
         let (reply, answer) = oneshot::channel();
-        self.requests()?.send(make(reply)).await.map_err(|_| closed())?;
+        self.send(make(reply)).await?;
         answer.await.map_err(|_| closed())?
+    }
+
+    async fn send(&self, request: Request) -> Result<()> {
+        let closed = |_| Error::new(ErrorKind::Closed, "engine.request", "the engine is closed");
+        self.requests()?.send(request).await.map_err(closed)
+    }
+
+    fn wants_orders(&self) -> bool {
+        let router = self.orders.as_ref();
+        router.is_some_and(|router| router.wants(Trigger::OrderPlaced))
     }
 
     fn close(&self) -> Result<()> {

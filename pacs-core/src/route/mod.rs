@@ -1,7 +1,8 @@
 //! The router decides where things go: [`Router`], [`Occasion`], [`Delivery`]; [`Rules`] decides by data.
 //!
 //! A router only decides. The engine asks it, on a thread of its own, about everything that is durable and in the
-//! index: each instance that is new or replaced, each series and study that has been quiet for a while, each report.
+//! index: each instance that is new or replaced, each series and study that has been quiet for a while, each report;
+//! and about each order that is placed. About what was fetched from elsewhere it is asked only if it wants to be.
 //! What it decides is put into the [`Outbox`] where the engine has a [`Ledger`](crate::Ledger), together with how far the archive was
 //! asked about: killed at any instant, the engine asks again about all that it has no answer for, and no delivery is
 //! entered twice. Then the [`Observer`](crate::hooks::Observer)s are told
@@ -41,16 +42,20 @@ pub enum Trigger {
     /// Nothing came to a study for a while, after something had come to it, was amended or removed, since it was
     /// stable before.
     StudyChanged,
+    /// An order was placed or changed: the worklist has steps of a study that are still to be done. See
+    /// [`Pacs::order_placed`](crate::Pacs::order_placed).
+    OrderPlaced,
 }
 
 impl Trigger {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::InstanceStored,
         Self::ReportStored,
         Self::SeriesStable,
         Self::StudyStable,
         Self::StudyChanged,
+        Self::OrderPlaced,
     ];
 
     /// Its name in rules.
@@ -61,6 +66,7 @@ impl Trigger {
             Self::SeriesStable => "series-stable",
             Self::StudyStable => "study-stable",
             Self::StudyChanged => "study-changed",
+            Self::OrderPlaced => "order-placed",
         }
     }
 
@@ -119,15 +125,18 @@ impl Priority {
 pub struct Occasion<'a> {
     /// What happened.
     pub trigger: Trigger,
-    /// The instance; of a series or a study the one that came to it last.
-    pub record: &'a InstanceRecord,
+    /// The instance; of a series or a study the one that came to it last; none of an order.
+    pub record: Option<&'a InstanceRecord>,
     /// Who sent it. What is found only after a restart has no address.
     pub source: &'a Source,
+    /// It did not come by itself, but because it was fetched: see [`Pacs::fetching`](crate::Pacs::fetching).
+    pub fetched: bool,
     /// When it happened.
     pub at: Timestamp,
     /// Which attributes the record has.
     pub attributes: &'a AttributeSet,
-    /// Reads what stands before the pixel data, with corrections: for attributes that the record doesn't have.
+    /// Reads what stands before the pixel data, with corrections: for attributes that the record doesn't have. Of an
+    /// order it is an item of the worklist.
     pub header: &'a dyn Fn() -> Result<Arc<DataSet>>,
 }
 
@@ -135,7 +144,7 @@ impl fmt::Debug for Occasion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Occasion")
             .field("trigger", &self.trigger)
-            .field("key", &self.record.key)
+            .field("key", &self.record.map(|record| record.key))
             .finish_non_exhaustive()
     }
 }
@@ -225,6 +234,12 @@ pub trait Router: Send + Sync + 'static {
     fn wants(&self, trigger: Trigger) -> bool {
         trigger == Trigger::InstanceStored
     }
+
+    /// Whether it is to be asked about what was fetched, too ([`Occasion::fetched`]): who decides about new images
+    /// alone never hears of old ones.
+    fn wants_fetched(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Fn(&Occasion<'_>) -> Result<Vec<Delivery>> + Send + Sync + 'static> Router for F {
@@ -266,5 +281,12 @@ impl Router for Reloadable {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .wants(trigger)
+    }
+
+    fn wants_fetched(&self) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wants_fetched()
     }
 }

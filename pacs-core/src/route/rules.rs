@@ -28,7 +28,12 @@ pub struct Rule {
     /// What must have happened.
     #[serde(default = "instance_stored", deserialize_with = "trigger")]
     pub on: Trigger,
-    /// What must match, by keyword; `Sequence.Keyword` for what stands in a sequence.
+    /// It is about what was fetched ([`Occasion::fetched`]), and about nothing else; without it, about all that was
+    /// not.
+    #[serde(default)]
+    pub fetched: bool,
+    /// What must match, by keyword; `Sequence.Keyword` for what stands in a sequence. Of an order it is an item of the
+    /// worklist that must match (PS3.4 table K.6-1), so there a modality is `ScheduledProcedureStepSequence.Modality`.
     #[serde(default)]
     pub when: Conditions,
     /// What must not match: no rule applies where all of it does.
@@ -91,6 +96,7 @@ impl Rule {
         Self {
             name: name.into(),
             on: Trigger::InstanceStored,
+            fetched: false,
             when: Conditions::default(),
             unless: Conditions::default(),
             from_ae: Vec::new(),
@@ -142,6 +148,11 @@ impl Rule {
         let mut checked = Vec::new();
         let mut note = |condition: String, holds: bool| checked.push(Checked { condition, holds });
         note(format!("on {}", self.on), self.on == occasion.trigger);
+        match (self.fetched, occasion.fetched) {
+            (true, fetched) => note("fetched".to_owned(), fetched),
+            (false, true) => note("not fetched".to_owned(), false),
+            (false, false) => {}
+        }
         let source = occasion.source;
         let title = |title: Option<crate::AeTitle>| title.map(|title| title.as_str().to_owned());
         let address = source.address.map(|address| address.ip().to_string());
@@ -181,7 +192,8 @@ impl Rule {
 
     /// Whether every condition holds. The cheap ones are looked at first, the instance itself last.
     fn applies(&self, occasion: &Occasion<'_>, at: LocalTime) -> Result<bool> {
-        Ok(self.on == occasion.trigger && self.check(occasion, at)?.iter().all(|checked| checked.holds))
+        let may = self.on == occasion.trigger && self.fetched == occasion.fetched;
+        Ok(may && self.check(occasion, at)?.iter().all(|checked| checked.holds))
     }
 
     fn deliveries(&self) -> impl Iterator<Item = Delivery> + '_ {
@@ -221,6 +233,12 @@ impl Rule {
                 self.name
             ));
         }
+        if self.on == Trigger::OrderPlaced && (self.fetched || !self.send_to.is_empty()) {
+            return Err(format!(
+                "the rule {:?}: of an order there is nothing yet to send or to fetch: it can only be told",
+                self.name
+            ));
+        }
         if self.send_to.is_empty() && self.changes.is_some() {
             return Err(format!(
                 "the rule {:?} changes what it sends to nobody",
@@ -234,11 +252,12 @@ impl Rule {
 /// Whether what is known of the instance matches; what the index doesn't keep is read.
 fn matches(query: &Query, occasion: &Occasion<'_>) -> Result<bool> {
     let keys = query.matching();
-    if keys
-        .iter()
-        .all(|key| occasion.attributes.level_of(key.tag).is_some())
+    if let Some(record) = occasion.record
+        && keys
+            .iter()
+            .all(|key| occasion.attributes.level_of(key.tag).is_some())
     {
-        return Ok(query.matches(&occasion.record.attributes.together()));
+        return Ok(query.matches(&record.attributes.together()));
     }
     Ok(query.matches(&*(occasion.header)()?))
 }
@@ -529,6 +548,10 @@ impl Router for Rules {
 
     fn wants(&self, trigger: Trigger) -> bool {
         self.rules.iter().any(|rule| rule.on == trigger)
+    }
+
+    fn wants_fetched(&self) -> bool {
+        self.rules.iter().any(|rule| rule.fetched)
     }
 }
 

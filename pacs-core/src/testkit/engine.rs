@@ -4,6 +4,7 @@ mod amend;
 mod coercion;
 mod frames;
 mod metadata;
+mod prefetch;
 mod reading;
 mod routing;
 
@@ -20,6 +21,7 @@ pub use self::amend::*;
 pub use self::coercion::*;
 pub use self::frames::*;
 pub use self::metadata::*;
+pub use self::prefetch::*;
 pub use self::reading::*;
 pub use self::routing::*;
 use crate::archive::{Archive, Entry, Sequence};
@@ -96,7 +98,13 @@ macro_rules! engine_conformance {
                 a_study_is_delivered_in_the_order_of_the_archive_and_the_urgent_first,
                 what_is_refused_waits_among_the_dead_until_it_is_sent_again,
                 what_fails_waits_for_its_time_and_nothing_goes_to_who_is_held,
+                what_is_removed_or_abandoned_waits_no_more_and_may_be_decided_again,
                 a_study_is_stable_once_and_changed_after_that,
+                what_is_fetched_is_asked_about_as_that_until_it_is_stable,
+                a_study_that_is_fetched_and_comes_by_itself_is_new,
+                who_does_not_want_it_is_not_asked_about_what_is_fetched,
+                that_something_is_fetched_is_known_after_reopening,
+                an_order_is_entered_once_before_its_placer_is_answered,
                 a_rule_may_ask_for_attributes_that_the_index_does_not_keep,
                 what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came,
                 how_far_a_study_is_is_told_by_what_happened,

@@ -56,6 +56,11 @@ pub mod status {
     pub fn is_over(status: &str) -> bool {
         matches!(status, COMPLETED | DISCONTINUED | CANCELLED | "CANCELED")
     }
+
+    /// The status of an item; empty where it has none.
+    pub fn of(item: &crate::dataset::DataSet) -> &str {
+        super::status_of(item)
+    }
 }
 
 /// Scheduled procedure steps, in a ledger.

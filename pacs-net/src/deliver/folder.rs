@@ -1,16 +1,18 @@
 //! [`ToFolder`]: instances into a folder.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use pacs_core::route::{Line, Waiting};
-use pacs_core::{Error, InstanceRecord, Pacs, Result};
+use pacs_core::{Error, InstanceRecord, Pacs, Result, Uid};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Destination, Found, Tried, find, in_order};
 
 /// Writes each instance into a file, `STUDY/SERIES/INSTANCE.dcm` by their UIDs. A file is there whole or not at all.
+/// What a UID is not, but some peer sent as one, begins with `_` where it began with a dot.
 #[derive(Clone, Debug)]
 pub struct ToFolder {
     pacs: Pacs,
@@ -24,10 +26,12 @@ impl ToFolder {
     }
 
     async fn write(&self, record: &InstanceRecord) -> Result<()> {
-        let key = record.key;
-        let directory = self.directory.join(key.study.as_str()).join(key.series.as_str());
-        let path = directory.join(format!("{}.dcm", key.instance));
-        let unfinished = directory.join(format!(".{}.part", key.instance));
+        let [study, series, instance] =
+            [record.key.study, record.key.series, record.key.instance].map(|uid| component(&uid));
+        let directory = self.directory.join(study).join(series);
+        let path = directory.join(format!("{instance}.dcm"));
+        // Others may write into the same folder.
+        let unfinished = directory.join(format!(".{instance}.{}.part", Uid::random()));
         tokio::fs::create_dir_all(&directory).await.map_err(failed)?;
         let written = self.write_to(&unfinished, record).await;
         let written = match written {
@@ -48,6 +52,23 @@ impl ToFolder {
         Ok(())
     }
 
+    /// Whether it is the folder itself that can't be written into, or has no room.
+    async fn is_away(&self, error: &Error) -> bool {
+        if error.operation() != "deliver.folder" {
+            return false;
+        }
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        let kind = cause.map(std::io::Error::kind);
+        let probe = self.directory.join(format!(".{}.part", Uid::random()));
+        let is_full = matches!(
+            kind,
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
+        );
+        is_full
+            || tokio::fs::File::create(&probe).await.is_err()
+            || tokio::fs::remove_file(&probe).await.is_err()
+    }
+
     async fn write_to(&self, path: &Path, record: &InstanceRecord) -> Result<()> {
         let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
         let mut pieces = self.pacs.outgoing_file(record);
@@ -56,6 +77,14 @@ impl ToFolder {
         }
         file.flush().await.map_err(failed)?;
         file.sync_all().await.map_err(failed)
+    }
+}
+
+/// A UID is digits and dots, so it is a safe name, unless a dot stands first: `..` means something else.
+fn component(uid: &Uid) -> String {
+    match uid.starts_with('.') {
+        true => format!("_{uid}"),
+        false => uid.to_string(),
     }
 }
 
@@ -73,10 +102,9 @@ impl Destination for ToFolder {
             };
             let tried = match self.write(&record).await {
                 Ok(()) => Tried::Delivered(String::new()),
-                Err(error) if error.operation() == "deliver.folder" => {
-                    Tried::Away(error.context().to_owned())
-                }
-                Err(error) => Tried::Failed(error.to_string()),
+                // Nothing can be written now, whatever it is.
+                Err(error) if self.is_away(&error).await => Tried::Away(error.context().to_owned()),
+                Err(error) => Tried::Broken(error.to_string()),
             };
             (waiting, tried)
         });

@@ -3,7 +3,8 @@
 //! Each destination has workers of its own, so that one that is down, slow or full keeps no other one waiting. A worker
 //! claims a line of the outbox (what of one study waits), delivers it in order, and lets it go. What a destination
 //! can't be reached for waits until it can, however long; what it refuses is tried again a few times, then waits
-//! among the dead until somebody decides.
+//! among the dead until somebody decides. What breaks off while others go through is taken to be at fault itself, and
+//! ends among the dead, too: so it keeps neither its study nor its destination waiting for ever.
 //!
 //! | destination | delivers |
 //! | --- | --- |
@@ -11,6 +12,7 @@
 //! | [`ToFolder`] | instances, as files |
 //! | [`ToReadingWorklist`] | what happened, onto the reading worklist |
 //! | [`ToReportReceiver`] | final reports, as HL7 messages |
+//! | [`FetchPriors`] | nothing: told of a study, it fetches earlier ones of the patient |
 //! | `ToStow` (feature `web`) | instances, by STOW-RS (PS3.18 10.5) |
 //! | `ToWebhook` (feature `web`) | what happened, as signed JSON over HTTP |
 
@@ -18,6 +20,7 @@ mod folder;
 #[cfg(feature = "web")]
 mod http;
 mod peer;
+pub mod priors;
 mod reading;
 mod report;
 #[cfg(feature = "web")]
@@ -28,19 +31,21 @@ mod webhook;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use pacs_core::route::{Line, Outbox, Outcome, Waiting, What};
-use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Timestamp, Uid};
-use tokio::sync::Notify;
+use pacs_core::{InstanceRecord, Pacs, Result, Timestamp, Uid};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use folder::ToFolder;
 pub use peer::ToPeer;
+pub use priors::FetchPriors;
 pub use reading::ToReadingWorklist;
 pub use report::ToReportReceiver;
 #[cfg(feature = "web")]
@@ -54,19 +59,37 @@ const BATCH_MAX: usize = 100;
 /// Ends of deliveries that are recorded together: each record costs a flush of the medium.
 const ENDS_TOGETHER_MAX: usize = 32;
 
+/// Ends wait so long for others to be recorded with: what is not recorded when this process dies is delivered again.
+const ENDS_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long what is under way may take to come to its end when deliveries are stopped.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How a try to deliver ended. Texts hold no patient data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tried {
     /// It was delivered; what the receiver said to it, if anything.
     Delivered(String),
+    /// There is nothing to deliver any more: it was removed.
+    Gone,
     /// It will never be taken.
     Refused(String),
-    /// It was not taken this time: after as many times as [`Patience::attempts_max`] it counts as refused.
+    /// The receiver says no to this one: after as many times as [`Patience::attempts_max`] it counts as refused.
     Failed(String),
-    /// The receiver has no room for it now: it is tried again however often.
+    /// It went wrong, and nobody says whether this one is at fault: it counts as failed where others were delivered
+    /// since it was last tried.
+    Broken(String),
+    /// There is no room for it now: it is tried again however often.
     Busy(String),
-    /// The receiver isn't there: nothing is tried until it may be there again.
+    /// The receiver isn't there: nothing is tried until it may be there again. For each one as [`Broken`](Self::Broken).
     Away(String),
+}
+
+impl Tried {
+    /// Whether those behind it may go on.
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Delivered(_) | Self::Gone | Self::Refused(_))
+    }
 }
 
 /// Who takes deliveries.
@@ -95,7 +118,7 @@ impl Default for Patience {
         Self {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(300),
-            attempts_max: 10,
+            attempts_max: 8,
             remembered: Duration::from_secs(30 * 24 * 3600),
         }
     }
@@ -120,6 +143,8 @@ struct Served {
     workers: usize,
     throttle: Throttle,
     state: Mutex<Away>,
+    /// When something was last delivered; 0 for never.
+    delivered: AtomicU64,
     wake: Notify,
 }
 
@@ -212,6 +237,7 @@ impl Deliveries {
                     next: tokio::sync::Mutex::new(Instant::now()),
                 },
                 state: Mutex::default(),
+                delivered: AtomicU64::new(0),
                 wake: Notify::new(),
             };
             (service.name, Arc::new(served))
@@ -221,12 +247,13 @@ impl Deliveries {
         let served = Arc::new(served);
         let listening = Arc::downgrade(&served);
         outbox.listen(Arc::new(move |destination: &str| {
-            if let Some(served) = listening
-                .upgrade()
-                .and_then(|served| served.get(destination).cloned())
-            {
+            let Some(served) = listening.upgrade() else {
+                return false;
+            };
+            if let Some(served) = served.get(destination) {
                 served.wake.notify_waiters();
             }
+            true
         }));
         Ok(Self {
             outbox,
@@ -252,8 +279,10 @@ impl Deliveries {
         reached
     }
 
-    /// Delivers until `stop` is ready. What is under way then is broken off, and is tried again another time.
+    /// Delivers until `stop` is ready. What is under way then is broken off, and is tried again another time; what has
+    /// come to its end is recorded.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        let (stopping, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
         for (name, served) in self.served.iter() {
             for _ in 0..served.workers {
@@ -261,11 +290,14 @@ impl Deliveries {
                     deliveries: self.clone(),
                     name: Arc::clone(name),
                     served: Arc::clone(served),
+                    stopping: stopped.clone(),
                 };
                 workers.spawn(worker.run());
             }
         }
-        workers.spawn(self.clone().forget());
+        // Ends when it is dropped.
+        let mut forgetting = JoinSet::new();
+        forgetting.spawn(self.clone().forget());
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -276,10 +308,18 @@ impl Deliveries {
                         tracing::error!("a worker for deliveries panicked");
                     }
                 }
-                else => stop.as_mut().await,
+                else => {
+                    stop.as_mut().await;
+                    break;
+                }
             }
         }
-        workers.shutdown().await;
+        // Nobody listens where no worker is left.
+        let _ = stopping.send(true);
+        let ended = async { while workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+            workers.shutdown().await;
+        }
     }
 
     /// Forgets what was delivered long ago, now and then.
@@ -300,41 +340,51 @@ struct Worker {
     deliveries: Deliveries,
     name: Arc<str>,
     served: Arc<Served>,
+    stopping: watch::Receiver<bool>,
 }
 
-/// What became of a line.
+/// What is to become of a line.
 enum Went {
-    /// Nothing waits in it.
-    Empty,
+    /// It is let go as it is.
+    On,
     /// It is to be tried again, in its own time.
     Again,
-    /// Its destination isn't there.
-    Away,
 }
 
 impl Worker {
     async fn run(self) {
-        loop {
-            let once = AssertUnwindSafe(self.once()).catch_unwind().await;
-            let once = once.unwrap_or_else(|_| {
-                let why = "a destination panicked";
-                Err(Error::new(ErrorKind::Internal, "deliver.destination", why))
-            });
-            if let Err(error) = once {
+        while !*self.stopping.borrow() {
+            if let Err(error) = self.once().await {
                 tracing::error!(destination = %self.name, %error, "deliveries stand still; they go on in a while");
-                tokio::time::sleep(self.deliveries.patience.longest.min(Duration::from_secs(10))).await;
+                let wait = self.deliveries.patience.longest.min(Duration::from_secs(10));
+                self.pause(tokio::time::sleep(wait)).await;
             }
         }
     }
 
-    /// Delivers one line, or waits until there may be one.
+    /// Until deliveries are stopped.
+    async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // With nobody left who may say so, they are.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Waits for something, or until deliveries are stopped.
+    async fn pause(&self, for_what: impl Future) {
+        tokio::select! {
+            _ = for_what => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    /// Delivers what waits in one line, or waits until there may be one.
     async fn once(&self) -> Result<()> {
         let outbox = &self.deliveries.outbox;
         // From now on no call is missed.
         let mut called = std::pin::pin!(self.served.wake.notified());
         called.as_mut().enable();
         if let Some(until) = self.away_until() {
-            tokio::time::sleep_until(until).await;
+            self.pause(tokio::time::sleep_until(until)).await;
             return Ok(());
         }
         let Some(line) = outbox.claim(&self.name, Timestamp::now()).await? else {
@@ -342,19 +392,48 @@ impl Worker {
                 Some(at) => Duration::from_millis(at.0.saturating_sub(Timestamp::now().0).max(1)),
                 None => Duration::from_secs(60),
             };
-            let _ = tokio::time::timeout(wait.min(Duration::from_secs(60)), called).await;
+            let wait = tokio::time::timeout(wait.min(Duration::from_secs(60)), called);
+            self.pause(wait).await;
             return Ok(());
         };
-        let went = self.deliver(&line).await?;
+        let mut ended = Vec::new();
+        let delivering = AssertUnwindSafe(self.deliver(&line, &mut ended)).catch_unwind();
+        let went = match delivering.await {
+            Ok(Ok(went)) => went,
+            Ok(Err(error)) => {
+                tracing::error!(destination = %self.name, %error, "a line of deliveries stands still; it goes on in a while");
+                Went::Again
+            }
+            Err(_) => {
+                tracing::error!(destination = %self.name, "a destination panicked");
+                line.finish(ended).await?;
+                self.panicked(&line).await?;
+                Went::Again
+            }
+        };
         let retry = match went {
-            Went::Empty | Went::Away => None,
+            Went::On => None,
             Went::Again => {
-                let wait = self.deliveries.patience.after(line.failures());
+                let mut wait = self.deliveries.patience.after(line.failures());
+                // When the destination is tried again it is with another line: this one may be why it went away.
+                if let Some(until) = self.away_until() {
+                    wait = wait.max((until - Instant::now()) * 2);
+                }
                 let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 Some(Timestamp(Timestamp::now().0.saturating_add(wait)))
             }
         };
         line.let_go(retry).await
+    }
+
+    /// The first of the line is taken to be at fault.
+    async fn panicked(&self, line: &Line) -> Result<()> {
+        let first = line.waiting(1).await?.into_iter();
+        let ended = first.map(|waiting| {
+            let outcome = self.failed(&waiting, "a destination panicked".to_owned());
+            (waiting, outcome)
+        });
+        line.finish(ended.collect()).await
     }
 
     fn away_until(&self) -> Option<Instant> {
@@ -386,55 +465,83 @@ impl Worker {
         }
     }
 
-    async fn deliver(&self, line: &Line) -> Result<Went> {
+    /// Delivers a batch of what waits in a line. Then it is another one's turn, if one is more urgent. What has ended and
+    /// is not recorded is in `ended`.
+    async fn deliver(&self, line: &Line, ended: &mut Vec<(Waiting, Outcome)>) -> Result<Went> {
+        let batch = line.waiting(BATCH_MAX).await?;
+        if batch.is_empty() {
+            return Ok(Went::On);
+        }
+        let (mut any, mut went) = (false, Went::On);
+        // When those that have ended are recorded at the latest.
+        let mut record_at: Option<Instant> = None;
+        let mut tried = self.served.destination.deliver(line, batch);
         loop {
-            let batch = line.waiting(BATCH_MAX).await?;
-            if batch.is_empty() {
-                return Ok(Went::Empty);
-            }
-            let mut went = None;
-            let mut ended = Vec::new();
-            let mut tried = self.served.destination.deliver(line, batch);
-            while let Some((waiting, tried)) = tried.next().await {
-                let attempts = waiting.recorded.attempts + 1;
-                let last = attempts >= self.deliveries.patience.attempts_max;
-                if !matches!(tried, Tried::Away(_)) {
-                    self.note(None);
+            let recording = async {
+                match record_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
-                let outcome = match tried {
-                    Tried::Delivered(said) => Outcome::Delivered(said),
-                    Tried::Refused(why) => self.refused(&waiting, why),
-                    Tried::Failed(why) if last => self.refused(&waiting, why),
-                    Tried::Failed(why) => {
-                        went = Some(Went::Again);
-                        Outcome::Failed(why)
-                    }
-                    Tried::Busy(why) => {
-                        went = Some(Went::Again);
-                        Outcome::Busy(why)
-                    }
-                    Tried::Away(why) => {
-                        self.note(Some(why));
-                        went = Some(Went::Away);
-                        continue;
-                    }
-                };
-                ended.push((waiting, outcome));
-                self.served.throttle.turn().await;
-                if ended.len() >= ENDS_TOGETHER_MAX {
-                    line.finish(std::mem::take(&mut ended)).await?;
+            };
+            let next = tokio::select! {
+                next = tried.next() => next,
+                () = recording => {
+                    line.finish(std::mem::take(ended)).await?;
+                    record_at = None;
+                    continue;
                 }
+                () = self.stopped() => break,
+            };
+            let Some((waiting, tried)) = next else { break };
+            any = true;
+            let outcome = self.outcome(&waiting, tried);
+            if matches!(outcome, Outcome::Failed(_) | Outcome::Busy(_)) {
+                went = Went::Again;
             }
-            drop(tried);
-            let nothing = ended.is_empty() && went.is_none();
-            line.finish(ended).await?;
-            if let Some(went) = went {
-                return Ok(went);
+            ended.push((waiting, outcome));
+            record_at.get_or_insert_with(|| Instant::now() + ENDS_WAIT_MAX);
+            self.served.throttle.turn().await;
+            if ended.len() >= ENDS_TOGETHER_MAX {
+                line.finish(std::mem::take(ended)).await?;
+                record_at = None;
             }
-            if nothing {
-                // A destination that yields nothing makes no progress.
-                return Ok(Went::Again);
+        }
+        drop(tried);
+        line.finish(std::mem::take(ended)).await?;
+        // A destination that yields nothing makes no progress.
+        Ok(if any || *self.stopping.borrow() {
+            went
+        } else {
+            Went::Again
+        })
+    }
+
+    /// What is recorded of a try.
+    fn outcome(&self, waiting: &Waiting, tried: Tried) -> Outcome {
+        match &tried {
+            Tried::Away(why) => self.note(Some(why.clone())),
+            // Nobody was asked.
+            Tried::Gone => {}
+            _ => self.note(None),
+        }
+        let others_went = || self.served.delivered.load(Ordering::Relaxed) > waiting.recorded.at.0;
+        match tried {
+            Tried::Delivered(said) => {
+                self.served.delivered.store(Timestamp::now().0, Ordering::Relaxed);
+                Outcome::Delivered(said)
             }
+            Tried::Gone => Outcome::Gone,
+            Tried::Refused(why) => self.refused(waiting, why),
+            Tried::Failed(why) => self.failed(waiting, why),
+            Tried::Broken(why) | Tried::Away(why) if others_went() => self.failed(waiting, why),
+            Tried::Broken(why) | Tried::Busy(why) | Tried::Away(why) => Outcome::Busy(why),
+        }
+    }
+
+    fn failed(&self, waiting: &Waiting, why: String) -> Outcome {
+        match waiting.recorded.attempts + 1 >= self.deliveries.patience.attempts_max {
+            true => self.refused(waiting, why),
+            false => Outcome::Failed(why),
         }
     }
 
@@ -466,9 +573,9 @@ pub(crate) async fn find(pacs: &Pacs, waiting: &Waiting) -> Found {
     };
     match found(pacs, &instance, waiting).await {
         Ok(Some(record)) => Found::Instance(Box::new(record)),
-        Ok(None) => Found::Nothing(Tried::Delivered("it was removed before".to_owned())),
+        Ok(None) => Found::Nothing(Tried::Gone),
         Err(error) if error.retry() == pacs_core::Retry::Later => {
-            Found::Nothing(Tried::Busy(error.to_string()))
+            Found::Nothing(Tried::Broken(error.to_string()))
         }
         Err(error) => Found::Nothing(Tried::Refused(error.to_string())),
     }
@@ -491,7 +598,7 @@ fn in_order<'a>(
     let mut ended = false;
     each.take_while(move |(_, tried)| {
         let goes = !ended;
-        ended |= !matches!(tried, Tried::Delivered(_) | Tried::Refused(_));
+        ended |= !tried.is_over();
         futures::future::ready(goes)
     })
 }

@@ -11,7 +11,7 @@ use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
 use tokio::sync::Semaphore;
 
-use super::{Destination, Found, Tried, find};
+use super::{Destination, Found, Tried, find, in_order};
 use crate::dimse::{Category, Status};
 use crate::scu::{Kept, Outgoing, Pieces, Remote, Sending, Sent, Supply};
 
@@ -54,6 +54,7 @@ impl Destination for ToPeer {
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let begun = async move {
             let (mut items, mut nothing, mut kinds) = (Vec::new(), Vec::new(), BTreeSet::new());
+            let mut last = None;
             for waiting in batch {
                 match find(&self.pacs, &waiting).await {
                     Found::Instance(record) => {
@@ -61,7 +62,12 @@ impl Destination for ToPeer {
                         let record = *record;
                         items.push(Item { waiting, record });
                     }
-                    Found::Nothing(tried) => nothing.push((waiting, tried)),
+                    Found::Nothing(tried) if tried.is_over() => nothing.push((waiting, tried)),
+                    // None behind it goes before it.
+                    Found::Nothing(tried) => {
+                        last = Some((waiting, tried));
+                        break;
+                    }
                 }
             }
             // One is begun when the one before it was taken, and none once one was not: the order is kept.
@@ -72,7 +78,7 @@ impl Destination for ToPeer {
                 source: Source {
                     calling_ae: Some(self.remote.called),
                     called_ae: Some(self.remote.calling),
-                    address: None,
+                    ..Source::default()
                 },
                 patience: Duration::from_secs(60),
             };
@@ -88,13 +94,13 @@ impl Destination for ToPeer {
             };
             let sent = sent.map(move |(item, sent)| {
                 let tried = tried(sent);
-                match tried {
-                    Tried::Delivered(_) | Tried::Refused(_) => gate.add_permits(1),
-                    _ => gate.close(),
+                match tried.is_over() {
+                    true => gate.add_permits(1),
+                    false => gate.close(),
                 }
                 (item.waiting, tried)
             });
-            stream::iter(nothing).chain(sent)
+            in_order(stream::iter(nothing).chain(sent).chain(stream::iter(last)))
         };
         stream::once(begun).flatten().boxed()
     }
@@ -114,16 +120,15 @@ fn tried(sent: Sent) -> Tried {
         Category::Success => Tried::Delivered(String::new()),
         Category::Warning => Tried::Delivered(text(comment)),
         _ if is_for_now(status) => Tried::Busy(text(comment)),
+        // What many a peer answers to whatever goes wrong within it (PS3.7 annex C).
+        _ if status == Status::PROCESSING_FAILURE => Tried::Broken(text(comment)),
         _ => Tried::Failed(text(comment)),
     }
 }
 
-/// Whether a failure says that it may work another time: out of resources, processing failure (PS3.4 B.2.3, PS3.7
-/// annex C).
+/// Whether a failure says that there is no room now: out of resources (PS3.4 B.2.3, PS3.7 annex C).
 fn is_for_now(status: Status) -> bool {
-    matches!(status.0, 0xA700..=0xA7FF)
-        || status == Status::PROCESSING_FAILURE
-        || status == Status::RESOURCE_LIMITATION
+    matches!(status.0, 0xA700..=0xA7FF) || status == Status::RESOURCE_LIMITATION
 }
 
 fn not_sent(error: &Error) -> Tried {
@@ -138,6 +143,6 @@ fn not_sent(error: &Error) -> Tried {
         | ErrorKind::Invalid => Tried::Refused(text),
         ErrorKind::OutOfResources => Tried::Busy(text),
         // The association broke while this one was under way: it may be what breaks it.
-        _ => Tried::Failed(text),
+        _ => Tried::Broken(text),
     }
 }

@@ -53,7 +53,7 @@ impl Destination for ToReadingWorklist {
         let each = stream::iter(batch).then(move |waiting| async move {
             let tried = match self.note(line, &waiting).await {
                 Ok(()) => Tried::Delivered(String::new()),
-                Err(error) if error.retry() == Retry::Later => Tried::Busy(error.to_string()),
+                Err(error) if error.retry() == Retry::Later => Tried::Broken(error.to_string()),
                 Err(error) => Tried::Failed(error.to_string()),
             };
             (waiting, tried)

@@ -33,23 +33,25 @@ impl ToReportReceiver {
             return Tried::Refused("the destination takes reports alone".to_owned());
         };
         match self.send(&instance).await {
-            Ok(said) => Tried::Delivered(said.to_owned()),
+            Ok(true) => Tried::Delivered(String::new()),
+            Ok(false) => Tried::Gone,
             Err(error) if error.operation() == "hl7.connect" => Tried::Away(error.context().to_owned()),
             Err(error) if error.operation() == "hl7.send" && error.retry() == Retry::Later => {
-                Tried::Failed(error.context().to_owned())
+                Tried::Broken(error.context().to_owned())
             }
-            Err(error) if error.retry() == Retry::Later => Tried::Busy(error.to_string()),
+            Err(error) if error.retry() == Retry::Later => Tried::Broken(error.to_string()),
             Err(error) => Tried::Refused(error.context().to_owned()),
         }
     }
 
-    async fn send(&self, instance: &Uid) -> Result<&'static str> {
+    /// Whether there is one.
+    async fn send(&self, instance: &Uid) -> Result<bool> {
         let Some(record) = self.pacs.lookup(instance).await? else {
-            return Ok("it was removed before");
+            return Ok(false);
         };
         let order = self.order(&record).await?;
         let message = oru_of(&self.pacs, &record, order.as_ref(), &self.parties).await?;
-        self.sender.send(&message).await.map(|_| "")
+        self.sender.send(&message).await.map(|_| true)
     }
 
     async fn order(&self, record: &InstanceRecord) -> Result<Option<pacs_core::DataSet>> {

@@ -39,47 +39,80 @@ impl ToStow {
         })
     }
 
+    /// Stores several in one request; where that goes wrong as a whole, each in one of its own, so that one doesn't
+    /// bring down the others.
     async fn store(&self, batch: Vec<Waiting>) -> Vec<(Waiting, Tried)> {
-        let (mut ended, mut sent, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ended, mut found, mut last) = (Vec::new(), Vec::new(), None);
         for waiting in batch {
             match find(&self.pacs, &waiting).await {
-                Found::Instance(record) => {
-                    sent.push((waiting, record.key.instance));
-                    records.push(*record);
+                Found::Instance(record) => found.push((waiting, *record)),
+                Found::Nothing(tried) if tried.is_over() => ended.push((waiting, tried)),
+                // None behind it goes before it.
+                Found::Nothing(tried) => {
+                    last = Some((waiting, tried));
+                    break;
                 }
-                Found::Nothing(tried) => ended.push((waiting, tried)),
             }
         }
-        if sent.is_empty() {
-            return ended;
+        let tried = self.send(found.iter().map(|(_, record)| record)).await;
+        if found.len() > 1
+            && tried
+                .iter()
+                .all(|tried| matches!(tried, Tried::Failed(_) | Tried::Broken(_)))
+        {
+            for (waiting, record) in found {
+                let tried = self.send([&record]).await.pop();
+                let tried = tried.unwrap_or_else(|| Tried::Broken(String::new()));
+                let goes_on = tried.is_over();
+                ended.push((waiting, tried));
+                if !goes_on {
+                    return ended;
+                }
+            }
+        } else {
+            ended.extend(found.into_iter().map(|(waiting, _)| waiting).zip(tried));
+        }
+        ended.extend(last);
+        ended
+    }
+
+    /// Sends these in one request; answers how it ended for each.
+    async fn send<'r>(&self, records: impl IntoIterator<Item = &'r InstanceRecord>) -> Vec<Tried> {
+        let records: Vec<InstanceRecord> = records.into_iter().cloned().collect();
+        let instances: Vec<Uid> = records.iter().map(|record| record.key.instance).collect();
+        if instances.is_empty() {
+            return Vec::new();
         }
         let answer = match self.request(records) {
             Ok(request) => self.caller.call(request).await,
             Err(error) => Err(Tried::Refused(error.to_string())),
         };
         let failed = match &answer {
-            Ok((StatusCode::OK, _)) => HashMap::new(),
             // Some or all of them failed, and the answer says which (PS3.18 10.5.3).
             Ok((StatusCode::ACCEPTED | StatusCode::CONFLICT, body)) => failures(body),
             _ => HashMap::new(),
         };
-        for (waiting, instance) in sent {
-            let tried = match (&answer, failed.get(&instance)) {
+        let each = instances
+            .into_iter()
+            .map(|instance| match (&answer, failed.get(&instance)) {
                 (Err(tried), _) => tried.clone(),
-                (Ok(_), Some(reason)) if matches!(reason, 0xA700..=0xA7FF | 0x0110) => {
-                    Tried::Busy(format!("failure reason {reason:04X}H"))
+                (Ok(_), Some(reason)) => {
+                    let text = format!("failure reason {reason:04X}H");
+                    match reason {
+                        0xA700..=0xA7FF => Tried::Busy(text),
+                        // What many a server says of whatever goes wrong within it.
+                        0x0110 => Tried::Broken(text),
+                        _ => Tried::Failed(text),
+                    }
                 }
-                (Ok(_), Some(reason)) => Tried::Failed(format!("failure reason {reason:04X}H")),
                 (Ok((StatusCode::OK, _)), None) => Tried::Delivered(String::new()),
                 // What it doesn't say it has taken it may not have (PS3.18 10.5.3).
                 (Ok((StatusCode::ACCEPTED, body)), None) if stored(body).contains(&instance) => {
                     Tried::Delivered(String::new())
                 }
                 (Ok((status, _)), None) => not_taken(*status),
-            };
-            ended.push((waiting, tried));
-        }
-        ended
+            });
+        each.collect()
     }
 
     fn request(&self, records: Vec<InstanceRecord>) -> Result<Request<Body>> {
@@ -138,9 +171,7 @@ impl Destination for ToStow {
             .then(move |chunk| self.store(chunk))
             .take_while(move |tried: &Vec<(Waiting, Tried)>| {
                 let goes = !ended;
-                ended |= tried
-                    .iter()
-                    .any(|(_, tried)| !matches!(tried, Tried::Delivered(_) | Tried::Refused(_)));
+                ended |= tried.iter().any(|(_, tried)| !tried.is_over());
                 futures::future::ready(goes)
             })
             .flat_map(stream::iter)

@@ -55,7 +55,7 @@ impl ToWebhook {
         let mut body = serde_json::json!({"event": event, "study": study.as_str(), "at": at.0});
         match event {
             "series-stable" => body["series"] = of.as_str().into(),
-            "study-stable" | "study-changed" => {}
+            "study-stable" | "study-changed" | "order-placed" => {}
             _ => body["instance"] = of.as_str().into(),
         }
         let body = body.to_string();

@@ -257,5 +257,6 @@ fn source(operation: &Operation) -> Source {
         calling_ae: AeTitle::parse(asking).ok(),
         called_ae: AeTitle::parse(asked).ok(),
         address: operation.peer(),
+        move_originator: operation.command().move_originator().map(|(title, _)| title),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn explain(config: &Config, asked: &Explained<'_>) -> Result<String, 
     let source = Source {
         calling_ae: asked.from_ae,
         called_ae: Some(config.ae_title),
-        address: None,
+        ..Source::default()
     };
     let failed = |error: pacs_core::Error| format!("{}: {error}", asked.file.display());
     block_on(async {

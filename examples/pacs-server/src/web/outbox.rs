@@ -1,21 +1,24 @@
 //! Deliveries over HTTP: what waits and what was refused, as JSON; hold, release, send again.
 //!
 //! ```text
-//! GET  /outbox                             how it stands with each destination
-//! GET  /outbox/NAME                        what was refused for good
-//! POST /outbox/NAME/hold, /release         deliver nothing more to it; go on
-//! POST /outbox/NAME/send-again             try all that was refused again
+//! GET    /outbox                           how it stands with each destination
+//! GET    /outbox/NAME[?after=ID]           what was refused for good, page by page
+//! POST   /outbox/NAME/hold, /release       deliver nothing more to it; go on
+//! POST   /outbox/NAME/send-again[?id=ID]   try all that was refused again, or one
+//! POST   /outbox/NAME/discard?id=ID        forget one that was refused
+//! DELETE /outbox/NAME                      forget all that waits for it or was refused: for one that is no more
 //! ```
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use pacs_core::Pacs;
 use pacs_core::route::What;
+use pacs_core::{Error, ErrorKind, Pacs, Result};
 use pacs_net::deliver::Deliveries;
 use pacs_net::web::http::problem::Problem;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -31,10 +34,11 @@ pub(crate) struct OutboxPage {
 pub(super) fn routes(page: OutboxPage) -> Router {
     Router::new()
         .route("/outbox", get(all))
-        .route("/outbox/{name}", get(refused))
+        .route("/outbox/{name}", get(refused).delete(abandon))
         .route("/outbox/{name}/hold", post(hold))
         .route("/outbox/{name}/release", post(release))
         .route("/outbox/{name}/send-again", post(send_again))
+        .route("/outbox/{name}/discard", post(discard))
         .with_state(page)
 }
 
@@ -75,15 +79,36 @@ async fn all(State(page): State<OutboxPage>) -> Response {
     json_response(&json!(each))
 }
 
-async fn refused(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    after: Option<String>,
+    id: Option<String>,
+}
+
+impl Asked {
+    /// One delivery, as [`refused`] names it.
+    fn what(text: Option<&String>) -> Result<Option<What>> {
+        let invalid = |_| Error::new(ErrorKind::Invalid, "outbox.ask", "no delivery has such an id");
+        text.map(|text| text.parse().map_err(invalid)).transpose()
+    }
+}
+
+async fn refused(
+    State(page): State<OutboxPage>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
     answer(async {
-        let dead = page.pacs.outbox()?.dead(&name, SHOWN_MAX).await?;
+        let after = Asked::what(asked.after.as_ref())?;
+        let dead = page.pacs.outbox()?.dead(&name, after.as_ref(), SHOWN_MAX).await?;
         let shown = dead.iter().map(|dead| {
             let (event, of) = match &dead.what {
                 What::Instance(instance) => ("instance", instance),
                 What::Occasion(trigger, of, _) => (trigger.as_str(), of),
             };
             json!({
+                "id": dead.what.to_string(),
                 "what": event,
                 "uid": of.as_str(),
                 "study": dead.recorded.study.as_str(),
@@ -113,10 +138,39 @@ async fn release(State(page): State<OutboxPage>, Path(name): Path<String>) -> Re
     .await
 }
 
-async fn send_again(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+async fn send_again(
+    State(page): State<OutboxPage>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
     answer(async {
-        let again = page.pacs.outbox()?.send_again(&name, None).await?;
+        let one = Asked::what(asked.id.as_ref())?;
+        let again = page.pacs.outbox()?.send_again(&name, one).await?;
         Ok(json_response(&json!({"sent-again": again})))
+    })
+    .await
+}
+
+async fn discard(
+    State(page): State<OutboxPage>,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    answer(async {
+        let one = Asked::what(asked.id.as_ref())?
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, "outbox.discard", "id is missing"))?;
+        Ok(match page.pacs.outbox()?.discard(&name, one).await? {
+            true => StatusCode::NO_CONTENT.into_response(),
+            false => Problem::new(StatusCode::NOT_FOUND, "no such delivery was refused").into_response(),
+        })
+    })
+    .await
+}
+
+async fn abandon(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
+    answer(async {
+        let abandoned = page.pacs.outbox()?.abandon(&name).await?;
+        Ok(json_response(&json!({"abandoned": abandoned})))
     })
     .await
 }
@@ -125,7 +179,7 @@ fn json_response(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-async fn answer(work: impl Future<Output = pacs_core::Result<Response>>) -> Response {
+async fn answer(work: impl Future<Output = Result<Response>>) -> Response {
     work.await
         .unwrap_or_else(|error| Problem::from(&error).into_response())
 }

@@ -19,7 +19,7 @@ use crate::uid::Uid;
 
 impl State {
     pub(super) fn start(&mut self, request: Request) {
-        let instance = request.instance();
+        let instance = request.about();
         if let Some(waiting) = self.busy.get_mut(&instance) {
             waiting.push_back(request);
             return;
@@ -46,6 +46,7 @@ impl State {
                     _known: known,
                 },
                 Request::Describe(describes) => Step::Described(describes),
+                Request::Ordered(order) => Step::Ordered(order),
             }
         };
         // A backend that panics fails this operation, not the engine: the dropped reply tells who asked.
@@ -143,7 +144,7 @@ impl State {
                     version: describes.version.clone(),
                     record: describes.record.clone(),
                 }),
-                Step::Unchanged(_) => {}
+                Step::Unchanged(_) | Step::Ordered(_) => {}
             }
         }
         if changes.is_empty() {
@@ -278,6 +279,7 @@ impl State {
             }
             // What the index did not take is made again when it is asked for.
             Step::Framed { .. } => {}
+            Step::Ordered(order) => self.done.ordered.push(order),
             Step::Described(describes) => {
                 if let Some(reply) = describes.reply {
                     let _ = reply.send(error().map_or(Ok(true), Err));

@@ -22,7 +22,7 @@ use super::block_on::block_on;
 use super::compare::Comparison;
 use super::correction;
 use super::digest::Digest;
-use super::forward::{Done, Handover};
+use super::forward::{Done, Handover, Ordered};
 use super::frames::Known;
 use super::metadata::Describes;
 use super::metadata::ahead::Recent;
@@ -78,11 +78,15 @@ pub(super) enum Request {
     Frames(Uid, Locator, CountedFrames, Option<Known>),
     /// Tells the index the metadata of a version of an instance.
     Describe(Describes),
+    /// Has the router asked about an order.
+    Ordered(Ordered),
 }
 
 impl Request {
-    fn instance(&self) -> Uid {
+    /// What it is about: operations on the same come one after the other.
+    fn about(&self) -> Uid {
         match self {
+            Request::Ordered(order) => order.study,
             Request::Commit(commit) => commit.record.key.instance,
             Request::Remove(instance, _) | Request::Frames(instance, ..) => *instance,
             Request::Reindex(record, _) => record.key.instance,
@@ -153,6 +157,7 @@ enum Step {
         _known: Option<Known>,
     },
     Described(Describes),
+    Ordered(Ordered),
 }
 
 /// The greatest sequence applied when an operation began, and a number that tells operations apart.

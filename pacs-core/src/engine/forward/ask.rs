@@ -54,9 +54,10 @@ fn version(record: &InstanceRecord) -> u64 {
 impl Forwarder {
     /// What the router decides of one occasion. Without an outbox nobody asks again, and an error is logged here.
     pub(super) fn ask(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>> {
-        let instance = occasion.record.key.instance;
+        let instance = occasion.record.map(|record| record.key.instance);
+        let instance = instance.as_ref().map(tracing::field::display);
         let answer = catch_unwind(AssertUnwindSafe(|| self.router.route(occasion))).unwrap_or_else(|_| {
-            tracing::error!(%instance, "the router panicked");
+            tracing::error!(instance, "the router panicked");
             Ok(Vec::new())
         });
         match answer {
@@ -68,7 +69,7 @@ impl Forwarder {
             }
             Err(error) if self.outbox.is_some() && error.retry() == Retry::Later => Err(error),
             Err(error) => {
-                tracing::error!(%instance, %error, "it could not be decided where an instance goes");
+                tracing::error!(instance, %error, "it could not be decided where something goes");
                 Ok(Vec::new())
             }
         }
@@ -78,15 +79,16 @@ impl Forwarder {
         &self,
         trigger: Trigger,
         record: &InstanceRecord,
-        source: &Source,
+        (source, fetched): (&Source, bool),
         at: Timestamp,
         work: impl FnOnce(&Occasion<'_>) -> T,
     ) -> T {
         let header = || block_on(self.header(record)).map(|(_, header)| Arc::new(header));
         work(&Occasion {
             trigger,
-            record,
+            record: Some(record),
             source,
+            fetched,
             at,
             attributes: &self.attributes,
             header: &header,
@@ -109,10 +111,16 @@ impl Forwarder {
         source: &Source,
         decisions: &mut Decisions,
     ) -> Result<()> {
+        let fetched = self.fetched.note(&record.key.study, source);
+        let asked = !fetched || self.router.wants_fetched();
         for trigger in [Trigger::InstanceStored, Trigger::ReportStored] {
-            if !self.router.wants(trigger) || (trigger == Trigger::ReportStored && !self.is_report(record)?) {
+            if !asked
+                || !self.router.wants(trigger)
+                || (trigger == Trigger::ReportStored && !self.is_report(record)?)
+            {
                 continue;
             }
+            let source = (source, fetched);
             let deliveries = self.occasion(trigger, record, source, record.received, |occasion| {
                 self.ask(occasion)
             })?;
@@ -125,7 +133,9 @@ impl Forwarder {
 
     pub(super) fn touch(&self, key: &InstanceKey, at: Timestamp, decisions: &mut Decisions) {
         let wants = |trigger| self.router.wants(trigger);
-        if wants(Trigger::SeriesStable) || wants(Trigger::StudyStable) || wants(Trigger::StudyChanged) {
+        let triggers = [Trigger::SeriesStable, Trigger::StudyStable, Trigger::StudyChanged];
+        // When a study that was fetched is stable, nothing more of it is waited for.
+        if triggers.into_iter().any(wants) || self.fetched.knows(&key.study) {
             let study = decisions.touched.entry(key.study).or_default();
             study.last = study.last.max(at);
             let series = study.series.entry(key.series).or_default();
@@ -147,7 +157,7 @@ impl Forwarder {
         let about = match trigger {
             Trigger::InstanceStored | Trigger::ReportStored => key.instance,
             Trigger::SeriesStable => key.series,
-            Trigger::StudyStable | Trigger::StudyChanged => key.study,
+            Trigger::StudyStable | Trigger::StudyChanged | Trigger::OrderPlaced => key.study,
         };
         for delivery in &deliveries {
             let decided = |what, sequence, version| Decided {

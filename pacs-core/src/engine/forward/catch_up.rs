@@ -131,7 +131,7 @@ impl State {
             calling_ae: title(tags::SENDING_APPLICATION_ENTITY_TITLE)
                 .or_else(|| title(tags::SOURCE_APPLICATION_ENTITY_TITLE)),
             called_ae: title(tags::RECEIVING_APPLICATION_ENTITY_TITLE),
-            address: None,
+            ..Source::default()
         })
     }
 }

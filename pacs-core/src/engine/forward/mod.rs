@@ -5,6 +5,8 @@
 
 mod ask;
 mod catch_up;
+mod fetched;
+mod ordered;
 mod stable;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant};
 
 use self::ask::Decisions;
 use self::catch_up::noted;
+pub(super) use self::fetched::FetchedStudies;
+pub use self::fetched::Fetching;
+pub(super) use self::ordered::Ordered;
 use self::stable::{Unsettled, unstable};
 use super::block_on::block_on;
 use super::observers::Observers;
@@ -45,6 +50,8 @@ pub(super) struct Done {
     pub(super) received: Vec<(Arc<InstanceRecord>, Source)>,
     /// Amended or removed.
     pub(super) changed: Vec<InstanceKey>,
+    /// Orders that were placed. Who placed one waits for its answer.
+    pub(super) ordered: Vec<Ordered>,
     pub(super) low_water: Sequence,
 }
 
@@ -67,7 +74,8 @@ struct Shared {
 impl Handover {
     pub(super) fn give(&self, done: Done) {
         self.shared.low_water.store(done.low_water.0, Ordering::Release);
-        if done.received.is_empty() && done.changed.is_empty() {
+        let nothing_came = done.received.is_empty() && done.changed.is_empty();
+        if nothing_came && done.ordered.is_empty() {
             return;
         }
         if !self.durable {
@@ -75,7 +83,10 @@ impl Handover {
             let _ = self.batches.send(done);
             return;
         }
-        if let Err(TrySendError::Full(_)) = self.batches.try_send(done) {
+        // An order that doesn't fit goes without an answer: who placed it is told that it is too much now.
+        if let Err(TrySendError::Full(_)) = self.batches.try_send(done)
+            && !nothing_came
+        {
             self.lag();
         }
     }
@@ -93,6 +104,7 @@ pub(super) struct Forwarder {
     pub(super) router: Arc<dyn Router>,
     pub(super) observers: Arc<Observers>,
     pub(super) outbox: Option<(Outbox, Arc<dyn Ledger>)>,
+    pub(super) fetched: Arc<FetchedStudies>,
     /// How long nothing must have come to a series or a study.
     pub(super) stable_after: Duration,
 }
@@ -152,7 +164,10 @@ impl State {
             match batches.recv_timeout(wait) {
                 // What is passed over, or can't be entered, is found in the archive.
                 Ok(first) => {
-                    let gathered = self.gather(first, batches);
+                    let mut gathered = self.gather(first, batches);
+                    for order in std::mem::take(&mut gathered.ordered) {
+                        self.ordered(order);
+                    }
                     self.caught_up = is_up && self.noted(|state| state.take(gathered));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -187,6 +202,7 @@ impl State {
         {
             gathered.received.extend(next.received);
             gathered.changed.extend(next.changed);
+            gathered.ordered.extend(next.ordered);
             gathered.low_water = gathered.low_water.max(next.low_water);
         }
         gathered
@@ -248,6 +264,9 @@ impl State {
             }
         }
         if let Some((outbox, _)) = &self.forwarder.outbox {
+            let noted = self.forwarder.fetched.changed();
+            // In front: a note that ends ends.
+            further.splice(0..0, noted.iter().map(|(_, step)| step.clone()));
             further.extend(
                 touched
                     .iter()
@@ -258,6 +277,7 @@ impl State {
                 block_on(outbox.add(std::mem::replace(&mut decided, rest), Vec::new()))?;
             }
             block_on(outbox.add(decided, further))?;
+            self.forwarder.fetched.kept(&noted);
         }
         self.unsettled.extend(touched);
         told.iter().for_each(|event| self.forwarder.observers.tell(event));

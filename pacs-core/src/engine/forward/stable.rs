@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::ask::{Decisions, One};
-use super::{State, block_on};
+use super::{State, block_on, fetched};
 use crate::archive::Timestamp;
 use crate::error::Result;
 use crate::index::{InstanceRecord, Scope};
@@ -84,10 +84,12 @@ impl State {
 
     /// How long until something may be stable.
     pub(super) fn until_stable(&self) -> Duration {
-        let moments = self
-            .unsettled
-            .values()
-            .flat_map(|study| study.series.values().chain([&study.last]));
+        let fetched = &self.forwarder.fetched;
+        let moments = self.unsettled.iter().flat_map(|(study, unsettled)| {
+            // One that is being fetched isn't stable before it is there.
+            let last = Some(&unsettled.last).filter(|_| !fetched.is_under_way(study));
+            unsettled.series.values().chain(last)
+        });
         match moments.min() {
             Some(first) => {
                 let after = u64::try_from(self.forwarder.stable_after.as_millis()).unwrap_or(u64::MAX);
@@ -106,10 +108,22 @@ impl State {
         let due: Vec<Uid> = self
             .unsettled
             .iter()
-            .filter(|(_, study)| is_quiet(study.last) || study.series.values().any(|last| is_quiet(*last)))
+            .filter(|(study, unsettled)| {
+                let under_way = self.forwarder.fetched.is_under_way(study);
+                let mut series = unsettled.series.values();
+                (is_quiet(unsettled.last) && !under_way) || series.any(|last| is_quiet(*last))
+            })
             .map(|(study, _)| *study)
             .collect();
         let mut failed = None;
+        for study in self.forwarder.fetched.ended(is_quiet) {
+            if self.unsettled.contains_key(&study) {
+                continue;
+            }
+            // Nothing came of it.
+            self.enter(Decisions::default(), vec![fetched::forgotten(&study)])?;
+            self.forwarder.fetched.forget(&study);
+        }
         for study in due {
             // One that fails keeps no other one waiting.
             if let Err(error) = self.settle_study(&study, after, is_quiet) {
@@ -133,7 +147,7 @@ impl State {
             }
             !settles
         });
-        let is_stable = is_quiet(unsettled.last);
+        let is_stable = is_quiet(unsettled.last) && !self.forwarder.fetched.is_under_way(study);
         let forwarder = &self.forwarder;
         // Of each instance no more than what is entered: there may be very many.
         let mut kept: BTreeMap<Uid, Kept> = BTreeMap::new();
@@ -163,8 +177,16 @@ impl State {
                 .flat_map(|kept| kept.instances.iter().copied())
                 .collect();
             let source = self.source(last)?;
+            let fetched = match trigger {
+                Trigger::SeriesStable => forwarder.fetched.brings(study, &source),
+                _ => forwarder.fetched.alone(study),
+            };
+            if fetched && !forwarder.router.wants_fetched() {
+                return Ok(());
+            }
+            let source = (&source, fetched);
             let deliveries =
-                forwarder.occasion(trigger, last, &source, now, |occasion| forwarder.ask(occasion))?;
+                forwarder.occasion(trigger, last, source, now, |occasion| forwarder.ask(occasion))?;
             forwarder.decide(trigger, last, now, &of, deliveries, &mut decisions);
             Ok(())
         };
@@ -187,12 +209,16 @@ impl State {
                 further.push(Step::Put(stable(study), Bytes::new()));
             }
             further.push(Step::Delete(unstable(study)));
+            further.push(fetched::forgotten(study));
         } else {
             further.push(Step::Put(unstable(study), unsettled.value()));
         }
         self.enter(decisions, further)?;
         match is_stable {
-            true => drop(self.unsettled.remove(study)),
+            true => {
+                self.unsettled.remove(study);
+                self.forwarder.fetched.forget(study);
+            }
             false => drop(self.unsettled.insert(*study, unsettled)),
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::record::{self, LineState};
 use super::{Decided, Outbox, Progress, Recorded, What};
 use crate::archive::Timestamp;
 use crate::error::Result;
-use crate::ledger::Step;
+use crate::ledger::{self, Step};
 use crate::uid::Uid;
 
 /// Lines as they were, and as they become.
@@ -164,59 +164,60 @@ impl Outbox {
         Ok(())
     }
 
-    /// Tries again to deliver what was refused for good: everything of the destination, or one. Answers how many.
+    /// Tries again to deliver what was refused for good: everything of the destination, or one. Answers how many. What
+    /// is refused once more meanwhile waits for the next call.
     ///
     /// # Errors
     /// What the ledger says.
     pub async fn send_again(&self, destination: &str, one: Option<What>) -> Result<u64> {
+        const AT_ONCE: usize = 256;
+        let name: Arc<str> = destination.into();
         let mut again = 0;
-        loop {
-            let page: Vec<What> = match one {
-                Some(what) => vec![what],
-                None => self
-                    .dead(destination, 256)
-                    .await?
-                    .into_iter()
-                    .map(|dead| dead.what)
-                    .collect(),
-            };
-            let before = again;
-            for what in page {
-                again += u64::from(self.revive(&destination.into(), what).await?);
-            }
-            if again == before || one.is_some() {
-                self.told(destination);
-                return Ok(again);
+        match one {
+            Some(what) => again = self.revive(&name, &[what]).await?,
+            None => {
+                let mut range = record::all_dead(destination).range();
+                loop {
+                    let page = self.inner.ledger.range(range.clone(), AT_ONCE).await?;
+                    let Some((last, _)) = page.last() else { break };
+                    range.start = ledger::after(last);
+                    let dead: Result<Vec<What>> =
+                        page.iter().map(|(key, _)| record::what_of_dead(key)).collect();
+                    again += self.revive(&name, &dead?).await?;
+                }
             }
         }
+        self.told(destination);
+        Ok(again)
     }
 
-    async fn revive(&self, destination: &Arc<str>, what: What) -> Result<bool> {
+    /// Has those of them wait again that were refused; answers how many.
+    async fn revive(&self, destination: &Arc<str>, dead: &[What]) -> Result<u64> {
         loop {
-            let old = self
-                .inner
-                .ledger
-                .get(&record::delivery(destination, &what))
-                .await?;
-            let Some(known) = old.as_deref().map(Recorded::read).transpose()? else {
-                return Ok(false);
-            };
-            if known.progress != Progress::Dead {
-                return Ok(false);
+            let (mut entering, mut revived) = (Entering::default(), 0);
+            for what in dead {
+                let key = record::delivery(destination, what);
+                let old = self.inner.ledger.get(&key).await?;
+                let Some(known) = old.as_deref().map(Recorded::read).transpose()? else {
+                    continue;
+                };
+                if known.progress != Progress::Dead {
+                    continue;
+                }
+                entering.replace(destination, what, &known);
+                let recorded = Recorded {
+                    progress: Progress::Waiting,
+                    attempts: 0,
+                    at: Timestamp::now(),
+                    ..known
+                };
+                entering.wait(destination, what, &recorded, old);
+                self.join_line(&mut entering.lines, destination, &recorded)
+                    .await?;
+                revived += 1;
             }
-            let mut entering = Entering::default();
-            entering.replace(destination, &what, &known);
-            let recorded = Recorded {
-                progress: Progress::Waiting,
-                attempts: 0,
-                at: Timestamp::now(),
-                ..known
-            };
-            entering.wait(destination, &what, &recorded, old);
-            self.join_line(&mut entering.lines, destination, &recorded)
-                .await?;
             if self.entered(entering).await? {
-                return Ok(true);
+                return Ok(revived);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! [`Line`]: what of one study waits for one destination, for whoever delivers it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -18,6 +19,8 @@ pub struct Line {
     destination: Arc<str>,
     study: Uid,
     failures: u64,
+    /// Something of it came to its end.
+    progressed: AtomicBool,
 }
 
 impl std::fmt::Debug for Line {
@@ -45,12 +48,21 @@ pub struct Waiting {
 pub enum Outcome {
     /// It was delivered; what the receiver said to it, if anything.
     Delivered(String),
+    /// There is nothing to deliver any more: nothing is recorded of it.
+    Gone,
     /// It will never be taken: it is put among the dead.
     Refused(String),
     /// It was not taken this time.
     Failed(String),
     /// It could not be taken this time, whatever it is: that counts for no try.
     Busy(String),
+}
+
+impl Outcome {
+    /// Whether it waits no longer.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Delivered(_) | Self::Gone | Self::Refused(_))
+    }
 }
 
 impl Outbox {
@@ -79,12 +91,7 @@ impl Outbox {
             };
             range.start = ledger::after(last);
             for (key, _) in &page {
-                let mut parts = Parts::of(key);
-                parts.text()?;
-                parts.text()?;
-                parts.number()?;
-                parts.number()?;
-                let study = record::uid(&mut parts)?;
+                let study = record::study_of_line(key)?;
                 if !self.state().claimed.insert((Arc::clone(destination), study)) {
                     continue;
                 }
@@ -94,6 +101,7 @@ impl Outbox {
                     destination: Arc::clone(destination),
                     study,
                     failures: 0,
+                    progressed: AtomicBool::new(false),
                 };
                 let state = self
                     .inner
@@ -112,34 +120,28 @@ impl Outbox {
         }
     }
 
-    /// Gives lines whose time has come their turn.
+    /// Gives lines whose time has come their turn, some of them at once: who delivers comes again for the others.
     async fn wake_lines(&self, destination: &Arc<str>, now: Timestamp) -> Result<()> {
         const AT_ONCE: usize = 64;
         let due =
             record::later(destination).range().start..record::later(destination).number(now.0 + 1).bytes();
-        loop {
-            let page = self.inner.ledger.range(due.clone(), AT_ONCE).await?;
-            for (key, _) in &page {
-                let mut parts = Parts::of(key);
-                parts.text()?;
-                parts.text()?;
-                parts.number()?;
-                let study = record::uid(&mut parts)?;
-                let at = record::line_of(destination, &study);
-                let Some(old) = self.inner.ledger.get(&at).await? else {
-                    continue;
-                };
-                let mut line = LineState::read(&old)?;
-                line.not_before = Timestamp(0);
-                let mut steps = Vec::new();
-                record::put_line(&mut steps, destination, &study, Some(&old), Some(&line))?;
-                // Where it is not as it was, somebody else woke it.
-                self.inner.ledger.apply(steps).await?;
-            }
-            if page.len() < AT_ONCE {
-                return Ok(());
-            }
+        let page = self.inner.ledger.range(due, AT_ONCE).await?;
+        let mut steps = Vec::new();
+        for (key, _) in &page {
+            let study = record::study_of_line(key)?;
+            let at = record::line_of(destination, &study);
+            let Some(old) = self.inner.ledger.get(&at).await? else {
+                continue;
+            };
+            let mut line = LineState::read(&old)?;
+            line.not_before = Timestamp(0);
+            record::put_line(&mut steps, destination, &study, Some(&old), Some(&line))?;
         }
+        if !steps.is_empty() {
+            // Where they are not as they were, somebody else woke them.
+            self.inner.ledger.apply(steps).await?;
+        }
+        Ok(())
     }
 
     /// When the next line of `destination` waits to be tried again, if one does; never while it is held.
@@ -176,9 +178,12 @@ impl Line {
         &self.destination
     }
 
-    /// Tries that failed one after the other.
+    /// Times in a row that it was claimed, and nothing of it came to its end.
     pub fn failures(&self) -> u64 {
-        self.failures
+        match self.progressed.load(Ordering::Relaxed) {
+            true => 0,
+            false => self.failures,
+        }
     }
 
     /// What waits in it, in its order: the first `limit`.
@@ -190,12 +195,7 @@ impl Line {
         let all = record::waiting_of(&self.destination, &self.study).range();
         let mut waiting = Vec::new();
         for (key, _) in ledger.range(all, limit).await? {
-            let mut parts = Parts::of(&key);
-            parts.text()?;
-            parts.text()?;
-            parts.text()?;
-            parts.number()?;
-            let what = What::parse(parts.text()?)?;
+            let what = record::what_of_waiting(&key)?;
             let Some(recorded) = self.outbox.recorded(&self.destination, &what).await? else {
                 continue;
             };
@@ -230,11 +230,18 @@ impl Line {
     /// What the ledger says.
     pub async fn finish(&self, ended: Vec<(Waiting, Outcome)>) -> Result<()> {
         let (mut steps, mut done, mut dead) = (Vec::new(), 0, 0);
+        if ended.iter().any(|(_, outcome)| outcome.is_end()) {
+            self.progressed.store(true, Ordering::Relaxed);
+        }
         for (waiting, outcome) in &ended {
             let key = record::delivery(&self.destination, &waiting.what);
             let old = waiting.recorded.value();
             if self.outbox.inner.ledger.get(&key).await?.as_ref() != Some(&old) {
                 continue;
+            }
+            steps.push(Step::Expect(key.clone(), Some(old)));
+            if outcome.is_end() {
+                steps.push(Step::Delete(self.key(waiting)));
             }
             let mut new = Recorded {
                 at: Timestamp::now(),
@@ -249,6 +256,11 @@ impl Line {
                         Bytes::new(),
                     ));
                     done += 1;
+                }
+                Outcome::Gone => {
+                    steps.push(Step::Delete(key));
+                    done += 1;
+                    continue;
                 }
                 Outcome::Refused(why) => {
                     new.progress = Progress::Dead;
@@ -266,10 +278,6 @@ impl Line {
                 }
                 Outcome::Busy(why) => new.why = record::shortened(why),
             }
-            if new.progress != Progress::Waiting {
-                steps.push(Step::Delete(self.key(waiting)));
-            }
-            steps.push(Step::Expect(key.clone(), Some(old)));
             steps.push(Step::Put(key, new.value()));
         }
         if steps.is_empty() {
@@ -293,28 +301,49 @@ impl Line {
     /// # Errors
     /// What the ledger says; then others may claim it as it is.
     pub async fn let_go(self, retry: Option<Timestamp>) -> Result<()> {
-        let ledger = &self.outbox.inner.ledger;
-        let at = record::line_of(&self.destination, &self.study);
+        let failures = match retry {
+            Some(_) => self.failures() + 1,
+            None => 0,
+        };
+        let not_before = retry.unwrap_or(Timestamp(0));
+        self.outbox
+            .change_line(&self.destination, &self.study, |line| {
+                line.failures = failures;
+                line.not_before = not_before;
+            })
+            .await
+    }
+}
+
+impl Outbox {
+    /// Ends a line that nothing waits in.
+    pub(super) async fn end_line(&self, destination: &str, study: &Uid) -> Result<()> {
+        self.change_line(destination, study, |_| ()).await
+    }
+
+    /// Changes a line, or ends it where nothing waits in it.
+    async fn change_line(
+        &self,
+        destination: &str,
+        study: &Uid,
+        change: impl Fn(&mut LineState),
+    ) -> Result<()> {
+        let ledger = &self.inner.ledger;
+        let at = record::line_of(destination, study);
         loop {
             let Some(old) = ledger.get(&at).await? else {
                 return Ok(());
             };
-            let all = record::waiting_of(&self.destination, &self.study).range();
+            let all = record::waiting_of(destination, study).range();
             let empty = ledger.range(all, 1).await?.is_empty();
             let mut line = LineState::read(&old)?;
-            line.failures = match retry {
-                Some(_) => line.failures + 1,
-                None => 0,
-            };
-            line.not_before = retry.unwrap_or(Timestamp(0));
+            change(&mut line);
+            if !empty && line.value() == old {
+                return Ok(());
+            }
             let mut steps = Vec::new();
-            record::put_line(
-                &mut steps,
-                &self.destination,
-                &self.study,
-                Some(&old),
-                (!empty).then_some(&line),
-            )?;
+            let new = (!empty).then_some(&line);
+            record::put_line(&mut steps, destination, study, Some(&old), new)?;
             if ledger.apply(steps).await? {
                 return Ok(());
             }

@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use super::Delivery;
 use crate::archive::{Sequence, Timestamp};
 use crate::error::Result;
-use crate::ledger::{Key, Ledger, LedgerExt, Parts, Step};
+use crate::ledger::{self, Key, Ledger, LedgerExt, Parts, Step};
 use crate::uid::Uid;
 pub use line::{Line, Outcome, Waiting};
 pub use record::{Progress, Recorded, What};
@@ -45,8 +45,8 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// Called with a destination's name.
-type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+/// Called with a destination's name; answers whether it still listens.
+type Listener = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -138,15 +138,21 @@ impl Outbox {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `listener` called with a destination's name whenever there may be something to deliver to it. It must not
-    /// block.
+    /// Has `listener` called with a destination's name whenever there may be something to deliver to it, for as long as
+    /// it answers that it listens. It must not block.
     pub fn listen(&self, listener: Listener) {
         self.state().listeners.push(listener);
     }
 
     fn told(&self, destination: &str) {
         let listeners = self.state().listeners.clone();
-        listeners.iter().for_each(|listener| listener(destination));
+        // Called without the lock.
+        for listener in listeners {
+            if !listener(destination) {
+                let others = |other: &Listener| !Arc::ptr_eq(other, &listener);
+                self.state().listeners.retain(others);
+            }
+        }
     }
 
     /// Delivers nothing more to a destination until it is released. What is under way is finished.
@@ -205,27 +211,69 @@ impl Outbox {
         found.map(|value| Recorded::read(&value)).transpose()
     }
 
-    /// Deliveries to `destination` that were refused for good, the first `limit` of them.
+    /// Deliveries to `destination` that were refused for good: the first `limit` of them, or of those behind `after`.
     ///
     /// # Errors
     /// What the ledger says.
-    pub async fn dead(&self, destination: &str, limit: usize) -> Result<Vec<Dead>> {
+    pub async fn dead(&self, destination: &str, after: Option<&What>, limit: usize) -> Result<Vec<Dead>> {
         let mut dead = Vec::new();
-        let page = self
-            .inner
-            .ledger
-            .range(record::all_dead(destination).range(), limit)
-            .await?;
-        for (key, _) in page {
-            let mut parts = Parts::of(&key);
-            parts.text()?;
-            parts.text()?;
-            let what = What::parse(parts.text()?)?;
+        let mut range = record::all_dead(destination).range();
+        if let Some(after) = after {
+            range.start = ledger::after(&record::dead(destination, after));
+        }
+        for (key, _) in self.inner.ledger.range(range, limit).await? {
+            let what = record::what_of_dead(&key)?;
             if let Some(recorded) = self.recorded(destination, &what).await? {
                 dead.push(Dead { what, recorded });
             }
         }
         Ok(dead)
+    }
+
+    /// Forgets everything that waits for `destination` or was refused by it: for one that is no more. Answers how many
+    /// deliveries that were.
+    ///
+    /// # Errors
+    /// What the ledger says; then some may be forgotten.
+    pub async fn abandon(&self, destination: &str) -> Result<u64> {
+        const AT_ONCE: usize = 256;
+        let ledger = &self.inner.ledger;
+        let mut abandoned = 0;
+        for (all, is_dead) in [
+            (record::all_waiting(destination), false),
+            (record::all_dead(destination), true),
+        ] {
+            let mut range = all.range();
+            loop {
+                let page = ledger.range(range.clone(), AT_ONCE).await?;
+                let Some((last, _)) = page.last() else { break };
+                range.start = ledger::after(last);
+                for (key, value) in &page {
+                    let what = match is_dead {
+                        true => record::what_of_dead(key)?,
+                        false => record::what_of_waiting(key)?,
+                    };
+                    // One that ends meanwhile has ended.
+                    let steps = vec![
+                        Step::Expect(key.clone(), Some(value.clone())),
+                        Step::Delete(key.clone()),
+                        Step::Delete(record::delivery(destination, &what)),
+                    ];
+                    if ledger.apply(steps).await? {
+                        abandoned += 1;
+                        let (waiting, dead) = if is_dead { (0, -1) } else { (-1, 0) };
+                        self.state().count(&destination.into(), waiting, dead);
+                    }
+                }
+            }
+        }
+        for lines in [record::lines(destination), record::later(destination)] {
+            let lines: Vec<_> = ledger.below(&lines).try_collect().await?;
+            for (key, _) in lines {
+                self.end_line(destination, &record::study_of_line(&key)?).await?;
+            }
+        }
+        Ok(abandoned)
     }
 
     /// Forgets a delivery that was refused for good; answers whether there was one.
@@ -268,7 +316,7 @@ impl Outbox {
                 parts.text()?;
                 parts.number()?;
                 let destination = parts.text()?;
-                let what = What::parse(parts.text()?)?;
+                let what: What = parts.text()?.parse()?;
                 steps.push(Step::Delete(record::delivery(destination, &what)));
                 steps.push(Step::Expect(key.clone(), Some(Bytes::new())));
                 steps.push(Step::Delete(key.clone()));

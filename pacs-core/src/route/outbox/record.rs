@@ -14,7 +14,11 @@
 //! | `routed` | how far the archive was asked about |
 //! | `unstable`, study | a study that something came to, and when |
 //! | `stable`, study | nothing: it was stable before |
+//! | `fetched`, study | a study that is being fetched, and by whom it comes |
+//! | `ordered`, study | which orders of a study were asked about, and when |
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,25 +37,29 @@ use crate::uid::Uid;
 pub enum What {
     /// The instance with this SOP Instance UID.
     Instance(Uid),
-    /// What happened to the instance, the series or the study with this UID, at this time.
+    /// What happened to the instance, the series or the study with this UID, at this time. An order's is the study's.
     Occasion(Trigger, Uid, Timestamp),
 }
 
-impl What {
-    /// As part of a key.
-    pub(super) fn text(&self) -> String {
+/// As keys of the ledger have it, and who asks for one over HTTP.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Instance(instance) => instance.as_str().to_owned(),
-            Self::Occasion(trigger, uid, at) => format!("{trigger} {uid} {}", at.0),
+            Self::Instance(instance) => f.write_str(instance),
+            Self::Occasion(trigger, uid, at) => write!(f, "{trigger} {uid} {}", at.0),
         }
     }
+}
 
-    pub(super) fn parse(text: &str) -> Result<Self> {
+impl FromStr for What {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
         let mut words = text.split(' ');
-        let (first, uid, at) = (words.next(), words.next(), words.next());
-        match (first, uid, at) {
-            (Some(uid), None, None) => Uid::parse(uid).map(Self::Instance).map_err(|_| damaged()),
-            (Some(trigger), Some(uid), Some(at)) => Ok(Self::Occasion(
+        let (first, uid, at, more) = (words.next(), words.next(), words.next(), words.next());
+        match (first, uid, at, more) {
+            (Some(uid), None, None, None) => Uid::parse(uid).map(Self::Instance).map_err(|_| damaged()),
+            (Some(trigger), Some(uid), Some(at), None) => Ok(Self::Occasion(
                 Trigger::parse(trigger).ok_or_else(damaged)?,
                 Uid::parse(uid).map_err(|_| damaged())?,
                 Timestamp(at.parse().map_err(|_| damaged())?),
@@ -99,8 +107,8 @@ pub struct Recorded {
     pub why: String,
 }
 
-impl std::fmt::Debug for Recorded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorded")
             .field("progress", &self.progress)
             .field("priority", &self.priority)
@@ -218,7 +226,7 @@ pub(super) fn deliveries(destination: &str) -> Key {
 }
 
 pub(super) fn delivery(destination: &str, what: &What) -> Bytes {
-    deliveries(destination).text(&what.text()).bytes()
+    deliveries(destination).text(&what.to_string()).bytes()
 }
 
 pub(super) fn all_waiting(destination: &str) -> Key {
@@ -232,7 +240,7 @@ pub(super) fn waiting_of(destination: &str, study: &Uid) -> Key {
 pub(super) fn waiting(destination: &str, study: &Uid, sequence: Sequence, what: &What) -> Bytes {
     waiting_of(destination, study)
         .number(sequence.0)
-        .text(&what.text())
+        .text(&what.to_string())
         .bytes()
 }
 
@@ -253,7 +261,37 @@ pub(super) fn all_dead(destination: &str) -> Key {
 }
 
 pub(super) fn dead(destination: &str, what: &What) -> Bytes {
-    all_dead(destination).text(&what.text()).bytes()
+    all_dead(destination).text(&what.to_string()).bytes()
+}
+
+/// What the key of a dead delivery is about.
+pub(super) fn what_of_dead(key: &[u8]) -> Result<What> {
+    let mut parts = Parts::of(key);
+    parts.text()?;
+    parts.text()?;
+    parts.text()?.parse()
+}
+
+/// What the key of a delivery that waits is about.
+pub(super) fn what_of_waiting(key: &[u8]) -> Result<What> {
+    let mut parts = Parts::of(key);
+    parts.text()?;
+    parts.text()?;
+    parts.text()?;
+    parts.number()?;
+    parts.text()?.parse()
+}
+
+/// Of which study a line is: by its place.
+pub(super) fn study_of_line(key: &[u8]) -> Result<Uid> {
+    let mut parts = Parts::of(key);
+    let is_later = parts.text()? == "later";
+    parts.text()?;
+    parts.number()?;
+    if !is_later {
+        parts.number()?;
+    }
+    uid(&mut parts)
 }
 
 pub(super) fn all_done() -> Key {
@@ -264,7 +302,7 @@ pub(super) fn done(at: Timestamp, destination: &str, what: &What) -> Bytes {
     all_done()
         .number(at.0)
         .text(destination)
-        .text(&what.text())
+        .text(&what.to_string())
         .bytes()
 }
 

@@ -194,7 +194,10 @@ pub fn a_study_is_delivered_in_the_order_of_the_archive_and_the_urgent_first(pla
     let ledger = place.ledger();
     let by_study: Arc<dyn Router> = Arc::new(|occasion: &Occasion<'_>| {
         let mut delivery = Delivery::to("A");
-        if occasion.record.key.study == study_uid(3) {
+        if occasion
+            .record
+            .is_some_and(|record| record.key.study == study_uid(3))
+        {
             delivery.priority = Priority::Stat;
         }
         Ok(vec![delivery])
@@ -233,9 +236,15 @@ pub fn what_is_refused_waits_among_the_dead_until_it_is_sent_again(place: &dyn P
     block_on(line.let_go(None)).expect("is let go");
     assert_eq!(counts(&outbox, "A"), (0, 3));
     assert!(claim(&outbox, "A", SOON).is_none());
-    let dead = block_on(outbox.dead("A", 9)).expect("is read");
+    let dead = block_on(outbox.dead("A", None, 9)).expect("is read");
     assert_eq!((dead.len(), dead[0].recorded.why.as_str()), (3, "not wanted"));
     let (first, second) = (of(1, 1, 1), of(1, 1, 2));
+    let rest = block_on(outbox.dead("A", Some(&first), 9)).expect("is read");
+    assert_eq!(
+        rest.iter().map(|dead| dead.what).collect::<Vec<_>>(),
+        [second, of(1, 1, 3)]
+    );
+    assert_eq!(first.to_string().parse::<What>().expect("is read"), first);
     assert!(block_on(outbox.discard("A", first)).expect("is discarded"));
     assert_eq!(
         block_on(outbox.send_again("A", Some(first))).expect("is asked"),
@@ -283,6 +292,39 @@ pub fn what_fails_waits_for_its_time_and_nothing_goes_to_who_is_held(place: &dyn
     let one = waiting(&line).remove(0);
     assert_eq!((line.failures(), one.recorded.attempts), (1, 1));
     assert_eq!(one.recorded.why, "no room");
+}
+
+/// See its name.
+pub fn what_is_removed_or_abandoned_waits_no_more_and_may_be_decided_again(place: &dyn Place) {
+    let ledger = place.ledger();
+    let pacs = open(place, &ledger, Some(to(&["A", "B"])));
+    for number in 1..=3 {
+        keep(&pacs, instance(1, 1, number, 0));
+    }
+    keep(&pacs, instance(2, 1, 1, 0));
+    close(pacs);
+    let outbox = outbox(&ledger);
+    let line = claim(&outbox, "A", SOON).expect("something waits");
+    let mut read = waiting(&line);
+    let (gone, refused) = (read.remove(0), read.remove(0));
+    let ended = vec![
+        (gone.clone(), Outcome::Gone),
+        (refused, Outcome::Refused("no".to_owned())),
+    ];
+    finish(&line, ended);
+    // What comes to an end is progress.
+    assert_eq!(line.failures(), 0);
+    block_on(line.let_go(None)).expect("is let go");
+    assert_eq!(progress(&outbox, "A", &gone.what), None);
+    assert_eq!(counts(&outbox, "A"), (2, 1));
+    assert_eq!(block_on(outbox.abandon("A")).expect("is abandoned"), 3);
+    assert_eq!(counts(&outbox, "A"), (0, 0));
+    assert!(claim(&outbox, "A", SOON).is_none());
+    assert_eq!(deliver(&outbox, "B").len(), 4);
+    let pacs = open(place, &ledger, Some(to(&["A"])));
+    keep(&pacs, instance(1, 1, 1, 1));
+    close(pacs);
+    assert_eq!(deliver(&self::outbox(&ledger), "A"), [of(1, 1, 1)]);
 }
 
 /// Asked about everything, and told of the studies.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | ADT A01 A04 A08 A28 A31 | what is kept of the patient is corrected: instances and the worklist |
 //! | ADT A40 | the prior patient's (MRG-1) become the surviving one's (PID-3) |
-//! | ORM O01, OMI O23 | by ORC-1 an item of the worklist is put (NW, XO and the like), or it is over (CA, OC, DC) |
+//! | ORM O01, OMI O23 | by ORC-1 an item of the worklist is put (NW, XO and the like), of which the router is told, or it is over (CA, OC, DC) |
 //! | ORU R01 | the report is kept as an instance of the order's study: documents as Encapsulated PDF, text as Basic Text SR |
 //!
 //! A message is answered with AA when all of it is durable. One that fails is kept in the ledger: see [`FailedMessages`].
@@ -162,7 +162,7 @@ impl Inner {
         match (get("MSH-9.1").as_str(), get("MSH-9.2").as_str()) {
             ("ADT", "A01" | "A04" | "A08" | "A28" | "A31") => self.update_patient(message, &source).await,
             ("ADT", "A40") => self.merge_patients(message, &source).await,
-            ("ORM", "O01") | ("OMI", "O23") => self.take_order(message).await,
+            ("ORM", "O01") | ("OMI", "O23") => self.take_order(message, &source).await,
             ("ORU", "R01") => self.keep_report(message, identity, &source).await,
             ("ADT" | "ORM" | "OMI" | "ORU", _) => Err(Fault::reject(
                 Condition::UnsupportedEvent,

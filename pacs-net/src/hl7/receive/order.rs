@@ -1,10 +1,10 @@
 //! What messages say of orders (HL7 v2.5 chapter 4; IHE RAD TF-2 4.2 to 4.4).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use dicom_dictionary_std::tags;
 use pacs_core::workflow::worklist::status;
-use pacs_core::{DataSet, Result};
+use pacs_core::{DataSet, Result, Source, Uid};
 
 use super::super::ack::{Condition, Fault};
 use super::super::message::{MESSAGE_LENGTH_MAX_BYTES, Message, SEGMENTS_MAX, Segment};
@@ -33,7 +33,7 @@ enum Act {
 
 impl Inner {
     /// ORM^O01, OMI^O23: each order is put, or is over.
-    pub(super) async fn take_order(&self, message: &Message) -> Result<(), Fault> {
+    pub(super) async fn take_order(&self, message: &Message, source: &Source) -> Result<(), Fault> {
         let patient = self.patient(message)?;
         let groups = groups(message)?;
         let (mut acts, mut known) = (Vec::new(), HashSet::new());
@@ -86,21 +86,37 @@ impl Inner {
                 group.get("OBR-20").is_some() || group.get("IPC-4").is_some(),
             ));
         }
+        let mut studies = BTreeSet::new();
         for (accession, step, act, names_step) in acts {
             // Who names no step means the order.
-            let step = names_step.then_some(step.as_str());
+            let named = names_step.then_some(step.as_str());
             match act {
-                Act::Put(item) => self.worklist.put(item).await?,
-                Act::Schedule(item) => self.worklist.schedule(item).await?,
+                Act::Put(item) => {
+                    self.worklist.put(item).await?;
+                    studies.extend(self.study_of(&accession, &step).await?);
+                }
+                Act::Schedule(item) => {
+                    self.worklist.schedule(item).await?;
+                    studies.extend(self.study_of(&accession, &step).await?);
+                }
                 Act::Again => {
                     self.worklist
-                        .change_status(&accession, step, status::again)
+                        .change_status(&accession, named, status::again)
                         .await?;
                 }
-                Act::End(status) => self.end(&accession, step, status).await?,
+                Act::End(status) => self.end(&accession, named, status).await?,
             }
         }
+        for study in studies {
+            self.pacs.order_placed(&study, source).await?;
+        }
         Ok(())
+    }
+
+    /// The study of an item, which may have been made up just now.
+    async fn study_of(&self, accession: &str, step: &str) -> Result<Option<Uid>, Fault> {
+        let item = self.worklist.get(accession, step).await?;
+        Ok(item.and_then(|item| item.uid(tags::STUDY_INSTANCE_UID).ok()))
     }
 
     /// Steps of an order are over: all of them, or the one that is named. What was done stays done.
