@@ -174,12 +174,23 @@ impl fmt::Debug for Segment {
 }
 
 /// A message, in UTF-8. `Debug` shows the names of its segments alone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Message {
     delimiters: Delimiters,
+    /// What it came in: bytes in an escape sequence are in it still.
+    charset: Charset,
     /// The first is MSH.
     segments: Vec<Segment>,
 }
+
+/// What they say, whatever they came in.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.delimiters == other.delimiters && self.segments == other.segments
+    }
+}
+
+impl Eq for Message {}
 
 impl Message {
     /// A message of this kind ("ADT^A08^ADT_A01"), with nothing but a header: delimiters as recommended, version 2.5.1,
@@ -190,6 +201,7 @@ impl Message {
         header.extend(["", "", "", "", "", "UNICODE UTF-8"]);
         Self {
             delimiters: Delimiters::default(),
+            charset: Charset::default(),
             segments: vec![Segment::of("MSH", &header)],
         }
     }
@@ -215,11 +227,12 @@ impl Message {
             return Err(too_much("the message is too long"));
         }
         let bytes = without_mark(bytes);
-        let text = match declared(bytes) {
-            Some(names) => Charset::of(names.iter().map(String::as_str))?.decode(bytes)?,
-            None => undeclared.decode(bytes)?,
+        let charset = match declared(bytes) {
+            Some(names) => Charset::of(names.iter().map(String::as_str))?,
+            None => undeclared.clone(),
         };
-        Self::from_text(&text)
+        let message = Self::from_text(&charset.decode(bytes)?)?;
+        Ok(Self { charset, ..message })
     }
 
     /// Reads a message whose text is UTF-8 already, whatever MSH-18 says.
@@ -245,7 +258,11 @@ impl Message {
             }
             segments.push(segment(line, &delimiters, segments.is_empty())?);
         }
-        Ok(Self { delimiters, segments })
+        Ok(Self {
+            delimiters,
+            charset: Charset::default(),
+            segments,
+        })
     }
 
     /// The header alone of what may be no message otherwise, so that its sender can be answered.
@@ -336,6 +353,7 @@ impl Message {
         let header = self.segments.first();
         Self {
             delimiters: self.delimiters,
+            charset: self.charset.clone(),
             segments: header.into_iter().chain(segments).cloned().collect(),
         }
     }
@@ -348,7 +366,7 @@ impl Message {
             return Some(text.to_owned());
         }
         let text = self.part_of(text, path.component.unwrap_or(1), path.subcomponent.unwrap_or(1));
-        (!text.is_empty()).then(|| unescape(text, &self.delimiters))
+        (!text.is_empty()).then(|| unescape(text, &self.delimiters, &self.charset))
     }
 
     /// The value at a path that is given as text: `None` also where that is no path.
@@ -395,12 +413,16 @@ impl Message {
     /// The component of a repetition as [`raw`](Self::raw) gives it, its escape sequences read; of several
     /// subcomponents the first. Empty where there is none.
     pub fn component(&self, repetition: &str, number: u16) -> String {
-        unescape(self.part_of(repetition, number, 1), &self.delimiters)
+        unescape(
+            self.part_of(repetition, number, 1),
+            &self.delimiters,
+            &self.charset,
+        )
     }
 
     /// Text with its escape sequences read.
     pub(super) fn unescaped(&self, text: &str) -> String {
-        unescape(text, &self.delimiters)
+        unescape(text, &self.delimiters, &self.charset)
     }
 
     /// A component, and a subcomponent of it.

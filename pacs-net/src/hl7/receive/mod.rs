@@ -33,7 +33,7 @@ use super::mapping::Mapping;
 use super::message::Message;
 use super::path::Path;
 use super::server::{Handler, Incoming};
-pub use failed::{FAILED_MAX, FailedId, FailedMessage, FailedMessages};
+pub use failed::{FAILED_MAX, FAILED_MAX_BYTES, FailedId, FailedMessage, FailedMessages};
 use once::Identity;
 
 /// How a [`Receiver`] behaves.
