@@ -271,7 +271,8 @@ fn what_is_known_of_a_patient_is_corrected_in_all_their_steps_and_no_others() {
     // The same ID of another issuer is another patient's.
     attributes.put_text(tags::ISSUER_OF_PATIENT_ID, VR::LO, "A");
     let of_issuer = |issuer| pacs_core::PatientId::new("P3", Some(issuer));
-    let set = |issuer, attributes| block_on(ups.set_patient(&of_issuer(issuer), attributes)).unwrap();
+    let set =
+        |issuer, attributes: &DataSet| block_on(ups.set_patient(&of_issuer(issuer), attributes)).unwrap();
     assert_eq!(set("A", &attributes).len(), theirs + others);
     attributes.put_text(tags::PATIENT_NAME, VR::PN, "Other^Given");
     assert_eq!(set("B", &attributes).len(), 0);

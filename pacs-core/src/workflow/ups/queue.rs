@@ -128,10 +128,15 @@ impl Ups {
 
     /// Puts an event that no step is changed with.
     pub(super) async fn queue(&self, ae_title: &AeTitle, event: &Event) -> Result<()> {
-        let key = keys::event(ae_title, self.inner.number());
-        self.ledger()
-            .apply(vec![Step::Put(key, event.to_value()?)])
-            .await?;
+        let value = event.to_value()?;
+        loop {
+            let key = keys::event(ae_title, self.inner.number());
+            // Another process may have had the same number.
+            let steps = vec![Step::Expect(key.clone(), None), Step::Put(key, value.clone())];
+            if self.ledger().apply(steps).await? {
+                break;
+            }
+        }
         self.inner.queued.tell(ae_title);
         Ok(())
     }
