@@ -1,4 +1,5 @@
-//! `migrate` from dcmqrscp and from Orthanc: killed three times, it ends complete. `PACS_MIGRATE_STUDIES` says with how
+//! `migrate` from dcmqrscp, from Orthanc and from another server of ours, over DICOM and over DICOMweb: killed three times,
+//! it ends complete. `PACS_MIGRATE_STUDIES` says with how
 //! many studies.
 
 mod common;
@@ -20,7 +21,9 @@ use pacs_core::dataset::encode;
 use pacs_core::{AeTitle, DataSet, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 
-use common::{Peer, count, dcmtk, directory, free_port, peer, run, start, tell};
+use common::{
+    Peer, Server, count, dcmtk, directory, found_or_skipped, free_port, peer, run, run_all, start, tell,
+};
 
 const SERIES: u32 = 2;
 /// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
@@ -33,11 +36,16 @@ fn studies() -> u32 {
     }
 }
 
+const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
+
+fn uid_of(study: u32, series: u32, number: u32) -> Uid {
+    Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID")
+}
+
 /// An instance of a study: every tenth has no date, and the others lie densely in a few days.
 fn instance(study: u32, series: u32, number: u32) -> (Uid, Bytes) {
-    const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
     let mut set = DataSet::new();
-    let uid = Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID");
+    let uid = uid_of(study, series, number);
     let class = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE][series as usize % 2];
     set.put_text(tags::SOP_CLASS_UID, VR::UI, class);
     set.put_uid(tags::SOP_INSTANCE_UID, &uid);
@@ -81,10 +89,9 @@ struct Made;
 impl Supply<(u32, u32, u32)> for Made {
     fn outgoing(&self, (study, series, number): &(u32, u32, u32)) -> Outgoing {
         let (sop_class, _) = instance(*study, *series, *number);
-        let uid = format!("1.2.826.0.1.3680043.10.1.78.{study}.{series}.{number}");
         Outgoing {
             sop_class,
-            sop_instance: Uid::parse(&uid).expect("is a UID"),
+            sop_instance: uid_of(*study, *series, *number),
             transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
         }
     }
@@ -102,7 +109,14 @@ impl Supply<(u32, u32, u32)> for Made {
 struct Source {
     port: u16,
     data: PathBuf,
-    _process: Peer,
+    /// Where its DICOMweb service is, if it is to be taken over by that.
+    web: Option<String>,
+    process: Process,
+}
+
+enum Process {
+    Peer { _process: Peer },
+    Ours(Server),
 }
 
 const TITLE: &str = "LEGACY";
@@ -120,7 +134,8 @@ impl Source {
         Self {
             port,
             data,
-            _process: process,
+            web: None,
+            process: Process::Peer { _process: process },
         }
     }
 
@@ -143,13 +158,46 @@ impl Source {
     }
 
     fn orthanc(room: &Path, destination: u16) -> Option<Self> {
+        Self::orthanc_with(room, destination, None)
+    }
+
+    /// With its DICOMweb.
+    fn orthanc_web(room: &Path) -> Option<Self> {
+        let places = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc"].map(Path::new);
+        let plugin = places.map(|place| place.join("libOrthancDicomWeb.so"));
+        let plugin = plugin.into_iter().find(|path| path.is_file());
+        let plugin = found_or_skipped(plugin, "Orthanc's DICOMweb plugin")?;
+        let http = free_port();
+        let mut source = Self::orthanc_with(room, free_port(), Some((&plugin, http)))?;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, http)).is_err() {
+            std::thread::yield_now();
+        }
+        source.web = Some(format!("http://127.0.0.1:{http}/dicom-web"));
+        Some(source)
+    }
+
+    /// Another one of ours.
+    fn ours(room: &Path) -> Self {
+        let data = room.join("source");
+        let server = Server::start(&data, &["--ae-title", TITLE]);
+        Self {
+            port: server.port,
+            web: Some(server.dicomweb()),
+            data,
+            process: Process::Ours(server),
+        }
+    }
+
+    fn orthanc_with(room: &Path, destination: u16, web: Option<(&Path, u16)>) -> Option<Self> {
         let mut orthanc = peer("Orthanc")?;
         let (port, data) = (free_port(), room.join("source"));
         fs::create_dir(&data).expect("can be made");
         let configuration = room.join("orthanc.json");
+        let plugins: Vec<_> = web.iter().map(|(plugin, _)| plugin).collect();
         let text = serde_json::json!({
-            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": [],
-            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": false,
+            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": plugins,
+            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": web.is_some(),
+            "HttpPort": web.map_or(8042, |(_, port)| port), "AuthenticationEnabled": false,
             "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
             "DicomModalities": {"pacs": ["PACS", "127.0.0.1", destination]},
             "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
@@ -182,8 +230,16 @@ impl Source {
         });
     }
 
+    /// As a service manager does it.
+    fn stop(self) {
+        if let Process::Ours(server) = self.process {
+            assert!(server.stop().success());
+        }
+    }
+
     fn named(&self) -> String {
-        format!("{TITLE}@127.0.0.1:{}", self.port)
+        let peer = || format!("{TITLE}@127.0.0.1:{}", self.port);
+        self.web.clone().unwrap_or_else(peer)
     }
 }
 
@@ -263,6 +319,108 @@ fn a_migration_from_orthanc_by_c_move_is_killed_three_times_and_ends_complete() 
             room.path(),
             &["--move", "--dicom-port", &port.to_string()],
         );
+    }
+}
+
+#[test]
+fn a_migration_from_orthanc_by_dicomweb_is_killed_three_times_and_ends_complete() {
+    let room = directory();
+    if let Some(source) = Source::orthanc_web(room.path()) {
+        migrate(&source, room.path(), &[]);
+    }
+}
+
+#[test]
+fn a_migration_from_another_one_of_ours_by_dicomweb_is_killed_three_times_and_ends_complete() {
+    let room = directory();
+    migrate(&Source::ours(room.path()), room.path(), &[]);
+}
+
+/// Spoils the file that an instance of a stopped server of ours lies in.
+fn spoil(data: &Path, lost: &Uid) {
+    let mut spoiled = 0;
+    for entry in walkdir::WalkDir::new(data.join("archive")) {
+        let path = entry.expect("can be listed").into_path();
+        if !path.is_file() {
+            continue;
+        }
+        let mut bytes = fs::read(&path).expect("can be read");
+        let uid = bytes.windows(lost.len()).position(|it| it == lost.as_bytes());
+        if let Some(uid) = uid {
+            let magic = bytes[..uid].windows(4).rposition(|it| it == b"DICM");
+            let magic = magic.expect("a Part 10 stream begins before its UID");
+            bytes[magic..magic + 4].copy_from_slice(b"MICD");
+            fs::write(path, bytes).expect("can be written");
+            spoiled += 1;
+        }
+    }
+    assert_eq!(spoiled, 1, "the instance lies there");
+}
+
+#[test]
+fn what_a_dicomweb_service_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
+    let room = directory();
+    let source = Source::ours(room.path());
+    source.fill(6);
+    source.stop();
+    spoil(&room.path().join("source"), &uid_of(3, 1, 0));
+    let source = Source::ours(room.path());
+    let data = room.path().join("data");
+    let (code, said) = run(&data, &["migrate", &source.named()]);
+    tell(&said);
+    assert_eq!(code, 3, "{said}");
+    assert_eq!(count(&said, "studies complete"), 5, "{said}");
+    assert_eq!(
+        (count(&said, "studies failed"), count(&said, "instances missing")),
+        (1, 1),
+        "{said}"
+    );
+    let (_, said) = run(&data, &["stats"]);
+    assert_eq!(
+        count(&said, "instances"),
+        u64::from(6 * SERIES * INSTANCES - 1),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_selection_from_a_dicomweb_service_takes_over_no_more() {
+    let room = directory();
+    let source = Source::ours(room.path());
+    source.fill(20);
+    let taken = |name: &str, arguments: &[&str]| {
+        let (code, said) = run(
+            &room.path().join(name),
+            &[&["migrate", &source.named()], arguments].concat(),
+        );
+        assert_eq!(code, 0, "{said}");
+        count(&said, "studies complete")
+    };
+    assert_eq!(taken("day", &["--from", "2020-02-29", "--to", "20200229"]), 8);
+    assert_eq!(taken("none", &["--modality", "US"]), 0);
+    assert_eq!(taken("some", &["--modality", "MR"]), 20);
+    assert_eq!(taken("all", &["--slice", "2"]), 20);
+}
+
+#[test]
+fn a_url_that_can_not_be_taken_over_from_says_why() {
+    let room = directory();
+    let nobody = format!("http://127.0.0.1:{}/dicom-web", free_port());
+    for (arguments, why) in [
+        (
+            &["migrate", "https://a.example/dicom-web"][..],
+            "https is not offered yet",
+        ),
+        (
+            &["migrate", "--move", "http://a.example/dicom-web"],
+            "--move is for peers",
+        ),
+        (&["migrate", "http://me:secret@a.example/"], "unencrypted"),
+        (&["migrate", &nobody], "127.0.0.1"),
+    ] {
+        let (code, _, said) = run_all(&room.path().join("data"), arguments);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(why) && !said.contains("secret"), "{said}");
     }
 }
 
