@@ -111,6 +111,11 @@ impl World {
 
     /// Keeps an instance of this patient and study.
     async fn keep(&self, instance: &str, study: &str, patient: &str, name: &str) {
+        self.keep_but(0, instance, study, patient, name).await;
+    }
+
+    /// The same of one that came cut off by so many bytes.
+    async fn keep_but(&self, cut: usize, instance: &str, study: &str, patient: &str, name: &str) {
         let mut set = DataSet::new();
         for (tag, vr, text) in [
             (tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE),
@@ -127,9 +132,19 @@ impl World {
         if study != "1.2" {
             set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, format!("{study}.3"));
         }
-        let bytes = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
+        if cut > 0 {
+            set.put_text(tags::IMAGE_COMMENTS, VR::LT, "cut off");
+        }
+        let mut bytes = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
+        bytes.truncate(bytes.len() - cut);
+        let meta = part10::Meta::new(
+            Uid::constant(uids::CT_IMAGE_STORAGE),
+            Uid::parse(instance).unwrap(),
+            Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        );
+        let file = [part10::write_meta(&meta), bytes.into()].map(Ok);
         self.pacs
-            .import(Source::default(), stream::iter([Ok(bytes.into())]))
+            .import(Source::default(), stream::iter(file))
             .await
             .unwrap();
     }
@@ -345,6 +360,31 @@ async fn the_prior_patients_are_the_surviving_ones_after_a_merge() {
             (AckCode::Error, condition),
             "{rest}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_merge_that_fails_for_one_instance_does_all_else_and_is_done_again() {
+    let world = World::new().await;
+    world.keep_but(3, "1.6.3.4", "1.6", "4711", "Doe^Jane").await;
+    world.keep("1.4.3.4", "1.4", "0815", "Doe^J").await;
+    world.keep("1.5.3.4", "1.5", "0816", "Do^J").await;
+    world.send(&order("1", "NW", "CT")).await.unwrap();
+    let merge = "EVN|A40\rPID|||0815^^^HOSP||Doe^Jane\rMRG|4711^^^HOSP\rPID|||99||Do^Joe\rMRG|0816\r";
+    let merge = message("ADT^A40^ADT_A39", "2", merge);
+    for of_first in [&["1.4"][..], &["1.2", "1.4"]] {
+        let fault = world.send(&merge).await.unwrap_err();
+        assert_eq!(
+            (fault.code, fault.condition),
+            (AckCode::Error, Condition::Internal)
+        );
+        assert_eq!(
+            world.studies("0815", tags::STUDY_INSTANCE_UID, VR::UI).await,
+            of_first
+        );
+        assert_eq!(world.studies("99", tags::PATIENT_NAME, VR::PN).await, ["Do^Joe"]);
+        assert_eq!(world.item("ACC1").await.string(tags::PATIENT_ID), Some("0815"));
+        world.keep("1.2.3.4", "1.2", "4711", "Doe^Jane").await;
     }
 }
 
