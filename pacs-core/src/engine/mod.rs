@@ -356,7 +356,19 @@ impl Pacs {
     /// What the archive or the index says.
     pub async fn remove(&self, instance: &Uid) -> Result<bool> {
         self.inner
-            .request(|reply| Request::Remove(*instance, reply))
+            .request(|reply| Request::Remove(*instance, None, reply))
+            .await
+    }
+
+    /// Does the same if this is its current version still; answers whether it was. What came under its UID since the
+    /// record was read stays.
+    ///
+    /// # Errors
+    /// What the archive or the index says.
+    pub async fn remove_version(&self, record: &InstanceRecord) -> Result<bool> {
+        let (instance, only) = (record.key.instance, record.locator.clone());
+        self.inner
+            .request(|reply| Request::Remove(instance, Some(only), reply))
             .await
     }
 

@@ -81,6 +81,7 @@ macro_rules! engine_conformance {
                 a_data_set_that_is_not_what_was_announced_is_a_mismatch,
                 an_instance_without_a_study_is_invalid_and_names_the_attribute,
                 a_removed_instance_is_gone_also_after_reopening,
+                an_instance_is_removed_only_while_it_is_the_version_that_is_meant,
                 a_commit_goes_on_when_nobody_waits_for_it,
                 an_index_that_was_lost_is_made_again_from_the_archive,
                 a_rebuilt_index_answers_like_the_old_one,
@@ -110,6 +111,8 @@ macro_rules! engine_conformance {
                 what_is_changed_on_the_way_leaves_changed_and_is_kept_as_it_came,
                 how_far_a_study_is_is_told_by_what_happened,
                 a_report_completes_the_step_and_keeps_what_its_reader_said,
+                a_study_that_its_reader_gives_back_waits_for_another_one,
+                a_study_whose_step_is_canceled_before_anybody_claims_it_is_not_to_be_read,
                 a_coerced_attribute_is_found_by_its_new_value_and_not_by_its_old_one,
                 the_stored_bytes_of_a_coerced_instance_are_those_that_came,
                 a_coerced_instance_leaves_with_its_new_values_and_the_original_ones,
@@ -538,6 +541,18 @@ pub fn a_removed_instance_is_gone_also_after_reopening(place: &dyn Place) {
         None
     );
     assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+}
+
+/// See its name.
+pub fn an_instance_is_removed_only_while_it_is_the_version_that_is_meant(place: &dyn Place) {
+    let pacs = open(place, DuplicatePolicy::Replace);
+    let older = keep(&pacs, instance(1, 1, 1, 0));
+    let newer = keep(&pacs, instance(1, 1, 1, 9));
+    assert!(!block_on(pacs.remove_version(&older.record)).expect("is asked"));
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 1);
+    assert!(block_on(pacs.remove_version(&newer.record)).expect("is removed"));
+    assert!(!block_on(pacs.remove_version(&newer.record)).expect("is not there any more"));
+    assert_eq!(block_on(pacs.totals()).expect("totals").instances, 0);
 }
 
 /// See its name.

@@ -2,6 +2,9 @@
 //!
 //! A study that is stable opens a unified procedure step ([`Reading::open`]): interpretation, of this study. A reader
 //! claims and completes it as anybody does a step ([`Ups`]); a final report completes it too ([`Reading::complete`]).
+//! A step that is in progress can't go back to SCHEDULED (PS3.4 CC.1.1). A reader who can't read on cancels it, and in
+//! the same moment a new step waits in its place, which names the one that it replaces; so a study is not forgotten.
+//! A step that somebody asked to cancel before it was claimed stays canceled: that study is not to be read.
 //! How far a study is ([`Reading::status`]) is kept nowhere: it is told by what the worklist, the performed steps, the
 //! reading step, the reports and the index say, so it is never out of date.
 
@@ -78,9 +81,24 @@ impl Reading {
         })
     }
 
-    /// The UID of the step that reads a study: always the same, so that it is opened once.
+    /// The UID of the first step that reads a study: always the same, so that it is opened once. One that was given back
+    /// is followed by others.
     pub fn step_of(study: &Uid) -> Uid {
         Uid::named([&b"reading"[..], study.as_bytes()])
+    }
+
+    /// The step that reads a study, of several the one that was not given back.
+    async fn current(&self, study: &Uid) -> Result<Uid> {
+        let mut steps = self.ups.of_study(study);
+        while let Some(step) = steps.try_next().await? {
+            let is_of_it = step.string(tags::WORKLIST_LABEL) == Some(WORKLIST_LABEL)
+                && (step.items(tags::REFERENCED_REQUEST_SEQUENCE).iter())
+                    .any(|request| request.uid(tags::STUDY_INSTANCE_UID).ok() == Some(*study));
+            if is_of_it && state_of(&step) != State::Canceled {
+                return step.uid(tags::SOP_INSTANCE_UID);
+            }
+        }
+        Ok(Self::step_of(study))
     }
 
     /// Opens the step that reads `study`; answers false when it is open or over already, or there is no such study.
@@ -94,6 +112,10 @@ impl Reading {
         let Some(record) = self.any_instance(study).await? else {
             return Ok(false);
         };
+        // The first one may have been given back, and be forgotten.
+        if self.current(study).await? != Self::step_of(study) {
+            return Ok(false);
+        }
         let order = self.worklist.of_study(study).await?.into_iter().next();
         let step = step(study, &record, order.as_ref(), priority);
         match self.ups.create(Some(Self::step_of(study)), step).await {
@@ -108,8 +130,8 @@ impl Reading {
     /// # Errors
     /// What index and ledger say.
     pub async fn raise(&self, study: &Uid, priority: Priority) -> Result<()> {
-        let uid = Self::step_of(study);
         loop {
+            let uid = self.current(study).await?;
             let (step, transaction) = match self.ups.with_transaction(&uid).await {
                 Ok(found) => found,
                 Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {
@@ -117,15 +139,17 @@ impl Reading {
                 }
                 Err(error) => return Err(error),
             };
-            let now = step.string(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY);
-            let now = now.and_then(Priority::parse).unwrap_or_default();
-            if now <= at_most_high(priority) {
+            if state_of(&step).is_final() || urgency(&step) <= priority {
                 return Ok(());
             }
             let mut wanted = DataSet::new();
             put_priority(&mut wanted, priority);
-            match self.ups.set(&uid, transaction.as_ref(), wanted).await {
-                Err(error) if Refusal::of(&error) == Some(Refusal::Final) => return Ok(()),
+            let mut requests = step.items(tags::REFERENCED_REQUEST_SEQUENCE).to_vec();
+            for request in &mut requests {
+                request.put_text(tags::REQUESTED_PROCEDURE_PRIORITY, VR::SH, priority.as_str());
+            }
+            wanted.put_items(tags::REFERENCED_REQUEST_SEQUENCE, requests);
+            match self.ups.set_as_scp(&uid, transaction.as_ref(), wanted).await {
                 Err(error) if is_elsewhere(&error) => {}
                 done => return done.map(drop),
             }
@@ -145,8 +169,8 @@ impl Reading {
             Bytes::copy_from_slice(report.key.instance.as_bytes()),
         );
         self.pacs.ledger()?.apply(vec![noted]).await?;
-        let uid = Self::step_of(&study);
         loop {
+            let uid = self.current(&study).await?;
             let (step, transaction) = match self.ups.with_transaction(&uid).await {
                 Ok(found) => found,
                 Err(error) if Refusal::of(&error) == Some(Refusal::NoSuchStep) => {
@@ -159,13 +183,13 @@ impl Reading {
                 }
                 Err(error) => return Err(error),
             };
-            let state = step.string(tags::PROCEDURE_STEP_STATE).and_then(State::parse);
-            if state.is_none_or(State::is_final) {
+            let state = state_of(&step);
+            if state.is_final() {
                 return Ok(());
             }
             let transaction = transaction.unwrap_or_else(Uid::random);
             let done = async {
-                if state == Some(State::Scheduled) {
+                if state == State::Scheduled {
                     self.ups
                         .change_state(&uid, State::InProgress, Some(&transaction))
                         .await?;
@@ -203,8 +227,8 @@ impl Reading {
                 return Ok(Some(StudyStatus::Reported));
             }
         }
-        match self.ups.get(&Self::step_of(study)).await {
-            Ok(step) if step.string(tags::PROCEDURE_STEP_STATE) == Some(State::Completed.as_str()) => {
+        match self.ups.get(&self.current(study).await?).await {
+            Ok(step) if state_of(&step) == State::Completed => {
                 return Ok(Some(StudyStatus::Read));
             }
             Ok(_) => return Ok(Some(StudyStatus::Acquired)),
@@ -252,6 +276,52 @@ fn is_elsewhere(error: &Error) -> bool {
         refusal,
         Some(Refusal::TransactionUid | Refusal::InProgress | Refusal::NotInProgress | Refusal::Final)
     )
+}
+
+/// Of a step that is kept; none is without one.
+fn state_of(step: &DataSet) -> State {
+    let state = step.string(tags::PROCEDURE_STEP_STATE).and_then(State::parse);
+    state.unwrap_or(State::Scheduled)
+}
+
+/// How urgent a step is: of what is HIGH there, the request says what is STAT.
+fn urgency(step: &DataSet) -> Priority {
+    let text = step.string(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY);
+    let priority = text.and_then(Priority::parse).unwrap_or_default();
+    let is_stat = (step.items(tags::REFERENCED_REQUEST_SEQUENCE).iter())
+        .filter_map(|request| Priority::parse(request.string(tags::REQUESTED_PROCEDURE_PRIORITY)?))
+        .any(|requested| requested == Priority::Stat);
+    match priority {
+        Priority::High if is_stat => Priority::Stat,
+        priority => priority,
+    }
+}
+
+/// What takes the place of a reading step that its reader gave back, and its UID; `None` for other steps.
+pub(super) fn again(canceled: &DataSet) -> Option<(Uid, DataSet)> {
+    if canceled.string(tags::WORKLIST_LABEL) != Some(WORKLIST_LABEL) {
+        return None;
+    }
+    let mut replaced = DataSet::new();
+    for (tag, of) in [
+        (tags::REFERENCED_SOP_CLASS_UID, tags::SOP_CLASS_UID),
+        (tags::REFERENCED_SOP_INSTANCE_UID, tags::SOP_INSTANCE_UID),
+    ] {
+        replaced.put_uid(tag, &canceled.uid(of).ok()?);
+    }
+    let mut step = canceled.clone();
+    // What its reader said, and what belonged to that one.
+    for tag in [
+        tags::SOP_INSTANCE_UID,
+        tags::TRANSACTION_UID,
+        tags::PROCEDURE_STEP_PROGRESS_INFORMATION_SEQUENCE,
+        tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE,
+    ] {
+        step.remove(tag);
+    }
+    step.put_text(tags::PROCEDURE_STEP_STATE, VR::CS, State::Scheduled.as_str());
+    step.put_items(tags::REPLACED_PROCEDURE_STEP_SEQUENCE, vec![replaced]);
+    Some((Uid::random(), step))
 }
 
 /// Scheduled Procedure Step Priority (0074,1200) has three values; STAT is HIGH there (PS3.3 C.30.2.1).

@@ -3,6 +3,7 @@
 //! ```text
 //! /status          how the server is, as JSON
 //! /outbox          what waits to be delivered, and what was refused
+//! /study-status    how far studies are: acquired, read, reported
 //! /quick/          the built-in page
 //! /                OHIF where it is installed, else the built-in page too
 //! /app-config.js   OHIF's configuration, made from the running server
@@ -11,6 +12,7 @@
 mod ohif;
 mod outbox;
 mod page;
+mod reading;
 mod status;
 
 use std::net::SocketAddr;
@@ -80,6 +82,7 @@ pub(crate) async fn bind(
     };
     let router = routes(status, ohif)
         .merge(outbox::routes(page))
+        .merge(reading::routes(pacs.clone()))
         .merge(health.router())
         .merge(metrics_router(metrics.clone(), pacs.clone()));
     let router = whole(router, dicomweb, has_ohif);

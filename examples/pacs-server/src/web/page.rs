@@ -23,7 +23,7 @@ macro_rules! file {
 }
 
 /// Path, media type and content.
-const FILES: [(&str, &str, &[u8]); 12] = [
+const FILES: [(&str, &str, &[u8]); 13] = [
     file!("/", HTML, "index.html"),
     file!("/app.js", SCRIPT, "app.js"),
     file!("/dicomweb.js", SCRIPT, "dicomweb.js"),
@@ -33,6 +33,7 @@ const FILES: [(&str, &str, &[u8]); 12] = [
     file!("/list.js", SCRIPT, "list.js"),
     file!("/pane.js", SCRIPT, "pane.js"),
     file!("/pictures.js", SCRIPT, "pictures.js"),
+    file!("/reading.js", SCRIPT, "reading.js"),
     file!("/status.js", SCRIPT, "status.js"),
     file!("/style.css", STYLE, "style.css"),
     file!("/viewer.js", SCRIPT, "viewer.js"),

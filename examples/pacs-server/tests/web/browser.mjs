@@ -1,4 +1,4 @@
-// What page.mjs and ohif.mjs share: a browser, checks that print a line each, series of a server to look at.
+// What page.mjs, reading.mjs and ohif.mjs share: a browser, checks that print a line each, series of a server to look at.
 //
 //   PACS_CHROMIUM   the browser; default: /usr/bin/chromium
 //   NODE_PATH       where playwright-core is, where `npm ci` was not run beside this file
@@ -76,6 +76,26 @@ let shots = 0;
 export async function shot(page, name) {
   shots += 1;
   await page.screenshot({ path: join(out, `${String(shots).padStart(2, '0')}-${name}.png`) });
+}
+
+/** Tabs on until what is focused fits. */
+export async function tabTo(page, fits) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (await page.evaluate(fits)) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error('nothing of that kind is reached by Tab');
+}
+
+/** Nothing is wider than the screen, and nothing too small for a finger. */
+export async function fits(page) {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  must(wide <= 0, `${wide} px too wide`);
+  const small = await page.evaluate(() => [...document.querySelectorAll('button, select, input:not([type=range])')]
+    .filter((element) => element.checkVisibility() && element.getBoundingClientRect().height && !element.closest('thead'))
+    .map((element) => [element.textContent || element.name, element.getBoundingClientRect()])
+    .filter(([, { width, height }]) => height < 43.5 || width < 43.5).map(([name, { width, height }]) => `${name} ${width}x${height}`));
+  must(!small.length, `too small to touch: ${small.join('; ')}`);
 }
 
 /** A DICOMweb answer, as DICOM JSON. */

@@ -5,7 +5,7 @@
 //
 // The server holds what pydicom's test files hold, and phantom.py's series. Screenshots go to OUT_DIR.
 
-import { BASE, ask, check, drive, must, newPage, pick, picture, shot, value } from './browser.mjs';
+import { BASE, ask, check, drive, fits, must, newPage, pick, picture, shot, tabTo, value } from './browser.mjs';
 
 const data = await pick();
 // Where OHIF is installed, the page is below /quick/; there it always is.
@@ -231,26 +231,18 @@ async function keyboard(browser) {
   const page = await newPage(browser, { colorScheme: 'dark' });
   const press = async (...keys) => { for (const key of keys) await page.keyboard.press(key); };
   const focused = () => page.evaluate(() => document.activeElement.getAttribute('aria-label') || document.activeElement.textContent || document.activeElement.name || '');
-  /** Tabs on until what is focused fits. */
-  const tabTo = async (fits) => {
-    for (let tries = 0; tries < 200; tries += 1) {
-      if (await page.evaluate(fits)) return;
-      await press('Tab');
-    }
-    throw new Error('nothing of that kind is reached by Tab');
-  };
   await check('with the keyboard alone a study is found and opened', async () => {
     await page.goto(HOME);
     await page.locator('tr.study').first().waitFor();
-    await tabTo(() => document.activeElement.name === 'PatientID');
+    await tabTo(page, () => document.activeElement.name === 'PatientID');
     await page.keyboard.type(value(data.ct.first, '00100020'));
     await press('Enter');
     await page.waitForFunction(() => document.activeElement.id === 'results');
     await page.evaluate((study) => { window.wanted = `s-${study}`; }, data.ct.study);
-    await tabTo(() => document.activeElement.getAttribute('aria-controls') === window.wanted);
+    await tabTo(page, () => document.activeElement.getAttribute('aria-controls') === window.wanted);
     await press('Enter');
     await page.locator('.card').first().waitFor();
-    await tabTo(() => document.activeElement.textContent === 'Look at it');
+    await tabTo(page, () => document.activeElement.textContent === 'Look at it');
     await shot(page, 'keyboard-list');
     await press('Enter');
     await settled(page);
@@ -293,7 +285,7 @@ async function keyboard(browser) {
     await press('Escape');
     await page.locator('#keys:not([open])').waitFor({ state: 'attached' });
     await canvas(page).waitFor();
-    await tabTo(() => document.activeElement.tagName === 'CANVAS');
+    await tabTo(page, () => document.activeElement.tagName === 'CANVAS');
     await press('Escape');
     await page.locator('tr.study').first().waitFor();
     await page.waitForFunction(() => document.activeElement.id === 'results');
@@ -323,19 +315,10 @@ async function phone(browser) {
     }
     await fingers('touchEnd');
   };
-  const fits = async () => {
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    must(wide <= 0, `${wide} px too wide`);
-    const small = await page.evaluate(() => [...document.querySelectorAll('button, select, input:not([type=range])')]
-      .filter((element) => element.checkVisibility() && element.getBoundingClientRect().height && !element.closest('thead'))
-      .map((element) => [element.textContent || element.name, element.getBoundingClientRect()])
-      .filter(([, { width, height }]) => height < 43.5 || width < 43.5).map(([name, { width, height }]) => `${name} ${width}x${height}`));
-    must(!small.length, `too small to touch: ${small.join('; ')}`);
-  };
   await check('on a phone a study is found and opened', async () => {
     await page.goto(HOME);
     await page.locator('tr.study').first().waitFor();
-    await fits();
+    await fits(page);
     await shot(page, 'phone-list');
     await page.getByLabel('Patient ID').fill(value(data.ct.first, '00100020'));
     await page.getByRole('button', { name: 'Search' }).tap();
@@ -344,11 +327,11 @@ async function phone(browser) {
     const toggle = page.locator(`tr:has(+ #${CSSescape(`s-${data.ct.study}`)}) .toggle`);
     await toggle.tap();
     await page.locator('.thumb.there').first().waitFor();
-    await fits();
+    await fits(page);
     await shot(page, 'phone-series');
     await page.getByRole('button', { name: 'Look at it' }).first().tap();
     await settled(page);
-    await fits();
+    await fits(page);
     await shot(page, 'phone-ct');
   });
   await open(page, data.ct);
@@ -380,7 +363,7 @@ async function phone(browser) {
     await settled(page, 1);
     const [above, below] = await Promise.all([canvas(page, 0).boundingBox(), canvas(page, 1).boundingBox()]);
     must(below.y > above.y + above.height - 1 && Math.abs(above.x - below.x) < 1, JSON.stringify([above, below]));
-    await fits();
+    await fits(page);
     await shot(page, 'phone-two-panes');
   });
   await check('nothing went wrong unseen on the phone', () => must(!page.wrong.length, page.wrong.join('; ')));

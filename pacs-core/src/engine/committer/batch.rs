@@ -36,7 +36,7 @@ impl State {
         let operation = async move {
             match request {
                 Request::Commit(commit) => committer.commit(commit).await,
-                Request::Remove(instance, reply) => committer.remove(instance, reply).await,
+                Request::Remove(instance, only, reply) => committer.remove(instance, only, reply).await,
                 Request::Reindex(record, reply) => committer.reindex(record, reply).await,
                 // An index that knows another version by now takes no notice.
                 Request::Frames(instance, version, frames, known) => Step::Framed {

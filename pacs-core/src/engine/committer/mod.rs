@@ -69,8 +69,9 @@ pub(super) struct Committed {
 
 pub(super) enum Request {
     Commit(CommitRequest),
-    /// Removes the instance with this UID in all its versions; answers whether there was one.
-    Remove(Uid, oneshot::Sender<Result<bool>>),
+    /// Removes the instance with this UID in all its versions, where a current one is named only while it is that;
+    /// answers whether there was one.
+    Remove(Uid, Option<Locator>, oneshot::Sender<Result<bool>>),
     /// Replaces the records of instances that are unchanged in the archive, as a re-index does.
     Reindex(Box<InstanceRecord>, oneshot::Sender<Result<bool>>),
     /// Has the index know where the frames of this version of an instance lie. Nobody waits for it; until it
@@ -88,7 +89,7 @@ impl Request {
         match self {
             Request::Ordered(order) => order.study,
             Request::Commit(commit) => commit.record.key.instance,
-            Request::Remove(instance, _) | Request::Frames(instance, ..) => *instance,
+            Request::Remove(instance, ..) | Request::Frames(instance, ..) => *instance,
             Request::Reindex(record, _) => record.key.instance,
             Request::Describe(describes) => describes.instance,
         }
@@ -358,9 +359,14 @@ impl Committer {
         Ok((StoreOutcome::Replaced, correction))
     }
 
-    async fn remove(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
+    async fn remove(
+        self: Arc<Self>,
+        instance: Uid,
+        only: Option<Locator>,
+        reply: oneshot::Sender<Result<bool>>,
+    ) -> Step {
         let mut record = match self.index.lookup(&instance).await {
-            Ok(Some(kept)) => Box::new(kept),
+            Ok(Some(kept)) if only.is_none_or(|only| only == kept.locator) => Box::new(kept),
             other => {
                 return Step::Unchanged(Box::new(move || {
                     let _ = reply.send(other.map(|_| false));

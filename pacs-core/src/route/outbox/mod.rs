@@ -238,6 +238,40 @@ impl Outbox {
         Ok(found)
     }
 
+    /// Of what something is to be done still: UIDs of studies of which something waits for a destination, or was refused
+    /// by one, or that the router is to be asked about once they are stable; and of instances that it could not be asked
+    /// about yet.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn unfinished(&self) -> Result<HashSet<Uid>> {
+        let ledger = &self.inner.ledger;
+        let mut unfinished = HashSet::new();
+        for (kind, before) in [("line-of", 2), ("unsettled", 1), ("unasked", 1)] {
+            let all = Key::of(kind);
+            let mut found = ledger.below(&all);
+            while let Some((key, _)) = found.try_next().await? {
+                let mut parts = Parts::of(&key);
+                for _ in 0..before {
+                    parts.text()?;
+                }
+                unfinished.insert(record::uid(&mut parts)?);
+            }
+        }
+        let all = Key::of("dead");
+        let mut found = ledger.below(&all);
+        while let Some((key, _)) = found.try_next().await? {
+            let mut parts = Parts::of(&key);
+            parts.text()?;
+            let destination = parts.text()?;
+            let what = record::what_of_dead(&key)?;
+            if let Some(recorded) = self.recorded(destination, &what).await? {
+                unfinished.insert(recorded.study);
+            }
+        }
+        Ok(unfinished)
+    }
+
     /// Deliveries to `destination` that were refused for good: the first `limit` of them, or of those behind `after`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
+use futures::TryStreamExt;
 use futures::executor::block_on;
 
 use super::{Options, Pacs, Place, instance, keep, study_uid};
@@ -131,6 +132,80 @@ pub fn a_report_completes_the_step_and_keeps_what_its_reader_said(place: &dyn Pl
     block_on(pacs.remove(&elsewhere.record.key.instance)).expect("is removed");
     block_on(reading.complete(&elsewhere.record)).expect("ends");
     assert!(!block_on(reading.open(&other, Priority::Medium)).expect("is asked"));
+}
+
+/// The reading steps of the study that are not canceled.
+fn open_steps(pacs: &Pacs) -> Vec<DataSet> {
+    let steps: Vec<DataSet> = block_on(ups(pacs).of_study(&study_uid(1)).try_collect()).expect("are read");
+    let state = |step: &DataSet| step.string(tags::PROCEDURE_STEP_STATE).map(str::to_owned);
+    steps
+        .into_iter()
+        .filter(|step| state(step).as_deref() != Some("CANCELED"))
+        .collect()
+}
+
+/// See its name.
+pub fn a_study_that_its_reader_gives_back_waits_for_another_one(place: &dyn Place) {
+    let (pacs, reading) = open(place);
+    let received = keep(&pacs, instance(1, 1, 1, 0));
+    let study = study_uid(1);
+    let first = Reading::step_of(&study);
+    block_on(reading.raise(&study, Priority::High)).expect("is opened");
+    let transaction = Uid::random();
+    let claimed = ups(&pacs).change_state(&first, State::InProgress, Some(&transaction));
+    block_on(claimed).expect("is claimed");
+    let mut progress = DataSet::new();
+    let reason = DataSet::code("110513", "DCM", "Discontinued for unspecified reason");
+    progress.put_items(
+        tags::PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE,
+        vec![reason],
+    );
+    let mut said = performed();
+    said.put_items(tags::PROCEDURE_STEP_PROGRESS_INFORMATION_SEQUENCE, vec![progress]);
+    block_on(ups(&pacs).set(&first, Some(&transaction), said)).expect("is set");
+    block_on(ups(&pacs).change_state(&first, State::Canceled, Some(&transaction))).expect("is canceled");
+    let [waiting] = &open_steps(&pacs)[..] else {
+        panic!("one waits");
+    };
+    let uid = waiting.uid(tags::SOP_INSTANCE_UID).expect("it has one");
+    assert_ne!(uid, first);
+    assert_eq!(waiting.string(tags::PROCEDURE_STEP_STATE), Some("SCHEDULED"));
+    assert_eq!(
+        waiting.string(tags::SCHEDULED_PROCEDURE_STEP_PRIORITY),
+        Some("HIGH")
+    );
+    let said = tags::UNIFIED_PROCEDURE_STEP_PERFORMED_PROCEDURE_SEQUENCE;
+    assert!(waiting.items(said).is_empty());
+    let replaced = &waiting.items(tags::REPLACED_PROCEDURE_STEP_SEQUENCE)[0];
+    assert_eq!(replaced.uid(tags::REFERENCED_SOP_INSTANCE_UID).ok(), Some(first));
+    assert_eq!(status(&reading), Some(StudyStatus::Acquired));
+    // It is the one that is meant from now on.
+    assert!(!block_on(reading.open(&study, Priority::Stat)).expect("is asked"));
+    block_on(reading.raise(&study, Priority::Stat)).expect("is raised");
+    let raised = block_on(ups(&pacs).get(&uid)).expect("is there");
+    let request = &raised.items(tags::REFERENCED_REQUEST_SEQUENCE)[0];
+    assert_eq!(request.string(tags::REQUESTED_PROCEDURE_PRIORITY), Some("STAT"));
+    block_on(reading.complete(&received.record)).expect("is completed");
+    let [done] = &open_steps(&pacs)[..] else {
+        panic!("one was done");
+    };
+    assert_eq!(done.string(tags::PROCEDURE_STEP_STATE), Some("COMPLETED"));
+    assert_eq!(done.uid(tags::SOP_INSTANCE_UID).ok(), Some(uid));
+}
+
+/// See its name.
+pub fn a_study_whose_step_is_canceled_before_anybody_claims_it_is_not_to_be_read(place: &dyn Place) {
+    let (pacs, reading) = open(place);
+    keep(&pacs, instance(1, 1, 1, 0));
+    let study = study_uid(1);
+    assert!(block_on(reading.open(&study, Priority::Medium)).expect("is opened"));
+    let requester = "RIS".parse().expect("is one");
+    let step = Reading::step_of(&study);
+    block_on(ups(&pacs).request_cancel(&step, &requester, &DataSet::new())).expect("is canceled");
+    assert!(open_steps(&pacs).is_empty());
+    assert!(!block_on(reading.open(&study, Priority::Medium)).expect("is asked"));
+    block_on(reading.raise(&study, Priority::Stat)).expect("is over");
+    assert!(open_steps(&pacs).is_empty());
 }
 
 fn ledger(pacs: &Pacs) -> std::sync::Arc<dyn crate::Ledger> {

@@ -263,11 +263,14 @@ pub fn what_is_refused_waits_among_the_dead_until_it_is_sent_again(place: &dyn P
     }
     close(pacs);
     let outbox = outbox(&ledger);
+    let unfinished = || block_on(outbox.unfinished()).expect("is read");
+    assert_eq!(unfinished(), [study_uid(1)].into());
     let line = claim(&outbox, "A", SOON).expect("something waits");
     let refused = |one: Waiting| (one, Outcome::Refused("not wanted".to_owned()));
     finish(&line, waiting(&line).into_iter().map(refused).collect());
     block_on(line.let_go(None)).expect("is let go");
     assert_eq!(counts(&outbox, "A"), (0, 3));
+    assert_eq!(unfinished(), [study_uid(1)].into());
     assert!(claim(&outbox, "A", SOON).is_none());
     let dead = block_on(outbox.dead("A", None, 9)).expect("is read");
     assert_eq!((dead.len(), dead[0].recorded.why.as_str()), (3, "not wanted"));
@@ -294,6 +297,7 @@ pub fn what_is_refused_waits_among_the_dead_until_it_is_sent_again(place: &dyn P
     assert_eq!(block_on(outbox.send_again("A", None)).expect("is asked"), 1);
     assert_eq!(deliver(&outbox, "A"), [of(1, 1, 3)]);
     assert_eq!(counts(&outbox, "A"), (0, 0));
+    assert!(unfinished().is_empty());
 }
 
 /// See its name.
@@ -437,6 +441,8 @@ pub fn a_study_is_stable_once_and_changed_after_that(place: &dyn Place) {
     let pacs = open(patient);
     keep(&pacs, instance(2, 1, 1, 0));
     close(pacs);
+    let unfinished = block_on(outbox(&ledger).unfinished()).expect("is read");
+    assert!(unfinished.contains(&study_uid(2)));
     let pacs = open(options);
     assert_eq!(told(&events).0, study_uid(2));
     assert_eq!(told(&events).1, ["STABLE", "ALL"]);

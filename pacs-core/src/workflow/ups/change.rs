@@ -18,6 +18,7 @@ use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::ledger::Step;
 use crate::uid::{AeTitle, Uid};
+use crate::workflow::reading;
 
 impl Ups {
     /// Creates a step (PS3.4 CC.2.5). Its UID is `sop_instance`, else the SOP Instance UID among its attributes, else a
@@ -45,22 +46,9 @@ impl Ups {
         if [GLOBAL_SUBSCRIPTION, FILTERED_GLOBAL_SUBSCRIPTION].contains(&uid) {
             return Err(Refusal::InvalidValue.with_tags([tags::SOP_INSTANCE_UID]));
         }
-        let was_completed = attributes::complete_new(&mut attributes)?;
-        attributes.put_uid(tags::SOP_CLASS_UID, &UPS_PUSH);
-        attributes.put_uid(tags::SOP_INSTANCE_UID, &uid);
-        touch(&mut attributes);
+        let was_completed = begin(&uid, &mut attributes)?;
         loop {
-            let held = self.held(&uid).await?;
-            if held.step.is_some() {
-                return Err(Refusal::Duplicate.error());
-            }
-            let (globally, expected) = self.globally().await?;
-            let mut plan = Plan::of(&held, attributes.clone());
-            plan.subscribers = globally.for_new(&attributes)?;
-            plan.events.push(Event::state_report(uid, &attributes));
-            plan.events.extend(Event::assigned(uid, &attributes));
-            // Who subscribes now gets this step by one way or the other.
-            plan.further.push(Step::Expect(keys::global(), expected));
+            let (held, plan) = self.creating(&uid, &attributes).await?;
             if self.commit(&held, plan).await? {
                 break;
             }
@@ -70,6 +58,22 @@ impl Ups {
             warning: was_completed.then_some(Warning::CreatedWithModifications),
             change: Some(self.changed(&uid, ChangeKind::Created, attributes)),
         })
+    }
+
+    /// What is to become of a step that isn't there yet.
+    async fn creating(&self, uid: &Uid, attributes: &DataSet) -> Result<(Held, Plan)> {
+        let held = self.held(uid).await?;
+        if held.step.is_some() {
+            return Err(Refusal::Duplicate.error());
+        }
+        let (globally, expected) = self.globally().await?;
+        let mut plan = Plan::of(&held, attributes.clone());
+        plan.subscribers = globally.for_new(attributes)?;
+        plan.events.push(Event::state_report(*uid, attributes));
+        plan.events.extend(Event::assigned(*uid, attributes));
+        // Who subscribes now gets this step by one way or the other.
+        plan.further.push(Step::Expect(keys::global(), expected));
+        Ok((held, plan))
     }
 
     /// Sets attributes of a step (PS3.4 CC.2.6); a sequence is set as a whole. While it is IN PROGRESS `transaction`
@@ -84,7 +88,31 @@ impl Ups {
         &self,
         sop_instance: &Uid,
         transaction: Option<&Uid>,
+        attributes: DataSet,
+    ) -> Result<Outcome> {
+        let check = attributes::check_update;
+        self.set_checked(sop_instance, transaction, attributes, check)
+            .await
+    }
+
+    /// The same for what the PACS itself sets, who may also set what no requester may.
+    pub(crate) async fn set_as_scp(
+        &self,
+        sop_instance: &Uid,
+        transaction: Option<&Uid>,
+        attributes: DataSet,
+    ) -> Result<Outcome> {
+        let check = attributes::check_values;
+        self.set_checked(sop_instance, transaction, attributes, check)
+            .await
+    }
+
+    async fn set_checked(
+        &self,
+        sop_instance: &Uid,
+        transaction: Option<&Uid>,
         mut attributes: DataSet,
+        check: fn(&DataSet) -> Result<()>,
     ) -> Result<Outcome> {
         let within = attributes.remove(tags::TRANSACTION_UID);
         let within = within.and_then(|element| Uid::parse(element.strings().next()?).ok());
@@ -101,7 +129,7 @@ impl Ups {
                 State::Scheduled if transaction.is_some() => return Err(Refusal::NotInProgress.error()),
                 State::InProgress | State::Scheduled => {}
             }
-            attributes::check_update(&attributes)?;
+            check(&attributes)?;
             let mut step = old.clone();
             for element in attributes.iter() {
                 step.put(element.clone());
@@ -117,7 +145,8 @@ impl Ups {
     }
 
     /// Changes the state of a step (PS3.4 CC.2.1), as table CC.1.1-2 allows. To claim a step is to bring it to IN
-    /// PROGRESS with a new Transaction UID, which every later change needs.
+    /// PROGRESS with a new Transaction UID, which every later change needs. A reading step whose reader cancels it is
+    /// given back: in the same moment a new one waits in its place ([`Reading`](crate::workflow::Reading)).
     ///
     /// # Errors
     /// [`Refusal::NoSuchStep`], [`Refusal::Final`], [`Refusal::TransactionUid`], [`Refusal::InProgress`],
@@ -148,8 +177,25 @@ impl Ups {
             enter(&mut step, next)?;
             let mut plan = Plan::of(&held, step.clone());
             plan.events.push(Event::state_report(*sop_instance, &step));
-            if self.commit(&held, plan).await? {
-                return Ok(self.done(sop_instance, ChangeKind::StateChanged, step));
+            let again = match next {
+                State::Canceled => reading::again(&step),
+                _ => None,
+            };
+            let Some((new, mut attributes)) = again else {
+                if self.commit(&held, plan).await? {
+                    return Ok(self.done(sop_instance, ChangeKind::StateChanged, step));
+                }
+                continue;
+            };
+            begin(&new, &mut attributes)?;
+            let (place, replacing) = self.creating(&new, &attributes).await?;
+            if self
+                .commit_together(vec![(&held, plan), (&place, replacing)])
+                .await?
+            {
+                let done = self.done(sop_instance, ChangeKind::StateChanged, step);
+                self.changed(&new, ChangeKind::Created, attributes);
+                return Ok(done);
             }
         }
     }
@@ -260,6 +306,15 @@ fn unchanged(sop_instance: &Uid, warning: Warning) -> Outcome {
         warning: Some(warning),
         change: None,
     }
+}
+
+/// Checks and completes a new step. Answers whether attributes that its requester should have given were added.
+fn begin(uid: &Uid, attributes: &mut DataSet) -> Result<bool> {
+    let was_completed = attributes::complete_new(attributes)?;
+    attributes.put_uid(tags::SOP_CLASS_UID, &UPS_PUSH);
+    attributes.put_uid(tags::SOP_INSTANCE_UID, uid);
+    touch(attributes);
+    Ok(was_completed)
 }
 
 /// Whether a Transaction UID is the right one: that of the step, and any where it has none and waits for one.

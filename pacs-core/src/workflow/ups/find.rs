@@ -107,7 +107,7 @@ impl Ups {
 }
 
 /// Where the steps are that may match.
-fn ranges(asked: &Keys) -> Vec<Range<Bytes>> {
+pub(super) fn ranges(asked: &Keys) -> Vec<Range<Bytes>> {
     if let Some(KeyMatch::Uids(uids)) = asked.key(tags::STUDY_INSTANCE_UID)
         && let [study] = uids.as_slice()
     {

@@ -83,7 +83,17 @@ impl Ups {
     /// Applies a plan, with all entries, subscriptions and events that follow from it; answers false when somebody
     /// changed the step or its subscribers since it was read, or an expectation of `further` did not hold.
     pub(super) async fn commit(&self, held: &Held, plan: Plan) -> Result<bool> {
-        let (steps, told) = self.applied(held, plan)?;
+        self.commit_together(vec![(held, plan)]).await
+    }
+
+    /// Does the same with several: all of them or none.
+    pub(super) async fn commit_together(&self, plans: Vec<(&Held, Plan)>) -> Result<bool> {
+        let (mut steps, mut told) = (Vec::new(), Vec::new());
+        for (held, plan) in plans {
+            let (more, to) = self.applied(held, plan)?;
+            steps.extend(more);
+            told.extend(to);
+        }
         let is_applied = self.ledger().apply(steps).await?;
         if is_applied {
             self.tell(told);

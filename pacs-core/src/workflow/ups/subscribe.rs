@@ -5,6 +5,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::event::Event;
+use super::find;
 use super::held::{Held, Plan};
 use super::keys;
 use super::refusal::Refusal;
@@ -230,10 +231,15 @@ impl Ups {
         })
         .await?;
         // Whatever is created from now on has this subscriber.
-        let keys = wanted.filter.as_ref().map(filter_keys).transpose()?;
-        let steps = self.uids_in(vec![keys::all_steps()]);
+        let asked = wanted.filter.as_ref().map(filter_keys).transpose()?;
+        // A step that goes on meanwhile is not missed: the ranges follow the order of the states.
+        let ranges = match &asked {
+            Some(asked) => find::ranges(asked),
+            None => vec![keys::all_steps()],
+        };
+        let steps = self.uids_in(ranges);
         self.commit_all(steps, |held| {
-            let wants = |step: &DataSet| keys.as_ref().is_none_or(|keys| keys.matches(step));
+            let wants = |step: &DataSet| asked.as_ref().is_none_or(|asked| asked.matches(step));
             match held.step.as_ref().is_some_and(wants) {
                 true => subscribing(held, subscriber, false, lock),
                 false => Ok(None),

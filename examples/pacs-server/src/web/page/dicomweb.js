@@ -7,7 +7,7 @@ const studies = new URL('dicom-web/studies', root).href;
 const WORDS = {
   400: 'The server does not understand this request.',
   401: 'You are not signed in.',
-  403: 'You are not allowed to see this.',
+  403: 'You are not allowed to do this.',
   404: 'This is not on the server, or no longer.',
   406: 'The server has no picture of this.',
   410: 'This is no longer on the server.',
@@ -17,11 +17,11 @@ const WORDS = {
   503: 'The server is busy. Try again in a moment.',
 };
 
-/** Fetches; what goes wrong is an error whose message can be shown. */
-export async function get(url, accept, signal) {
+/** Fetches; what goes wrong is an error whose message can be shown, with the status where there was an answer. */
+export async function get(url, accept, signal, more) {
   let answer;
   try {
-    answer = await fetch(url, { headers: { Accept: accept }, signal });
+    answer = await fetch(url, { headers: { Accept: accept, ...(more && { 'Content-Type': accept }) }, signal, ...more });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new Error('The server can’t be reached. Is it running, and are you connected?');
@@ -32,7 +32,7 @@ export async function get(url, accept, signal) {
     const problem = await answer.json().catch(() => ({}));
     if (problem.detail) words += ` It says: ${problem.detail}`;
   }
-  throw new Error(words);
+  throw Object.assign(new Error(words), { status: answer.status });
 }
 
 async function sets(url, signal) {
@@ -50,6 +50,30 @@ export const seriesMetadata = (study, series, signal) => sets(`${seriesPath(stud
 export const thumbnail = (study, series) => `${seriesPath(study, series)}/thumbnail?viewport=128,128`;
 export const rendered = (study, series, instance, frame) =>
   `${seriesPath(study, series)}/instances/${instance}/frames/${frame}/rendered`;
+
+/** How far studies are, by their UIDs. */
+export const studyStatus = async (list, signal) => (await get(new URL(`study-status?study=${list}`, root), 'application/json', signal)).json();
+
+const workitems = new URL('dicom-web/workitems', root).href;
+const send = (method, url, set) => get(url, 'application/dicom+json', undefined, { method, body: set && JSON.stringify(set) });
+
+/** Reading steps, the most urgent first (PS3.18 11.9). */
+export const searchSteps = (parameters) => sets(`${workitems}?WorklistLabel=READING&includefield=00741216&${parameters}`);
+/** PS3.18 11.6, by whoever has claimed it. */
+export const setStep = (step, transaction, set) => send('POST', `${workitems}/${step}?transaction-uid=${transaction}`, set);
+/** PS3.18 11.7. */
+export const changeState = (step, transaction, state) => send('PUT', `${workitems}/${step}/state`, {
+  '00081195': { vr: 'UI', Value: [transaction] }, '00741000': { vr: 'CS', Value: [state] } });
+
+/** All browsers are one subscriber: each of its event channels hears of everything. */
+const PAGE = 'READING-PAGE';
+/** Subscribes to the reading steps that are open, and to those that come (PS3.18 11.10, 8.10). */
+export async function listen(heard) {
+  await send('POST', `${workitems}/1.2.840.10008.5.1.4.34.5.1/subscribers/${PAGE}?filter=WorklistLabel=READING,ProcedureStepState=SCHEDULED%5CIN%20PROGRESS`);
+  const socket = new WebSocket(new URL(`dicom-web/ws/subscribers/${PAGE}`, root).href.replace(/^http/, 'ws'));
+  socket.onmessage = heard;
+  return socket;
+}
 
 /** All values of an attribute. */
 export const values = (set, tag) => set?.[tag]?.Value ?? [];

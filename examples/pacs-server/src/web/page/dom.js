@@ -23,6 +23,18 @@ export function icon(id) {
   return svg;
 }
 
+/** The heads of a table, which sort it: `sort` is told by which column, and whether down where it is sorted by that one. */
+export function heads(row, columns, sorted, words, sort) {
+  row.replaceChildren(...columns.map(([title, key]) => {
+    const on = sorted.key === key;
+    return h('th', { scope: 'col', role: 'columnheader', className: key, 'aria-sort': on ? (sorted.down ? 'descending' : 'ascending') : null },
+      h('button', { type: 'button', title: `${words} ${title.toLowerCase()}`, onclick: () => {
+        sort(key, on ? !sorted.down : undefined);
+        row.querySelector(`.${key} button`).focus();
+      } }, title, on ? h('span', { 'aria-hidden': 'true', textContent: sorted.down ? ' ↓' : ' ↑' }) : null));
+  }));
+}
+
 let saying;
 /** Tells a screen reader; of many in a row the last. */
 export function say(words, wait = 0) {

@@ -1,17 +1,19 @@
 // Search, the list of studies, and a study's series.
 
-import { date, name, numbers, root, searchSeries, searchStudies, text, thumbnail, values } from './dicomweb.js';
-import { $, h, say, thumb } from './dom.js';
+import { date, name, numbers, root, searchSeries, searchStudies, studyStatus, text, thumbnail, values } from './dicomweb.js';
+import { $, h, heads, say, thumb } from './dom.js';
 import { isOpen, open } from './viewer.js';
 
 const PAGE = 50;
-const MODALITIES = 'CR CT DX ES IO IVUS MG MR NM OCT OP OT PT PX RF RTDOSE RTIMAGE SC SEG SM SR US XA XC'.split(' ');
+export const MODALITIES = 'CR CT DX ES IO IVUS MG MR NM OCT OP OT PT PX RF RTDOSE RTIMAGE SC SEG SM SR US XA XC'.split(' ');
 /** What names a patient stays out of the address, which histories keep; the tab keeps it. */
 const NAMING = ['PatientName', 'PatientID', 'AccessionNumber'];
 
 let offset = 0;
 let asking;
 let found = [];
+/** How far the studies found are, by their UIDs. */
+let status = {};
 let sorted = { key: 'date', down: true };
 let ohif = false;
 
@@ -24,6 +26,7 @@ const COLUMNS = [
   ['Description', 'description', (set) => text(set, '00081030')],
   ['Series', 'series', (set) => text(set, '00201206')],
   ['Instances', 'images', (set) => text(set, '00201208')],
+  ['Status', 'state', (set) => status[text(set, '0020000D')] ?? ''],
 ];
 
 /** What the form asks for, in DICOM's words. */
@@ -52,7 +55,11 @@ async function search(focus) {
   try {
     // One more than is shown tells whether there is a next page.
     const sets = await searchStudies(query(), mine.signal);
-    found = sets.slice(0, PAGE);
+    const shown = sets.slice(0, PAGE);
+    // Where there is no worklist nobody knows.
+    const told = shown.length ? await studyStatus(shown.map((set) => text(set, '0020000D')), mine.signal).catch(() => ({})) : {};
+    if (asking !== mine) return;
+    [found, status] = [shown, told];
     $('next').disabled = sets.length <= PAGE;
     $('previous').disabled = offset === 0;
     $('range').textContent = found.length ? `${offset + 1} – ${offset + found.length}` : '';
@@ -75,15 +82,10 @@ function show() {
   const [, , read] = COLUMNS.find(([, key]) => key === sorted.key);
   const compare = new Intl.Collator(undefined, { numeric: true }).compare;
   const rows = [...found].sort((a, b) => compare(read(a), read(b)) * (sorted.down ? -1 : 1));
-  $('columns').replaceChildren(...COLUMNS.map(([title, key]) => {
-    const on = sorted.key === key;
-    return h('th', { scope: 'col', role: 'columnheader', className: key, 'aria-sort': on ? (sorted.down ? 'descending' : 'ascending') : null },
-      h('button', { type: 'button', title: `Sort this page by ${title.toLowerCase()}`, onclick: () => {
-        sorted = { key, down: on ? !sorted.down : key === 'date' };
-        show();
-        $('columns').querySelector(`.${key} button`).focus();
-      } }, title, on ? h('span', { 'aria-hidden': 'true', textContent: sorted.down ? ' ↓' : ' ↑' }) : null));
-  }));
+  heads($('columns'), COLUMNS, sorted, 'Sort this page by', (key, down = key === 'date') => {
+    sorted = { key, down };
+    show();
+  });
   $('studies').replaceChildren(...rows.flatMap(row));
 }
 
@@ -119,7 +121,7 @@ async function fill(inner, study) {
     const button = (words, run, className) => h('button', { type: 'button', className, textContent: words, onclick: run });
     inner.replaceChildren(h('div', { className: 'row' }, button('Look at it', () => look(study), 'first'),
       isOpen() ? button('Set beside the open one', () => look(study, undefined, true)) : null,
-      ohif ? h('a', { className: 'button', href: new URL(`viewer?StudyInstanceUIDs=${study}`, root).href, textContent: 'Open in OHIF' }) : null),
+      inOhif(study, 'Open in OHIF')),
     h('ul', { className: 'series' }, ...list.map((set) => {
       const series = text(set, '0020000E'), modality = text(set, '00080060'), count = text(set, '00201209');
       return h('li', {}, h('button', { type: 'button', className: 'card', onclick: () => look(study, series) },
@@ -132,7 +134,11 @@ async function fill(inner, study) {
   }
 }
 
-function look(study, series, beside = false) {
+/** A link to a study in OHIF, where that is. */
+export const inOhif = (study, words) => (ohif ? h('a', { className: 'button', href: new URL(`viewer?StudyInstanceUIDs=${study}`, root).href, textContent: words }) : null);
+
+/** Shows a study in the viewer, from whichever list. */
+export function look(study, series, beside = false) {
   // The viewer makes the address complete, and goes back to this list.
   history.pushState({ list: true }, '', '#look');
   dispatchEvent(new Event('look'));
@@ -145,6 +151,7 @@ function note() {
   for (const field of ['from', 'to', 'modality']) if (form.elements[field].value) parameters.set(field, form.elements[field].value);
   if (offset) parameters.set('offset', offset);
   history.replaceState(null, '', String(parameters) ? `#list?${parameters}` : location.pathname + location.search);
+  $('to-studies').href = location.hash || '#list';
   sessionStorage.setItem('naming', JSON.stringify(NAMING.map((field) => form.elements[field].value)));
 }
 
