@@ -81,8 +81,9 @@
 //! | schedule procedure steps, know what was performed | [`workflow`] |
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
-//! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::merge_patients`] |
+//! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::amend_patient`], [`Pacs::merge_patients`] |
 //! | send instances on by rules | [`route`]: [`route::Rules`] decide, [`Pacs::outbox`] has what is decided |
+//! | tell what is fetched from elsewhere apart from what is new | [`Pacs::fetching`] |
 //! | search for further attributes | [`query::AttributeSet::keep`] in [`Options::attributes`], then [`Pacs::reindex`] |
 //! | know what DICOM bytes mean | [`dataset`]: scan, character sets, Part 10, encode, JSON, XML; `pixel` decodes, `pixel::render` makes pictures |
 //! | work with procedure steps, hear of what becomes of them | [`workflow::ups`], [`Pacs::ups`] |
@@ -115,6 +116,7 @@ pub mod hooks;
 pub mod index;
 pub mod ledger;
 pub mod limits;
+mod patient;
 #[cfg(feature = "pixel")]
 pub mod pixel;
 pub mod query;
@@ -138,6 +140,7 @@ pub use error::{DimseService, Error, ErrorKind, Result, Retry};
 pub use hooks::{Coercer, Decider, Event, Observer, Source};
 pub use index::{Change, Index, IndexCapability, InstanceRecord, Scope, Totals};
 pub use ledger::{Ledger, LedgerCapability, LedgerExt, Step};
+pub use patient::PatientId;
 pub use query::Query;
 pub use route::{Delivery, Router};
 pub use uid::{AeTitle, InstanceKey, Level, Uid};

@@ -87,8 +87,10 @@ pub unsafe extern "C" fn pacs_engine_merge_patients(
     amended: *mut pacs_amended,
 ) -> pacs_status {
     amend(engine, source, failed, user, amended, |pacs, source| {
-        let (prior, surviving) = (ffi::text(prior)?, ffi::text(surviving)?);
-        Ok(Box::pin(pacs.merge_patients(source, prior, surviving)))
+        let (prior, surviving) = (ffi::text(prior)?.into(), ffi::text(surviving)?.into());
+        Ok(Box::pin(async move {
+            pacs.merge_patients(source, &prior, &surviving).await
+        }))
     })
 }
 

@@ -15,6 +15,7 @@ use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::{Element, base64, part10, scan};
 use pacs_core::query::{Model, Query, QueryOptions};
 use pacs_core::workflow::Worklist;
+use pacs_core::workflow::report::is_final;
 use pacs_core::{
     DataSet, Error, ErrorKind, Ledger, LedgerCapability, Level, Options, Pacs, Result, Scope, Source, Step,
     Tag, Uid, VR,
@@ -110,6 +111,11 @@ impl World {
 
     /// Keeps an instance of this patient and study.
     async fn keep(&self, instance: &str, study: &str, patient: &str, name: &str) {
+        self.keep_but(0, instance, study, patient, name).await;
+    }
+
+    /// The same of one that came cut off by so many bytes.
+    async fn keep_but(&self, cut: usize, instance: &str, study: &str, patient: &str, name: &str) {
         let mut set = DataSet::new();
         for (tag, vr, text) in [
             (tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE),
@@ -126,9 +132,19 @@ impl World {
         if study != "1.2" {
             set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, format!("{study}.3"));
         }
-        let bytes = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
+        if cut > 0 {
+            set.put_text(tags::IMAGE_COMMENTS, VR::LT, "cut off");
+        }
+        let mut bytes = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8()).unwrap();
+        bytes.truncate(bytes.len() - cut);
+        let meta = part10::Meta::new(
+            Uid::constant(uids::CT_IMAGE_STORAGE),
+            Uid::parse(instance).unwrap(),
+            Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        );
+        let file = [part10::write_meta(&meta), bytes.into()].map(Ok);
         self.pacs
-            .import(Source::default(), stream::iter([Ok(bytes.into())]))
+            .import(Source::default(), stream::iter(file))
             .await
             .unwrap();
     }
@@ -230,6 +246,66 @@ async fn what_is_kept_of_a_patient_is_corrected_and_the_same_message_does_nothin
 }
 
 #[tokio::test]
+async fn messages_that_do_not_count_are_told_apart_by_when_they_were_sent_or_not_taken() {
+    let world = World::new().await;
+    world.keep("1.2.3.4", "1.2", "4711", "Do^Jane").await;
+    for (name, second) in [("X^Jane", "1"), ("Y^Jane", "2"), ("X^Jane", "3")] {
+        let message =
+            adt("A08", "1", "4711", name).replace("20240301101530", &format!("2024030110153{second}"));
+        world.send(&message).await.unwrap();
+        assert_eq!(world.studies("4711", tags::PATIENT_NAME, VR::PN).await, [name]);
+    }
+    let fault = world.send(&adt("A08", "", "4711", "Z^Jane")).await.unwrap_err();
+    assert_eq!(
+        (fault.code, fault.condition),
+        (AckCode::Error, Condition::RequiredFieldMissing)
+    );
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_patient_is_not_of_another_with_the_same_id_by_another_authority() {
+    let world = World::new().await;
+    world.send(&order("1", "NW", "CT")).await.unwrap();
+    // Of the other authority nothing is kept but the same ID.
+    let other = |message: String| message.replace("4711^^^HOSP", "4711^^^CLINIC");
+    let names = || async {
+        let item = world.item("ACC1").await;
+        item.string(tags::PATIENT_NAME).unwrap().to_owned()
+    };
+    let fault = world
+        .send(&other(adt("A08", "2", "4711", "Other^Otto")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (fault.code, fault.condition),
+        (AckCode::Error, Condition::UnknownKey)
+    );
+    let merge = "EVN|A40\rPID|||99^^^CLINIC||Other^Otto\rMRG|4711^^^CLINIC\r";
+    let fault = world.send(&message("ADT^A40", "3", merge)).await.unwrap_err();
+    assert_eq!(fault.condition, Condition::UnknownKey);
+    // One that is registered there is new.
+    world
+        .send(&other(adt("A04", "4", "4711", "Other^Otto")))
+        .await
+        .unwrap();
+    assert_eq!(names().await, "Doe^Jane");
+    // Instances of whom the issuer isn't said may be either's.
+    world.keep("1.2.3.4", "1.2", "4711", "Do^Jane").await;
+    world.send(&adt("A08", "5", "4711", "Doe^Janet")).await.unwrap();
+    assert_eq!(names().await, "Doe^Janet");
+    assert_eq!(
+        world.studies("4711", tags::PATIENT_NAME, VR::PN).await,
+        ["Doe^Janet"]
+    );
+    // Both are one after all.
+    let merge = "EVN|A40\rPID|||4711^^^CLINIC||Other^Otto\rMRG|4711^^^HOSP\r";
+    world.send(&message("ADT^A40", "6", merge)).await.unwrap();
+    let item = world.item("ACC1").await;
+    assert_eq!(item.string(tags::ISSUER_OF_PATIENT_ID), Some("CLINIC"));
+    assert_eq!(names().await, "Other^Otto");
+}
+
+#[tokio::test]
 async fn an_instance_that_has_all_that_a_message_says_is_not_kept_anew() {
     let world = World::new().await;
     world.keep("1.2.3.4", "1.2", "4711", "Doe^Jane^^").await;
@@ -288,6 +364,31 @@ async fn the_prior_patients_are_the_surviving_ones_after_a_merge() {
 }
 
 #[tokio::test]
+async fn a_merge_that_fails_for_one_instance_does_all_else_and_is_done_again() {
+    let world = World::new().await;
+    world.keep_but(3, "1.6.3.4", "1.6", "4711", "Doe^Jane").await;
+    world.keep("1.4.3.4", "1.4", "0815", "Doe^J").await;
+    world.keep("1.5.3.4", "1.5", "0816", "Do^J").await;
+    world.send(&order("1", "NW", "CT")).await.unwrap();
+    let merge = "EVN|A40\rPID|||0815^^^HOSP||Doe^Jane\rMRG|4711^^^HOSP\rPID|||99||Do^Joe\rMRG|0816\r";
+    let merge = message("ADT^A40^ADT_A39", "2", merge);
+    for of_first in [&["1.4"][..], &["1.2", "1.4"]] {
+        let fault = world.send(&merge).await.unwrap_err();
+        assert_eq!(
+            (fault.code, fault.condition),
+            (AckCode::Error, Condition::Internal)
+        );
+        assert_eq!(
+            world.studies("0815", tags::STUDY_INSTANCE_UID, VR::UI).await,
+            of_first
+        );
+        assert_eq!(world.studies("99", tags::PATIENT_NAME, VR::PN).await, ["Do^Joe"]);
+        assert_eq!(world.item("ACC1").await.string(tags::PATIENT_ID), Some("0815"));
+        world.keep("1.2.3.4", "1.2", "4711", "Doe^Jane").await;
+    }
+}
+
+#[tokio::test]
 async fn orders_are_new_changed_and_cancelled_on_the_worklist() {
     let world = World::new().await;
     world.send(&order("1", "NW", "CT of the head")).await.unwrap();
@@ -310,6 +411,27 @@ async fn orders_are_new_changed_and_cancelled_on_the_worklist() {
     assert_eq!(
         step(&item, tags::SCHEDULED_PROCEDURE_STEP_STATUS),
         Some("CANCELLED")
+    );
+    for (id, control, status) in [
+        ("3a", "XO", "SCHEDULED"),
+        ("3b", "OC", "CANCELLED"),
+        ("3c", "NW", "SCHEDULED"),
+    ] {
+        world.send(&order(id, control, "CT")).await.unwrap();
+        let item = world.item("ACC1").await;
+        assert_eq!(
+            step(&item, tags::SCHEDULED_PROCEDURE_STEP_STATUS),
+            Some(status),
+            "{id}"
+        );
+    }
+    world.send(&order("3d", "CA", "")).await.unwrap();
+    let scheduled = order("3e", "SC", "").replace("|P1|F1||||^^^", "|P1|F1||SC||^^^");
+    world.send(&scheduled).await.unwrap();
+    let item = world.item("ACC1").await;
+    assert_eq!(
+        step(&item, tags::SCHEDULED_PROCEDURE_STEP_STATUS),
+        Some("SCHEDULED")
     );
     // As IHE has it.
     let omi = "PID|||4711||Doe^Jane\rORC|NW|P2\rTQ1|||||||20240303||S\rOBR|1|P2|F2|MR\rIPC|ACC2|RP2|1.3|SPS2|MR|P^Protocol^L||||AE1\r\
@@ -383,7 +505,7 @@ fn report(id: &str, patient: &str) -> String {
     base64::encode(b"%PDF-1.7 a document", &mut pdf);
     let pdf = String::from_utf8(pdf).unwrap();
     let rest = format!(
-        "PID|||{patient}||Doe^Jane\rORC|RE|P1|F1\rOBR|1|P1|F1|CT^CT of the head^L|||20240301|||||||||||ACC1||||20240301120000|||F\r\
+        "PID|||{patient}||Doe^Jane\rORC|RE|P1|F1\rOBR|1|P1|F1|CT^CT of the head^L|||20240301|||||||||||ACC1||||20240301120000|||F|||||||7&Read&Rita&&&Dr.\r\
          OBX|1|TX|F^Findings^99X||No fracture.||||||F\rOBX|2|TX|F^Findings^99X||Ünd \\T\\ nothing else.||||||F\r\
          OBX|3|NM|S^Size^99X||12|mm|||||F\rOBX|4|ED|PDF||^application^pdf^Base64^{pdf}||||||F\rOBX|5|TX|D||deleted||||||D\r"
     );
@@ -437,6 +559,16 @@ async fn a_report_is_kept_in_the_study_of_its_order_and_goes_out_again_as_it_cam
     let text = of(uids::BASIC_TEXT_SR_STORAGE);
     assert_eq!(text.string(tags::PATIENT_NAME), Some("Doe^Jane"));
     assert_eq!(text.string(tags::COMPLETION_FLAG), Some("COMPLETE"));
+    let [observer] = text.items(tags::VERIFYING_OBSERVER_SEQUENCE) else {
+        panic!()
+    };
+    assert_eq!(
+        observer.string(tags::VERIFYING_OBSERVER_NAME),
+        Some("Read^Rita^^Dr.")
+    );
+    for report in [document, text] {
+        assert!(is_final(&report.uid(tags::SOP_CLASS_UID).unwrap(), report));
+    }
     let said: Vec<_> = text
         .items(tags::CONTENT_SEQUENCE)
         .iter()
@@ -463,6 +595,19 @@ async fn a_report_is_kept_in_the_study_of_its_order_and_goes_out_again_as_it_cam
         .unwrap();
     let sent = base64::decode(&message.get("OBX[3]-5.5").unwrap()).unwrap();
     assert_eq!(sent, b"%PDF-1.7 a document");
+    // What is not final is not told to be, of the message or of one of its rows.
+    let not_final = [
+        report("P", "4711").replace("|||F|||||||7&Read", "|||P|||||||7&Read"),
+        report("I", "4711").replace("12|mm|||||F", "12|mm|||||P"),
+    ];
+    for message in not_final {
+        world.send(&message).await.unwrap();
+    }
+    let kept = world.instances("1.2").await;
+    let is_report = |set: &&DataSet| is_final(&set.uid(tags::SOP_CLASS_UID).unwrap(), set);
+    assert_eq!((kept.len(), kept.iter().filter(is_report).count()), (7, 2));
+    let reports: Vec<&DataSet> = kept.iter().filter(|set| set.contains(tags::MODALITY)).collect();
+    verified(&world, &reports).await;
     // The study is somebody else's.
     let fault = world.send(&report("2", "0815")).await.unwrap_err();
     assert_eq!(

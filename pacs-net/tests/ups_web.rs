@@ -190,7 +190,13 @@ async fn a_work_item_is_created_retrieved_updated_and_brought_to_its_end() {
             .header(header::WARNING)
             .ends_with("\"The Transaction UID is missing.\"")
     );
-    assert_eq!(served.send("POST", path, &performed()).await.status, 400);
+    let missing = served.send("POST", path, &performed()).await;
+    assert_eq!(missing.status, 400);
+    assert!(
+        missing
+            .header(header::WARNING)
+            .ends_with("\"The Transaction UID is missing.\"")
+    );
     let early = served.change("1.2.3.4", "COMPLETED", Some(TRANSACTION)).await;
     assert_eq!(early.status, 409);
     assert_eq!(early.json()["attributes"][0], "00741216");

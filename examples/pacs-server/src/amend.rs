@@ -61,7 +61,7 @@ pub(crate) fn amend(config: &Config, pacs: &Pacs, of: Of, wanted: Vec<Element>) 
 pub(crate) fn merge(config: &Config, pacs: &Pacs, prior: &str, surviving: &str) -> Result<bool, String> {
     tell(
         config,
-        block_on(pacs.merge_patients(&source(config), prior, surviving)),
+        block_on(pacs.merge_patients(&source(config), &prior.into(), &surviving.into())),
     )
 }
 

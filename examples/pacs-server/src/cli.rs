@@ -62,15 +62,19 @@ pub(crate) enum Command {
     },
     /// Say which rules apply to a file, and why
     Route {
-        /// The DICOM file; it is kept nowhere
+        /// The DICOM file; it is kept nowhere. For order-placed, one with an item of the worklist
         #[arg(long, value_name = "FILE")]
         explain: PathBuf,
-        /// What happened to it: instance-stored, report-stored, series-stable, study-stable or study-changed
+        /// What happened to it: instance-stored, report-stored, series-stable, study-stable, study-changed or
+        /// order-placed
         #[arg(long, value_name = "EVENT", default_value = "instance-stored", value_parser = trigger)]
         on: Trigger,
         /// Who sent it
         #[arg(long, value_name = "TITLE")]
         from_ae: Option<AeTitle>,
+        /// It was fetched, as priors are
+        #[arg(long)]
+        fetched: bool,
     },
     /// Make one patient of two: everything of the one becomes the other's
     ///

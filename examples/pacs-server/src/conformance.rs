@@ -61,6 +61,10 @@ fn configuration(config: &Config) -> Vec<(String, String)> {
             "limits.patience-seconds",
             config.limits.patience_seconds.to_string(),
         ),
+        (
+            "limits.steps-kept-days",
+            config.limits.steps_kept_days.to_string(),
+        ),
         ("web.off", config.web.off.to_string()),
         ("web.delete", config.web.delete.to_string()),
         ("web.origin", config.web.origin.clone()),

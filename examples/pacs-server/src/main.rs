@@ -89,11 +89,17 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Amend { of, wanted } => with_store(store::open(config)?, |store| {
             amend::amend(config, &store.pacs, of, wanted)
         }),
-        Command::Route { explain, on, from_ae } => {
+        Command::Route {
+            explain,
+            on,
+            from_ae,
+            fetched,
+        } => {
             let asked = routing::Explained {
                 file: &explain,
                 on,
                 from_ae,
+                fetched,
             };
             maintain::say(&routing::explain(config, &asked)?).map(|()| true)
         }

@@ -150,6 +150,7 @@ pub(crate) fn options(config: &Config) -> ScpOptions {
     options.operations_max = config.limits.operations;
     options.patience = Duration::from_secs(config.limits.patience_seconds.into());
     options.timeouts.idle = Duration::from_secs(config.limits.idle_seconds.into());
+    options.steps_kept = Duration::from_secs(u64::from(config.limits.steps_kept_days) * 24 * 3600);
     options.destinations = config.peers.iter().map(Peer::destination).collect();
     options
 }

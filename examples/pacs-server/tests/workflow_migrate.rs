@@ -1,14 +1,11 @@
 //! `migrate` from dcmqrscp, from Orthanc and from another server of ours, over DICOM and over DICOMweb: killed three times,
-//! it ends complete. `PACS_MIGRATE_STUDIES` says with how
-//! many studies.
+//! it ends complete. `PACS_MIGRATE_STUDIES` says with how many studies.
 
 mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,9 +18,8 @@ use pacs_core::dataset::encode;
 use pacs_core::{AeTitle, DataSet, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 
-use common::{
-    Peer, Server, count, dcmtk, directory, found_or_skipped, free_port, peer, run, run_all, start, tell,
-};
+use common::old::{Old, TITLE};
+use common::{Server, count, directory, free_port, run, run_all, start, tell};
 
 const SERIES: u32 = 2;
 /// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
@@ -106,110 +102,40 @@ impl Supply<(u32, u32, u32)> for Made {
 }
 
 /// A PACS that is left.
-struct Source {
-    port: u16,
-    data: PathBuf,
-    /// Where its DICOMweb service is, if it is to be taken over by that.
-    web: Option<String>,
-    process: Process,
-}
-
-enum Process {
-    Peer { _process: Peer },
+enum Source {
+    Old(Old),
+    /// Another one of ours.
     Ours(Server),
 }
 
-const TITLE: &str = "LEGACY";
-
 impl Source {
-    fn start(mut command: Command, port: u16, data: PathBuf) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut process = Peer(child.expect("the source starts"));
-        // Neither says when it listens.
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let ended = process.0.try_wait().expect("can be asked for its end");
-            assert!(ended.is_none(), "the source ended at its start: {ended:?}");
-            std::thread::yield_now();
-        }
-        Self {
-            port,
-            data,
-            web: None,
-            process: Process::Peer { _process: process },
-        }
-    }
-
-    /// DCMTK's, which knows PACS at `destination`.
     fn dcmqrscp(room: &Path, destination: u16) -> Option<Self> {
-        peer("dcmqrscp")?;
-        let (port, data) = (free_port(), room.join("source"));
-        fs::create_dir(&data).expect("can be made");
-        let configuration = room.join("dcmqrscp.cfg");
-        let text = format!(
-            "MaxPDUSize = 131072\nMaxAssociations = 32\nHostTable BEGIN\n\
-             pacs = (PACS, 127.0.0.1, {destination})\nHostTable END\nVendorTable BEGIN\nVendorTable END\n\
-             AETable BEGIN\n{TITLE} {} RW (10000, 1024mb) ANY\nAETable END\n",
-            data.display()
-        );
-        fs::write(&configuration, text).expect("is written");
-        let mut dcmqrscp = dcmtk("dcmqrscp");
-        dcmqrscp.arg("--config").arg(configuration).arg(port.to_string());
-        Some(Self::start(dcmqrscp, port, data))
+        Old::dcmqrscp(room, free_port(), destination).map(Self::Old)
     }
 
     fn orthanc(room: &Path, destination: u16) -> Option<Self> {
-        Self::orthanc_with(room, destination, None)
+        Old::orthanc(room, free_port(), destination).map(Self::Old)
     }
 
     /// With its DICOMweb.
     fn orthanc_web(room: &Path) -> Option<Self> {
-        let places = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc"].map(Path::new);
-        let plugin = places.map(|place| place.join("libOrthancDicomWeb.so"));
-        let plugin = plugin.into_iter().find(|path| path.is_file());
-        let plugin = found_or_skipped(plugin, "Orthanc's DICOMweb plugin")?;
-        let http = free_port();
-        let mut source = Self::orthanc_with(room, free_port(), Some((&plugin, http)))?;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, http)).is_err() {
-            std::thread::yield_now();
-        }
-        source.web = Some(format!("http://127.0.0.1:{http}/dicom-web"));
-        Some(source)
+        Old::orthanc_web(room).map(Self::Old)
     }
 
-    /// Another one of ours.
     fn ours(room: &Path) -> Self {
-        let data = room.join("source");
-        let server = Server::start(&data, &["--ae-title", TITLE]);
-        Self {
-            port: server.port,
-            web: Some(server.dicomweb()),
-            data,
-            process: Process::Ours(server),
-        }
+        Self::Ours(Server::start(&room.join("source"), &["--ae-title", TITLE]))
     }
 
-    fn orthanc_with(room: &Path, destination: u16, web: Option<(&Path, u16)>) -> Option<Self> {
-        let mut orthanc = peer("Orthanc")?;
-        let (port, data) = (free_port(), room.join("source"));
-        fs::create_dir(&data).expect("can be made");
-        let configuration = room.join("orthanc.json");
-        let plugins: Vec<_> = web.iter().map(|(plugin, _)| plugin).collect();
-        let text = serde_json::json!({
-            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": plugins,
-            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": web.is_some(),
-            "HttpPort": web.map_or(8042, |(_, port)| port), "AuthenticationEnabled": false,
-            "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
-            "DicomModalities": {"pacs": ["PACS", "127.0.0.1", destination]},
-            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
-        });
-        fs::write(&configuration, text.to_string()).expect("is written");
-        orthanc.arg(configuration);
-        Some(Self::start(orthanc, port, data))
+    fn port(&self) -> u16 {
+        match self {
+            Self::Old(old) => old.port,
+            Self::Ours(server) => server.port,
+        }
     }
 
     fn fill(&self, studies: u32) {
         let title = |text| AeTitle::parse(text).expect("it is one");
-        let remote = Remote::new("127.0.0.1", self.port, title(TITLE), title("FILLER"));
+        let remote = Remote::new("127.0.0.1", self.port(), title(TITLE), title("FILLER"));
         let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
         let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
         let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
@@ -232,14 +158,17 @@ impl Source {
 
     /// As a service manager does it.
     fn stop(self) {
-        if let Process::Ours(server) = self.process {
+        if let Self::Ours(server) = self {
             assert!(server.stop().success());
         }
     }
 
     fn named(&self) -> String {
-        let peer = || format!("{TITLE}@127.0.0.1:{}", self.port);
-        self.web.clone().unwrap_or_else(peer)
+        let web = match self {
+            Self::Old(old) => old.web.clone(),
+            Self::Ours(server) => Some(server.dicomweb()),
+        };
+        web.unwrap_or_else(|| format!("{TITLE}@127.0.0.1:{}", self.port()))
     }
 }
 
@@ -431,7 +360,7 @@ fn what_the_source_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
         return;
     };
     source.fill(6);
-    let files = fs::read_dir(&source.data).expect("can be listed");
+    let files = fs::read_dir(room.path().join("source")).expect("can be listed");
     let files = files.map(|entry| entry.expect("can be read").path());
     let lost = files
         .into_iter()

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
 use crate::index::{InstanceRecord, Scope};
 use crate::limits;
+use crate::patient::PatientId;
 use crate::query::{Model, Query, QueryOptions};
 use crate::uid::{AeTitle, InstanceKey, Level, Uid};
 
@@ -82,14 +83,40 @@ impl Pacs {
     /// - `NotFound` when nothing of the scope is kept.
     /// - What the index says, and what of the archive or the engine would fail any other instance too.
     pub async fn amend(&self, source: &Source, scope: Scope, wanted: DataSet) -> Result<Amended> {
-        if wanted.is_empty() {
-            return Err(invalid("nothing is to be amended"));
-        }
         let at_most = match scope {
             Scope::All | Scope::Patient(_) | Scope::Study(_) => Level::Patient,
             Scope::Series(_) => Level::Series,
             Scope::Instance(_) => Level::Instance,
         };
+        self.check_wanted(&wanted, at_most)?;
+        let scopes = match scope {
+            Scope::All => return Err(invalid("not everything can be amended at once")),
+            Scope::Patient(id) => self.amendable(&id.as_str().into(), &wanted).await?,
+            scope => vec![scope],
+        };
+        self.put(source, scopes, &wanted).await
+    }
+
+    /// The same for every instance of a patient, and of none with the same Patient ID by another issuer: a study whose
+    /// issuer is not known is the patient's.
+    ///
+    /// # Errors
+    /// As for [`amend`](Self::amend).
+    pub async fn amend_patient(
+        &self,
+        source: &Source,
+        patient: &PatientId,
+        wanted: DataSet,
+    ) -> Result<Amended> {
+        self.check_wanted(&wanted, Level::Patient)?;
+        let scopes = self.amendable(patient, &wanted).await?;
+        self.put(source, scopes, &wanted).await
+    }
+
+    fn check_wanted(&self, wanted: &DataSet, at_most: Level) -> Result<()> {
+        if wanted.is_empty() {
+            return Err(invalid("nothing is to be amended"));
+        }
         for element in wanted.iter() {
             coerce::may_be_coerced(element)?;
             if self
@@ -111,12 +138,12 @@ impl Pacs {
             let what = "a Patient ID can't be taken away: nothing would lead to the patient any more";
             return Err(invalid(what).with_tag(tags::PATIENT_ID));
         }
-        self.put(source, scope, &wanted).await
+        Ok(())
     }
 
-    async fn put(&self, source: &Source, scope: Scope, wanted: &DataSet) -> Result<Amended> {
+    async fn put(&self, source: &Source, scopes: Vec<Scope>, wanted: &DataSet) -> Result<Amended> {
         let mut done = Amended::default();
-        for scope in self.amendable(scope, wanted).await? {
+        for scope in scopes {
             self.amend_all(source, scope, wanted, &mut done).await?;
         }
         let Amended {
@@ -134,15 +161,20 @@ impl Pacs {
     }
 
     /// Makes one patient of two, as when it turns out that both are one person (HL7 ADT A40): every instance of the
-    /// patient with the Patient ID `prior` is amended to all that is known of the patient `surviving`.
-    /// What is known of the prior one only, it loses.
+    /// patient `prior` is amended to all that is known of the patient `surviving`.
+    /// What is known of the prior one only, it loses. Instances with the same Patient ID by another issuer are another
+    /// patient's, and stay.
     ///
     /// # Errors
     /// `NotFound` when nothing of one of the two is kept, `Invalid` when they are the same or have no Patient ID;
     /// otherwise as for [`amend`](Self::amend).
-    pub async fn merge_patients(&self, source: &Source, prior: &str, surviving: &str) -> Result<Amended> {
-        let (prior, surviving) = (trimmed(prior), trimmed(surviving));
-        if prior == surviving {
+    pub async fn merge_patients(
+        &self,
+        source: &Source,
+        prior: &PatientId,
+        surviving: &PatientId,
+    ) -> Result<Amended> {
+        if prior.agrees(surviving) {
             return Err(invalid("a patient can't be merged with itself"));
         }
         let Some(known) = self.patient(surviving).await? else {
@@ -167,46 +199,64 @@ impl Pacs {
                 false => coerce::without_value(tag, vr),
             });
         }
-        wanted.put_text(tags::PATIENT_ID, VR::LO, surviving);
-        self.put(source, Scope::Patient(prior.to_owned()), &wanted).await
+        wanted.put_text(tags::PATIENT_ID, VR::LO, surviving.id());
+        if let Some(issuer) = surviving.issuer() {
+            wanted.put_text(tags::ISSUER_OF_PATIENT_ID, VR::LO, issuer);
+        }
+        let scopes = self.amendable(prior, &wanted).await?;
+        self.put(source, scopes, &wanted).await
     }
 
-    /// What is known of a patient.
-    async fn patient(&self, id: &str) -> Result<Option<DataSet>> {
-        if id.is_empty() {
+    /// What is known of a patient: of one whose issuer is known what their studies say, since what is known by the ID
+    /// alone may be of several.
+    async fn patient(&self, patient: &PatientId) -> Result<Option<DataSet>> {
+        if patient.id().is_empty() {
             return Err(no_patient());
         }
         let mut keys = DataSet::new();
-        keys.put_text(tags::PATIENT_ID, VR::LO, id);
-        let query = Query::new(Model::PatientRoot, Level::Patient, keys, QueryOptions::default());
-        let mut found = self.inner.index.query(query);
-        while let Some(patient) = found.try_next().await? {
+        keys.put_text(tags::PATIENT_ID, VR::LO, patient.id());
+        let (model, level) = match patient.issuer() {
+            Some(_) => (Model::StudyRoot, Level::Study),
+            None => (Model::PatientRoot, Level::Patient),
+        };
+        let mut found = self
+            .inner
+            .index
+            .query(Query::new(model, level, keys, QueryOptions::default()));
+        let (mut theirs, mut of_no_issuer) = (None::<DataSet>, None::<DataSet>);
+        while let Some(known) = found.try_next().await? {
             // A wild card in the key is only a letter here.
-            if patient.string(tags::PATIENT_ID) == Some(id) {
-                return Ok(Some(patient));
+            let of = PatientId::of(&known);
+            if of.agrees(patient) {
+                let is_exact = of.issuer() == patient.issuer();
+                let all = if is_exact { &mut theirs } else { &mut of_no_issuer };
+                all.get_or_insert_default().add_from(&known);
             }
         }
-        Ok(None)
+        if let (Some(theirs), Some(more)) = (&mut theirs, &of_no_issuer) {
+            theirs.add_from(more);
+        }
+        Ok(theirs.or(of_no_issuer))
     }
 
-    /// The parts of `scope` that stay what they are while their instances are amended: a study leaves its patient
-    /// with the first of them.
-    async fn amendable(&self, scope: Scope, wanted: &DataSet) -> Result<Vec<Scope>> {
-        let patient = match &scope {
-            Scope::All => return Err(invalid("not everything can be amended at once")),
-            Scope::Patient(patient) => trimmed(patient),
-            _ => return Ok(vec![scope]),
-        };
-        if patient.is_empty() {
+    /// The studies of a patient: such a one stays what it is while its instances are amended, and leaves its patient with
+    /// the first of them.
+    async fn amendable(&self, patient: &PatientId, wanted: &DataSet) -> Result<Vec<Scope>> {
+        if patient.id().is_empty() {
             return Err(no_patient());
         }
-        let mut studies = self.studies(patient, |_| true).await?;
-        if wanted.contains(tags::PATIENT_ID) {
-            // Such a call that was broken off left studies there of which not all is amended.
-            let other = wanted.string(tags::PATIENT_ID).unwrap_or_default();
-            if other != patient {
-                studies.extend(self.studies(other, |record| was_of(record, patient)).await?);
-            }
+        let is_theirs = |record: &InstanceRecord| PatientId::of(&record.attributes.patient).agrees(patient);
+        let mut studies = self.studies(patient.id(), is_theirs).await?;
+        // Such a call that was broken off left studies at who they are to be of, and not all of them is amended.
+        let id = wanted.string(tags::PATIENT_ID).unwrap_or(patient.id());
+        let other = PatientId::new(id, wanted.string(tags::ISSUER_OF_PATIENT_ID));
+        if !other.agrees(patient) {
+            let more = self.studies(other.id(), |record| was_of(record, patient)).await?;
+            studies.extend(
+                more.into_iter()
+                    .filter(|study| !studies.contains(study))
+                    .collect::<Vec<_>>(),
+            );
         }
         Ok(studies.into_iter().map(Scope::Study).collect())
     }
@@ -392,24 +442,29 @@ fn its_own(error: Error) -> Result<Result<bool>> {
 }
 
 /// Whether the instance was amended to be no longer that patient's.
-fn was_of(record: &InstanceRecord, patient: &str) -> bool {
+fn was_of(record: &InstanceRecord, patient: &PatientId) -> bool {
     let Some(coerced) = &record.coerced else {
         return false;
     };
+    let whose = [tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID];
     let mut items = coerced.items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).iter();
-    coercion::amended(coerced).any(|tag| tag == tags::PATIENT_ID)
+    coercion::amended(coerced).any(|tag| whose.contains(&tag))
         && items.any(|item| {
             if item.string(tags::REASON_FOR_THE_ATTRIBUTE_MODIFICATION) != Some("CORRECT") {
                 return false;
             }
             let mut values = item.items(tags::MODIFIED_ATTRIBUTES_SEQUENCE).iter();
-            values.any(|values| values.string(tags::PATIENT_ID) == Some(patient))
+            values.any(|values| {
+                // Where the issuer alone became another one, the ID is what it was.
+                let of = |set: &DataSet| set.string(tags::PATIENT_ID).map(str::to_owned);
+                let id = match whose.iter().any(|tag| values.contains(*tag)) {
+                    true => of(values).or_else(|| of(&record.attributes.patient)),
+                    false => None,
+                };
+                let issuer = values.string(tags::ISSUER_OF_PATIENT_ID);
+                id.is_some_and(|id| PatientId::new(&id, issuer).agrees(patient))
+            })
         })
-}
-
-/// A Patient ID without what is insignificant (PS3.5 6.2).
-fn trimmed(id: &str) -> &str {
-    id.trim_matches(' ')
 }
 
 fn invalid(what: &'static str) -> Error {

@@ -128,6 +128,7 @@ macro_rules! engine_conformance {
                 what_was_amended_and_comes_again_is_kept_already_and_stays_amended,
                 what_has_its_values_already_is_not_amended,
                 two_patients_become_one,
+                patients_with_one_id_by_two_issuers_are_two,
                 a_merge_that_was_broken_off_goes_on_where_it_was,
                 an_instance_that_can_not_be_amended_costs_no_other,
                 an_instance_that_can_not_be_read_costs_no_other,

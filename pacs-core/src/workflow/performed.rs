@@ -4,8 +4,10 @@
 //! be said when, and what may not be said later, is table F.7.2-1, in `rules`. An error of a peer's making has the
 //! status that answers it ([`Error::status`]).
 //!
-//! With each change of a step, what is known of the scheduled steps that it performs changes in the [`Worklist`]: STARTED,
-//! COMPLETED or DISCONTINUED, in the same step of the ledger.
+//! With each change of a step, what is known of the scheduled steps that it performs changes in the [`Worklist`], in the
+//! same step of the ledger: STARTED as long as any performed step of it is in progress, then COMPLETED when one was
+//! completed, else DISCONTINUED. One that was discontinued because the wrong entry of the worklist was selected (110514,
+//! DCM) is SCHEDULED again.
 
 mod rules;
 #[cfg(test)]
@@ -23,7 +25,7 @@ use super::worklist::{Worklist, status};
 use crate::dataset::DataSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Key, Ledger, LedgerExt, Parts, Step, data_set_from_value, data_set_to_value};
-use crate::uid::Uid;
+use crate::uid::{Uid, random};
 
 /// Performed Procedure Step Status (0040,0252; PS3.4 table F.1-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,15 +53,6 @@ impl PerformedStatus {
         [Self::InProgress, Self::Completed, Self::Discontinued]
             .into_iter()
             .find(|status| status.as_str() == text)
-    }
-
-    /// What becomes of the scheduled step.
-    fn scheduled(self) -> &'static str {
-        match self {
-            Self::InProgress => status::STARTED,
-            Self::Completed => status::COMPLETED,
-            Self::Discontinued => status::DISCONTINUED,
-        }
     }
 
     fn of(step: &DataSet) -> Option<Self> {
@@ -241,14 +234,44 @@ impl PerformedSteps {
         let key = key(&change.sop_instance);
         let mut steps = Vec::new();
         if change.before != Some(change.status) {
-            let performed = change.attributes.items(tags::SCHEDULED_STEP_ATTRIBUTES_SEQUENCE);
-            let worklist = &self.worklist;
-            steps = worklist
-                .steps_for_performed(performed, change.status.scheduled())
-                .await?;
+            steps = self.steps_of_worklist(change).await?;
         }
         steps.push(Step::Expect(key.clone(), before));
         steps.push(Step::Put(key, data_set_to_value(&change.attributes)?));
+        Ok(steps)
+    }
+
+    /// What becomes of the scheduled steps that a step performs, by it and by all others that perform them.
+    async fn steps_of_worklist(&self, change: &PerformedChange) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        let mut others = Vec::new();
+        for study in &change.studies {
+            // Of two that change at once, one has to look again at the other.
+            let turn = Key::of("performed-turn").text(study).bytes();
+            let before = self.ledger.get(&turn).await?;
+            steps.push(Step::Expect(turn.clone(), before));
+            steps.push(Step::Put(turn, Bytes::copy_from_slice(&random().to_be_bytes())));
+            others.extend(self.of_study(study).await?);
+        }
+        others.retain(|other| other.sop_instance != change.sop_instance);
+        let mut named = Vec::new();
+        for other in &others {
+            let keys = self.worklist.performed_by(scheduled(&other.attributes)).await?;
+            named.push((keys, other.status));
+        }
+        for key in self.worklist.performed_by(scheduled(&change.attributes)).await? {
+            let any = |status| {
+                let mut others = named.iter();
+                change.status == status || others.any(|(keys, other)| *other == status && keys.contains(&key))
+            };
+            let now = match () {
+                () if any(PerformedStatus::InProgress) => status::STARTED,
+                () if any(PerformedStatus::Completed) => status::COMPLETED,
+                () if is_of_wrong_entry(&change.attributes) => status::SCHEDULED,
+                () => status::DISCONTINUED,
+            };
+            steps.extend(self.worklist.steps_to(key, now).await?);
+        }
         Ok(steps)
     }
 }
@@ -274,9 +297,23 @@ fn read(sop_instance: Uid, value: &[u8]) -> Result<PerformedStep> {
     })
 }
 
+/// What a step says of the scheduled steps that it performs.
+fn scheduled(attributes: &DataSet) -> &[DataSet] {
+    attributes.items(tags::SCHEDULED_STEP_ATTRIBUTES_SEQUENCE)
+}
+
+/// Whether a step was discontinued because it is not the one that was to be performed (PS3.16 CID 9300).
+fn is_of_wrong_entry(attributes: &DataSet) -> bool {
+    let reasons = attributes.items(tags::PERFORMED_PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE);
+    reasons.iter().any(|reason| {
+        let get = |tag| reason.string(tag);
+        (get(tags::CODE_VALUE), get(tags::CODING_SCHEME_DESIGNATOR)) == (Some("110514"), Some("DCM"))
+    })
+}
+
 /// The studies that Scheduled Step Attributes Sequence names, each once.
 fn studies(attributes: &DataSet) -> Result<Vec<Uid>> {
-    let items = attributes.items(tags::SCHEDULED_STEP_ATTRIBUTES_SEQUENCE);
+    let items = scheduled(attributes);
     let studies: Result<BTreeSet<Uid>> = items
         .iter()
         .map(|item| item.uid(tags::STUDY_INSTANCE_UID))

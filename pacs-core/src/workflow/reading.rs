@@ -164,7 +164,10 @@ impl Reading {
     pub async fn complete(&self, report: &InstanceRecord) -> Result<()> {
         let study = report.key.study;
         // Also of a study that was read before.
-        let noted = Step::Put(reported(&study), Bytes::new());
+        let noted = Step::Put(
+            reported(&study),
+            Bytes::copy_from_slice(report.key.instance.as_bytes()),
+        );
         self.pacs.ledger()?.apply(vec![noted]).await?;
         loop {
             let uid = self.current(&study).await?;
@@ -211,8 +214,18 @@ impl Reading {
     /// # Errors
     /// What index and ledger say.
     pub async fn status(&self, study: &Uid) -> Result<Option<StudyStatus>> {
-        if self.pacs.ledger()?.get(&reported(study)).await?.is_some() {
-            return Ok(Some(StudyStatus::Reported));
+        if let Some(report) = self.pacs.ledger()?.get(&reported(study)).await? {
+            let report = std::str::from_utf8(&report)
+                .ok()
+                .and_then(|uid| Uid::parse(uid).ok());
+            // It may have been removed since. Once nothing was noted of which it is.
+            let is_kept = match report {
+                Some(report) => self.pacs.lookup(&report).await?.is_some(),
+                None => true,
+            };
+            if is_kept {
+                return Ok(Some(StudyStatus::Reported));
+            }
         }
         match self.ups.get(&self.current(study).await?).await {
             Ok(step) if state_of(&step) == State::Completed => {
@@ -414,7 +427,16 @@ fn performed(step: &DataSet, report: &InstanceRecord) -> DataSet {
     output.put_uid(tags::STUDY_INSTANCE_UID, &report.key.study);
     output.put_uid(tags::SERIES_INSTANCE_UID, &report.key.series);
     let mut outputs = done.items(tags::OUTPUT_INFORMATION_SEQUENCE).to_vec();
-    outputs.push(output);
+    // It is said already where somebody else changed the step between two tries.
+    let mut said_of = outputs
+        .iter()
+        .flat_map(|output| output.items(tags::REFERENCED_SOP_SEQUENCE));
+    let is_this = |instance: &DataSet| {
+        instance.string(tags::REFERENCED_SOP_INSTANCE_UID) == Some(report.key.instance.as_str())
+    };
+    if !said_of.any(is_this) {
+        outputs.push(output);
+    }
     done.put_items(tags::OUTPUT_INFORMATION_SEQUENCE, outputs);
     said.insert(0, done);
     let mut set = DataSet::new();
@@ -422,7 +444,7 @@ fn performed(step: &DataSet, report: &InstanceRecord) -> DataSet {
     set
 }
 
-/// A final report of this study was stored.
+/// That a final report of this study was stored, and which.
 fn reported(study: &Uid) -> Bytes {
     Key::of("reported").text(study.as_str()).bytes()
 }

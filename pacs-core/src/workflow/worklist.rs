@@ -15,7 +15,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::dataset::conform::is_conforming;
 use crate::dataset::{DataSet, Value, compact, standard_vr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Key, Ledger, LedgerExt, Step};
+use crate::patient::PatientId;
 use crate::uid::{Uid, random};
 use entries::{By, Identity};
 
@@ -45,6 +46,11 @@ pub mod status {
     pub const DISCONTINUED: &str = "DISCONTINUED";
     /// It is over: it will not be done.
     pub const CANCELLED: &str = "CANCELLED";
+
+    /// What a step of this status becomes when it is ordered again: only one that was given up does.
+    pub fn again(status: &str) -> Option<&'static str> {
+        matches!(status, DISCONTINUED | CANCELLED | "CANCELED").then_some(SCHEDULED)
+    }
 
     /// Whether a step of this status is over. CANCELED is what others write for CANCELLED.
     pub fn is_over(status: &str) -> bool {
@@ -81,13 +87,28 @@ impl Worklist {
     ///
     /// Study Instance UID and Scheduled Procedure Step Status that are missing stay what they were. In a new item
     /// they are made up: a UID that is the same for all steps of one accession number and requested procedure, and
-    /// SCHEDULED. So what is over stays so unless the item says another status.
+    /// SCHEDULED. So what is over stays so unless the item says another status: see [`schedule`](Self::schedule).
     ///
     /// # Errors
     /// `Invalid`, with the tag, when Accession Number or Scheduled Procedure Step ID is missing, when there is not one
     /// item in Scheduled Procedure Step Sequence, or when a value is not one of its VR or its VR not that of the
     /// attribute; what the ledger says.
-    pub async fn put(&self, mut item: DataSet) -> Result<()> {
+    pub async fn put(&self, item: DataSet) -> Result<()> {
+        self.put_with(item, |known| known).await
+    }
+
+    /// The same of what is to be done, as an order says that is placed or changed: one that was CANCELLED or
+    /// DISCONTINUED is SCHEDULED again. What is STARTED or COMPLETED stays so.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub async fn schedule(&self, item: DataSet) -> Result<()> {
+        self.put_with(item, |known| status::again(known).unwrap_or(known))
+            .await
+    }
+
+    /// `kept` says what becomes of the status of an item that says none.
+    async fn put_with(&self, mut item: DataSet, kept: fn(&str) -> &str) -> Result<()> {
         item.remove(tags::SPECIFIC_CHARACTER_SET);
         check_values(&item)?;
         let identity = Identity::of(&item)?;
@@ -102,7 +123,7 @@ impl Worklist {
             }
             if status_of(&new).is_empty() {
                 let known = old.as_ref().map(status_of).filter(|status| !status.is_empty());
-                let known = known.unwrap_or(status::SCHEDULED).to_owned();
+                let known = known.map_or(status::SCHEDULED, kept).to_owned();
                 put_status(&mut new, &known);
             }
             Ok(Some(new))
@@ -136,6 +157,14 @@ impl Worklist {
         self.items_by(By::Study, study).await
     }
 
+    /// All items with this Patient ID, of whatever issuer, those that are over too.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn of_patient(&self, id: &str) -> Result<Vec<DataSet>> {
+        self.items_by(By::Patient, id).await
+    }
+
     /// Forgets one item of an order, or without `step` all of them at once. Answers how many there were.
     ///
     /// # Errors
@@ -165,13 +194,38 @@ impl Worklist {
         .await
     }
 
-    /// Puts `attributes`, which are the patient's, into all items of the patient with this Patient ID; a new Patient
-    /// ID makes them items of that one. Each item has all of them or none. Answers how many were changed.
+    /// The same, to what `change` makes of the status that each has; `None` leaves it. It may be asked again when
+    /// somebody else changes an item meanwhile. Answers what each had.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn change_status(
+        &self,
+        accession: &str,
+        step: Option<&str>,
+        mut change: impl FnMut(&str) -> Option<&'static str> + Send,
+    ) -> Result<Vec<String>> {
+        let mut had = BTreeMap::new();
+        self.change_of_order(accession, step, |mut item| {
+            let before = status_of(&item).to_owned();
+            if let Some(now) = change(&before) {
+                put_status(&mut item, now);
+            }
+            had.insert(Identity::of(&item)?.step, before);
+            Ok(Some(item))
+        })
+        .await?;
+        Ok(had.into_values().collect())
+    }
+
+    /// Puts `attributes`, which are the patient's, into all items of this patient, and of none with the same Patient ID
+    /// by another issuer; a new Patient ID makes them items of that one. Each item has all of them or none. Answers how
+    /// many were changed.
     ///
     /// # Errors
     /// `Invalid`, with the tag, when an attribute is none of a patient's modules (PS3.3 C.2.2 to C.2.4), or as of
     /// [`put`](Self::put); what the ledger says. Some items may be changed then; to do it again does the rest.
-    pub async fn set_patient(&self, prior_id: &str, attributes: &DataSet) -> Result<u64> {
+    pub async fn set_patient(&self, prior: &PatientId, attributes: &DataSet) -> Result<u64> {
         check_values(attributes)?;
         if let Some(other) = attributes
             .iter()
@@ -180,13 +234,12 @@ impl Worklist {
             return Err(invalid("an attribute is none of the patient's", other.tag));
         }
         let mut changed = 0;
-        for identity in self.found(By::Patient, prior_id).await? {
+        for identity in self.found(By::Patient, prior.id()).await? {
             changed += self
                 .change([identity.key()].into(), |item| {
                     // It may be another patient's by now.
-                    let of_patient = |item: &DataSet| item.string(tags::PATIENT_ID) == Some(prior_id.trim());
                     Ok(item.map(|mut item| {
-                        if of_patient(&item) {
+                        if PatientId::of(&item).agrees(prior) {
                             attributes.iter().for_each(|element| item.put(element.clone()));
                         }
                         item
@@ -203,10 +256,11 @@ impl Worklist {
         query::answers(Arc::clone(&self.ledger), query)
     }
 
-    /// Steps that set the status of the items that a performed procedure step says it performs, by the items of its
-    /// Scheduled Step Attributes Sequence (0040,0270): the one with its Accession Number and Scheduled Procedure Step
-    /// ID; else those of the study with that step ID; where it names no step, all of the study.
-    pub(super) async fn steps_for_performed(&self, performed: &[DataSet], status: &str) -> Result<Vec<Step>> {
+    /// Where the items are that a performed procedure step says it performs, by the items of its Scheduled Step
+    /// Attributes Sequence (0040,0270): the one with its Accession Number and Scheduled Procedure Step ID; else those of
+    /// the study with that step ID. Where it names no step it is the one of the study that is not over, if there is one
+    /// alone: of several nobody can tell which.
+    pub(super) async fn performed_by(&self, performed: &[DataSet]) -> Result<BTreeSet<Bytes>> {
         let mut keys = BTreeSet::new();
         for of in performed {
             let accession = of.string(tags::ACCESSION_NUMBER).unwrap_or_default();
@@ -215,18 +269,30 @@ impl Worklist {
             if !accession.is_empty() && !step.is_empty() && self.ledger.get(&exact).await?.is_some() {
                 keys.insert(exact);
             } else if let Ok(study) = of.uid(tags::STUDY_INSTANCE_UID) {
+                if step.is_empty() {
+                    let open = self.found_below(&entries::with(By::Study, &study)[..1]).await?;
+                    if let [identity] = &open[..] {
+                        keys.insert(identity.key());
+                    }
+                    continue;
+                }
                 let of_study = self.found(By::Study, &study).await?.into_iter();
-                let named = of_study.filter(|identity| step.is_empty() || identity.step == step);
+                let named = of_study.filter(|identity| identity.step == step);
                 keys.extend(named.map(|identity| identity.key()));
             }
         }
+        Ok(keys)
+    }
+
+    /// Steps that set the status of the item at a key.
+    pub(super) async fn steps_to(&self, key: Bytes, status: &str) -> Result<Vec<Step>> {
         let mut set = |item: Option<DataSet>| {
             Ok(item.map(|mut item| {
                 put_status(&mut item, status);
                 item
             }))
         };
-        Ok(self.steps(keys, &mut set).await?.0)
+        Ok(self.steps([key].into(), &mut set).await?.0)
     }
 
     /// What is to be done so that under each key stands what `change` makes of it, unless somebody else changes it
@@ -293,9 +359,13 @@ impl Worklist {
 
     /// The identities of all items with this value.
     async fn found(&self, by: By, value: &str) -> Result<Vec<Identity>> {
+        self.found_below(&entries::with(by, value)).await
+    }
+
+    async fn found_below(&self, keys: &[Key]) -> Result<Vec<Identity>> {
         let mut found = Vec::new();
-        for key in entries::with(by, value) {
-            let mut entries = self.ledger.below(&key);
+        for key in keys {
+            let mut entries = self.ledger.below(key);
             while let Some((entry, _)) = futures::TryStreamExt::try_next(&mut entries).await? {
                 found.push(Identity::of_entry(&entry)?);
             }

@@ -248,7 +248,7 @@ fn what_is_known_of_a_patient_is_corrected_in_all_their_steps_and_no_others() {
     attributes.put_text(tags::PATIENT_ID, VR::LO, "P3");
     attributes.put_text(tags::PATIENT_NAME, VR::PN, "Family3^Given");
     attributes.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.404");
-    let changes = block_on(ups.set_patient("P2", &attributes)).unwrap();
+    let changes = block_on(ups.set_patient(&"P2".into(), &attributes)).unwrap();
     assert_eq!(changes.len(), theirs);
     assert_eq!((of("P2").len(), of("P3").len()), (0, theirs + others));
     for step in of("P3") {
@@ -256,8 +256,26 @@ fn what_is_known_of_a_patient_is_corrected_in_all_their_steps_and_no_others() {
         assert_ne!(step.string(tags::STUDY_INSTANCE_UID), Some("1.2.404"));
     }
     // Said again, it changes nothing.
-    assert_eq!(block_on(ups.set_patient("P2", &attributes)).unwrap().len(), 0);
-    assert_eq!(block_on(ups.set_patient("P3", &attributes)).unwrap().len(), 0);
+    assert_eq!(
+        block_on(ups.set_patient(&"P2".into(), &attributes))
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(
+        block_on(ups.set_patient(&"P3".into(), &attributes))
+            .unwrap()
+            .len(),
+        0
+    );
+    // The same ID of another issuer is another patient's.
+    attributes.put_text(tags::ISSUER_OF_PATIENT_ID, VR::LO, "A");
+    let of_issuer = |issuer| pacs_core::PatientId::new("P3", Some(issuer));
+    let set =
+        |issuer, attributes: &DataSet| block_on(ups.set_patient(&of_issuer(issuer), attributes)).unwrap();
+    assert_eq!(set("A", &attributes).len(), theirs + others);
+    attributes.put_text(tags::PATIENT_NAME, VR::PN, "Other^Given");
+    assert_eq!(set("B", &attributes).len(), 0);
     // Whoever had claimed one still has.
     let claimed = of("P3");
     let claimed = claimed

@@ -78,6 +78,23 @@ fn each_change_is_told_once_to_each_who_is_subscribed() {
 }
 
 #[test]
+fn who_is_no_longer_assigned_to_a_step_is_told() {
+    let ups = in_memory();
+    let mut set = step();
+    set.put_items(tags::SCHEDULED_STATION_NAME_CODE_SEQUENCE, vec![code("S1")]);
+    let uid = block_on(ups.create(None, set)).unwrap().sop_instance;
+    subscribe(&ups, "A", &Subscription::Step(uid), false);
+    take(&ups, "A");
+    let mut nobody = DataSet::new();
+    nobody.put_items(tags::SCHEDULED_STATION_NAME_CODE_SEQUENCE, Vec::new());
+    block_on(ups.set(&uid, None, nobody)).unwrap();
+    let waiting = block_on(ups.events(&title("A"), 10)).unwrap();
+    let [told] = &waiting[..] else { panic!() };
+    assert_eq!(told.event.event_type, Assigned);
+    assert!(told.event.attributes.iter().all(|element| element.is_empty()));
+}
+
+#[test]
 fn what_an_event_says_is_what_its_table_has() {
     let ups = in_memory();
     let mut set = step();
@@ -150,7 +167,7 @@ fn subscribing_and_unsubscribing_follow_the_table_of_transitions() {
     let later = in_state(&ups, State::Scheduled);
     assert_eq!(take(&ups, "C"), []);
     cancel(&new);
-    assert_eq!(take(&ups, "C"), [StateReport, StateReport]);
+    assert_eq!(take(&ups, "C"), [CancelRequested, StateReport, StateReport]);
     take(&ups, "B");
     // From one step alone.
     assert!(block_on(ups.unsubscribe(&title("B"), &old)).unwrap());

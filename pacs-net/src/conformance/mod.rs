@@ -172,8 +172,8 @@ impl<'a> Statement<'a> {
         out.heading(2, "3 Implementation model");
         out.text(
             "One application entity accepts associations, and serves each by itself. Instances that are received are \
-             kept before they are answered with success; queries and retrievals see them from then on. For each C-MOVE \
-             the same entity associates with the destination.",
+             kept before they are answered with success; queries and retrievals see them from then on. The same entity \
+             initiates associations (section 5.4).",
         );
     }
 

@@ -96,10 +96,32 @@ impl Statement<'_> {
         );
         self.extended(out, policy);
         out.heading(3, "5.4 Associations that are initiated");
-        out.text(
-            "To Move Destinations, with the SOP classes of what is sent, each in the transfer syntax that is kept and \
-             uncompressed.",
-        );
+        let mut initiated = vec![[
+            "C-MOVE",
+            "the Move Destination",
+            "the SOP classes of what is sent, each in the transfer syntax that is kept and uncompressed",
+        ]];
+        if self.ledger {
+            initiated.extend([
+                [
+                    "A report of storage commitment, where the association of its request is gone or it was not taken there",
+                    "the requester, by its AE title in the table below",
+                    "Storage Commitment Push Model, as SCP",
+                ],
+                [
+                    "An event of a unified procedure step",
+                    "each subscriber, by its AE title in the table below",
+                    "UPS Event, as SCP",
+                ],
+                [
+                    "A delivery of the router, where rules name one by DICOM",
+                    "the destination of the rule",
+                    "the SOP classes of what is sent",
+                ],
+            ]);
+        }
+        let initiated = initiated.into_iter().map(|row| row.map(str::to_owned));
+        out.table(["For", "To", "SOP classes"], initiated);
         let rows = self.scp.destinations.iter().map(|to| {
             [
                 code(to.ae_title),
@@ -107,7 +129,7 @@ impl Statement<'_> {
                 to.associations.to_string(),
             ]
         });
-        out.table(["Move Destination", "Address", "Associations"], rows);
+        out.table(["AE title", "Address", "Associations for one C-MOVE"], rows);
         let decoded = names::decoded();
         if decoded.is_empty() {
             out.text("What is kept compressed is sent compressed.");

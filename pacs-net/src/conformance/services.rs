@@ -184,7 +184,10 @@ pub(super) const SERVICE_CLASSES: &[ServiceClass] = &[
         },
         fails: &ErrorKind::ALL,
         does: "Keeps steps of work: pushed, searched, claimed, updated, completed and watched. Events wait for each \
-               subscriber until they are delivered by N-EVENT-REPORT on an association of their own.",
+               subscriber until they are delivered by N-EVENT-REPORT (SOP class UPS Event) on an association of \
+               their own. What N-CREATE leaves out of attributes that may be empty is added without a value \
+               (B300); a Worklist Label that has none is WORKLIST. Steps and events are kept for a time that is \
+               configured after they are final, or wait.",
     },
 ];
 

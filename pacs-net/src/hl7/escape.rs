@@ -1,10 +1,11 @@
 //! Escape sequences in text (HL7 v2.5 2.7).
 
+use super::charset::Charset;
 use super::message::Delimiters;
 
 /// Text as it was meant. A sequence that is none stays as it is written; formatting that has no meaning in plain text
-/// is left out.
-pub(super) fn unescape(text: &str, delimiters: &Delimiters) -> String {
+/// is left out. Hexadecimal bytes are in the character set of the message.
+pub(super) fn unescape(text: &str, delimiters: &Delimiters, charset: &Charset) -> String {
     let Some(mark) = delimiters.escape else {
         return text.to_owned();
     };
@@ -17,7 +18,7 @@ pub(super) fn unescape(text: &str, delimiters: &Delimiters) -> String {
             out.push_str(behind);
             return out;
         };
-        if meaning(sequence, delimiters, &mut out) {
+        if meaning(sequence, delimiters, charset, &mut out) {
             rest = next;
         } else {
             // What follows may be the beginning of one.
@@ -30,7 +31,7 @@ pub(super) fn unescape(text: &str, delimiters: &Delimiters) -> String {
 }
 
 /// Appends what a sequence means; answers whether it is one.
-fn meaning(sequence: &str, delimiters: &Delimiters, out: &mut String) -> bool {
+fn meaning(sequence: &str, delimiters: &Delimiters, charset: &Charset, out: &mut String) -> bool {
     match sequence {
         "F" => out.push(delimiters.field),
         "S" => out.push(delimiters.component),
@@ -41,12 +42,12 @@ fn meaning(sequence: &str, delimiters: &Delimiters, out: &mut String) -> bool {
         // Highlighting, and formatting that is not of lines.
         "H" | "N" | ".fi" | ".nf" => {}
         ".br" | ".ce" => out.push('\n'),
-        _ => return longer(sequence, out),
+        _ => return longer(sequence, charset, out),
     }
     true
 }
 
-fn longer(sequence: &str, out: &mut String) -> bool {
+fn longer(sequence: &str, charset: &Charset, out: &mut String) -> bool {
     let is_hexadecimal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if let Some(lines) = sequence.strip_prefix(".sp") {
         let lines = lines.trim_start_matches('+');
@@ -64,9 +65,10 @@ fn longer(sequence: &str, out: &mut String) -> bool {
         let bytes: Vec<u8> = pairs
             .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
             .collect();
-        match std::str::from_utf8(&bytes) {
-            Ok(text) => out.push_str(text),
-            Err(_) => out.extend(bytes.iter().map(|byte| char::from(*byte))),
+        match charset.decode(&bytes) {
+            Ok(text) => out.push_str(&text),
+            // They say nothing in it, and stay as they are written.
+            Err(_) => return false,
         }
     } else if let Some(digits) = sequence.strip_prefix(['C', 'M']) {
         // Another character set: text is decoded before, by the sequences of ISO 2022.
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> String {
-        unescape(text, &Delimiters::default())
+        unescape(text, &Delimiters::default(), &Charset::default())
     }
 
     #[test]
@@ -139,6 +141,15 @@ mod tests {
             assert_eq!(read(stays), stays);
         }
         assert_eq!(read(r"C:\F\"), "C:|");
+    }
+
+    #[test]
+    fn bytes_are_in_the_character_set_of_the_message() {
+        let read = |text, set: &str| unescape(text, &Delimiters::default(), &Charset::parse(set).unwrap());
+        assert_eq!(read(r"\XB8D2\", "8859/5"), "Ив");
+        assert_eq!(read(r"\XC3A9\", "UNICODE UTF-8"), "é");
+        assert_eq!(read(r"\XC3A9\", "8859/1"), "Ã©");
+        assert_eq!(read(r"\XE9\", "UNICODE UTF-8"), r"\XE9\");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use pacs_core::{Error, ErrorKind, Result};
 
@@ -98,7 +99,8 @@ impl Delimiters {
 /// One segment: a line of a message. It is kept as it is written, and taken apart when it is asked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Segment {
-    text: String,
+    /// Shared: parts of a message have the same ones.
+    text: Arc<str>,
     /// What stands between its fields.
     field: char,
 }
@@ -120,7 +122,10 @@ impl Segment {
         }
         let mut text = text.replace(['\r', '\n'], " ");
         text.truncate(text.trim_end_matches(field).len());
-        Self { text, field }
+        Self {
+            text: text.into(),
+            field,
+        }
     }
 
     /// Its name.
@@ -157,7 +162,7 @@ impl Segment {
             fields.resize(at + 1, "");
         }
         fields[at] = value;
-        self.text = fields.join(self.field.encode_utf8(&mut [0; 4]));
+        self.text = fields.join(self.field.encode_utf8(&mut [0; 4])).into();
     }
 }
 
@@ -169,12 +174,23 @@ impl fmt::Debug for Segment {
 }
 
 /// A message, in UTF-8. `Debug` shows the names of its segments alone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Message {
     delimiters: Delimiters,
+    /// What it came in: bytes in an escape sequence are in it still.
+    charset: Charset,
     /// The first is MSH.
     segments: Vec<Segment>,
 }
+
+/// What they say, whatever they came in.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.delimiters == other.delimiters && self.segments == other.segments
+    }
+}
+
+impl Eq for Message {}
 
 impl Message {
     /// A message of this kind ("ADT^A08^ADT_A01"), with nothing but a header: delimiters as recommended, version 2.5.1,
@@ -185,6 +201,7 @@ impl Message {
         header.extend(["", "", "", "", "", "UNICODE UTF-8"]);
         Self {
             delimiters: Delimiters::default(),
+            charset: Charset::default(),
             segments: vec![Segment::of("MSH", &header)],
         }
     }
@@ -210,11 +227,12 @@ impl Message {
             return Err(too_much("the message is too long"));
         }
         let bytes = without_mark(bytes);
-        let text = match declared(bytes) {
-            Some(names) => Charset::of(names.iter().map(String::as_str))?.decode(bytes)?,
-            None => undeclared.decode(bytes)?,
+        let charset = match declared(bytes) {
+            Some(names) => Charset::of(names.iter().map(String::as_str))?,
+            None => undeclared.clone(),
         };
-        Self::from_text(&text)
+        let message = Self::from_text(&charset.decode(bytes)?)?;
+        Ok(Self { charset, ..message })
     }
 
     /// Reads a message whose text is UTF-8 already, whatever MSH-18 says.
@@ -240,7 +258,11 @@ impl Message {
             }
             segments.push(segment(line, &delimiters, segments.is_empty())?);
         }
-        Ok(Self { delimiters, segments })
+        Ok(Self {
+            delimiters,
+            charset: Charset::default(),
+            segments,
+        })
     }
 
     /// The header alone of what may be no message otherwise, so that its sender can be answered.
@@ -292,9 +314,11 @@ impl Message {
     /// Adds a segment at the end; one with other delimiters than the message is written with those of the message.
     pub fn push(&mut self, mut segment: Segment) {
         if segment.field != self.delimiters.field {
+            let mark = self.delimiters.field;
             segment.text = segment
                 .text
-                .replace(segment.field, self.delimiters.field.encode_utf8(&mut [0; 4]));
+                .replace(segment.field, mark.encode_utf8(&mut [0; 4]))
+                .into();
             segment.field = self.delimiters.field;
         }
         self.segments.push(segment);
@@ -309,7 +333,10 @@ impl Message {
             text.push_str(value);
         }
         text.truncate(text.trim_end_matches(field).len());
-        Segment { text, field }
+        Segment {
+            text: text.into(),
+            field,
+        }
     }
 
     /// Has a field of MSH, as it is written, behind the delimiters.
@@ -326,6 +353,7 @@ impl Message {
         let header = self.segments.first();
         Self {
             delimiters: self.delimiters,
+            charset: self.charset.clone(),
             segments: header.into_iter().chain(segments).cloned().collect(),
         }
     }
@@ -338,7 +366,7 @@ impl Message {
             return Some(text.to_owned());
         }
         let text = self.part_of(text, path.component.unwrap_or(1), path.subcomponent.unwrap_or(1));
-        (!text.is_empty()).then(|| unescape(text, &self.delimiters))
+        (!text.is_empty()).then(|| unescape(text, &self.delimiters, &self.charset))
     }
 
     /// The value at a path that is given as text: `None` also where that is no path.
@@ -385,12 +413,16 @@ impl Message {
     /// The component of a repetition as [`raw`](Self::raw) gives it, its escape sequences read; of several
     /// subcomponents the first. Empty where there is none.
     pub fn component(&self, repetition: &str, number: u16) -> String {
-        unescape(self.part_of(repetition, number, 1), &self.delimiters)
+        unescape(
+            self.part_of(repetition, number, 1),
+            &self.delimiters,
+            &self.charset,
+        )
     }
 
     /// Text with its escape sequences read.
     pub(super) fn unescaped(&self, text: &str) -> String {
-        unescape(text, &self.delimiters)
+        unescape(text, &self.delimiters, &self.charset)
     }
 
     /// A component, and a subcomponent of it.
@@ -438,7 +470,7 @@ impl Message {
         let occurrence = usize::from(path.occurrence);
         let count = self.segments.iter_mut().filter(named).count();
         if count + 1 == occurrence {
-            let text = path.segment().to_owned();
+            let text = path.segment().into();
             self.segments.push(Segment { text, field });
         }
         let Some(segment) = self.segments.iter_mut().filter(named).nth(occurrence - 1) else {
@@ -511,7 +543,7 @@ fn segment(line: &str, delimiters: &Delimiters, is_first: bool) -> Result<Segmen
         return Err(too_much("a segment has too many fields"));
     }
     Ok(Segment {
-        text: line.to_owned(),
+        text: line.into(),
         field: delimiters.field,
     })
 }

@@ -26,8 +26,9 @@ pub struct Parties {
     pub receiving_facility: String,
 }
 
-/// The result message (ORU^R01) of a final report: a structured report whose Completion Flag (0040,A491) is COMPLETE, or an
-/// encapsulated PDF. `report` is the whole instance; `order` has what its worklist item says of the order, where there is one.
+/// The result message (ORU^R01) of a report: a structured report whose Completion Flag (0040,A491) is COMPLETE, or an
+/// encapsulated PDF. What is known to be UNVERIFIED or PRELIMINARY is sent as such (OBR-25 R and P), all else as final.
+/// `report` is the whole instance; `order` has what its worklist item says of the order, where there is one.
 ///
 /// TEXT, CODE and NUM items become an OBX each, in the order of the content tree, with their place in it as OBX-4; a PDF becomes
 /// one OBX of type ED. MSH-10 is the same whenever the message is made of the same instance, so that a receiver can tell
@@ -64,7 +65,7 @@ pub fn oru(report: &DataSet, order: Option<&DataSet>, parties: &Parties) -> Resu
     message.push(writer.patient(&message)?);
     message.push(writer.common(&message));
     message.push(writer.request(&message));
-    let mut rows = Rows::new(&mut message);
+    let mut rows = Rows::new(&mut message, status(report, false));
     rows.put("HD", "113014^DICOM Study^DCM", "", study.as_str(), "")?;
     rows.put("HD", "^SR Instance UID", "", instance.as_str(), "")?;
     if is_document {
@@ -95,6 +96,17 @@ pub async fn oru_of(
     }
     let report = scan::parse(&bytes, &record.transfer_syntax)?;
     oru(&report, order, parties)
+}
+
+/// The status of all results (HL7 table 0123): preliminary, stored and not verified, corrected, final.
+fn status(report: &DataSet, is_replacement: bool) -> &'static str {
+    let (preliminary, verified) = (tags::PRELIMINARY_FLAG, tags::VERIFICATION_FLAG);
+    match (report.string(preliminary), report.string(verified)) {
+        (Some("PRELIMINARY"), _) => "P",
+        (_, Some("UNVERIFIED")) => "R",
+        _ if is_replacement => "C",
+        _ => "F",
+    }
 }
 
 fn too_long() -> Error {
@@ -220,7 +232,7 @@ impl Writer<'_> {
             (19, message.escape(self.get(tags::REQUESTED_PROCEDURE_ID))),
             (22, moment(tags::CONTENT_DATE, tags::CONTENT_TIME)),
             (24, "RAD".to_owned()),
-            (25, if replaced { "C" } else { "F" }.to_owned()),
+            (25, status(self.report, replaced).to_owned()),
             (32, behind_id(interpreter, "&")),
         ] {
             fields[number - 1] = text;
@@ -264,10 +276,12 @@ struct Rows<'a> {
     message: &'a mut Message,
     count: usize,
     length: usize,
+    /// OBX-11 (HL7 table 0085), whose letters are the same here.
+    status: &'static str,
 }
 
 impl<'a> Rows<'a> {
-    fn new(message: &'a mut Message) -> Self {
+    fn new(message: &'a mut Message, status: &'static str) -> Self {
         let length = message
             .segments()
             .iter()
@@ -277,6 +291,7 @@ impl<'a> Rows<'a> {
             message,
             count: 0,
             length,
+            status,
         }
     }
 
@@ -285,7 +300,19 @@ impl<'a> Rows<'a> {
         let number = self.count.to_string();
         let row = Segment::of(
             "OBX",
-            &[&number, kind, concept, place, value, unit, "", "", "", "", "F"],
+            &[
+                &number,
+                kind,
+                concept,
+                place,
+                value,
+                unit,
+                "",
+                "",
+                "",
+                "",
+                self.status,
+            ],
         );
         self.length += row.text().len() + 1;
         if self.length > MESSAGE_LENGTH_MAX_BYTES || self.message.segments().len() >= SEGMENTS_MAX {

@@ -76,6 +76,9 @@ pub struct ScpOptions {
     pub commitments: Option<Arc<Commitments>>,
     /// Is told which instances are available elsewhere.
     pub availability: Option<Arc<dyn AvailabilityObserver>>,
+    /// How long a unified procedure step is kept after it came to its final state, where no deletion lock is on it, and an
+    /// event of one for who doesn't take it: see [`Ups::expire`](pacs_core::workflow::ups::Ups::expire).
+    pub steps_kept: Duration,
 }
 
 /// Who decides who may associate.
@@ -115,6 +118,7 @@ impl ScpOptions {
             performed: None,
             commitments: None,
             availability: None,
+            steps_kept: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }

@@ -104,6 +104,7 @@ impl Server {
         beside.spawn(async move { services.work().await });
         if let Ok(steps) = self.services.pacs.ups() {
             beside.spawn(ups::report(steps.clone(), Arc::clone(&self.services.options)));
+            beside.spawn(ups::expire(steps.clone(), self.services.options.steps_kept));
         }
         let Self {
             port,

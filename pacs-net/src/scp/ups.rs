@@ -13,7 +13,7 @@ use pacs_core::query::Keys;
 use pacs_core::workflow::ups::{Outcome, Refusal, State, Subscription, UPS_PUSH, Ups, Warning};
 use pacs_core::{AeTitle, DataSet, Error, Result, Uid};
 
-pub(super) use report::report;
+pub(super) use report::{expire, report};
 
 use super::query::{answer_each, identifier, negotiated_options};
 use super::{PacsServices, source};

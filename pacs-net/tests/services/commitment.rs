@@ -159,8 +159,8 @@ async fn ask_and_go(server: &Running, change: impl FnOnce(&mut DataSet)) {
     client.release().await.unwrap();
 }
 
-/// Takes every report on any association.
-struct Reports(mpsc::UnboundedSender<(u16, Commitment)>);
+/// Takes every report on any association, after so many that it has no room for.
+struct Reports(mpsc::UnboundedSender<(u16, Commitment)>, AtomicUsize);
 
 impl Services for Reports {
     fn n_event_report(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
@@ -187,7 +187,11 @@ impl Services for Reports {
             };
             let event = operation.command().event_type_id().unwrap();
             self.0.send((event, report)).unwrap();
-            Ok(Reply::success())
+            let refuse = |left: usize| left.checked_sub(1);
+            match self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuse) {
+                Ok(_) => Ok(Reply::new(Status::RESOURCE_LIMITATION)),
+                Err(_) => Ok(Reply::success()),
+            }
         }
         .boxed()
     }
@@ -195,10 +199,18 @@ impl Services for Reports {
 
 /// Takes associations on which a peer reports.
 async fn take_reports(listener: TcpListener) -> mpsc::UnboundedReceiver<(u16, Commitment)> {
+    take_reports_after(0, listener).await
+}
+
+/// The same after so many are answered that there is no room (0213H).
+async fn take_reports_after(
+    refused: usize,
+    listener: TcpListener,
+) -> mpsc::UnboundedReceiver<(u16, Commitment)> {
     use pacs_net::transport::{Acceptor, Connection, accept};
     use pacs_net::ul::negotiate::{AcceptPolicy, ContextRule};
     let (sender, reports) = mpsc::unbounded_channel();
-    let services = Arc::new(Reports(sender));
+    let services = Arc::new(Reports(sender, AtomicUsize::new(refused)));
     let rule = ContextRule::preferred(scu::NATIVE).with_requestor_scp();
     let acceptor = Acceptor::new(AcceptPolicy::new().with_context(PUSH_MODEL, rule));
     tokio::spawn(async move {
@@ -248,6 +260,24 @@ async fn a_report_that_waits_is_delivered_after_a_restart_and_never_again() {
         "the first one does not come again"
     );
     assert_ne!(next.transaction, report.transaction);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_the_requester_has_no_room_for_comes_again() {
+    let ledger = Arc::new(MemoryLedger::new());
+    let (listener, destination) = listener().await;
+    let mut reports = take_reports_after(1, listener).await;
+    let options = ScpOptions {
+        destinations: vec![destination],
+        ..ScpOptions::new(title("PACS"))
+    };
+    let server = start(&ledger, options).await;
+    fill(&server).await;
+    ask_and_go(&server, |_| {}).await;
+    let first = reports.recv().await.unwrap();
+    assert_eq!(reports.recv().await.unwrap(), first);
+    nothing_is_left(&ledger).await;
+    drop(server);
 }
 
 /// An N-ACTION, and the status of its response.

@@ -77,6 +77,9 @@ pub(crate) struct LimitsConfig {
     /// How long an instance waits for its turn.
     #[serde(deserialize_with = "at_least_one")]
     pub(crate) patience_seconds: u32,
+    /// How long procedure steps are kept after their end, and events of them that nobody takes.
+    #[serde(deserialize_with = "at_least_one")]
+    pub(crate) steps_kept_days: u32,
 }
 
 impl Default for LimitsConfig {
@@ -86,6 +89,7 @@ impl Default for LimitsConfig {
             operations: 16,
             idle_seconds: 600,
             patience_seconds: 30,
+            steps_kept_days: 90,
         }
     }
 }
@@ -261,6 +265,7 @@ mod tests {
                 operations: 3,
                 idle_seconds: 4,
                 patience_seconds: 5,
+                steps_kept_days: 6,
             },
             web: WebConfig {
                 off: true,

@@ -97,6 +97,11 @@ impl Config {
             self.limits.patience_seconds,
             "How long an instance waits for its turn before its sender is answered A700 (out of resources).",
         );
+        out.setting(
+            "steps-kept-days",
+            self.limits.steps_kept_days,
+            "How long unified procedure steps are kept after their end, and events of them that nobody takes.",
+        );
         out.table(
             "[hl7]",
             "Orders and patients from other systems, as HL7 v2 messages over MLLP.",

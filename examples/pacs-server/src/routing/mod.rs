@@ -10,9 +10,12 @@ use std::time::{Duration, SystemTime};
 use chrono::{Datelike as _, Local, TimeZone as _, Timelike as _};
 use pacs_core::route::{LocalTime, Reloadable, Rule, Rules, Trigger};
 use pacs_core::{AeTitle, Pacs, Timestamp};
+use pacs_net::deliver::priors::Wanted;
 use pacs_net::deliver::{
-    Deliveries, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver, ToStow, ToWebhook,
+    Deliveries, FetchPriors, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver,
+    ToStow, ToWebhook,
 };
+use pacs_net::fetch::{Fetch, Source, WebService};
 use pacs_net::hl7::report::Parties;
 use pacs_net::scu::Remote;
 use pacs_net::settings::{Peer, at_least_one};
@@ -48,12 +51,38 @@ struct Destination {
     folder: Option<PathBuf>,
     /// Host and port of who takes reports as HL7 messages.
     report: Option<String>,
+    /// AE title of the peer, or URL of the DICOMweb service, that priors are fetched from.
+    priors: Option<String>,
+    /// By which service they are fetched: `move`, which nearly every archive has, if it knows this server; or `get`.
+    by: Option<By>,
+    /// What priors have in common with the study.
+    same: Option<Vec<Same>>,
+    /// How many of them are fetched, the newest.
+    at_most: Option<usize>,
+    /// How many years older than the study they may be.
+    years: Option<u32>,
     /// Studies delivered at once.
     #[serde(default = "one", deserialize_with = "at_least_one")]
     workers: usize,
     /// Instances a second, at most; 0 for as many as can be.
     #[serde(default)]
     per_second: u32,
+}
+
+/// By which service priors are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum By {
+    Move,
+    Get,
+}
+
+/// What priors have in common with a study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Same {
+    Modality,
+    BodyPart,
 }
 
 fn one() -> usize {
@@ -74,14 +103,14 @@ impl Routing {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("the routes {} can't be read: {error}", path.display()))?;
-                Self::parse(&text, &config.peers)
+                Self::parse(&text, &config.peers, config.ae_title)
                     .map_err(|error| format!("the routes {}: {error}", path.display()))
             }
             None => Ok(Self::default()),
         }
     }
 
-    fn parse(text: &str, peers: &[Peer]) -> Result<Self, String> {
+    fn parse(text: &str, peers: &[Peer], ae_title: AeTitle) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut names: BTreeSet<&str> = peers.iter().map(|peer| peer.ae_title.as_str()).collect();
         names.insert(READING);
@@ -92,9 +121,27 @@ impl Routing {
                     destination.name
                 ));
             }
-            destination.check()?;
+            destination.check(peers, ae_title)?;
         }
+        let priors: BTreeSet<&str> = file
+            .destinations
+            .iter()
+            .filter(|destination| destination.priors.is_some())
+            .map(|destination| &*destination.name)
+            .collect();
         for rule in &file.routes {
+            if let Some(name) = rule.send_to.iter().find(|name| priors.contains(&***name)) {
+                return Err(format!(
+                    "the rule {:?} sends to {name:?}, which fetches priors: it is told of studies (tell)",
+                    rule.name
+                ));
+            }
+            if rule.fetched && rule.tell.iter().any(|name| priors.contains(&**name)) {
+                return Err(format!(
+                    "the rule {:?} would fetch priors of what was itself fetched",
+                    rule.name
+                ));
+            }
             let mut led = rule.send_to.iter().chain(&rule.tell);
             if let Some(unknown) = led.find(|name| !names.contains(&***name)) {
                 return Err(format!(
@@ -135,7 +182,7 @@ impl Routing {
             per_second_max: 0,
         });
         for destination in &self.destinations {
-            services.push(destination.service(pacs, config.ae_title)?);
+            services.push(destination.service(pacs, config)?);
         }
         Ok(services)
     }
@@ -155,16 +202,17 @@ fn reading() -> [Rule; 2] {
 }
 
 impl Destination {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, peers: &[Peer], ae_title: AeTitle) -> Result<(), String> {
         let kinds = [
             self.stow.is_some(),
             self.webhook.is_some(),
             self.folder.is_some(),
             self.report.is_some(),
+            self.priors.is_some(),
         ];
         if kinds.into_iter().filter(|is| *is).count() != 1 {
             return Err(format!(
-                "the destination {:?} needs one of stow, webhook, folder and report",
+                "the destination {:?} needs one of stow, webhook, folder, report and priors",
                 self.name
             ));
         }
@@ -177,7 +225,62 @@ impl Destination {
         if let Some(report) = &self.report {
             self.host_and_port(report)?;
         }
-        Ok(())
+        match &self.priors {
+            Some(from) => self.archive(from, peers, ae_title).map(drop)?,
+            None if self.by.is_some()
+                || self.same.is_some()
+                || self.at_most.is_some()
+                || self.years.is_some() =>
+            {
+                return Err(format!(
+                    "the destination {:?}: by, same, at-most and years are of one with priors",
+                    self.name
+                ));
+            }
+            None => {}
+        }
+        match self.at_most {
+            Some(0) => Err(format!("the destination {:?}: at-most is at least 1", self.name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where priors are fetched from: a peer by its AE title, or a DICOMweb service by its URL.
+    fn archive(&self, from: &str, peers: &[Peer], ae_title: AeTitle) -> Result<Source, String> {
+        if from.starts_with("http") {
+            if self.by.is_some() {
+                return Err(format!("the destination {:?}: by is for peers", self.name));
+            }
+            let web = WebService::new(from);
+            return web
+                .map(Source::Web)
+                .map_err(|error| format!("the destination {:?}: {}", self.name, error.context()));
+        }
+        let known = peers.iter().find(|peer| peer.ae_title.as_str() == from);
+        let peer = known.ok_or_else(|| {
+            format!(
+                "the destination {:?}: priors names {from:?}, which is the AE title of no [[peer]]",
+                self.name
+            )
+        })?;
+        Ok(Source::Peer {
+            remote: Remote::new(&peer.host, peer.port, peer.ae_title, ae_title),
+            how: match self.by {
+                Some(By::Get) => Fetch::Get,
+                Some(By::Move) | None => Fetch::Move(ae_title),
+            },
+        })
+    }
+
+    fn wanted(&self) -> Wanted {
+        let same = |what| self.same.as_ref().is_some_and(|same| same.contains(&what));
+        let usual = Wanted::default();
+        Wanted {
+            same_modality: same(Same::Modality),
+            same_body_part: same(Same::BodyPart),
+            at_most: self.at_most.unwrap_or(usual.at_most),
+            years: self.years,
+        }
     }
 
     fn host_and_port<'a>(&self, report: &'a str) -> Result<(&'a str, u16), String> {
@@ -188,7 +291,8 @@ impl Destination {
             .ok_or_else(|| format!("the destination {:?}: report is like host:2575", self.name))
     }
 
-    fn service(&self, pacs: &Pacs, ae_title: AeTitle) -> Result<Service, String> {
+    fn service(&self, pacs: &Pacs, config: &Config) -> Result<Service, String> {
+        let ae_title = config.ae_title;
         let failed =
             |error: pacs_core::Error| format!("the destination {:?}: {}", self.name, error.context());
         let pacs = pacs.clone();
@@ -211,6 +315,12 @@ impl Destination {
                     ..Parties::default()
                 };
                 Arc::new(ToReportReceiver::new(pacs, host, port, parties))
+            }
+            Self {
+                priors: Some(from), ..
+            } => {
+                let archive = self.archive(from, &config.peers, ae_title)?;
+                Arc::new(FetchPriors::new(pacs, archive, self.wanted()))
             }
             _ => return Err(format!("the destination {:?} leads nowhere", self.name)),
         };
@@ -313,13 +423,17 @@ fn modified(path: &Path) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
+    const OWN: &str = "PACS";
+
     fn peers() -> Vec<Peer> {
-        vec![Peer {
-            ae_title: "WORKSTATION".parse().unwrap(),
-            host: "h".to_owned(),
-            port: 104,
-            associations: 1,
-        }]
+        ["WORKSTATION", "OLDPACS"]
+            .map(|title| Peer {
+                ae_title: title.parse().unwrap(),
+                host: "h".to_owned(),
+                port: 104,
+                associations: 1,
+            })
+            .into()
     }
 
     #[test]
@@ -327,7 +441,7 @@ mod tests {
         let readme = include_str!("../../../../README.md");
         let begin = readme.find("[[destination]]").unwrap();
         let end = begin + readme[begin..].find("```").unwrap();
-        let routing = Routing::parse(&readme[begin..end], &peers()).unwrap();
+        let routing = Routing::parse(&readme[begin..end], &peers(), OWN.parse().unwrap()).unwrap();
         assert!(routing.rules().each().len() >= 3 + reading().len());
     }
 
@@ -335,6 +449,7 @@ mod tests {
     fn an_error_names_the_rule_or_the_line_and_the_reason() {
         let route = |rest: &str| format!("[[route]]\nname = \"r\"\n{rest}");
         let to = "send-to = [\"WORKSTATION\"]\n";
+        let priors = |rest: &str| format!("[[destination]]\nname = \"d\"\npriors = \"{rest}");
         let cases = [
             (route("send-to = [\"NOWHERE\"]"), "NOWHERE"),
             (route(""), "leads nowhere"),
@@ -362,13 +477,37 @@ mod tests {
                 "[[destination]]\nname = \"d\"\nreport = \"h\"".to_owned(),
                 "host:2575",
             ),
+            (priors("NOWHERE\""), "no [[peer]]"),
+            (priors("WORKSTATION\"\nby = \"push\""), "`move` or `get`"),
+            (
+                priors("WORKSTATION\"\nsame = [\"patient\"]"),
+                "`modality` or `body-part`",
+            ),
+            (priors("WORKSTATION\"\nat-most = 0"), "at least 1"),
+            (
+                "[[destination]]\nname = \"d\"\nfolder = \"f\"\nyears = 2".to_owned(),
+                "one with priors",
+            ),
+            (
+                format!("{}\n{}", priors("WORKSTATION\""), route("send-to = [\"d\"]")),
+                "told of studies",
+            ),
+            (
+                format!(
+                    "{}\n{}",
+                    priors("WORKSTATION\""),
+                    route("fetched = true\ntell = [\"d\"]")
+                ),
+                "itself fetched",
+            ),
+            (route(&format!("{to}on = \"order-placed\"")), "only be told"),
             (
                 "[[destination]]\nname = \"WORKSTATION\"\nfolder = \"f\"".to_owned(),
                 "WORKSTATION",
             ),
         ];
         for (text, reason) in cases {
-            let error = Routing::parse(&text, &peers()).unwrap_err();
+            let error = Routing::parse(&text, &peers(), OWN.parse().unwrap()).unwrap_err();
             assert!(error.contains(reason), "{text}\n{error}");
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! GET    /outbox                           how it stands with each destination
 //! GET    /outbox/NAME[?after=ID]           what was refused for good, page by page
+//! GET    /outbox/NAME/of/UID               what became of an instance, a series or a study
 //! POST   /outbox/NAME/hold, /release       deliver nothing more to it; go on
 //! POST   /outbox/NAME/send-again[?id=ID]   try all that was refused again, or one
 //! POST   /outbox/NAME/discard?id=ID        forget one that was refused
@@ -10,15 +11,14 @@
 //! ```
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use pacs_core::route::What;
-use pacs_core::{Error, ErrorKind, Pacs, Result};
+use pacs_core::route::{Progress, Recorded, What};
+use pacs_core::{Error, ErrorKind, Pacs, Result, Uid};
 use pacs_net::deliver::Deliveries;
 use pacs_net::web::http::problem::Problem;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -35,6 +35,7 @@ pub(super) fn routes(page: OutboxPage) -> Router {
     Router::new()
         .route("/outbox", get(all))
         .route("/outbox/{name}", get(refused).delete(abandon))
+        .route("/outbox/{name}/of/{uid}", get(recorded))
         .route("/outbox/{name}/hold", post(hold))
         .route("/outbox/{name}/release", post(release))
         .route("/outbox/{name}/send-again", post(send_again))
@@ -79,47 +80,66 @@ async fn all(State(page): State<OutboxPage>) -> Response {
     json_response(&json!(each))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    after: Option<String>,
-    id: Option<String>,
-}
-
-impl Asked {
-    /// One delivery, as [`refused`] names it.
-    fn what(text: Option<&String>) -> Result<Option<What>> {
-        let invalid = |_| Error::new(ErrorKind::Invalid, "outbox.ask", "no delivery has such an id");
-        text.map(|text| text.parse().map_err(invalid)).transpose()
+/// The delivery that is named by this parameter of the query, as [`refused`] names it; no other one may stand there.
+fn asked(query: Option<&str>, parameter: &str) -> Result<Option<What>> {
+    let invalid = |why: String| Error::new(ErrorKind::Invalid, "outbox.ask", why);
+    let mut found = None;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name != parameter {
+            return Err(invalid(format!("only {parameter} may be asked for")));
+        }
+        let what = value
+            .parse()
+            .map_err(|_| invalid("no delivery has such an id".to_owned()))?;
+        found = Some(what);
     }
+    Ok(found)
 }
 
 async fn refused(
     State(page): State<OutboxPage>,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     answer(async {
-        let after = Asked::what(asked.after.as_ref())?;
+        let after = asked(query.as_deref(), "after")?;
         let dead = page.pacs.outbox()?.dead(&name, after.as_ref(), SHOWN_MAX).await?;
-        let shown = dead.iter().map(|dead| {
-            let (event, of) = match &dead.what {
-                What::Instance(instance) => ("instance", instance),
-                What::Occasion(trigger, of, _) => (trigger.as_str(), of),
-            };
-            json!({
-                "id": dead.what.to_string(),
-                "what": event,
-                "uid": of.as_str(),
-                "study": dead.recorded.study.as_str(),
-                "why": dead.recorded.why,
-                "attempts": dead.recorded.attempts,
-                "at": dead.recorded.at.0,
-            })
-        });
+        let shown = dead.iter().map(|dead| shown(&dead.what, &dead.recorded));
         Ok(json_response(&json!(shown.collect::<Vec<_>>())))
     })
     .await
+}
+
+async fn recorded(State(page): State<OutboxPage>, Path((name, uid)): Path<(String, String)>) -> Response {
+    answer(async {
+        let uid = Uid::parse(&uid)?;
+        let outbox = page.pacs.outbox()?;
+        let found = outbox.recorded_of(&name, &uid, SHOWN_MAX).await?;
+        let shown = found.iter().map(|(what, recorded)| shown(what, recorded));
+        Ok(json_response(&json!(shown.collect::<Vec<_>>())))
+    })
+    .await
+}
+
+fn shown(what: &What, recorded: &Recorded) -> Value {
+    let (event, of) = match what {
+        What::Instance(instance) => ("instance", instance),
+        What::Occasion(trigger, of, _) => (trigger.as_str(), of),
+    };
+    json!({
+        "id": what.to_string(),
+        "what": event,
+        "uid": of.as_str(),
+        "study": recorded.study.as_str(),
+        "progress": match recorded.progress {
+            Progress::Waiting => "waiting",
+            Progress::Done => "delivered",
+            Progress::Dead => "refused",
+        },
+        "why": recorded.why,
+        "attempts": recorded.attempts,
+        "at": recorded.at.0,
+    })
 }
 
 async fn hold(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
@@ -141,10 +161,10 @@ async fn release(State(page): State<OutboxPage>, Path(name): Path<String>) -> Re
 async fn send_again(
     State(page): State<OutboxPage>,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     answer(async {
-        let one = Asked::what(asked.id.as_ref())?;
+        let one = asked(query.as_deref(), "id")?;
         let again = page.pacs.outbox()?.send_again(&name, one).await?;
         Ok(json_response(&json!({"sent-again": again})))
     })
@@ -154,10 +174,10 @@ async fn send_again(
 async fn discard(
     State(page): State<OutboxPage>,
     Path(name): Path<String>,
-    Query(asked): Query<Asked>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     answer(async {
-        let one = Asked::what(asked.id.as_ref())?
+        let one = asked(query.as_deref(), "id")?
             .ok_or_else(|| Error::new(ErrorKind::Invalid, "outbox.discard", "id is missing"))?;
         Ok(match page.pacs.outbox()?.discard(&name, one).await? {
             true => StatusCode::NO_CONTENT.into_response(),

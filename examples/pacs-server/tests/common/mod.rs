@@ -1,6 +1,8 @@
 //! What the tests of the real server share: starting it, finding the peers.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod old;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

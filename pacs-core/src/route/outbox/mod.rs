@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::Delivery;
+use super::{Delivery, Trigger};
 use crate::archive::{Sequence, Timestamp};
 use crate::error::Result;
 use crate::ledger::{self, Key, Ledger, LedgerExt, Parts, Step};
@@ -209,6 +209,33 @@ impl Outbox {
             .get(&record::delivery(destination, what))
             .await?;
         found.map(|value| Recorded::read(&value)).transpose()
+    }
+
+    /// What is recorded of all that is about this UID: of an instance, and of what happened to it, to a series or to a
+    /// study. The first `limit` of each.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub async fn recorded_of(
+        &self,
+        destination: &str,
+        uid: &Uid,
+        limit: usize,
+    ) -> Result<Vec<(What, Recorded)>> {
+        let mut found = Vec::new();
+        let instance = What::Instance(*uid);
+        let recorded = self.recorded(destination, &instance).await?;
+        found.extend(recorded.map(|recorded| (instance, recorded)));
+        for trigger in Trigger::ALL {
+            let of = record::deliveries(destination).beginning(&format!("{trigger} {uid} "));
+            for (key, value) in self.inner.ledger.range(of.range(), limit).await? {
+                let mut parts = Parts::of(&key);
+                parts.text()?;
+                parts.text()?;
+                found.push((parts.text()?.parse()?, Recorded::read(&value)?));
+            }
+        }
+        Ok(found)
     }
 
     /// Of what something is to be done still: UIDs of studies of which something waits for a destination, or was refused

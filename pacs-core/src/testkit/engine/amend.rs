@@ -19,6 +19,7 @@ use crate::engine::{Amended, Options, Pacs, StoreOutcome};
 use crate::error::{Error, ErrorKind};
 use crate::hooks::{Event, Source};
 use crate::index::{InstanceRecord, Scope};
+use crate::patient::PatientId;
 use crate::query::{AttributeSet, Model, Query, QueryOptions};
 use crate::testkit::around::Around;
 use crate::uid::{AeTitle, Level, Uid};
@@ -239,7 +240,9 @@ pub fn two_patients_become_one(place: &dyn Place) {
     let mut other = data_set(2, 1, 1, 0);
     other.put_text(tags::PATIENT_BIRTH_DATE, VR::DA, "19700101");
     keep(&pacs, (instance(2, 1, 1, 0).0, explicit(&other)));
-    let merge = |prior, surviving| block_on(pacs.merge_patients(&Source::default(), prior, surviving));
+    let merge = |prior: &str, surviving: &str| {
+        block_on(pacs.merge_patients(&Source::default(), &prior.into(), &surviving.into()))
+    };
     let kind = |prior, surviving| merge(prior, surviving).map(|_| ()).map_err(|error| error.kind());
     assert_eq!(kind("P1", "P1"), Err(ErrorKind::Invalid));
     assert_eq!(kind("", "P1"), Err(ErrorKind::Invalid));
@@ -259,6 +262,40 @@ pub fn two_patients_become_one(place: &dyn Place) {
         0
     );
     assert_eq!(block_on(pacs.totals()).expect("totals").patients, 1);
+}
+
+/// The same Patient ID of two issuers is of two patients: what is amended of the one leaves the other, until they are
+/// merged, also where that is broken off.
+pub fn patients_with_one_id_by_two_issuers_are_two(place: &dyn Place) {
+    let (pacs, archive) = failing(place);
+    let send = |study, number, issuer: &str| {
+        let mut set = data_set(study, 1, number, 0);
+        set.put_text(tags::PATIENT_ID, VR::LO, "P1");
+        set.put_text(tags::ISSUER_OF_PATIENT_ID, VR::LO, issuer);
+        keep(&pacs, (instance(study, 1, number, 0).0, explicit(&set)));
+    };
+    send(1, 1, "A");
+    (1..=3).for_each(|number| send(2, number, "B"));
+    let of = |issuer| PatientId::new("P1", Some(issuer));
+    let mut wanted = DataSet::new();
+    wanted.put_text(tags::PATIENT_NAME, VR::PN, "Other^Given");
+    let amend = |issuer| block_on(pacs.amend_patient(&Source::default(), &of(issuer), wanted.clone()));
+    assert_eq!(amend("B").expect("is amended").amended, 3);
+    assert_eq!(amend("C").expect_err("is nobody").kind(), ErrorKind::NotFound);
+    let left = |study| leaving(&pacs, &record(&pacs, study, 1, 1));
+    assert_eq!(left(1).string(tags::PATIENT_NAME), Some("Family1^Given"));
+    assert_eq!(left(2).string(tags::PATIENT_NAME), Some("Other^Given"));
+    let merge = || block_on(pacs.merge_patients(&Source::default(), &of("B"), &of("A")));
+    *archive.room.lock().expect("nobody panics") = Some(1);
+    assert_eq!(merge().expect_err("is full").kind(), ErrorKind::OutOfResources);
+    *archive.room.lock().expect("nobody panics") = None;
+    assert_eq!(merge().expect("is merged").failed, 0);
+    for number in 1..=3 {
+        let left = leaving(&pacs, &record(&pacs, 2, 1, number));
+        assert_eq!(left.string(tags::PATIENT_NAME), Some("Family1^Given"));
+        assert_eq!(left.string(tags::ISSUER_OF_PATIENT_ID), Some("A"));
+    }
+    assert_eq!(left(1).items(tags::ORIGINAL_ATTRIBUTES_SEQUENCE).len(), 0);
 }
 
 /// How an archive fails.
@@ -301,7 +338,10 @@ pub fn a_merge_that_was_broken_off_goes_on_where_it_was(place: &dyn Place) {
         keep(&pacs, (instance(1, 1, number, 0).0, explicit(&set)));
     }
     keep(&pacs, instance(2, 1, 1, 0));
-    let merge = || block_on(pacs.merge_patients(&Source::default(), "P1 ", " P2"));
+    let merge = || {
+        let (prior, surviving) = ("P1 ".into(), " P2".into());
+        block_on(pacs.merge_patients(&Source::default(), &prior, &surviving))
+    };
     *archive.room.lock().expect("nobody panics") = Some(2);
     let broken = merge().expect_err("there is no room");
     assert_eq!(broken.kind(), ErrorKind::OutOfResources);
@@ -321,7 +361,7 @@ pub fn a_merge_that_was_broken_off_goes_on_where_it_was(place: &dyn Place) {
         assert_eq!(found, 0, "{level:?}");
     }
     // Who never was is not found, though the other one has what was amended.
-    let nobody = block_on(pacs.merge_patients(&Source::default(), "NOBODY", "P2"));
+    let nobody = block_on(pacs.merge_patients(&Source::default(), &"NOBODY".into(), &"P2".into()));
     assert_eq!(
         nobody.map(|_| ()).expect_err("is refused").kind(),
         ErrorKind::NotFound

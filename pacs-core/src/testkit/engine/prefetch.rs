@@ -258,6 +258,11 @@ pub fn an_order_is_entered_once_before_its_placer_is_answered(place: &dyn Place)
         let all = waiting();
         assert_eq!((all.len(), all[0].recorded.priority), (1, Priority::High));
         assert!(matches!(all[0].what, What::Occasion(Trigger::OrderPlaced, of, _) if of == study_uid(1)));
+        let outbox = block_on(Outbox::open(Arc::clone(&ledger))).expect("opens");
+        let known = block_on(outbox.recorded_of("A", &study_uid(1), 9)).expect("is read");
+        assert_eq!((known.len(), known[0].0), (1, all[0].what));
+        let other = block_on(outbox.recorded_of("A", &study_uid(12), 9)).expect("is read");
+        assert!(other.is_empty());
     }
     pacs.close().expect("closes");
     let closed = block_on(pacs.order_placed(&study_uid(1), &source("RIS", None)));

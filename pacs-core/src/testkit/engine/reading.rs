@@ -101,6 +101,9 @@ pub fn how_far_a_study_is_is_told_by_what_happened(place: &dyn Place) {
     block_on(reading.raise(&study, Priority::Stat)).expect("is over");
     block_on(reading.complete(&received.record)).expect("is over");
     assert_eq!(status(&reading), Some(StudyStatus::Reported));
+    // A report that is removed reports nothing.
+    block_on(pacs.remove(&received.record.key.instance)).expect("is removed");
+    assert_eq!(status(&reading), Some(StudyStatus::Read));
 }
 
 /// See its name.

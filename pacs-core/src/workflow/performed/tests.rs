@@ -121,13 +121,57 @@ fn a_step_goes_from_in_progress_to_completed_and_the_worklist_with_it() {
 }
 
 #[test]
+fn a_step_that_names_none_is_of_the_one_that_is_open_in_its_study() {
+    let (steps, worklist) = steps();
+    for step in ["S1", "S2"] {
+        block_on(worklist.put(item("A1", step))).unwrap();
+    }
+    block_on(worklist.set_status("A1", Some("S1"), status::COMPLETED)).unwrap();
+    block_on(steps.create(&INSTANCE, created(&item("", "")))).unwrap();
+    assert_eq!(scheduled_status(&worklist, "A1", "S1"), "COMPLETED");
+    assert_eq!(scheduled_status(&worklist, "A1", "S2"), "STARTED");
+    block_on(steps.set(&INSTANCE, ended("COMPLETED"))).unwrap();
+    assert_eq!(scheduled_status(&worklist, "A1", "S2"), "COMPLETED");
+}
+
+#[test]
+fn a_scheduled_step_is_started_as_long_as_any_that_performs_it_is_in_progress() {
+    let (steps, worklist) = steps();
+    block_on(worklist.put(item("A1", "S1"))).unwrap();
+    let other = Uid::constant("2.25.2");
+    for instance in [&INSTANCE, &other] {
+        block_on(steps.create(instance, created(&item("A1", "S1")))).unwrap();
+    }
+    block_on(steps.set(&INSTANCE, ended("COMPLETED"))).unwrap();
+    assert_eq!(scheduled_status(&worklist, "A1", "S1"), "STARTED");
+    // One was brought to its end.
+    block_on(steps.set(&other, ended("DISCONTINUED"))).unwrap();
+    assert_eq!(scheduled_status(&worklist, "A1", "S1"), "COMPLETED");
+}
+
+#[test]
+fn what_was_selected_wrongly_is_still_to_be_done() {
+    let (steps, worklist) = steps();
+    block_on(worklist.put(item("A1", "S1"))).unwrap();
+    block_on(steps.create(&INSTANCE, created(&item("A1", "S1")))).unwrap();
+    let mut given_up = ended("DISCONTINUED");
+    let wrong = DataSet::code("110514", "DCM", "Incorrect worklist entry selected");
+    given_up.put_items(
+        tags::PERFORMED_PROCEDURE_STEP_DISCONTINUATION_REASON_CODE_SEQUENCE,
+        vec![wrong],
+    );
+    block_on(steps.set(&INSTANCE, given_up)).unwrap();
+    assert_eq!(scheduled_status(&worklist, "A1", "S1"), "SCHEDULED");
+}
+
+#[test]
 fn the_scheduled_step_is_found_by_its_numbers_or_by_its_study() {
     // What the performed step says, and which of A1 S1, A1 S2 and B1 S1 of the same study are started by it.
     let cases = [
         ("A1", "S2", [false, true, false]),
         ("", "S1", [true, false, true]),
         ("another", "S2", [false, true, false]),
-        ("", "", [true, true, true]),
+        ("", "", [false, false, false]),
         ("", "S9", [false, false, false]),
     ];
     for (accession, step, started) in cases {

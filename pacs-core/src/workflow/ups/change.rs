@@ -228,7 +228,7 @@ impl Ups {
                     (plan, ChangeKind::CancelRequested, old.clone())
                 }
                 Verdict::CancelAtOnce | Verdict::Go(_) => {
-                    let (plan, step) = canceled_at_once(&held, old, information)?;
+                    let (plan, step) = canceled_at_once(&held, old, requester, information)?;
                     (plan, ChangeKind::StateChanged, step)
                 }
             };
@@ -377,7 +377,12 @@ fn with_progress(step: &mut DataSet, change: impl FnOnce(&mut DataSet)) {
 }
 
 /// SCHEDULED to CANCELED: we are its performer for that moment, and see to what the final state requires (CC.2.2.3).
-fn canceled_at_once(held: &Held, old: &DataSet, information: &DataSet) -> Result<(Plan, DataSet)> {
+fn canceled_at_once(
+    held: &Held,
+    old: &DataSet,
+    requester: &AeTitle,
+    information: &DataSet,
+) -> Result<(Plan, DataSet)> {
     let mut step = old.clone();
     step.put_uid(tags::TRANSACTION_UID, &Uid::random());
     enter(&mut step, State::InProgress)?;
@@ -404,7 +409,9 @@ fn canceled_at_once(held: &Held, old: &DataSet, information: &DataSet) -> Result
     });
     enter(&mut step, State::Canceled)?;
     let mut plan = Plan::of(held, step.clone());
-    plan.events = vec![begun, Event::state_report(held.uid, &step)];
+    // Told of every request (CC.2.4.3).
+    let requested = Event::cancel_requested(held.uid, requester, information);
+    plan.events = vec![requested, begun, Event::state_report(held.uid, &step)];
     Ok((plan, step))
 }
 

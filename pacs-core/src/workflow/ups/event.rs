@@ -118,6 +118,19 @@ impl Event {
         })
     }
 
+    /// That the step is assigned to nobody any more.
+    fn unassigned(sop_instance: Uid) -> Self {
+        let mut attributes = DataSet::new();
+        attributes.put_items(tags::SCHEDULED_STATION_NAME_CODE_SEQUENCE, Vec::new());
+        attributes.put_items(tags::HUMAN_PERFORMER_CODE_SEQUENCE, Vec::new());
+        attributes.put_text(tags::HUMAN_PERFORMER_ORGANIZATION, VR::LO, "");
+        Self {
+            sop_instance,
+            event_type: EventType::Assigned,
+            attributes,
+        }
+    }
+
     /// That the server was restarted, or goes down. What it keeps it has kept (WARM START).
     pub(super) fn scp_status(status: &str) -> Self {
         let mut attributes = DataSet::new();
@@ -184,7 +197,9 @@ pub(super) fn of_update(sop_instance: Uid, old: &DataSet, new: &DataSet) -> Vec<
     if differs(tags::SCHEDULED_STATION_NAME_CODE_SEQUENCE)
         || differs(tags::SCHEDULED_HUMAN_PERFORMERS_SEQUENCE)
     {
-        events.extend(Event::assigned(sop_instance, new));
+        let assigned = Event::assigned(sop_instance, new);
+        let was_assigned = || Event::assigned(sop_instance, old).is_some();
+        events.extend(assigned.or_else(|| was_assigned().then(|| Event::unassigned(sop_instance))));
     }
     let progress = |set: &DataSet| -> Vec<DataSet> {
         let wanted = [

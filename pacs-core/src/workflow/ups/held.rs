@@ -186,6 +186,8 @@ impl Ups {
         let initial = plan.initial.iter().map(|(ae, event)| (*ae, event));
         for (ae, event) in to_all.chain(initial) {
             let key = keys::event(&ae, self.inner.number());
+            // Another process may have had the same number.
+            steps.push(Step::Expect(key.clone(), None));
             steps.push(Step::Put(key, event.to_value()?));
             told.push(ae);
         }

@@ -5,17 +5,21 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::lock::OwnedMutexGuard;
 
 use super::Ups;
 use super::event::Event;
 use super::keys;
 use crate::error::Result;
-use crate::ledger::Step;
+use crate::ledger::{LedgerExt, Step};
 use crate::uid::AeTitle;
 
 /// Old events that are deleted at once.
 const EXPIRED_AT_ONCE: usize = 256;
+
+/// Events that are kept for one AE when old ones are deleted: who doesn't fetch more than that asks what there is.
+const EVENTS_KEPT_MAX: usize = 10_000;
 
 /// An event that waits for an AE.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,10 +128,15 @@ impl Ups {
 
     /// Puts an event that no step is changed with.
     pub(super) async fn queue(&self, ae_title: &AeTitle, event: &Event) -> Result<()> {
-        let key = keys::event(ae_title, self.inner.number());
-        self.ledger()
-            .apply(vec![Step::Put(key, event.to_value()?)])
-            .await?;
+        let value = event.to_value()?;
+        loop {
+            let key = keys::event(ae_title, self.inner.number());
+            // Another process may have had the same number.
+            let steps = vec![Step::Expect(key.clone(), None), Step::Put(key, value.clone())];
+            if self.ledger().apply(steps).await? {
+                break;
+            }
+        }
         self.inner.queued.tell(ae_title);
         Ok(())
     }
@@ -147,7 +156,8 @@ impl Ups {
         Ok(titles)
     }
 
-    /// Deletes events that wait since before a moment, in microseconds since 1970.
+    /// Deletes events that wait since before a moment, in microseconds since 1970, and of more than
+    /// [`EVENTS_KEPT_MAX`] of one AE the oldest.
     pub(super) async fn expire_events(&self, moment: u64) -> Result<()> {
         for ae in self.waiting().await? {
             loop {
@@ -161,7 +171,46 @@ impl Ups {
                 let steps = old.into_iter().map(|(key, _)| Step::Delete(key));
                 self.ledger().apply(steps.collect()).await?;
             }
+            self.keep_newest(&ae, EVENTS_KEPT_MAX).await?;
         }
         Ok(())
+    }
+
+    /// Of the events of an AE keeps the newest, so many.
+    async fn keep_newest(&self, ae: &AeTitle, most: usize) -> Result<()> {
+        let mut events = self.ledger().within(keys::events_of(ae));
+        let mut count = 0_usize;
+        while events.try_next().await?.is_some() {
+            count += 1;
+        }
+        let mut too_many = count.saturating_sub(most);
+        while too_many > 0 {
+            let page = too_many.min(EXPIRED_AT_ONCE);
+            let oldest = self.ledger().range(keys::events_of(ae), page).await?;
+            too_many -= page;
+            let steps = oldest.into_iter().map(|(key, _)| Step::Delete(key));
+            self.ledger().apply(steps.collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::testing::Map;
+
+    #[test]
+    fn of_the_events_of_an_ae_the_newest_are_kept() {
+        let ups = Ups::new(Arc::new(Map::default()));
+        let ae = AeTitle::parse("AE").unwrap();
+        for status in ["1", "2", "3"] {
+            block_on(ups.queue(&ae, &Event::scp_status(status))).unwrap();
+        }
+        let before = block_on(ups.events(&ae, 10)).unwrap();
+        block_on(ups.keep_newest(&ae, 2)).unwrap();
+        assert_eq!(block_on(ups.events(&ae, 10)).unwrap(), before[1..]);
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn under(by: By, over: bool) -> Key {
     Key::of(ENTRY).text(over).text(by.name())
 }
 
-/// Where the entries of all items with this value lie.
+/// Where the entries of all items with this value lie: of those that are not over, and of those that are.
 pub(super) fn with(by: By, value: &str) -> [Key; 2] {
     [false, true].map(|over| under(by, over).text(value.trim()))
 }

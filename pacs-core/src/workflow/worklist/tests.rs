@@ -417,6 +417,30 @@ fn an_order_is_removed_whole_or_step_by_step_and_leaves_no_entry() {
 }
 
 #[test]
+fn what_was_given_up_and_is_ordered_again_is_scheduled_and_what_is_done_stays_done() {
+    let worklist = worklist([item("A1", "S1")]);
+    for (before, again) in [
+        (status::CANCELLED, status::SCHEDULED),
+        (status::DISCONTINUED, status::SCHEDULED),
+        (status::STARTED, status::STARTED),
+        (status::COMPLETED, status::COMPLETED),
+    ] {
+        block_on(worklist.set_status("A1", None, before)).unwrap();
+        block_on(worklist.put(item("A1", "S1"))).unwrap();
+        let had = block_on(worklist.change_status("A1", None, |_| None)).unwrap();
+        assert_eq!(had, [before]);
+        block_on(worklist.schedule(item("A1", "S1"))).unwrap();
+        let had = block_on(worklist.change_status("A1", Some("S1"), |_| Some(status::STARTED)));
+        assert_eq!(had.unwrap(), [again]);
+    }
+    assert!(
+        block_on(worklist.change_status("A2", None, |_| None))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
 fn a_patient_is_corrected_in_all_items_and_may_become_another() {
     let worklist = worklist([
         item("A1", "S1"),
@@ -427,8 +451,8 @@ fn a_patient_is_corrected_in_all_items_and_may_become_another() {
     let mut patient = DataSet::new();
     patient.put_text(tags::PATIENT_NAME, VR::PN, "Schmidt^Anna");
     patient.put_text(tags::PATIENT_ID, VR::LO, "P9");
-    assert_eq!(block_on(worklist.set_patient("P1", &patient)).unwrap(), 2);
-    assert_eq!(block_on(worklist.set_patient("P1", &patient)).unwrap(), 0);
+    assert_eq!(block_on(worklist.set_patient(&"P1".into(), &patient)).unwrap(), 2);
+    assert_eq!(block_on(worklist.set_patient(&"P1".into(), &patient)).unwrap(), 0);
     assert_eq!(found(&worklist, &[(tags::PATIENT_ID, VR::LO, "P9")]), ["A1 S1"]);
     assert_eq!(
         found(&worklist, &[(tags::PATIENT_NAME, VR::PN, "schmidt*")]),
@@ -436,9 +460,16 @@ fn a_patient_is_corrected_in_all_items_and_may_become_another() {
     );
     let over = block_on(worklist.get("A2", "S1")).unwrap().unwrap();
     assert_eq!(over.string(tags::PATIENT_ID), Some("P9"));
+    // The same ID of another issuer is another patient's.
+    patient.put_text(tags::ISSUER_OF_PATIENT_ID, VR::LO, "A");
+    assert_eq!(block_on(worklist.set_patient(&"P9".into(), &patient)).unwrap(), 2);
+    let of = |issuer| crate::PatientId::new("P9", Some(issuer));
+    patient.put_text(tags::PATIENT_NAME, VR::PN, "Schulz^Anna");
+    assert_eq!(block_on(worklist.set_patient(&of("B"), &patient)).unwrap(), 0);
+    assert_eq!(block_on(worklist.set_patient(&of("A"), &patient)).unwrap(), 2);
     let mut other = DataSet::new();
     other.put_text(tags::ACCESSION_NUMBER, VR::SH, "A9");
-    let error = block_on(worklist.set_patient("P9", &other)).unwrap_err();
+    let error = block_on(worklist.set_patient(&"P9".into(), &other)).unwrap_err();
     assert_eq!(error.tags(), [tags::ACCESSION_NUMBER]);
 }
 

@@ -102,16 +102,23 @@ impl FetchPriors {
             Ok(said) => Tried::Delivered(said),
             Err(Ended::Tried(tried)) => tried,
             Err(Ended::Theirs(error)) if error.operation() == AWAY => Tried::Away(error.context().to_owned()),
+            Err(Ended::Theirs(error)) => match error.kind() {
+                // It says no, or what nobody understands.
+                ErrorKind::Refused | ErrorKind::Unsupported | ErrorKind::Invalid => {
+                    Tried::Failed(error.context().to_owned())
+                }
+                _ => Tried::Broken(error.context().to_owned()),
+            },
             Err(Ended::Ours(error)) if error.retry() == Retry::Later => Tried::Busy(error.to_string()),
-            Err(Ended::Theirs(error) | Ended::Ours(error)) => Tried::Failed(error.context().to_owned()),
+            Err(Ended::Ours(error)) => Tried::Failed(error.context().to_owned()),
         }
     }
 
     /// Fetches the priors of a study; answers how many.
     async fn fetch_priors(&self, study: &Uid) -> Result<String, Ended> {
         let Some(current) = self.current(study).await.map_err(Ended::Ours)? else {
-            let why = "the study is neither kept nor ordered any more";
-            return Err(Ended::Tried(Tried::Delivered(why.to_owned())));
+            // It was removed, or the order is over.
+            return Err(Ended::Tried(Tried::Gone));
         };
         if current.patient_id.is_empty() {
             let why = "without a Patient ID there is nothing to ask for";

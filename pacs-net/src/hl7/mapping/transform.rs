@@ -53,6 +53,9 @@ const NAMES: [(&str, Transform); 11] = [
 /// A field that says that there is no value (HL7 v2.5 2.5.3).
 const DELETED: &str = "\"\"";
 
+/// A code is no longer than this: an item of a worklist is small.
+const CODE_LENGTH_MAX_BYTES: usize = 1024;
+
 impl Transform {
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         let found = NAMES.iter().find(|(known, _)| *known == name);
@@ -206,7 +209,8 @@ impl Field<'_> {
         };
         let (code, meaning, scheme) = (part(0), part(1), part(2));
         let code = shortened(&code, VR::UC);
-        if code.is_empty() {
+        // One that is cut short is another code.
+        if code.is_empty() || code.len() > CODE_LENGTH_MAX_BYTES {
             return None;
         }
         let mut item = DataSet::new();

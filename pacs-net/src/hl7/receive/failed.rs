@@ -20,6 +20,9 @@ use super::once::{Identity, damaged, read_fault, write_fault};
 /// Failed messages that are kept. Somebody is to look at them; beyond it further ones are only answered.
 pub const FAILED_MAX: u64 = 10_000;
 
+/// The same in bytes of all that are kept.
+pub const FAILED_MAX_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// Which failed message: when it first failed, and which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FailedId {
@@ -109,7 +112,7 @@ impl FailedMessages {
     /// What the ledger says.
     pub async fn count(&self) -> Result<u64> {
         let value = self.ledger.get(&count_key()).await?;
-        count_of(value.as_ref())
+        Ok(Kept::of(value.as_ref())?.count)
     }
 
     /// The first `limit` of those after `after`.
@@ -166,14 +169,49 @@ fn count_key() -> Bytes {
     Key::of("hl7-failed-count").bytes()
 }
 
-fn count_of(value: Option<&Bytes>) -> Result<u64> {
-    let Some(value) = value else { return Ok(0) };
-    let number = value.first_chunk().ok_or_else(damaged)?;
-    Ok(u64::from_be_bytes(*number))
+/// How many are kept.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    count: u64,
+    bytes: u64,
 }
 
-fn written(count: u64) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(&count.to_be_bytes()))
+impl Kept {
+    fn of(value: Option<&Bytes>) -> Result<Self> {
+        let Some(value) = value else {
+            return Ok(Self::default());
+        };
+        let (count, bytes) = value.split_first_chunk().ok_or_else(damaged)?;
+        Ok(Self {
+            count: u64::from_be_bytes(*count),
+            // Once they were not counted.
+            bytes: bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+        })
+    }
+
+    fn with(self, length: u64) -> Self {
+        Self {
+            count: self.count + 1,
+            bytes: self.bytes.saturating_add(length),
+        }
+    }
+
+    fn without(self, length: u64) -> Self {
+        Self {
+            count: self.count.saturating_sub(1),
+            bytes: self.bytes.saturating_sub(length),
+        }
+    }
+
+    fn is_within(self) -> bool {
+        self.count <= FAILED_MAX && self.bytes <= FAILED_MAX_BYTES
+    }
+
+    fn written(self) -> Bytes {
+        [self.count.to_be_bytes(), self.bytes.to_be_bytes()]
+            .concat()
+            .into()
+    }
 }
 
 fn identity_key(identity: Identity) -> Bytes {
@@ -223,9 +261,9 @@ pub(super) async fn keep(
     let when = Bytes::copy_from_slice(&now.0.to_be_bytes());
     ledger
         .update(count_key(), |old| {
-            let count = count_of(old)?;
+            let kept = Kept::of(old)?.with(incoming.bytes.len() as u64);
             let mut steps = further.clone();
-            if count >= FAILED_MAX {
+            if !kept.is_within() {
                 // It is answered all the same, and its sender has it still.
                 return Ok((old.cloned(), steps, ()));
             }
@@ -234,7 +272,7 @@ pub(super) async fn keep(
                 Step::Put(id.key("hl7-failed-bytes"), incoming.bytes.clone()),
                 Step::Put(identity_key(identity), when.clone()),
             ]);
-            Ok((written(count + 1), steps, ()))
+            Ok((Some(kept.written()), steps, ()))
         })
         .await
 }
@@ -257,12 +295,12 @@ async fn forget(ledger: &dyn Ledger, id: FailedId, further: Vec<Step>) -> Result
             return Ok(false);
         };
         let old = ledger.get(&count_key()).await?;
-        let count = written(count_of(old.as_ref())?.saturating_sub(1)).unwrap_or_default();
+        let kept = Kept::of(old.as_ref())?.without(read(id, &record)?.length);
         let mut steps = further.clone();
         steps.extend([
             Step::Expect(key.clone(), Some(record)),
             Step::Expect(count_key(), old),
-            Step::Put(count_key(), count),
+            Step::Put(count_key(), kept.written()),
             Step::Delete(key.clone()),
             Step::Delete(id.key("hl7-failed-bytes")),
             Step::Delete(identity_key(Identity(id.identity))),
@@ -314,4 +352,25 @@ fn read(id: FailedId, value: &[u8]) -> Result<FailedMessage> {
         control_id: next()?.to_owned(),
         fault: read_fault(next()?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_messages_are_bounded_in_number_and_in_bytes() {
+        let two = Kept::default().with(10).with(FAILED_MAX_BYTES - 10);
+        assert!(two.is_within() && !two.with(1).is_within());
+        let read = Kept::of(Some(&two.without(4).written())).unwrap();
+        assert_eq!((read.count, read.bytes), (1, FAILED_MAX_BYTES - 4));
+        let most = Kept {
+            count: FAILED_MAX,
+            bytes: 0,
+        };
+        assert!(most.is_within() && !most.with(0).is_within());
+        // As it was written once.
+        let once = Bytes::copy_from_slice(&7_u64.to_be_bytes());
+        assert_eq!(Kept::of(Some(&once)).unwrap().count, 7);
+    }
 }

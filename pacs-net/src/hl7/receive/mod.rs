@@ -33,7 +33,7 @@ use super::mapping::Mapping;
 use super::message::Message;
 use super::path::Path;
 use super::server::{Handler, Incoming};
-pub use failed::{FAILED_MAX, FailedId, FailedMessage, FailedMessages};
+pub use failed::{FAILED_MAX, FAILED_MAX_BYTES, FailedId, FailedMessage, FailedMessages};
 use once::Identity;
 
 /// How a [`Receiver`] behaves.
@@ -155,6 +155,10 @@ impl Inner {
             ..Source::default()
         };
         let get = |path| message.get(path).unwrap_or_default();
+        if get("MSH-10").trim().is_empty() {
+            // It could not be told from another one.
+            return Err(Fault::missing("MSH-10"));
+        }
         match (get("MSH-9.1").as_str(), get("MSH-9.2").as_str()) {
             ("ADT", "A01" | "A04" | "A08" | "A28" | "A31") => self.update_patient(message, &source).await,
             ("ADT", "A40") => self.merge_patients(message, &source).await,

@@ -13,8 +13,8 @@ use super::Inner;
 /// Entries that are too old, of which so many are forgotten with each new one.
 const FORGOTTEN_AT_ONCE: usize = 8;
 
-/// Which message it is: who sent it (MSH-3, MSH-4), its control ID (MSH-10), and what it says behind its header. Some
-/// senders begin to count anew, and what they say then is another message.
+/// Which message it is: who sent it (MSH-3, MSH-4) and when (MSH-7), its control ID (MSH-10), and what it says behind its
+/// header. Some senders begin to count anew, or don't count, and what they say then is another message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Identity(pub(super) u128);
 
@@ -28,7 +28,7 @@ impl Identity {
             [] => (None, &[][..]),
         };
         let mut hash = XxHash3_128::new();
-        let named = [3, 4, 9, 10].map(|number| header.map_or("", |header| header.field(number)));
+        let named = [3, 4, 7, 9, 10].map(|number| header.map_or("", |header| header.field(number)));
         for text in named.into_iter().chain(rest.iter().map(|segment| segment.text())) {
             hash.write(text.as_bytes());
             hash.write(b"\r");

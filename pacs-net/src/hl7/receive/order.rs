@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use dicom_dictionary_std::tags;
 use pacs_core::workflow::worklist::status;
-use pacs_core::{DataSet, Result, Source};
+use pacs_core::{DataSet, Result, Source, Uid};
 
 use super::super::ack::{Condition, Fault};
-use super::super::message::{Message, SEGMENTS_MAX, Segment};
+use super::super::message::{MESSAGE_LENGTH_MAX_BYTES, Message, SEGMENTS_MAX, Segment};
 use super::patient::patient_id;
 use super::{Inner, at};
 
@@ -17,9 +17,16 @@ const ORDERS_MAX: usize = 1000;
 /// Segments of all orders of a message, with those that they share counted for each.
 const COPIED_MAX: usize = 4 * SEGMENTS_MAX;
 
+/// Bytes of what several orders of a message share, counted for each: it is read for each.
+const SHARED_MAX_BYTES: usize = 4 * MESSAGE_LENGTH_MAX_BYTES;
+
 /// What is to be done with a step.
 enum Act {
     Put(DataSet),
+    /// It is to be done, also where it was given up before.
+    Schedule(DataSet),
+    /// It is as it was ordered, whatever else the message says.
+    Again,
     /// It is over.
     End(&'static str),
 }
@@ -53,13 +60,18 @@ impl Inner {
                     patient_id(&patient)?;
                     item.add_from(&patient);
                     // What is to have no value in an item need not be there.
-                    Act::Put(item.with_values())
+                    let item = item.with_values();
+                    match control.as_str() {
+                        "PA" | "CH" => Act::Put(item),
+                        _ => Act::Schedule(item),
+                    }
                 }
                 "CA" | "OC" | "CR" | "DC" | "OD" | "DR" => Act::End(status::CANCELLED),
                 // A status alone: the rest of the order need not be there.
                 "SC" => match group.get("ORC-5").as_deref() {
                     Some("CA" | "DC") => Act::End(status::CANCELLED),
                     Some("CM") => Act::End(status::COMPLETED),
+                    Some("SC") => Act::Again,
                     _ => continue,
                 },
                 _ => {
@@ -76,18 +88,23 @@ impl Inner {
         }
         let mut studies = BTreeSet::new();
         for (accession, step, act, names_step) in acts {
+            // Who names no step means the order.
+            let named = names_step.then_some(step.as_str());
             match act {
                 Act::Put(item) => {
                     self.worklist.put(item).await?;
-                    // Its study may have been made up just now.
-                    let kept = self.worklist.get(&accession, &step).await?;
-                    studies.extend(kept.and_then(|item| item.uid(tags::STUDY_INSTANCE_UID).ok()));
+                    studies.extend(self.study_of(&accession, &step).await?);
                 }
-                // Who names no step means the order.
-                Act::End(status) => {
-                    self.end(&accession, names_step.then_some(step.as_str()), status)
-                        .await?
+                Act::Schedule(item) => {
+                    self.worklist.schedule(item).await?;
+                    studies.extend(self.study_of(&accession, &step).await?);
                 }
+                Act::Again => {
+                    self.worklist
+                        .change_status(&accession, named, status::again)
+                        .await?;
+                }
+                Act::End(status) => self.end(&accession, named, status).await?,
             }
         }
         for study in studies {
@@ -96,35 +113,24 @@ impl Inner {
         Ok(())
     }
 
+    /// The study of an item, which may have been made up just now.
+    async fn study_of(&self, accession: &str, step: &str) -> Result<Option<Uid>, Fault> {
+        let item = self.worklist.get(accession, step).await?;
+        Ok(item.and_then(|item| item.uid(tags::STUDY_INSTANCE_UID).ok()))
+    }
+
     /// Steps of an order are over: all of them, or the one that is named. What was done stays done.
     async fn end(&self, accession: &str, step: Option<&str>, wanted: &'static str) -> Result<(), Fault> {
-        let items = self.worklist.of_order(accession).await?;
-        let (mut found, mut done) = (0, 0);
-        for item in &items {
-            let Some(scheduled) = item.items(tags::SCHEDULED_PROCEDURE_STEP_SEQUENCE).first() else {
-                continue;
-            };
-            let id = scheduled
-                .string(tags::SCHEDULED_PROCEDURE_STEP_ID)
-                .unwrap_or_default();
-            if step.is_some_and(|step| step != id) {
-                continue;
-            }
-            found += 1;
-            let status = match (scheduled.string(tags::SCHEDULED_PROCEDURE_STEP_STATUS), wanted) {
-                (Some(status::COMPLETED), _) => {
-                    done += 1;
-                    continue;
-                }
-                // It was begun, and is not brought to its end.
-                (Some(status::STARTED), status::CANCELLED) => status::DISCONTINUED,
-                (_, wanted) => wanted,
-            };
-            self.worklist.set_status(accession, Some(id), status).await?;
-        }
-        let why = match (found, done) {
-            (0, _) => "there is no such order",
-            (found, done) if found == done && wanted != status::COMPLETED => "the order is done already",
+        let ended = |had: &str| match had {
+            status::COMPLETED => None,
+            // It was begun, and is not brought to its end.
+            status::STARTED if wanted == status::CANCELLED => Some(status::DISCONTINUED),
+            _ => Some(wanted),
+        };
+        let had = self.worklist.change_status(accession, step, ended).await?;
+        let why = match had.iter().all(|had| had == status::COMPLETED) {
+            true if had.is_empty() => "there is no such order",
+            true if wanted != status::COMPLETED => "the order is done already",
             _ => return Ok(()),
         };
         Err(Fault::error(Condition::UnknownKey, why).at(at("ORC-3")))
@@ -140,7 +146,8 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
     let mut common: Vec<&Segment> = Vec::new();
     let mut groups: Vec<Vec<&Segment>> = Vec::new();
     let has = |group: &[&Segment], name: &str| group.iter().any(|segment| segment.name() == name);
-    let mut copied = 0;
+    let bytes = |segments: &[&Segment]| segments.iter().map(|it| it.text().len()).sum::<usize>();
+    let (mut copied, mut shared, mut of_all) = (0, 0, 0);
     for segment in message.segments().iter().skip(1) {
         let name = segment.name();
         let last = groups.last();
@@ -155,7 +162,8 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
         };
         if let Some(mut group) = begun {
             copied += group.len() + common.len() + 1;
-            if groups.len() == ORDERS_MAX || copied > COPIED_MAX {
+            shared += bytes(&group) + of_all;
+            if groups.len() == ORDERS_MAX || copied > COPIED_MAX || shared > SHARED_MAX_BYTES {
                 return Err(Fault::reject(
                     Condition::Internal,
                     "the message has too many orders",
@@ -166,6 +174,7 @@ pub(super) fn groups(message: &Message) -> Result<Vec<Message>, Fault> {
         } else if let Some(group) = groups.last_mut() {
             group.push(segment);
         } else {
+            of_all += segment.text().len();
             common.push(segment);
         }
     }
@@ -225,5 +234,25 @@ mod tests {
         );
         let none = Message::parse(b"MSH|^~\\&|A||||||ORM^O01|1|P|2.5\rPID|1\r").unwrap();
         assert!(groups(&none).is_err());
+    }
+
+    #[test]
+    fn what_orders_share_is_there_once_and_read_for_so_many_as_there_is_time_for() {
+        let orders = |count: usize, patient: usize| {
+            let header = "MSH|^~\\&|A||||||ORM^O01|1|P|2.5\rPID|1||";
+            let text = [
+                header,
+                &"1".repeat(patient),
+                "\r",
+                &"ORC|NW|1\rOBR|1\r".repeat(count),
+            ]
+            .concat();
+            groups(&Message::parse(text.as_bytes()).unwrap())
+        };
+        let groups = orders(ORDERS_MAX, 1000).unwrap();
+        let shared = |group: &Message| group.segments()[1].text().as_ptr();
+        assert!(groups.iter().all(|group| shared(group) == shared(&groups[0])));
+        // 15 GB, copied for each.
+        assert!(orders(ORDERS_MAX, MESSAGE_LENGTH_MAX_BYTES - 50_000).is_err());
     }
 }

@@ -8,7 +8,7 @@ use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::dataset::{Element, Value, base64};
 use pacs_core::query::{Model, Query, QueryOptions};
-use pacs_core::{DataSet, Level, Result, Source, Tag, Uid, VR};
+use pacs_core::{DataSet, Level, PatientId, Result, Source, Tag, Uid, VR};
 
 use super::super::ack::{Condition, Fault};
 use super::super::message::{Message, Segment};
@@ -77,7 +77,7 @@ impl Inner {
     /// What is known of the patient and the study that a report belongs to: by the Accession Number the study that is
     /// kept, else that of the order; else by what the message says.
     async fn study(&self, order: &DataSet, patient: &DataSet, source: &Source) -> Result<DataSet, Fault> {
-        let id = patient_id(patient)?;
+        let patient_id = patient_id(patient)?;
         let accession = order.string(tags::ACCESSION_NUMBER);
         let accession = accession.ok_or_else(|| Fault::missing("OBR-18"))?;
         let mut keys = DataSet::new();
@@ -98,7 +98,7 @@ impl Inner {
             if study.string(tags::ACCESSION_NUMBER) != Some(accession) {
                 continue;
             }
-            if study.string(tags::PATIENT_ID) == Some(id.as_str()) {
+            if PatientId::of(&study).agrees(&patient_id) {
                 let mut study = study.with_values();
                 study.retain(|element| STUDY.iter().any(|(tag, _)| *tag == element.tag));
                 study.put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
@@ -113,16 +113,14 @@ impl Inner {
         let mut study = DataSet::new();
         study.put_text(tags::ACCESSION_NUMBER, VR::SH, accession);
         let steps = self.worklist.of_order(accession).await?;
-        let step = steps
-            .iter()
-            .find(|step| step.string(tags::PATIENT_ID) == Some(id.as_str()));
+        let step = steps.iter().find(|step| PatientId::of(step).agrees(&patient_id));
         let uid = match order
             .uid(tags::STUDY_INSTANCE_UID)
             .ok()
             .or(step.and_then(|step| step.uid(tags::STUDY_INSTANCE_UID).ok()))
         {
             Some(uid) => uid,
-            None => named(&["hl7-study", &id, accession]),
+            None => named(&["hl7-study", patient_id.id(), accession]),
         };
         study.put_uid(tags::STUDY_INSTANCE_UID, &uid);
         if let Some(referring) = order.get(tags::REFERRING_PHYSICIAN_NAME) {
@@ -150,15 +148,16 @@ const STUDY: &[(Tag, VR)] = &[
 
 /// The documents of an order, and its text.
 fn reports(group: &Message) -> Result<Vec<Report>, Fault> {
+    let standing = Standing::of(group);
     let mut reports = Vec::new();
     let mut texts: Vec<(String, DataSet, String)> = Vec::new();
     for segment in group.segments().iter().filter(|segment| segment.name() == "OBX") {
         // Deleted, wrong, or without a result.
-        if matches!(segment.field(11), "D" | "W" | "X" | "N") || segment.field(5).is_empty() {
+        if is_nothing(segment) {
             continue;
         }
         match segment.field(2) {
-            "ED" => reports.push(document(group, segment)?),
+            "ED" => reports.push(document(group, segment, &standing)?),
             "HD" | "RP" => {}
             _ => {
                 let (key, line) = (segment.field(3).to_owned(), text(group, segment));
@@ -186,13 +185,75 @@ fn reports(group: &Message) -> Result<Vec<Report>, Fault> {
         })
         .collect();
     if !items.is_empty() {
-        reports.push(structured(group, items));
+        reports.push(structured(items, &standing));
     }
     Ok(reports)
 }
 
+/// Whether an OBX is deleted, wrong, or without a result.
+fn is_nothing(segment: &Segment) -> bool {
+    matches!(segment.field(11), "D" | "W" | "X" | "N") || segment.field(5).is_empty()
+}
+
+/// What stands behind a report, by OBR-25 and OBX-11 (HL7 tables 0123 and 0085).
+struct Standing {
+    /// All of it is final, or a correction of what was.
+    is_final: bool,
+    /// It is told not to be.
+    is_preliminary: bool,
+    /// Who verified it, where it is final and the message says who (OBR-32).
+    observer: Option<DataSet>,
+}
+
+impl Standing {
+    fn of(group: &Message) -> Self {
+        let status = group.get("OBR-25").unwrap_or_default();
+        let rows = group.segments().iter();
+        let mut rows = rows.filter(|segment| segment.name() == "OBX" && !is_nothing(segment));
+        let is_open = rows.any(|row| matches!(row.field(11), "I" | "P" | "R" | "S"));
+        let is_final = matches!(status.as_str(), "F" | "C") && !is_open;
+        Self {
+            is_final,
+            is_preliminary: is_open || !is_final && !status.is_empty(),
+            observer: is_final.then(|| observer(group)).flatten(),
+        }
+    }
+
+    fn put(&self, content: &mut DataSet, is_verified: bool) {
+        let flag = if is_verified { "VERIFIED" } else { "UNVERIFIED" };
+        content.put_text(tags::VERIFICATION_FLAG, VR::CS, flag);
+    }
+}
+
+/// Who verified a report (PS3.3 table C.17-2), where all is said that must be: a name, an organization, and when.
+fn observer(group: &Message) -> Option<DataSet> {
+    let part = |number| {
+        let raw = group.raw(&at("OBR-32"));
+        let text = group.unescaped(group.part_of(raw, 1, number));
+        text.replace(['^', '=', '\\'], " ").replace(char::is_control, " ")
+    };
+    let name = [2, 3, 4, 6, 5]
+        .map(|number| part(number).trim().to_owned())
+        .join("^");
+    let name: String = name.chars().take(64).collect();
+    let name = name.trim_end_matches(['^', ' ']);
+    let organization = group.get("MSH-4").or_else(|| group.get("MSH-3"))?;
+    let organization = organization.replace('\\', "/").replace(char::is_control, " ");
+    let organization: String = organization.trim().chars().take(64).collect();
+    let (date, time) = moment(group);
+    if name.is_empty() || organization.is_empty() {
+        return None;
+    }
+    let mut item = DataSet::new();
+    item.put_text(tags::VERIFYING_ORGANIZATION, VR::LO, organization);
+    item.put_text(tags::VERIFICATION_DATE_TIME, VR::DT, [date, time].concat());
+    item.put_text(tags::VERIFYING_OBSERVER_NAME, VR::PN, name);
+    item.put_items(tags::VERIFYING_OBSERVER_IDENTIFICATION_CODE_SEQUENCE, Vec::new());
+    Some(item)
+}
+
 /// An OBX with a document (ED): the source, type, subtype, encoding and data.
-fn document(group: &Message, segment: &Segment) -> Result<Report, Fault> {
+fn document(group: &Message, segment: &Segment, standing: &Standing) -> Result<Report, Fault> {
     let bad = |why| Fault::error(Condition::DataType, why).at(at("OBX-5"));
     let raw = segment.field(5);
     let part = |number| group.component(raw, number);
@@ -206,7 +267,9 @@ fn document(group: &Message, segment: &Segment) -> Result<Report, Fault> {
     let mut content = DataSet::new();
     let length = u32::try_from(document.len()).unwrap_or(u32::MAX);
     content.put_text(tags::DOCUMENT_TITLE, VR::ST, title(group));
-    content.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, Vec::new());
+    let heading = DataSet::code("18748-4", "LN", "Diagnostic imaging report");
+    content.put_items(tags::CONCEPT_NAME_CODE_SEQUENCE, vec![heading]);
+    standing.put(&mut content, standing.is_final);
     content.put_text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES");
     content.put_text(tags::CONVERSION_TYPE, VR::CS, "WSD");
     content.put_text(
@@ -231,8 +294,7 @@ fn document(group: &Message, segment: &Segment) -> Result<Report, Fault> {
 }
 
 /// A Basic Text SR with these content items.
-fn structured(group: &Message, items: Vec<DataSet>) -> Report {
-    let is_final = matches!(group.get("OBR-25").as_deref(), Some("F" | "C"));
+fn structured(items: Vec<DataSet>, standing: &Standing) -> Report {
     let mut content = DataSet::new();
     content.put_text(tags::VALUE_TYPE, VR::CS, "CONTAINER");
     content.put_text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE");
@@ -241,10 +303,17 @@ fn structured(group: &Message, items: Vec<DataSet>) -> Report {
     content.put_text(
         tags::COMPLETION_FLAG,
         VR::CS,
-        if is_final { "COMPLETE" } else { "PARTIAL" },
+        if standing.is_final { "COMPLETE" } else { "PARTIAL" },
     );
-    // Who verified it need not be said in a message.
-    content.put_text(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    if standing.is_final || standing.is_preliminary {
+        let flag = if standing.is_final { "FINAL" } else { "PRELIMINARY" };
+        content.put_text(tags::PRELIMINARY_FLAG, VR::CS, flag);
+    }
+    // Who verified it must be said then, and a message need not say it.
+    standing.put(&mut content, standing.observer.is_some());
+    if let Some(observer) = &standing.observer {
+        content.put_items(tags::VERIFYING_OBSERVER_SEQUENCE, vec![observer.clone()]);
+    }
     content.put_items(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
     // Of type 2 in a report, and none may be there without an item in a document.
     content.put_items(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new());

@@ -144,11 +144,20 @@ fn a_document_is_sent_as_it_is() {
 }
 
 #[test]
-fn what_is_no_final_report_is_refused() {
+fn what_is_no_report_is_refused_and_what_is_not_final_is_told_so() {
     let mut text = item("TEXT", "121071");
     text.put_text(tags::TEXT_VALUE, VR::UT, "x");
     let whole = report(vec![text]);
-    assert!(oru(&whole, None, &Parties::default()).is_ok());
+    let status = |set: &DataSet| {
+        let message = oru(set, None, &Parties::default()).unwrap();
+        ["OBR-25", "OBX[3]-11"].map(|path| message.get(path).unwrap())
+    };
+    assert_eq!(status(&whole), ["F", "F"]);
+    let mut other = whole.clone();
+    other.put_text(tags::VERIFICATION_FLAG, VR::CS, "UNVERIFIED");
+    assert_eq!(status(&other), ["R", "R"]);
+    other.put_text(tags::PRELIMINARY_FLAG, VR::CS, "PRELIMINARY");
+    assert_eq!(status(&other), ["P", "P"]);
     let without = |tag| {
         let mut set = whole.clone();
         set.remove(tag);

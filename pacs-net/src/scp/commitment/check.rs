@@ -1,6 +1,6 @@
 //! Whether an instance is really kept.
 
-use pacs_core::{ErrorKind, Pacs, Result};
+use pacs_core::{ErrorKind, Pacs, Result, Retry};
 
 use crate::dimse::Status;
 use crate::scp::is_stored;
@@ -18,7 +18,7 @@ mod reason {
 /// Looks at each instance of `outcome` that stands there as committed: it does no longer where it is not kept whole.
 ///
 /// # Errors
-/// What the index says, and `Closed`: then it is not known.
+/// What the index says, and what of the archive may pass, as `Closed`: then it is not known.
 pub(super) async fn check(pacs: &Pacs, outcome: &mut Commitment, any_sop_class: bool) -> Result<()> {
     for reference in std::mem::take(&mut outcome.committed) {
         match failure(pacs, &reference, any_sop_class).await? {
@@ -56,7 +56,7 @@ async fn failure(pacs: &Pacs, reference: &Reference, any_sop_class: bool) -> Res
             tracing::warn!(%instance, "not committed: it is kept as it came, which was cut off");
             Ok(Some(reason::PROCESSING_FAILURE))
         }
-        Err(error) if error.kind() == ErrorKind::Closed => Err(error),
+        Err(error) if error.kind() == ErrorKind::Closed || error.retry() == Retry::Later => Err(error),
         Err(error) => {
             tracing::error!(%instance, %error, "not committed: it can't be read as it was stored");
             Ok(Some(reason::PROCESSING_FAILURE))

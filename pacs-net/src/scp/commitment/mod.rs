@@ -28,9 +28,6 @@ const INVALID_SOP_INSTANCE: Status = Status(0x0117);
 /// No such action.
 const NO_SUCH_ACTION: Status = Status(0x0123);
 
-/// Transactions that are not reported on yet, of all requesters together. Beyond, a request is refused (0213H).
-const PENDING_MAX: usize = 10_000;
-
 /// N-ACTION: takes a request (PS3.4 J.3.2).
 pub(super) async fn action(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
     let Some(reporter) = &services.commitment else {
@@ -64,12 +61,12 @@ pub(super) async fn action(services: &PacsServices, mut operation: Operation) ->
     drop(bytes);
     let transaction = set.uid(tags::TRANSACTION_UID)?;
     let instances = distinct(references(&set)?)?;
-    if reporter.pending() >= PENDING_MAX {
+    if reporter.is_full() {
         let why = "too many transactions are not reported on yet";
         return Err(Error::new(ErrorKind::OutOfResources, "commitment.request", why));
     }
     let count = instances.len();
-    let (key, is_new) = add(
+    let (key, length, is_new) = add(
         &**services.pacs.ledger()?,
         &requester,
         Record::asked(transaction, instances),
@@ -78,6 +75,7 @@ pub(super) async fn action(services: &PacsServices, mut operation: Operation) ->
     tracing::info!(%requester, %transaction, instances = count, is_new, "storage commitment is asked for");
     reporter.begin(Job {
         key,
+        length,
         requester,
         asking: Some(Asking {
             client: operation.client(),
@@ -102,20 +100,21 @@ fn distinct(instances: Vec<Reference>) -> Result<Vec<Reference>> {
         .collect())
 }
 
-/// Puts a request into the ledger; answers where, and whether it was not there before.
+/// Puts a request into the ledger; answers where, its length in bytes, and whether it was not there before.
 ///
 /// The same request again, as a requester makes it that has not seen our response, is one transaction. Another one under
 /// a Transaction UID that is in use has an entry beside it, of which is reported that it can't be (0131H).
-async fn add(ledger: &dyn Ledger, requester: &AeTitle, record: Record) -> Result<(Bytes, bool)> {
+async fn add(ledger: &dyn Ledger, requester: &AeTitle, record: Record) -> Result<(Bytes, usize, bool)> {
     let first = key(requester, &record.outcome.transaction);
     let value = record.to_value()?;
+    let length = value.len();
     loop {
         let steps = vec![
             Step::Expect(first.clone(), None),
             Step::Put(first.clone(), value.clone()),
         ];
         if ledger.apply(steps).await? {
-            return Ok((first, true));
+            return Ok((first, length, true));
         }
         let Some(known) = ledger.get(&first).await? else {
             // Reported on meanwhile.
@@ -123,7 +122,7 @@ async fn add(ledger: &dyn Ledger, requester: &AeTitle, record: Record) -> Result
         };
         let known = Record::from_value(&known)?;
         if known.instances() == record.instances() {
-            return Ok((first, false));
+            return Ok((first, length, false));
         }
         let again = again_key(requester, &record);
         let is_new = ledger
@@ -132,7 +131,7 @@ async fn add(ledger: &dyn Ledger, requester: &AeTitle, record: Record) -> Result
                 Step::Put(again.clone(), value),
             ])
             .await?;
-        return Ok((again, is_new));
+        return Ok((again, length, is_new));
     }
 }
 

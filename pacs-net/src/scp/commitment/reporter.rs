@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt, TryStreamExt};
-use pacs_core::ledger::{Ledger, LedgerExt, Step};
+use futures::{FutureExt, StreamExt};
+use pacs_core::ledger::{Ledger, Step};
 use pacs_core::{AeTitle, Error, ErrorKind, Pacs, Result, Timestamp};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
@@ -24,6 +25,12 @@ use crate::transport::PresentationContext;
 
 /// Transactions that are checked at once: the disk has other work.
 const CHECKS_MAX: usize = 2;
+
+/// Transactions that are not reported on yet, of all requesters together. Beyond, a request is refused (0213H).
+const PENDING_MAX: usize = 10_000;
+
+/// The same in bytes of their records: those that wait for an answer to their report are in memory.
+const PENDING_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long is waited after the first failure to report; then twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -40,8 +47,8 @@ pub(in crate::scp) struct Reporter {
     jobs: mpsc::UnboundedSender<Job>,
     /// Until somebody runs it.
     queue: Mutex<Option<mpsc::UnboundedReceiver<Job>>>,
-    /// Keys of transactions in the ledger, which bound the queue.
-    pending: Mutex<HashSet<Bytes>>,
+    /// Keys of transactions in the ledger, with the lengths of their records: they bound the queue, and what is in memory.
+    pending: Mutex<HashMap<Bytes, usize>>,
     /// Keys of those that somebody works on.
     claimed: Mutex<HashSet<Bytes>>,
     checks: Semaphore,
@@ -50,6 +57,8 @@ pub(in crate::scp) struct Reporter {
 /// A transaction to be checked, and to be reported on.
 pub(super) struct Job {
     pub(super) key: Bytes,
+    /// Of its record, in bytes.
+    pub(super) length: usize,
     pub(super) requester: AeTitle,
     pub(super) asking: Option<Asking>,
 }
@@ -95,12 +104,18 @@ impl Reporter {
         })
     }
 
-    pub(super) fn pending(&self) -> usize {
+    fn pending(&self) -> usize {
         lock(&self.pending).len()
     }
 
+    /// Whether there is no room for one more.
+    pub(super) fn is_full(&self) -> bool {
+        let pending = lock(&self.pending);
+        pending.len() >= PENDING_MAX || pending.values().sum::<usize>() >= PENDING_MAX_BYTES
+    }
+
     pub(super) fn begin(&self, job: Job) {
-        lock(&self.pending).insert(job.key.clone());
+        lock(&self.pending).insert(job.key.clone(), job.length);
         // Without anybody who runs it, it stays in the ledger for the next one.
         let _ = self.jobs.send(job);
     }
@@ -152,17 +167,27 @@ impl Reporter {
     /// What the ledger has from before.
     async fn left_behind(&self) -> Result<Vec<Job>> {
         let mut jobs = Vec::new();
-        let mut entries = self.ledger.below(&record::all());
-        while let Some((key, _)) = entries.try_next().await? {
+        let mut range = record::all().range();
+        while let Some((key, value)) = self.next(&mut range).await? {
             let (requester, _) = record::parts(&key)?;
-            lock(&self.pending).insert(key.clone());
+            lock(&self.pending).insert(key.clone(), value.len());
             jobs.push(Job {
                 key,
+                length: value.len(),
                 requester,
                 asking: None,
             });
         }
         Ok(jobs)
+    }
+
+    /// The first of a range, which then begins behind it: a page of them may be gigabytes.
+    async fn next(&self, range: &mut Range<Bytes>) -> Result<Option<(Bytes, Bytes)>> {
+        let first = self.ledger.range(range.clone(), 1).await?.pop();
+        if let Some((key, _)) = &first {
+            range.start = [&key[..], &[0]].concat().into();
+        }
+        Ok(first)
     }
 
     /// Checks a transaction, and reports where the association it was asked for on is still there.
@@ -176,7 +201,10 @@ impl Reporter {
             match self.checked(&job.key).await {
                 Ok(Some(record)) => break record,
                 // It was reported on meanwhile.
-                Ok(None) => return Done::Begun(None),
+                Ok(None) => {
+                    lock(&self.pending).remove(&job.key);
+                    return Done::Begun(None);
+                }
                 Err(error) => {
                     tracing::error!(%error, "a storage commitment can't be checked now; it is tried again");
                     tokio::time::sleep(wait).await;
@@ -202,28 +230,32 @@ impl Reporter {
 
     /// The transaction with what is to be reported, which is in the ledger.
     async fn checked(&self, key: &Bytes) -> Result<Option<Record>> {
-        let Some(value) = self.ledger.get(key).await? else {
-            return Ok(None);
-        };
-        let mut record = Record::from_value(&value)?;
-        if record.state == State::Checked {
-            return Ok(Some(record));
-        }
-        let (_, is_again) = record::parts(key)?;
-        if is_again {
-            refuse_all(&mut record.outcome);
-        } else {
-            // The semaphore is never closed.
+        loop {
+            // Before it is loaded: thousands may wait. The semaphore is never closed.
             let _turn = self.checks.acquire().await;
-            check(&self.pacs, &mut record.outcome, self.options.any_sop_class).await?;
+            let Some(value) = self.ledger.get(key).await? else {
+                return Ok(None);
+            };
+            let mut record = Record::from_value(&value)?;
+            if record.state == State::Checked {
+                return Ok(Some(record));
+            }
+            let (_, is_again) = record::parts(key)?;
+            if is_again {
+                refuse_all(&mut record.outcome);
+            } else {
+                check(&self.pacs, &mut record.outcome, self.options.any_sop_class).await?;
+            }
+            record.state = State::Checked;
+            record.outcome.retrieve_ae = Some(self.options.ae_title);
+            let steps = vec![
+                Step::Expect(key.clone(), Some(value)),
+                Step::Put(key.clone(), record.to_value()?),
+            ];
+            if self.ledger.apply(steps).await? {
+                return Ok(Some(record));
+            }
         }
-        record.state = State::Checked;
-        record.outcome.retrieve_ae = Some(self.options.ae_title);
-        let steps = vec![
-            Step::Expect(key.clone(), Some(value)),
-            Step::Put(key.clone(), record.to_value()?),
-        ];
-        Ok(self.ledger.apply(steps).await?.then_some(record))
     }
 
     /// Reports everything of a requester on associations of our own, until all of it is answered or given up.
@@ -251,8 +283,9 @@ impl Reporter {
 
     async fn deliver_all(&self, requester: &AeTitle) -> Result<()> {
         let mut connected: Option<(Client, PresentationContext)> = None;
-        let mut entries = self.ledger.below(&record::of(requester));
-        while let Some((key, value)) = entries.try_next().await? {
+        let mut is_not_taken = false;
+        let mut range = record::of(requester).range();
+        while let Some((key, value)) = self.next(&mut range).await? {
             let (state, asked) = Record::head(&value)?;
             if Timestamp::now().0.saturating_sub(asked.0) > GIVEN_UP_AFTER.as_millis() as u64 {
                 tracing::error!(%requester, "a storage commitment could not be reported for a week, and is given up");
@@ -263,7 +296,7 @@ impl Reporter {
             let Some(_claim) = self.claim(&key).filter(|_| state == State::Checked) else {
                 continue;
             };
-            // Answered between the reading of the page and the claim.
+            // Answered between the reading and the claim.
             let Some(value) = self.ledger.get(&key).await? else {
                 continue;
             };
@@ -272,16 +305,25 @@ impl Reporter {
                 Some(connected) => connected,
                 None => connected.insert(self.associate(requester).await?),
             };
-            // Whatever is answered: it would be answered so again.
-            self.report(client, context, &record).await?;
-            self.forget(&key).await?;
+            match self.report(client, context, &record).await? {
+                // It may be taken later, within the week.
+                Status::PROCESSING_FAILURE | Status::RESOURCE_LIMITATION => is_not_taken = true,
+                // Whatever else is answered: it would be answered so again.
+                _ => self.forget(&key).await?,
+            }
         }
         if let Some((client, _)) = connected
             && let Err(error) = client.release().await
         {
             tracing::debug!(%error, "a release was not answered");
         }
-        Ok(())
+        match is_not_taken {
+            false => Ok(()),
+            true => {
+                let why = "the requester could not take a report for now";
+                Err(Error::new(ErrorKind::OutOfResources, "commitment.report", why))
+            }
+        }
     }
 
     /// An association on which we are SCP and the requester of the commitment is SCU (PS3.4 J.3.3, PS3.7 D.3.3.4).
@@ -357,7 +399,7 @@ impl Reporter {
     }
 }
 
-fn lock(keys: &Mutex<HashSet<Bytes>>) -> MutexGuard<'_, HashSet<Bytes>> {
+fn lock<T>(keys: &Mutex<T>) -> MutexGuard<'_, T> {
     keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use dicom_dictionary_std::uids;
 use futures::future::join_all;
@@ -26,6 +26,25 @@ const RETRY_MOST: Duration = Duration::from_secs(60);
 
 /// Events that are read from the queue at once.
 const AT_ONCE: usize = 64;
+
+/// How often old steps and events are deleted.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Deletes steps that have been final for so long, and events that have waited for so long; never ends by itself.
+pub(in crate::scp) async fn expire(ups: Ups, kept: Duration) {
+    let mut turns = tokio::time::interval(EXPIRE_INTERVAL);
+    loop {
+        turns.tick().await;
+        let Some(before) = SystemTime::now().checked_sub(kept) else {
+            continue;
+        };
+        match ups.expire(before).await {
+            Ok(0) => {}
+            Ok(steps) => tracing::info!(steps, "old procedure steps were deleted"),
+            Err(error) => tracing::warn!(%error, "old procedure steps could not be deleted"),
+        }
+    }
+}
 
 /// Tells subscribers that the server is there again, then reports what happens; never ends by itself.
 pub(in crate::scp) async fn report(ups: Ups, options: Arc<ScpOptions>) {

@@ -25,7 +25,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use dicom_dictionary_std::tags;
 use futures::{StreamExt, TryStreamExt, stream};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pacs_core::query::{Model, Query, QueryOptions};
 use pacs_core::{DataSet, Level, Pacs, Source, Uid, VR};
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ impl Asking {
         Ok(Self {
             source: fhir.web.source(request.extensions()),
             base: format!("{origin}{}", fhir.path),
-            media_type: accepted(request)?,
+            media_type: accepted(request.headers(), query)?,
             query: query.to_owned(),
             dicomweb,
         })
@@ -113,14 +113,13 @@ impl Asking {
 }
 
 /// The media type of the answer, by `_format` or Accept (3.1.0.1.11).
-fn accepted(request: &Request) -> FhirResult<MediaType> {
-    let query = request.uri().query().unwrap_or_default();
+fn accepted(headers: &HeaderMap, parameters: &str) -> FhirResult<MediaType> {
     let offers = [Offer::new(FHIR_JSON), Offer::new(MediaType::JSON)];
-    let format = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "_format");
+    let format = form_urlencoded::parse(parameters.as_bytes()).find(|(name, _)| name == "_format");
     let media_type = match format.as_ref().map(|(_, value)| value.as_ref()) {
         Some("json" | "application/json" | "application/fhir+json" | "application/fhir json") => FHIR_JSON,
         Some(_) => return Err(Problem::not_acceptable(offers.iter().map(|offer| &offer.media_type)).into()),
-        None => Accept::of_parameter(request.headers(), None, "_format")?
+        None => Accept::of_parameter(headers, None, "_format")?
             .select(&offers)?
             .offer
             .media_type
@@ -165,7 +164,8 @@ async fn search_by_query(State(fhir): State<Arc<Fhir>>, request: Request) -> Fhi
 
 /// `POST ImagingStudy/_search`: the parameters stand in the URL, in the form, or in both.
 async fn search_by_form(State(fhir): State<Arc<Fhir>>, request: Request) -> FhirResult<Response> {
-    let asking = Asking::of(&fhir, &request)?;
+    let mut asking = Asking::of(&fhir, &request)?;
+    let headers = request.headers().clone();
     let form = MediaType::constant("application", "x-www-form-urlencoded");
     let content_type = request
         .headers()
@@ -177,6 +177,7 @@ async fn search_by_form(State(fhir): State<Arc<Fhir>>, request: Request) -> Fhir
     }
     let body = body::gather(request.into_body(), FORM_LENGTH_MAX_BYTES).await?;
     let body = std::str::from_utf8(&body).map_err(|_| Problem::bad_request("the form is not UTF-8"))?;
+    asking.media_type = accepted(&headers, &[asking.query.as_str(), body].join("&"))?;
     let search = Search::parse(&[&asking.query, body])?;
     searched(&fhir, asking, search).await
 }

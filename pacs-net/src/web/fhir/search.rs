@@ -1,5 +1,7 @@
 //! What is searched by (FHIR R4 3.1.1, and the search parameters of ImagingStudy).
 
+use std::collections::BTreeSet;
+
 use dicom_core::chrono::{Days, Months, NaiveDate};
 use dicom_dictionary_std::tags;
 use pacs_core::{DataSet, Tag, Uid, VR};
@@ -149,7 +151,7 @@ impl Search {
             }
             "identifier" => self.identifier(value)?,
             "patient:identifier" | "patient.identifier" | "subject:identifier" | "subject.identifier" => {
-                self.text(tags::PATIENT_ID, VR::LO, &codes(value, |_| true)?)?;
+                self.patient(value)?;
             }
             "basedon:identifier" | "basedon.identifier" => {
                 self.text(tags::ACCESSION_NUMBER, VR::SH, &codes(value, |_| true)?)?;
@@ -189,6 +191,29 @@ impl Search {
             _ => return Err(unknown(name)),
         }
         Ok(())
+    }
+
+    /// Patient IDs; a system is who issued them.
+    fn patient(&mut self, value: &str) -> FhirResult<()> {
+        let asked = values(value)?;
+        let (systems, ids): (BTreeSet<&str>, Vec<String>) = asked
+            .iter()
+            .map(|one| one.split_once('|').unwrap_or(("", one)))
+            .map(|(system, id)| (system, id.to_owned()))
+            .unzip();
+        if systems.len() > 1 {
+            return Err(Outcome::invalid(
+                "identifiers of patients are asked for by one system",
+            ));
+        }
+        self.text(tags::PATIENT_ID, VR::LO, &ids)?;
+        match systems.first() {
+            None | Some(&"") => Ok(()),
+            Some(system) => {
+                let issuer = system.strip_prefix("urn:oid:").unwrap_or(system);
+                self.text(tags::ISSUER_OF_PATIENT_ID, VR::LO, &[issuer.to_owned()])
+            }
+        }
     }
 
     fn identifier(&mut self, value: &str) -> FhirResult<()> {

@@ -68,6 +68,8 @@ struct Channel {
     frames: broadcast::Sender<Frame>,
     /// The last frame that one of them has sent.
     sent: watch::Sender<u64>,
+    /// One of them has left, perhaps with frames that the others don't have.
+    left: Notify,
 }
 
 #[derive(Clone)]
@@ -93,6 +95,7 @@ impl Channels {
         let channel = Arc::new(Channel {
             frames,
             sent: watch::Sender::new(0),
+            left: Notify::new(),
         });
         open.insert(ae_title, Arc::clone(&channel));
         let pump = Pump {
@@ -103,6 +106,15 @@ impl Channels {
         };
         tokio::spawn(pump.run());
         (channel, receiver)
+    }
+}
+
+/// Says that a connection is no more, also one that never came about.
+struct Leaving(Arc<Channel>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.left.notify_one();
     }
 }
 
@@ -158,28 +170,30 @@ impl Pump {
                 }
                 continue;
             }
-            for QueuedEvent { event, .. } in &waiting {
-                *number += 1;
-                let text = text(event, *number).into();
+            let first = *number + 1;
+            *number += waiting.len() as u64;
+            let mut sent = self.channel.sent.subscribe();
+            // Those that are told already are passed over by who has sent them.
+            for (QueuedEvent { event, .. }, number) in waiting.iter().zip(first..) {
+                let text = text(event, number).into();
                 // Where nobody is left they stay in the queue.
-                if self
-                    .channel
-                    .frames
-                    .send(Frame {
-                        number: *number,
-                        text,
-                    })
-                    .is_err()
-                {
+                if self.channel.frames.send(Frame { number, text }).is_err() {
                     return Ok(());
                 }
             }
-            let mut sent = self.channel.sent.subscribe();
-            tokio::select! {
+            let is_left = tokio::select! {
                 () = &mut gone => return Ok(()),
-                _ = sent.wait_for(|last| *last >= *number) => {}
+                _ = sent.wait_for(|last| *last >= *number) => false,
+                () = self.channel.left.notified() => true,
+            };
+            let mut done = &waiting[..];
+            if is_left {
+                // The rest is read again, for those who joined since: with the same numbers.
+                let last = (*sent.borrow()).clamp(first - 1, *number);
+                done = &waiting[..(last + 1 - first) as usize];
+                *number = last;
             }
-            queue.acknowledge(&waiting).await?;
+            queue.acknowledge(done).await?;
         }
     }
 }
@@ -228,7 +242,9 @@ pub(super) async fn open(
     let upgrade = upgrade
         .max_message_size(MESSAGE_LENGTH_MAX_BYTES)
         .max_frame_size(MESSAGE_LENGTH_MAX_BYTES);
+    let leaving = Leaving(Arc::clone(&channel));
     let response: Response = upgrade.on_upgrade(move |socket| async move {
+        let _leaving = leaving;
         serve(socket, &channel, receiver, slot).await;
     });
     Ok(response.into_response())
@@ -258,10 +274,14 @@ async fn serve(
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first is at once, and says nothing of who is there.
     let mut is_there = true;
+    let mut last = 0;
     loop {
         tokio::select! {
             frame = frames.recv() => match frame {
+                // One that was sent here already comes again for others.
+                Ok(frame) if frame.number <= last => {}
                 Ok(frame) => {
+                    last = frame.number;
                     if !send(&mut socket, Message::Text(frame.text)).await {
                         return;
                     }
@@ -303,7 +323,7 @@ mod tests {
     use dicom_core::VR;
     use dicom_dictionary_std::tags;
     use http::HeaderValue;
-    use pacs_core::workflow::ups::EventType;
+    use pacs_core::workflow::ups::{EventType, Subscription};
     use pacs_core::{DataSet, Uid};
 
     use super::*;
@@ -324,6 +344,25 @@ mod tests {
         assert_eq!(json["00741000"]["Value"][0], "SCHEDULED");
         event.attributes = DataSet::new();
         assert_eq!(read(&event).as_object().unwrap().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_one_connection_leaves_unsent_comes_to_those_that_joined_since() {
+        let ups = Ups::new(Arc::new(pacs_store::MemoryLedger::new()));
+        let (channels, ae) = (Channels::default(), AeTitle::parse("AE").unwrap());
+        let (channel, mut first) = channels.join(&ups, ae);
+        let leaving = Leaving(channel);
+        ups.subscribe(&ae, &Subscription::Global, false).await.unwrap();
+        ups.report_status(false).await.unwrap();
+        let next = async |frames: &mut broadcast::Receiver<Frame>| {
+            let frame = tokio::time::timeout(Duration::from_secs(60), frames.recv()).await;
+            frame.unwrap().unwrap()
+        };
+        let lost = next(&mut first).await;
+        let (_, mut second) = channels.join(&ups, ae);
+        drop((first, leaving));
+        let again = next(&mut second).await;
+        assert_eq!((again.number, again.text), (lost.number, lost.text));
     }
 
     #[test]

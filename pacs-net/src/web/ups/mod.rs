@@ -111,8 +111,9 @@ async fn update(State(web): State<Arc<Web>>, Segments(path): Segments, request: 
     let mut attributes = received(request).await?;
     // The URL says it.
     attributes.remove(tags::SOP_INSTANCE_UID);
+    let is_claimed = transaction.is_some() || attributes.string(tags::TRANSACTION_UID).is_some();
     let set = ups(&web)?.set(&uid, transaction.as_ref(), attributes).await;
-    set.map_err(|error| refused(&error, &asking.base, StatusCode::BAD_REQUEST))?;
+    set.map_err(|error| unclaimed(&error, is_claimed, &asking.base, StatusCode::BAD_REQUEST))?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -134,13 +135,9 @@ async fn change_state(State(web): State<Arc<Web>>, Segments(path): Segments, req
         None => None,
     };
     let changed = ups(&web)?.change_state(&uid, state, transaction.as_ref()).await;
-    let changed = changed.map_err(|error| match transaction {
-        None if Refusal::of(&error) == Some(Refusal::TransactionUid) => {
-            let why = "The Transaction UID is missing.";
-            Problem::bad_request(why).with_header(header::WARNING, warning(&asking.base, why))
-        }
-        _ => refused(&error, &asking.base, StatusCode::CONFLICT),
-    })?;
+    let is_claimed = transaction.is_some();
+    let changed =
+        changed.map_err(|error| unclaimed(&error, is_claimed, &asking.base, StatusCode::CONFLICT))?;
     Ok(noted(StatusCode::OK, changed.warning, &asking.base))
 }
 
@@ -185,6 +182,15 @@ fn noted(status: StatusCode, noted: Option<Warning>, base: &str) -> Response {
         _ => {}
     }
     response
+}
+
+/// The same of a request that needs the Transaction UID, which may be missing or be another one (11.6.3.1, 11.7.3.1).
+fn unclaimed(error: &Error, is_claimed: bool, base: &str, at_end: StatusCode) -> Problem {
+    if is_claimed || Refusal::of(error) != Some(Refusal::TransactionUid) {
+        return refused(error, base, at_end);
+    }
+    let why = "The Transaction UID is missing.";
+    Problem::bad_request(why).with_header(header::WARNING, warning(base, why))
 }
 
 /// The statuses and warnings of tables 11.4.3-1 to 11.8.3-1. `at_end` answers that a step is in its final state, which
