@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Eleven rooms, each on top of those before:
+//! Twelve rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -12,6 +12,7 @@
 //! | [`deliver`] | makes the deliveries that an engine's outbox has | [`deliver::Deliveries`] |
 //! | [`hl7`] | HL7 v2 over MLLP: patients, orders and reports from and to information systems | [`hl7::Server`], [`hl7::Sender`] |
 //! | [`conformance`] | what all this comes to for a peer: a DICOM Conformance Statement (PS3.2) | [`conformance::Statement`] |
+//! | [`fetch`] | studies of another PACS, by whatever it offers | [`fetch::Source`] |
 //! | [`migrate`] | all studies of another PACS, brought into an engine | [`migrate::Migration`] |
 //! | [`settings`] | peers as a configuration file has them | [`settings::Peer`] |
 //! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
@@ -111,6 +112,7 @@
 pub mod conformance;
 pub mod deliver;
 pub mod dimse;
+pub mod fetch;
 pub mod hl7;
 pub mod migrate;
 mod pace;

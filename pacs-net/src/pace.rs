@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "web")]
+use futures::{Stream, TryStreamExt as _};
 use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
 use pacs_core::{Error, ErrorKind, Pacs, Result};
 use tokio::time::Instant;
@@ -47,4 +49,17 @@ impl Pace {
             *self = Self::default();
         }
     }
+}
+
+/// The same pieces, while they come fast enough.
+#[cfg(feature = "web")]
+pub(crate) fn paced<S>(pieces: S, pacs: Pacs) -> impl Stream<Item = Result<Bytes>>
+where
+    S: Stream<Item = Result<Bytes>> + Unpin,
+{
+    let begin = (pieces, Pace::default(), pacs);
+    futures::stream::try_unfold(begin, |(mut pieces, mut pace, pacs)| async move {
+        let piece = pace.next(pieces.try_next(), &pacs).await?;
+        Ok(piece.map(|piece| (piece, (pieces, pace, pacs))))
+    })
 }

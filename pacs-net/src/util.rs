@@ -1,7 +1,10 @@
 //! What several rooms of the crate use.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pacs_core::Uid;
 use tokio::sync::Notify;
 
 /// Set once, awaited by many.
@@ -27,5 +30,36 @@ impl Signal {
         if !self.is_set() {
             notified.await;
         }
+    }
+}
+
+/// Sets of UIDs by digest: a million of them take some 30 MiB.
+#[derive(Default)]
+pub(crate) struct Seen {
+    states: [RandomState; 2],
+    digests: HashSet<u128>,
+}
+
+impl Seen {
+    fn digest(&self, uid: &Uid) -> u128 {
+        let [high, low] = self
+            .states
+            .each_ref()
+            .map(|state| u128::from(state.hash_one(uid)));
+        high << 64 | low
+    }
+
+    /// Whether it was not there before.
+    pub(crate) fn insert(&mut self, uid: &Uid) -> bool {
+        let digest = self.digest(uid);
+        self.digests.insert(digest)
+    }
+
+    pub(crate) fn contains(&self, uid: &Uid) -> bool {
+        self.digests.contains(&self.digest(uid))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.digests.len()
     }
 }

@@ -8,9 +8,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::route::Hours;
 use pacs_core::{AeTitle, Pacs, Timestamp};
+use pacs_net::fetch::{Fetch, Source, WebService};
 use pacs_net::migrate::{Day, Migration, Watcher};
 use pacs_net::scp::{Limits, Server};
-use pacs_net::scu::{Fetch, Remote};
+use pacs_net::scu::Remote;
 use tokio::signal::unix::{SignalKind, signal};
 use twox_hash::XxHash3_128;
 
@@ -21,11 +22,12 @@ use crate::{serve, store};
 /// What is taken over, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
-    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a peer of the configuration
+    /// Where the studies are: TITLE@HOST:PORT, or the AE title of a peer of the configuration; or the base URL of a
+    /// DICOMweb service, http://HOST:PORT/PATH
     #[arg(value_name = "SOURCE")]
     source: String,
     /// Fetch by C-MOVE to this server, which listens on its DICOM port meanwhile and which the source must know by its
-    /// AE title; without it by C-GET
+    /// AE title; without it by C-GET. Not from a DICOMweb service, which gives them by WADO-RS
     #[arg(long = "move")]
     by_move: bool,
     /// Only studies of this date and later
@@ -60,8 +62,21 @@ fn hours(text: &str) -> Result<Hours, String> {
 
 impl Migrate {
     /// Where the studies are.
-    pub(crate) fn source(&self, config: &Config) -> Result<Remote, String> {
-        let remote = |host: &str, port, called| Remote::new(host, port, called, config.ae_title);
+    pub(crate) fn source(&self, config: &Config) -> Result<Source, String> {
+        if self.source.contains("://") {
+            if self.by_move {
+                return Err("--move is for peers: a DICOMweb service knows no C-MOVE".to_owned());
+            }
+            let service = WebService::new(&self.source).map_err(|error| error.to_string())?;
+            return Ok(Source::Web(service));
+        }
+        let remote = |host: &str, port, called| Source::Peer {
+            remote: Remote::new(host, port, called, config.ae_title),
+            how: match self.by_move {
+                true => Fetch::Move(config.ae_title),
+                false => Fetch::Get,
+            },
+        };
         let Some((title, place)) = self.source.split_once('@') else {
             let known = |peer: &&pacs_net::settings::Peer| peer.ae_title.as_str() == self.source;
             let peer = config.peers.iter().find(known).ok_or_else(|| {
@@ -81,29 +96,22 @@ impl Migrate {
     }
 
     /// What names the journal: another selection has another one.
-    fn selection(&self, source: &Remote) -> String {
+    fn selection(&self, source: &Source) -> String {
         let day = |day: Option<Day>| day.map_or_else(String::new, |day| day.to_string());
         let modality = self.modality.as_deref().unwrap_or_default();
         let (from, to) = (day(self.from), day(self.to));
-        format!(
-            "{}@{}:{} {from}-{to} {modality}",
-            source.called, source.host, source.port
-        )
+        format!("{source} {from}-{to} {modality}")
     }
 }
 
 /// Answers whether everything that was wanted is kept here.
-pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Remote) -> Result<bool, String> {
+pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Source) -> Result<bool, String> {
     let journals = store::migrations(config);
     fs::create_dir_all(&journals).map_err(|error| format!("{}: {error}", journals.display()))?;
     let digest = XxHash3_128::oneshot(wanted.selection(&source).as_bytes());
     let migration = Migration {
         pacs: pacs.clone(),
-        remote: source,
-        how: match wanted.by_move {
-            true => Fetch::Move(config.ae_title),
-            false => Fetch::Get,
-        },
+        source,
         from: wanted.from,
         to: wanted.to,
         modality: wanted.modality.clone(),

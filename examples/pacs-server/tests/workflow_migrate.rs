@@ -1,11 +1,12 @@
-//! `migrate` from dcmqrscp and from Orthanc: killed three times, it ends complete. `PACS_MIGRATE_STUDIES` says with how
+//! `migrate` from dcmqrscp, from Orthanc and from another server of ours, over DICOM and over DICOMweb: killed three times,
+//! it ends complete. `PACS_MIGRATE_STUDIES` says with how
 //! many studies.
 
 mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use pacs_core::{AeTitle, DataSet, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 
 use common::old::{Old, TITLE};
-use common::{count, directory, free_port, run, start, tell};
+use common::{Server, count, directory, free_port, run, run_all, start, tell};
 
 const SERIES: u32 = 2;
 /// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
@@ -32,11 +33,16 @@ fn studies() -> u32 {
     }
 }
 
+const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
+
+fn uid_of(study: u32, series: u32, number: u32) -> Uid {
+    Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID")
+}
+
 /// An instance of a study: every tenth has no date, and the others lie densely in a few days.
 fn instance(study: u32, series: u32, number: u32) -> (Uid, Bytes) {
-    const ROOT: &str = "1.2.826.0.1.3680043.10.1.78";
     let mut set = DataSet::new();
-    let uid = Uid::parse(&format!("{ROOT}.{study}.{series}.{number}")).expect("is a UID");
+    let uid = uid_of(study, series, number);
     let class = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE][series as usize % 2];
     set.put_text(tags::SOP_CLASS_UID, VR::UI, class);
     set.put_uid(tags::SOP_INSTANCE_UID, &uid);
@@ -80,10 +86,9 @@ struct Made;
 impl Supply<(u32, u32, u32)> for Made {
     fn outgoing(&self, (study, series, number): &(u32, u32, u32)) -> Outgoing {
         let (sop_class, _) = instance(*study, *series, *number);
-        let uid = format!("1.2.826.0.1.3680043.10.1.78.{study}.{series}.{number}");
         Outgoing {
             sop_class,
-            sop_instance: Uid::parse(&uid).expect("is a UID"),
+            sop_instance: uid_of(*study, *series, *number),
             transfer_syntax: Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN),
         }
     }
@@ -98,20 +103,58 @@ impl Supply<(u32, u32, u32)> for Made {
 }
 
 /// A PACS that is left.
-struct Source(Old);
+struct Source {
+    port: u16,
+    data: PathBuf,
+    /// Where its DICOMweb service is, if it is to be taken over by that.
+    web: Option<String>,
+    process: Process,
+}
+
+enum Process {
+    Peer { _process: Old },
+    Ours(Server),
+}
 
 impl Source {
+    fn of(old: Old) -> Self {
+        Self {
+            port: old.port,
+            data: old.data.clone(),
+            web: old.web.clone(),
+            process: Process::Peer { _process: old },
+        }
+    }
+
+    /// DCMTK's, which knows PACS at `destination`.
     fn dcmqrscp(room: &Path, destination: u16) -> Option<Self> {
-        Old::dcmqrscp(room, free_port(), destination).map(Self)
+        Old::dcmqrscp(room, free_port(), destination).map(Self::of)
     }
 
     fn orthanc(room: &Path, destination: u16) -> Option<Self> {
-        Old::orthanc(room, free_port(), destination).map(Self)
+        Old::orthanc(room, free_port(), destination).map(Self::of)
+    }
+
+    /// With its DICOMweb.
+    fn orthanc_web(room: &Path) -> Option<Self> {
+        Old::orthanc_web(room, free_port(), free_port()).map(Self::of)
+    }
+
+    /// Another one of ours.
+    fn ours(room: &Path) -> Self {
+        let data = room.join("source");
+        let server = Server::start(&data, &["--ae-title", TITLE]);
+        Self {
+            port: server.port,
+            web: Some(server.dicomweb()),
+            data,
+            process: Process::Ours(server),
+        }
     }
 
     fn fill(&self, studies: u32) {
         let title = |text| AeTitle::parse(text).expect("it is one");
-        let remote = Remote::new("127.0.0.1", self.0.port, title(TITLE), title("FILLER"));
+        let remote = Remote::new("127.0.0.1", self.port, title(TITLE), title("FILLER"));
         let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
         let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
         let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
@@ -132,8 +175,16 @@ impl Source {
         });
     }
 
+    /// As a service manager does it.
+    fn stop(self) {
+        if let Process::Ours(server) = self.process {
+            assert!(server.stop().success());
+        }
+    }
+
     fn named(&self) -> String {
-        format!("{TITLE}@127.0.0.1:{}", self.0.port)
+        let peer = || format!("{TITLE}@127.0.0.1:{}", self.port);
+        self.web.clone().unwrap_or_else(peer)
     }
 }
 
@@ -217,13 +268,115 @@ fn a_migration_from_orthanc_by_c_move_is_killed_three_times_and_ends_complete() 
 }
 
 #[test]
+fn a_migration_from_orthanc_by_dicomweb_is_killed_three_times_and_ends_complete() {
+    let room = directory();
+    if let Some(source) = Source::orthanc_web(room.path()) {
+        migrate(&source, room.path(), &[]);
+    }
+}
+
+#[test]
+fn a_migration_from_another_one_of_ours_by_dicomweb_is_killed_three_times_and_ends_complete() {
+    let room = directory();
+    migrate(&Source::ours(room.path()), room.path(), &[]);
+}
+
+/// Spoils the file that an instance of a stopped server of ours lies in.
+fn spoil(data: &Path, lost: &Uid) {
+    let mut spoiled = 0;
+    for entry in walkdir::WalkDir::new(data.join("archive")) {
+        let path = entry.expect("can be listed").into_path();
+        if !path.is_file() {
+            continue;
+        }
+        let mut bytes = fs::read(&path).expect("can be read");
+        let uid = bytes.windows(lost.len()).position(|it| it == lost.as_bytes());
+        if let Some(uid) = uid {
+            let magic = bytes[..uid].windows(4).rposition(|it| it == b"DICM");
+            let magic = magic.expect("a Part 10 stream begins before its UID");
+            bytes[magic..magic + 4].copy_from_slice(b"MICD");
+            fs::write(path, bytes).expect("can be written");
+            spoiled += 1;
+        }
+    }
+    assert_eq!(spoiled, 1, "the instance lies there");
+}
+
+#[test]
+fn what_a_dicomweb_service_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
+    let room = directory();
+    let source = Source::ours(room.path());
+    source.fill(6);
+    source.stop();
+    spoil(&room.path().join("source"), &uid_of(3, 1, 0));
+    let source = Source::ours(room.path());
+    let data = room.path().join("data");
+    let (code, said) = run(&data, &["migrate", &source.named()]);
+    tell(&said);
+    assert_eq!(code, 3, "{said}");
+    assert_eq!(count(&said, "studies complete"), 5, "{said}");
+    assert_eq!(
+        (count(&said, "studies failed"), count(&said, "instances missing")),
+        (1, 1),
+        "{said}"
+    );
+    let (_, said) = run(&data, &["stats"]);
+    assert_eq!(
+        count(&said, "instances"),
+        u64::from(6 * SERIES * INSTANCES - 1),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_selection_from_a_dicomweb_service_takes_over_no_more() {
+    let room = directory();
+    let source = Source::ours(room.path());
+    source.fill(20);
+    let taken = |name: &str, arguments: &[&str]| {
+        let (code, said) = run(
+            &room.path().join(name),
+            &[&["migrate", &source.named()], arguments].concat(),
+        );
+        assert_eq!(code, 0, "{said}");
+        count(&said, "studies complete")
+    };
+    assert_eq!(taken("day", &["--from", "2020-02-29", "--to", "20200229"]), 8);
+    assert_eq!(taken("none", &["--modality", "US"]), 0);
+    assert_eq!(taken("some", &["--modality", "MR"]), 20);
+    assert_eq!(taken("all", &["--slice", "2"]), 20);
+}
+
+#[test]
+fn a_url_that_can_not_be_taken_over_from_says_why() {
+    let room = directory();
+    let nobody = format!("http://127.0.0.1:{}/dicom-web", free_port());
+    for (arguments, why) in [
+        (
+            &["migrate", "https://a.example/dicom-web"][..],
+            "https is not offered yet",
+        ),
+        (
+            &["migrate", "--move", "http://a.example/dicom-web"],
+            "--move is for peers",
+        ),
+        (&["migrate", "http://me:secret@a.example/"], "unencrypted"),
+        (&["migrate", &nobody], "127.0.0.1"),
+    ] {
+        let (code, _, said) = run_all(&room.path().join("data"), arguments);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(why) && !said.contains("secret"), "{said}");
+    }
+}
+
+#[test]
 fn what_the_source_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
     let room = directory();
     let Some(source) = Source::dcmqrscp(room.path(), free_port()) else {
         return;
     };
     source.fill(6);
-    let files = fs::read_dir(&source.0.data).expect("can be listed");
+    let files = fs::read_dir(&source.data).expect("can be listed");
     let files = files.map(|entry| entry.expect("can be read").path());
     let lost = files
         .into_iter()

@@ -40,7 +40,7 @@ pub enum Trigger {
     /// Nothing came to a study for a while, for the first time.
     StudyStable,
     /// Nothing came to a study for a while, after something had come to it, was amended or removed, since it was
-    /// stable before.
+    /// stable before. A removal in the last moments before the process dies may go untold.
     StudyChanged,
     /// An order was placed or changed: the worklist has steps of a study that are still to be done. See
     /// [`Pacs::order_placed`](crate::Pacs::order_placed).
@@ -227,7 +227,7 @@ pub trait Router: Send + Sync + 'static {
     /// - No delivery is an answer like any other.
     ///
     /// # Errors
-    /// What is logged; where the engine has a ledger, it is asked again later.
+    /// What is logged; where the engine has a ledger, it is asked again later, as it is after a panic.
     fn route(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>>;
 
     /// Whether it is to be asked when this happens: about the others nothing is looked up.

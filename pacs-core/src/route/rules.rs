@@ -146,54 +146,88 @@ impl Rule {
     /// When the instance can't be read.
     pub fn check(&self, occasion: &Occasion<'_>, at: LocalTime) -> Result<Vec<Checked>> {
         let mut checked = Vec::new();
-        let mut note = |condition: String, holds: bool| checked.push(Checked { condition, holds });
-        note(format!("on {}", self.on), self.on == occasion.trigger);
-        match (self.fetched, occasion.fetched) {
-            (true, fetched) => note("fetched".to_owned(), fetched),
-            (false, true) => note("not fetched".to_owned(), false),
-            (false, false) => {}
+        self.walk(occasion, at, &mut |condition, holds| {
+            let condition = condition.to_string();
+            checked.push(Checked { condition, holds });
+            true
+        })?;
+        Ok(checked)
+    }
+
+    /// Whether every condition holds. The first that doesn't decides: what it takes to look at the others is saved.
+    fn applies(&self, occasion: &Occasion<'_>, at: LocalTime) -> Result<bool> {
+        let mut all = true;
+        self.walk(occasion, at, &mut |_, holds| {
+            all &= holds;
+            all
+        })?;
+        Ok(all)
+    }
+
+    /// Looks at the conditions until `see` has seen enough; the cheap ones come first, those last that the instance is
+    /// read for.
+    fn walk(
+        &self,
+        occasion: &Occasion<'_>,
+        at: LocalTime,
+        see: &mut dyn FnMut(fmt::Arguments<'_>, bool) -> bool,
+    ) -> Result<()> {
+        if !see(format_args!("on {}", self.on), self.on == occasion.trigger) {
+            return Ok(());
+        }
+        let goes_on = match (self.fetched, occasion.fetched) {
+            (true, fetched) => see(format_args!("fetched"), fetched),
+            (false, true) => see(format_args!("not fetched"), false),
+            (false, false) => true,
+        };
+        if !goes_on {
+            return Ok(());
         }
         let source = occasion.source;
-        let title = |title: Option<crate::AeTitle>| title.map(|title| title.as_str().to_owned());
         let address = source.address.map(|address| address.ip().to_string());
         for (name, wanted, found) in [
-            ("from-ae", &self.from_ae, title(source.calling_ae)),
-            ("to-ae", &self.to_ae, title(source.called_ae)),
-            ("from-address", &self.from_address, address),
+            (
+                "from-ae",
+                &self.from_ae,
+                source.calling_ae.as_ref().map(crate::AeTitle::as_str),
+            ),
+            (
+                "to-ae",
+                &self.to_ae,
+                source.called_ae.as_ref().map(crate::AeTitle::as_str),
+            ),
+            ("from-address", &self.from_address, address.as_deref()),
         ] {
-            if !wanted.is_empty() {
-                note(
-                    name.to_owned(),
-                    found.is_some_and(|found| wanted.iter().any(|one| one.matches(&found))),
-                );
+            let holds = || found.is_some_and(|found| wanted.iter().any(|one| one.matches(found)));
+            if !wanted.is_empty() && !see(format_args!("{name}"), holds()) {
+                return Ok(());
             }
         }
-        if let Some(hours) = &self.hours {
-            note("hours".to_owned(), hours.holds(at));
+        if let Some(hours) = &self.hours
+            && !see(format_args!("hours"), hours.holds(at))
+        {
+            return Ok(());
         }
-        if !self.days.is_empty() {
-            note(
-                "days".to_owned(),
-                self.days.iter().any(|day| *day as u8 == at.weekday),
-            );
+        let is_day = || self.days.iter().any(|day| *day as u8 == at.weekday);
+        if !self.days.is_empty() && !see(format_args!("days"), is_day()) {
+            return Ok(());
         }
-        for (condition, key) in &self.when.each {
-            note(format!("when {condition}"), matches(key, occasion)?);
+        for is_read in [false, true] {
+            let each = self.when.each.iter();
+            for (condition, key) in each.filter(|(_, key)| is_kept(key, occasion) != is_read) {
+                if !see(format_args!("when {condition}"), matches(key, occasion)?) {
+                    return Ok(());
+                }
+            }
         }
         if !self.unless.each.is_empty() {
             let mut all = true;
             for (_, key) in &self.unless.each {
-                all &= matches(key, occasion)?;
+                all = all && matches(key, occasion)?;
             }
-            note("unless".to_owned(), !all);
+            see(format_args!("unless"), !all);
         }
-        Ok(checked)
-    }
-
-    /// Whether every condition holds. The cheap ones are looked at first, the instance itself last.
-    fn applies(&self, occasion: &Occasion<'_>, at: LocalTime) -> Result<bool> {
-        let may = self.on == occasion.trigger && self.fetched == occasion.fetched;
-        Ok(may && self.check(occasion, at)?.iter().all(|checked| checked.holds))
+        Ok(())
     }
 
     fn deliveries(&self) -> impl Iterator<Item = Delivery> + '_ {
@@ -249,17 +283,18 @@ impl Rule {
     }
 }
 
+/// Whether the index has what a condition asks for.
+fn is_kept(query: &Query, occasion: &Occasion<'_>) -> bool {
+    let mut keys = query.matching().iter();
+    keys.all(|key| occasion.attributes.level_of(key.tag).is_some())
+}
+
 /// Whether what is known of the instance matches; what the index doesn't keep is read.
 fn matches(query: &Query, occasion: &Occasion<'_>) -> Result<bool> {
-    let keys = query.matching();
-    if let Some(record) = occasion.record
-        && keys
-            .iter()
-            .all(|key| occasion.attributes.level_of(key.tag).is_some())
-    {
-        return Ok(query.matches(&record.attributes.together()));
+    match occasion.record {
+        Some(record) if is_kept(query, occasion) => Ok(query.matches(&record.attributes.together())),
+        _ => Ok(query.matches(&*(occasion.header)()?)),
     }
-    Ok(query.matches(&*(occasion.header)()?))
 }
 
 /// Conditions on attributes.

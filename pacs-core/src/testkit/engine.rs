@@ -94,6 +94,7 @@ macro_rules! engine_conformance {
                 what_is_decided_waits_in_the_outbox_once_for_each_destination,
                 what_was_kept_before_there_was_a_router_goes_nowhere,
                 what_nobody_was_asked_about_is_asked_about_after_reopening,
+                what_can_not_be_asked_about_keeps_no_other_one_waiting_and_is_asked_about_again,
                 what_takes_the_place_of_another_version_is_delivered_again,
                 a_study_is_delivered_in_the_order_of_the_archive_and_the_urgent_first,
                 what_is_refused_waits_among_the_dead_until_it_is_sent_again,

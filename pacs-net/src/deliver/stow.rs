@@ -11,9 +11,10 @@ use pacs_core::dataset::json;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Uid};
 
-use super::http::{Caller, not_taken};
+use super::http::not_taken;
 use super::{Destination, Found, Tried, find};
 use crate::web::http::body::from_stream;
+use crate::web::http::client::Caller;
 use crate::web::http::media_type::MediaType;
 use crate::web::http::multipart::{Part, related};
 
@@ -84,7 +85,7 @@ impl ToStow {
             return Vec::new();
         }
         let answer = match self.request(records) {
-            Ok(request) => self.caller.call(request).await,
+            Ok(request) => self.caller.call(request).await.map_err(Tried::from),
             Err(error) => Err(Tried::Refused(error.to_string())),
         };
         let failed = match &answer {
@@ -119,7 +120,7 @@ impl ToStow {
         let pacs = self.pacs.clone();
         let part = move |record| Ok(Part::new(&MediaType::DICOM, pacs.outgoing_file(&record)));
         let multipart = related(&MediaType::DICOM, stream::iter(records).map(part));
-        let request = Request::post(self.caller.uri.clone())
+        let request = Request::post(self.caller.uri().clone())
             .header(header::CONTENT_TYPE, multipart.media_type.header_value())
             .header(header::ACCEPT, "application/dicom+json")
             .body(from_stream(multipart.body));

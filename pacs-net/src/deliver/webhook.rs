@@ -10,8 +10,9 @@ use pacs_core::route::{Line, Waiting, What};
 use pacs_core::{Result, Timestamp};
 use sha2::Sha256;
 
-use super::http::{Caller, not_taken};
+use super::http::not_taken;
 use super::{Destination, Tried, in_order};
+use crate::web::http::client::Caller;
 
 /// Tells what happened by POST: a JSON object with `event`, `study`, `instance` or `series` and `at` (milliseconds since
 /// 1970), which names nobody. It is signed as Standard Webhooks has it: `webhook-id` (the same when it is told again),
@@ -26,7 +27,7 @@ pub struct ToWebhook {
 impl std::fmt::Debug for ToWebhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ToWebhook")
-            .field("uri", &self.caller.uri)
+            .field("uri", self.caller.uri())
             .finish_non_exhaustive()
     }
 }
@@ -61,7 +62,7 @@ impl ToWebhook {
         let body = body.to_string();
         let id = format!("{event}-{of}-{number}");
         let sent = Timestamp::now().0 / 1000;
-        let request = Request::post(self.caller.uri.clone())
+        let request = Request::post(self.caller.uri().clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", &id)
             .header("webhook-timestamp", sent)
@@ -74,7 +75,7 @@ impl ToWebhook {
         match self.caller.call(request).await {
             Ok((status, _)) if status.is_success() => Tried::Delivered(String::new()),
             Ok((status, _)) => not_taken(status),
-            Err(tried) => tried,
+            Err(none) => none.into(),
         }
     }
 

@@ -5,15 +5,13 @@ use std::sync::atomic::Ordering;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
-use pacs_core::query::Model;
 use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::days::Day;
-use super::journal::Seen;
 use super::{Migration, Shared};
-use crate::dimse::{Client, CommandField};
-use crate::scu::{find, find_until, identifier, query_proposal};
+use crate::fetch::Finder;
+use crate::util::Seen;
 
 /// Slices of time that a day is asked in which is too full.
 const SLICES_OF_A_DAY: u32 = 48;
@@ -23,7 +21,7 @@ pub(super) struct Discovery<'a> {
     migration: &'a Migration,
     shared: &'a Shared,
     found: mpsc::Sender<Uid>,
-    client: Option<Client>,
+    finder: Finder,
     seen: Seen,
 }
 
@@ -58,7 +56,7 @@ impl<'a> Discovery<'a> {
             migration,
             shared,
             found,
-            client: None,
+            finder: migration.source.finder(),
             seen: Seen::default(),
         }
     }
@@ -99,11 +97,7 @@ impl<'a> Discovery<'a> {
         if from.is_none() && to.is_none() && !self.shared.has_stopped() {
             self.undated().await;
         }
-        if let Some(client) = &self.client
-            && let Err(error) = client.release().await
-        {
-            tracing::debug!(%error, "a release was not answered");
-        }
+        self.finder.close().await;
     }
 
     async fn day(&mut self, date: &str) {
@@ -178,13 +172,11 @@ impl<'a> Discovery<'a> {
     /// Whether a study has the modality, of a peer that does not say it of studies (it need not, PS3.4 C.6.2.1.2).
     async fn has_modality(&mut self, study: &Uid) -> bool {
         let asked = async {
-            let client = self.client().await?;
             let mut keys = DataSet::new();
             keys.put_text(tags::MODALITY, VR::CS, "");
             keys.put_uid(tags::STUDY_INSTANCE_UID, study);
             keys.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "");
-            let keys = identifier(Level::Series, &keys);
-            let series = find(&client, Model::StudyRoot, &keys).await?;
+            let series = self.finder.find(Level::Series, &keys, usize::MAX).await?;
             let modalities = series.map_ok(|set| set.string(tags::MODALITY).map(str::to_owned));
             modalities.try_collect::<Vec<_>>().await
         };
@@ -198,18 +190,6 @@ impl<'a> Discovery<'a> {
         }
     }
 
-    async fn client(&mut self) -> Result<Client> {
-        if let Some(client) = &self.client
-            && !client.has_ended()
-        {
-            return Ok(client.clone());
-        }
-        let remote = &self.migration.remote;
-        let proposal = query_proposal(remote, Model::StudyRoot, CommandField::C_FIND);
-        let client = remote.client(&proposal).await?;
-        Ok(self.client.insert(client).clone())
-    }
-
     /// The same question again when the association fails.
     async fn ask_patiently(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: Want) -> Result<Answer> {
         let mut tries = self.shared.tries();
@@ -220,7 +200,7 @@ impl<'a> Discovery<'a> {
                 Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
                 Err(error) => error,
             };
-            self.client = None;
+            self.finder = self.migration.source.finder();
             if !tries.again(&error).await {
                 return Err(error);
             }
@@ -228,7 +208,6 @@ impl<'a> Discovery<'a> {
     }
 
     async fn ask(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: Want) -> Result<Answer> {
-        let client = self.client().await?;
         let mut set = DataSet::new();
         set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "");
         set.put_text(tags::STUDY_DATE, VR::DA, "");
@@ -242,30 +221,9 @@ impl<'a> Discovery<'a> {
             Want::Few => self.migration.slice_max,
             Want::All | Want::Undated => usize::MAX,
         };
-        let (enough, cancelled) = oneshot::channel::<()>();
-        let mut enough = Some(enough);
-        let cancelled = async move {
-            if cancelled.await.is_err() {
-                std::future::pending().await
-            }
-        };
-        let keys = identifier(Level::Study, &set);
-        let mut matches = find_until(&client, Model::StudyRoot, &keys, cancelled).await?;
+        let mut matches = self.finder.find(Level::Study, &set, limit).await?;
         let (mut studies, mut count) = (Vec::new(), 0);
-        loop {
-            let set = match matches.try_next().await {
-                Ok(Some(set)) => set,
-                Ok(None) => break,
-                Err(error) if error.kind() == ErrorKind::Cancelled && enough.is_none() => break,
-                Err(error) => return Err(error),
-            };
-            if count >= limit {
-                // It is asked to end; what it has sent meanwhile is passed over.
-                if let Some(enough) = enough.take() {
-                    let _ = enough.send(());
-                }
-                continue;
-            }
+        while let Some(set) = matches.try_next().await? {
             count += 1;
             let mut modalities = set.strings(tags::MODALITIES_IN_STUDY).peekable();
             // A peer that doesn't match by modality may say it all the same.

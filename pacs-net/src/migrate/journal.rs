@@ -3,46 +3,14 @@
 //! A text file, one line a study. Nothing is synced: what is lost costs listing a study again, and a line is only
 //! written after the study is kept.
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use pacs_core::Uid;
 
 use super::Totals;
-
-/// Sets of UIDs by digest: a million of them take some 30 MiB.
-#[derive(Default)]
-pub(super) struct Seen {
-    states: [RandomState; 2],
-    digests: HashSet<u128>,
-}
-
-impl Seen {
-    fn digest(&self, uid: &Uid) -> u128 {
-        let [high, low] = self
-            .states
-            .each_ref()
-            .map(|state| u128::from(state.hash_one(uid)));
-        high << 64 | low
-    }
-
-    /// Whether it was not there before.
-    pub(super) fn insert(&mut self, uid: &Uid) -> bool {
-        let digest = self.digest(uid);
-        self.digests.insert(digest)
-    }
-
-    pub(super) fn contains(&self, uid: &Uid) -> bool {
-        self.digests.contains(&self.digest(uid))
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.digests.len()
-    }
-}
+use crate::util::Seen;
 
 /// The studies that earlier calls and this one brought over.
 pub(super) struct Journal {

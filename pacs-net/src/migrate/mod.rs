@@ -1,7 +1,7 @@
 //! Brings all studies of a living PACS into an engine: [`Migration`].
 //!
-//! The studies are asked for in slices of their dates (C-FIND), each is fetched (C-GET or C-MOVE) and then held against
-//! what the peer lists of it. A journal notes what is complete, so that an interrupted migration goes on where it was;
+//! The studies are asked for in slices of their dates, each is fetched and then held against what the source lists of it
+//! ([`Source`] says by which services). A journal notes what is complete, so that an interrupted migration goes on where it was;
 //! what was under way is listed again, and only what is missing is fetched.
 
 mod days;
@@ -15,7 +15,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use pacs_core::query::Model;
 use pacs_core::{Error, Pacs, Result, Uid};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,8 +24,7 @@ use discover::Discovery;
 use journal::Journal;
 pub use report::{Report, Totals};
 
-use crate::dimse::CommandField;
-use crate::scu::{Fetch, Fetched, Remote, fetch_study, query_proposal};
+use crate::fetch::{Fetched, Source};
 
 /// Studies that are found and wait for their turn.
 const FOUND_WAITING_MAX: usize = 256;
@@ -41,15 +39,13 @@ const FAILURES_IN_A_ROW_MAX: u32 = 20;
 /// How often is looked whether it may go on.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// A migration of studies from a peer.
+/// A migration of studies from another PACS.
 #[derive(Clone, Debug)]
 pub struct Migration {
     /// Where they go.
     pub pacs: Pacs,
     /// Where they come from.
-    pub remote: Remote,
-    /// By which service.
-    pub how: Fetch,
+    pub source: Source,
     /// Those of this day and later; without it and `to` also those without a date.
     pub from: Option<Day>,
     /// Those of this day and earlier.
@@ -139,12 +135,7 @@ impl Migration {
         let failed = |error| Error::io("migration.journal", "the journal can't be written", error);
         let begun = Instant::now();
         // Before a long wait for who is not there.
-        let proposal = query_proposal(&self.remote, Model::StudyRoot, CommandField::C_FIND);
-        let client = self.remote.client(&proposal).await;
-        let client = client.map_err(|error| self.remote.unreachable(error))?;
-        if let Err(error) = client.release().await {
-            tracing::debug!(%error, "a release was not answered");
-        }
+        self.source.reach().await?;
         let journal = Journal::open(&self.journal).map_err(failed)?;
         let shared = Shared {
             report: Mutex::default(),
@@ -269,7 +260,7 @@ impl Migration {
         let mut tries = shared.tries();
         let mut is_second = false;
         loop {
-            match fetch_study(&self.pacs, &self.remote, study, self.how, self.verify).await {
+            match self.source.fetch_study(&self.pacs, study, self.verify).await {
                 // What could not be given once may be given when it is asked for alone.
                 Ok(fetched) if fetched.missing.is_empty() || is_second => return Ok(fetched),
                 Ok(_) => is_second = true,

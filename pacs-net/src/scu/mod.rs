@@ -6,12 +6,10 @@
 //! - [`ups`]: unified procedure steps.
 //! - [`Sending`]: sends instances over several associations, several at a time on each; [`Kept`] gives it those of an
 //!   engine, [`Files`] files.
-//! - [`fetch_study`]: brings a study of a peer into an engine.
 //! - [`CommitmentRequest`]: asks for storage commitment; [`notify_availability`] tells of a study.
 
 pub(crate) mod availability;
 pub(crate) mod commitment;
-mod fetch;
 mod file;
 mod kept;
 mod performed;
@@ -28,7 +26,6 @@ use pacs_core::{AeTitle, Error, Result, Uid};
 
 pub use availability::notify_availability;
 pub use commitment::{COMMITMENT_INSTANCES_MAX, Commitment, CommitmentRequest, Commitments, Reference};
-pub use fetch::{Fetch, Fetched, fetch_study};
 pub use file::{FileToSend, Files};
 pub use kept::Kept;
 #[cfg(feature = "pixel")]

@@ -94,11 +94,12 @@
 //! neither of the Standard nor attributes are refused in a search, so that a mistyped one does not find everybody.
 
 mod capabilities;
+pub(crate) mod commits;
 pub mod fhir;
 pub mod http;
 mod query;
 mod remove;
-mod resource;
+pub(crate) mod resource;
 mod retrieve;
 mod store;
 mod ups;

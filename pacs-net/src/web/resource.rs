@@ -6,10 +6,10 @@ use pacs_core::{Error, ErrorKind, InstanceRecord, Level, Pacs, Result, Scope, So
 
 /// A study, a series or an instance, by the UIDs in the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resource {
-    pub(super) study: Uid,
-    pub(super) series: Option<Uid>,
-    pub(super) instance: Option<Uid>,
+pub(crate) struct Resource {
+    pub(crate) study: Uid,
+    pub(crate) series: Option<Uid>,
+    pub(crate) instance: Option<Uid>,
 }
 
 impl Resource {
@@ -45,7 +45,7 @@ impl Resource {
     }
 
     /// Its path below the base URL.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut path = format!("/studies/{}", self.study);
         for (name, uid) in [("series", self.series), ("instances", self.instance)] {
             if let Some(uid) = uid {

@@ -15,8 +15,9 @@ use pacs_net::deliver::{
     Deliveries, FetchPriors, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver,
     ToStow, ToWebhook,
 };
+use pacs_net::fetch::{Fetch, Source, WebService};
 use pacs_net::hl7::report::Parties;
-use pacs_net::scu::{Fetch, Remote};
+use pacs_net::scu::Remote;
 use pacs_net::settings::{Peer, at_least_one};
 use serde::Deserialize;
 
@@ -50,9 +51,9 @@ struct Destination {
     folder: Option<PathBuf>,
     /// Host and port of who takes reports as HL7 messages.
     report: Option<String>,
-    /// AE title of the peer that priors are fetched from.
+    /// AE title of the peer, or URL of the DICOMweb service, that priors are fetched from.
     priors: Option<String>,
-    /// By which service they are fetched: `move`, which nearly every archive has, if it knows this server; or `get`.
+    /// By which service of a peer they are fetched: `move`, which nearly every archive has, if it knows this server; or `get`.
     by: Option<By>,
     /// What priors have in common with the study.
     same: Option<Vec<Same>>,
@@ -66,6 +67,10 @@ struct Destination {
     /// Instances a second, at most; 0 for as many as can be.
     #[serde(default)]
     per_second: u32,
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://")
 }
 
 /// By which service priors are fetched.
@@ -225,6 +230,15 @@ impl Destination {
             self.host_and_port(report)?;
         }
         match &self.priors {
+            Some(priors) if is_url(priors) => {
+                if self.by.is_some() {
+                    return Err(format!(
+                        "the destination {:?}: by is of priors from a peer; a URL is fetched from by WADO-RS",
+                        self.name
+                    ));
+                }
+                self.service_at(priors).map(drop)?;
+            }
             Some(title) => self.archive(title, peers).map(drop)?,
             None if self.by.is_some()
                 || self.same.is_some()
@@ -253,6 +267,11 @@ impl Destination {
                 self.name
             )
         })
+    }
+
+    /// The DICOMweb service that priors are fetched from.
+    fn service_at(&self, url: &str) -> Result<WebService, String> {
+        WebService::new(url).map_err(|error| format!("the destination {:?}: {}", self.name, error.context()))
     }
 
     fn wanted(&self) -> Wanted {
@@ -302,13 +321,19 @@ impl Destination {
             Self {
                 priors: Some(title), ..
             } => {
-                let peer = self.archive(title, &config.peers)?;
-                let remote = Remote::new(&peer.host, peer.port, peer.ae_title, ae_title);
-                let how = match self.by {
-                    Some(By::Get) => Fetch::Get,
-                    Some(By::Move) | None => Fetch::Move(ae_title),
+                let archive = if is_url(title) {
+                    Source::Web(self.service_at(title)?)
+                } else {
+                    let peer = self.archive(title, &config.peers)?;
+                    Source::Peer {
+                        remote: Remote::new(&peer.host, peer.port, peer.ae_title, ae_title),
+                        how: match self.by {
+                            Some(By::Get) => Fetch::Get,
+                            Some(By::Move) | None => Fetch::Move(ae_title),
+                        },
+                    }
                 };
-                Arc::new(FetchPriors::new(pacs, remote, how, self.wanted()))
+                Arc::new(FetchPriors::new(pacs, archive, self.wanted()))
             }
             _ => return Err(format!("the destination {:?} leads nowhere", self.name)),
         };
@@ -465,6 +490,8 @@ mod tests {
             ),
             (priors("NOWHERE\""), "no [[peer]]"),
             (priors("WORKSTATION\"\nby = \"push\""), "`move` or `get`"),
+            (priors("http://h/dicom-web\"\nby = \"get\""), "WADO-RS"),
+            (priors("ftp://h/\""), "http"),
             (
                 priors("WORKSTATION\"\nsame = [\"patient\"]"),
                 "`modality` or `body-part`",

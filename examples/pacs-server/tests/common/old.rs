@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Peer, dcmtk, peer};
+use super::{Peer, dcmtk, found_or_skipped, free_port, peer};
 
 /// What it is called.
 pub(crate) const TITLE: &str = "LEGACY";
@@ -14,6 +14,8 @@ pub(crate) const TITLE: &str = "LEGACY";
 pub(crate) struct Old {
     pub(crate) port: u16,
     pub(crate) data: PathBuf,
+    /// Where its DICOMweb service is, if it has one.
+    pub(crate) web: Option<String>,
     _process: Peer,
 }
 
@@ -30,6 +32,7 @@ impl Old {
         Self {
             port,
             data,
+            web: None,
             _process: process,
         }
     }
@@ -52,15 +55,35 @@ impl Old {
         Some(Self::start(dcmqrscp, port, data))
     }
 
-    /// Which sends by another AE title than it is called by, as many do.
+    /// It knows PACS at `destination`, and sends to it by another AE title than it is called by, as many do.
     pub(crate) fn orthanc(room: &Path, port: u16, destination: u16) -> Option<Self> {
+        Self::orthanc_with(room, port, destination, None)
+    }
+
+    /// With its DICOMweb at `http`. It knows nobody.
+    pub(crate) fn orthanc_web(room: &Path, port: u16, http: u16) -> Option<Self> {
+        let places = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc"].map(Path::new);
+        let plugin = places.map(|place| place.join("libOrthancDicomWeb.so"));
+        let plugin = plugin.into_iter().find(|path| path.is_file());
+        let plugin = found_or_skipped(plugin, "Orthanc's DICOMweb plugin")?;
+        let mut old = Self::orthanc_with(room, port, free_port(), Some((&plugin, http)))?;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, http)).is_err() {
+            std::thread::yield_now();
+        }
+        old.web = Some(format!("http://127.0.0.1:{http}/dicom-web"));
+        Some(old)
+    }
+
+    fn orthanc_with(room: &Path, port: u16, destination: u16, web: Option<(&Path, u16)>) -> Option<Self> {
         let mut orthanc = peer("Orthanc")?;
         let data = room.join("source");
         fs::create_dir_all(&data).expect("can be made");
         let configuration = room.join("orthanc.json");
+        let plugins: Vec<_> = web.iter().map(|(plugin, _)| plugin).collect();
         let text = serde_json::json!({
-            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": [],
-            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": false,
+            "StorageDirectory": &data, "IndexDirectory": &data, "Plugins": plugins,
+            "DicomAet": TITLE, "DicomPort": port, "HttpServerEnabled": web.is_some(),
+            "HttpPort": web.map_or(8042, |(_, port)| port), "AuthenticationEnabled": false,
             "DicomAlwaysAllowFind": true, "DicomAlwaysAllowGet": true, "DicomAlwaysAllowMove": true,
             "DicomModalities": {"pacs": {
                 "AET": "PACS", "Host": "127.0.0.1", "Port": destination, "LocalAet": "LEGACYNODE",

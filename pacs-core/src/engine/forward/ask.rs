@@ -1,21 +1,24 @@
 //! Asks the router, and makes of its answers what is entered.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::stable::Unsettled;
+use dicom_dictionary_std::tags;
+
+use super::stable::Item;
 use super::{Forwarder, block_on};
 use crate::archive::{Sequence, Timestamp};
 use crate::dataset::DataSet;
 use crate::dataset::part10::FileMeta;
 use crate::engine::coerce;
 use crate::engine::recovery::read_header;
-use crate::error::{Result, Retry};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Source};
 use crate::index::InstanceRecord;
 use crate::route::{Decided, Delivery, Occasion, Trigger, What};
-use crate::uid::{InstanceKey, Uid};
+use crate::uid::{AeTitle, Uid};
 use crate::workflow::report;
 
 /// What is decided, and what is to be told of it.
@@ -23,8 +26,17 @@ use crate::workflow::report;
 pub(super) struct Decisions {
     pub(super) decided: Vec<Decided>,
     pub(super) told: Vec<Event>,
-    /// Studies that something came to.
-    pub(super) touched: BTreeMap<Uid, Unsettled>,
+    /// Series and studies that something came to.
+    pub(super) touched: BTreeMap<Item, Timestamp>,
+    /// Instances that could not be asked about.
+    pub(super) unasked: Vec<Uid>,
+}
+
+impl Decisions {
+    /// How much there is to be entered.
+    pub(super) fn len(&self) -> usize {
+        self.decided.len() + self.touched.len() + self.unasked.len()
+    }
 }
 
 /// What is entered of an instance.
@@ -54,11 +66,9 @@ fn version(record: &InstanceRecord) -> u64 {
 impl Forwarder {
     /// What the router decides of one occasion. Without an outbox nobody asks again, and an error is logged here.
     pub(super) fn ask(&self, occasion: &Occasion<'_>) -> Result<Vec<Delivery>> {
-        let instance = occasion.record.map(|record| record.key.instance);
-        let instance = instance.as_ref().map(tracing::field::display);
         let answer = catch_unwind(AssertUnwindSafe(|| self.router.route(occasion))).unwrap_or_else(|_| {
-            tracing::error!(instance, "the router panicked");
-            Ok(Vec::new())
+            let why = "the router panicked";
+            Err(Error::new(ErrorKind::Internal, "engine.route", why))
         });
         match answer {
             Ok(mut deliveries) => {
@@ -67,8 +77,10 @@ impl Forwarder {
                     .retain(|delivery| seen.insert((Arc::clone(&delivery.destination), delivery.tells)));
                 Ok(deliveries)
             }
-            Err(error) if self.outbox.is_some() && error.retry() == Retry::Later => Err(error),
+            Err(error) if self.outbox.is_some() => Err(error),
             Err(error) => {
+                let instance = occasion.record.map(|record| record.key.instance);
+                let instance = instance.as_ref().map(tracing::field::display);
                 tracing::error!(instance, %error, "it could not be decided where something goes");
                 Ok(Vec::new())
             }
@@ -83,7 +95,15 @@ impl Forwarder {
         at: Timestamp,
         work: impl FnOnce(&Occasion<'_>) -> T,
     ) -> T {
-        let header = || block_on(self.header(record)).map(|(_, header)| Arc::new(header));
+        // Read once, however many rules ask for it.
+        let read = OnceCell::new();
+        let header = || -> Result<Arc<DataSet>> {
+            if let Some(header) = read.get() {
+                return Ok(Arc::clone(header));
+            }
+            let (_, header) = block_on(self.header(record))?;
+            Ok(Arc::clone(read.get_or_init(|| Arc::new(header))))
+        };
         work(&Occasion {
             trigger,
             record: Some(record),
@@ -104,20 +124,49 @@ impl Forwarder {
         Ok((meta, header))
     }
 
-    /// Asks about one instance that was stored.
+    /// Asks about one instance that was stored; one that can't be asked about is asked about another time.
     pub(super) fn stored(
         &self,
         record: &Arc<InstanceRecord>,
-        source: &Source,
+        source: Option<&Source>,
+        decisions: &mut Decisions,
+    ) {
+        if let Err(error) = self.ask_about(record, source, decisions) {
+            let instance = record.key.instance;
+            tracing::error!(%instance, %error, "it could not be decided where an instance goes");
+            if self.outbox.is_some() {
+                decisions.unasked.push(instance);
+            }
+        }
+        self.touch(&record.key.study, &record.key.series, record.received, decisions);
+    }
+
+    /// The same. Without a `source` it is the one that its header names.
+    pub(super) fn ask_about(
+        &self,
+        record: &Arc<InstanceRecord>,
+        source: Option<&Source>,
         decisions: &mut Decisions,
     ) -> Result<()> {
+        let triggers = [Trigger::InstanceStored, Trigger::ReportStored];
+        let wants = |trigger| self.router.wants(trigger);
+        if !triggers.into_iter().any(wants) && !self.fetched.knows(&record.key.study) {
+            return Ok(());
+        }
+        let read;
+        let source = match source {
+            Some(source) => source,
+            None => {
+                read = self.source(record)?;
+                &read
+            }
+        };
         let fetched = self.fetched.note(&record.key.study, source);
-        let asked = !fetched || self.router.wants_fetched();
-        for trigger in [Trigger::InstanceStored, Trigger::ReportStored] {
-            if !asked
-                || !self.router.wants(trigger)
-                || (trigger == Trigger::ReportStored && !self.is_report(record)?)
-            {
+        if fetched && !self.router.wants_fetched() {
+            return Ok(());
+        }
+        for trigger in triggers.into_iter().filter(|trigger| wants(*trigger)) {
+            if trigger == Trigger::ReportStored && !self.is_report(record)? {
                 continue;
             }
             let source = (source, fetched);
@@ -127,19 +176,37 @@ impl Forwarder {
             let one = [One::of(record)];
             self.decide(trigger, record, record.received, &one, deliveries, decisions);
         }
-        self.touch(&record.key, record.received, decisions);
         Ok(())
     }
 
-    pub(super) fn touch(&self, key: &InstanceKey, at: Timestamp, decisions: &mut Decisions) {
+    /// Who sent an instance, as its header has it.
+    pub(super) fn source(&self, record: &InstanceRecord) -> Result<Source> {
+        let (meta, _) = block_on(read_header(&*self.archive, &record.locator))?;
+        let title = |tag| {
+            let title = meta.elements.string(tag);
+            title.and_then(|title| AeTitle::parse(title).ok())
+        };
+        Ok(Source {
+            calling_ae: title(tags::SENDING_APPLICATION_ENTITY_TITLE)
+                .or_else(|| title(tags::SOURCE_APPLICATION_ENTITY_TITLE)),
+            called_ae: title(tags::RECEIVING_APPLICATION_ENTITY_TITLE),
+            ..Source::default()
+        })
+    }
+
+    pub(super) fn touch(&self, study: &Uid, series: &Uid, at: Timestamp, decisions: &mut Decisions) {
         let wants = |trigger| self.router.wants(trigger);
-        let triggers = [Trigger::SeriesStable, Trigger::StudyStable, Trigger::StudyChanged];
+        let mut touch = |item| {
+            let last = decisions.touched.entry(item).or_default();
+            *last = at.max(*last);
+        };
+        if wants(Trigger::SeriesStable) {
+            touch((*study, Some(*series)));
+        }
         // When a study that was fetched is stable, nothing more of it is waited for.
-        if triggers.into_iter().any(wants) || self.fetched.knows(&key.study) {
-            let study = decisions.touched.entry(key.study).or_default();
-            study.last = study.last.max(at);
-            let series = study.series.entry(key.series).or_default();
-            *series = at.max(*series);
+        let wanted = wants(Trigger::StudyStable) || wants(Trigger::StudyChanged);
+        if wanted || self.fetched.knows(study) {
+            touch((*study, None));
         }
     }
 
@@ -190,10 +257,7 @@ impl Forwarder {
         if !report::may_be_report(&record.sop_class) {
             return Ok(false);
         }
-        match block_on(self.header(record)) {
-            Ok((_, header)) => Ok(report::is_final(&record.sop_class, &header)),
-            Err(error) if error.retry() == Retry::Later => Err(error),
-            Err(_) => Ok(false),
-        }
+        let (_, header) = block_on(self.header(record))?;
+        Ok(report::is_final(&record.sop_class, &header))
     }
 }

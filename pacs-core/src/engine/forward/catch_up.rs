@@ -5,20 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
 
 use super::ask::Decisions;
 use super::{Forwarder, State, block_on};
 use crate::archive::{Entry, Sequence};
 use crate::dataset::coercion;
-use crate::engine::recovery::read_header;
-use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::hooks::Source;
-use crate::index::InstanceRecord;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Key, Step};
 use crate::limits;
-use crate::uid::AeTitle;
 
 fn routed() -> Bytes {
     Key::of("routed").bytes()
@@ -70,7 +65,6 @@ impl State {
         let mut entries = self.forwarder.archive.scan(from);
         let mut decisions = Decisions::default();
         let mut earlier = HashSet::new();
-        let mut failed = None;
         while let Some(entry) = block_on(entries.try_next())? {
             match entry {
                 Entry::Stored(key, stored) => {
@@ -90,48 +84,18 @@ impl State {
                         .as_ref()
                         .is_some_and(|coerced| coercion::amended(coerced).next().is_some());
                     if amended && !earlier.contains(&key.instance) {
-                        self.forwarder.touch(&key, stored.received, &mut decisions);
+                        self.forwarder
+                            .touch(&key.study, &key.series, stored.received, &mut decisions);
                     } else {
-                        let record = Arc::new(record);
-                        let asked = self
-                            .source(&record)
-                            .and_then(|source| self.forwarder.stored(&record, &source, &mut decisions));
-                        // One that can't be asked about keeps no other one waiting.
-                        failed = asked.err().or(failed);
+                        self.forwarder.stored(&Arc::new(record), None, &mut decisions);
                     }
                 }
                 Entry::Removed { .. } => {}
             }
-            if decisions.decided.len() >= limits::DELIVERIES_AT_ONCE_MAX {
+            if decisions.len() >= limits::DELIVERIES_AT_ONCE_MAX {
                 self.enter(std::mem::take(&mut decisions), Vec::new())?;
             }
         }
-        match failed {
-            None => self.enter_up_to(decisions, low_water),
-            Some(error) => {
-                self.enter(decisions, Vec::new())?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Who sent an instance, as its header has it. One whose header can't be read came from nobody known.
-    pub(super) fn source(&self, record: &InstanceRecord) -> Result<Source> {
-        let meta = match block_on(read_header(&*self.forwarder.archive, &record.locator)) {
-            Ok((meta, _)) => meta,
-            Err(error) if error.retry() == Retry::Later => return Err(error),
-            Err(_) => return Ok(Source::default()),
-        };
-        let title = |tag| {
-            meta.elements
-                .string(tag)
-                .and_then(|title| AeTitle::parse(title).ok())
-        };
-        Ok(Source {
-            calling_ae: title(tags::SENDING_APPLICATION_ENTITY_TITLE)
-                .or_else(|| title(tags::SOURCE_APPLICATION_ENTITY_TITLE)),
-            called_ae: title(tags::RECEIVING_APPLICATION_ENTITY_TITLE),
-            ..Source::default()
-        })
+        self.enter_up_to(decisions, low_water)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::stable::unstable;
+use super::stable::unsettled;
 use crate::archive::Timestamp;
 use crate::engine::Pacs;
 use crate::error::{Error, ErrorKind, Result};
@@ -208,7 +208,7 @@ impl FetchedStudies {
     async fn begin(self: &Arc<Self>, study: &Uid, from: &Source) -> Result<Fetching> {
         // Something of it has come by itself just now.
         let arriving = match &self.ledger {
-            Some(ledger) => ledger.get(&unstable(study)).await?.is_some(),
+            Some(ledger) => ledger.get(&unsettled(&(*study, None))).await?.is_some(),
             None => false,
         };
         let fetching = {

@@ -8,20 +8,24 @@ mod catch_up;
 mod fetched;
 mod ordered;
 mod stable;
+mod unasked;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use self::ask::Decisions;
 use self::catch_up::noted;
 pub(super) use self::fetched::FetchedStudies;
 pub use self::fetched::Fetching;
 pub(super) use self::ordered::Ordered;
-use self::stable::{Unsettled, unstable};
+use self::stable::{Item, Unsettled, unsettled_step};
+use self::unasked::{Unasked, unasked};
 use super::block_on::block_on;
 use super::observers::Observers;
 use super::watched::Watched;
@@ -67,8 +71,17 @@ pub(super) struct Handover {
 struct Shared {
     /// Something was not handed over.
     lagging: AtomicBool,
+    /// Series that were amended or removed from, and not handed over: no archive tells of them.
+    changed: Mutex<BTreeSet<(Uid, Uid)>>,
     /// Everything of the archive up to here is in the index.
     low_water: AtomicU64,
+}
+
+impl Shared {
+    fn changed(&self) -> MutexGuard<'_, BTreeSet<(Uid, Uid)>> {
+        // Nothing panics while it holds this lock.
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Handover {
@@ -84,9 +97,11 @@ impl Handover {
             return;
         }
         // An order that doesn't fit goes without an answer: who placed it is told that it is too much now.
-        if let Err(TrySendError::Full(_)) = self.batches.try_send(done)
+        if let Err(TrySendError::Full(done)) = self.batches.try_send(done)
             && !nothing_came
         {
+            let changed = done.changed.iter().map(|key| (key.study, key.series));
+            self.shared.changed().extend(changed);
             self.lag();
         }
     }
@@ -115,7 +130,8 @@ struct State {
     /// How far the archive was asked about, as it is noted.
     asked: Sequence,
     /// Series and studies that something came to.
-    unsettled: BTreeMap<Uid, Unsettled>,
+    unsettled: Unsettled,
+    unasked: Unasked,
     /// What was unsettled before the last end is known.
     restored: bool,
     /// What was not handed over was asked about.
@@ -139,7 +155,8 @@ impl Forwarder {
             forwarder: self,
             shared,
             asked: Sequence(0),
-            unsettled: BTreeMap::new(),
+            unsettled: Unsettled::default(),
+            unasked: Unasked::new(handover.durable),
             restored: false,
             caught_up: true,
         };
@@ -155,12 +172,16 @@ impl State {
             if Instant::now() >= not_before && !self.bring_up() {
                 not_before = Instant::now() + AGAIN;
             }
+            if self.unasked.wait().is_some_and(|wait| wait.is_zero()) && !self.noted(Self::ask_again) {
+                self.unasked.put_off();
+            }
             let is_up = self.restored && self.caught_up;
             let pause = not_before.saturating_duration_since(Instant::now());
             let wait = match is_up {
                 true => self.until_stable().max(pause),
                 false => pause,
             };
+            let wait = self.unasked.wait().map_or(wait, |unasked| unasked.min(wait));
             match batches.recv_timeout(wait) {
                 // What is passed over, or can't be entered, is found in the archive.
                 Ok(first) => {
@@ -186,6 +207,11 @@ impl State {
         if self.shared.lagging.swap(false, Ordering::AcqRel) || !self.caught_up {
             self.caught_up = self.noted(Self::catch_up);
         }
+        let changed = std::mem::take(&mut *self.shared.changed());
+        if !changed.is_empty() && !self.noted(|state| state.take_changed(&changed)) {
+            self.shared.changed().extend(changed);
+            self.caught_up = false;
+        }
         self.restored && self.caught_up
     }
 
@@ -193,17 +219,22 @@ impl State {
     fn gather(&self, first: Done, batches: &Receiver<Done>) -> Done {
         let mut gathered = first;
         // With nothing durable, a flush is nothing to wait for.
-        let wait = match self.forwarder.outbox {
-            Some(_) => GATHERED,
-            None => Duration::ZERO,
+        let until = match self.forwarder.outbox {
+            Some(_) => Instant::now() + GATHERED,
+            None => Instant::now(),
         };
-        while gathered.received.len() < limits::DELIVERIES_AT_ONCE_MAX
-            && let Ok(next) = batches.recv_timeout(wait)
-        {
+        while gathered.received.len() + gathered.changed.len() < limits::DELIVERIES_AT_ONCE_MAX {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(next) = batches.recv_timeout(left) else {
+                break;
+            };
             gathered.received.extend(next.received);
             gathered.changed.extend(next.changed);
             gathered.ordered.extend(next.ordered);
             gathered.low_water = gathered.low_water.max(next.low_water);
+            if left.is_zero() {
+                break;
+            }
         }
         gathered
     }
@@ -222,14 +253,22 @@ impl State {
         done.is_ok()
     }
 
+    fn take_changed(&mut self, changed: &BTreeSet<(Uid, Uid)>) -> Result<()> {
+        let (now, mut decisions) = (Timestamp::now(), Decisions::default());
+        for (study, series) in changed {
+            self.forwarder.touch(study, series, now, &mut decisions);
+        }
+        self.enter(decisions, Vec::new())
+    }
+
     fn take(&mut self, done: Done) -> Result<()> {
         let mut decisions = Decisions::default();
         for (record, source) in &done.received {
-            self.forwarder.stored(record, source, &mut decisions)?;
+            self.forwarder.stored(record, Some(source), &mut decisions);
         }
         let now = Timestamp::now();
         for key in &done.changed {
-            self.forwarder.touch(key, now, &mut decisions);
+            self.forwarder.touch(&key.study, &key.series, now, &mut decisions);
         }
         // While something is looked for in the archive, how far all was asked about is known when that ends.
         self.enter_up_to(decisions, done.low_water)
@@ -251,26 +290,21 @@ impl State {
         let Decisions {
             mut decided,
             told,
-            touched,
+            mut touched,
+            unasked: failed,
         } = decisions;
-        let mut touched: Vec<(Uid, Unsettled)> = touched.into_iter().collect();
-        for (study, new) in &mut touched {
-            if let Some(known) = self.unsettled.get(study) {
-                new.last = new.last.max(known.last);
-                for (series, last) in &known.series {
-                    let new = new.series.entry(*series).or_default();
-                    *new = (*last).max(*new);
-                }
-            }
-        }
+        let is_news =
+            |item: &Item, last: &mut Timestamp| self.unsettled.last(item).is_none_or(|known| known < *last);
+        touched.retain(is_news);
         if let Some((outbox, _)) = &self.forwarder.outbox {
             let noted = self.forwarder.fetched.changed();
             // In front: a note that ends ends.
             further.splice(0..0, noted.iter().map(|(_, step)| step.clone()));
+            further.extend(touched.iter().map(|(item, last)| unsettled_step(item, *last)));
             further.extend(
-                touched
+                failed
                     .iter()
-                    .map(|(study, new)| Step::Put(unstable(study), new.value())),
+                    .map(|instance| Step::Put(unasked(instance), Bytes::new())),
             );
             while decided.len() > limits::DELIVERIES_AT_ONCE_MAX {
                 let rest = decided.split_off(limits::DELIVERIES_AT_ONCE_MAX);
@@ -279,7 +313,12 @@ impl State {
             block_on(outbox.add(decided, further))?;
             self.forwarder.fetched.kept(&noted);
         }
-        self.unsettled.extend(touched);
+        for (item, last) in touched {
+            self.unsettled.put(item, last);
+        }
+        if !failed.is_empty() {
+            self.unasked.added();
+        }
         told.iter().for_each(|event| self.forwarder.observers.tell(event));
         Ok(())
     }

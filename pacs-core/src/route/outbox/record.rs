@@ -12,7 +12,8 @@
 //! | `held`, destination | nothing |
 //! | `changes`, their hash | [`Changes`] |
 //! | `routed` | how far the archive was asked about |
-//! | `unstable`, study | a study that something came to, and when |
+//! | `unasked`, instance | nothing: the router could not be asked about it |
+//! | `unsettled`, study, series or nothing | when something came to the series, or to the study |
 //! | `stable`, study | nothing: it was stable before |
 //! | `fetched`, study | a study that is being fetched, and by whom it comes |
 //! | `ordered`, study | which orders of a study were asked about, and when |

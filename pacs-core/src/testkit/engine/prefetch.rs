@@ -165,13 +165,27 @@ pub fn who_does_not_want_it_is_not_asked_about_what_is_fetched(place: &dyn Place
     assert_eq!(line.study(), &study_uid(2));
 }
 
+/// Wants to know everything, and can't answer now.
+struct Busy;
+
+impl Router for Busy {
+    fn route(&self, _: &Occasion<'_>) -> Result<Vec<Delivery>> {
+        Err(Error::new(ErrorKind::OutOfResources, "test.route", "not now"))
+    }
+
+    fn wants(&self, _: Trigger) -> bool {
+        true
+    }
+
+    fn wants_fetched(&self) -> bool {
+        true
+    }
+}
+
 /// See its name.
 pub fn that_something_is_fetched_is_known_after_reopening(place: &dyn Place) {
     let ledger = place.ledger();
-    let busy: Arc<dyn Router> = Arc::new(|_: &Occasion<'_>| {
-        Err::<Vec<Delivery>, _>(Error::new(ErrorKind::OutOfResources, "test.route", "not now"))
-    });
-    let (pacs, _) = open(place, &ledger, busy);
+    let (pacs, _) = open(place, &ledger, Arc::new(Busy));
     let fetching = fetching(&pacs, 1);
     keep_from(&pacs, source("OLD", None), (1, 1));
     keep_from(&pacs, source("SCANNER", None), (2, 1));

@@ -162,6 +162,39 @@ pub fn what_nobody_was_asked_about_is_asked_about_after_reopening(place: &dyn Pl
 }
 
 /// See its name.
+pub fn what_can_not_be_asked_about_keeps_no_other_one_waiting_and_is_asked_about_again(place: &dyn Place) {
+    let ledger = place.ledger();
+    // Whatever kind of failure it is.
+    for (study, kind) in [
+        (1, ErrorKind::Corrupt),
+        (2, ErrorKind::Io),
+        (3, ErrorKind::Internal),
+    ] {
+        let fails: Arc<dyn Router> = Arc::new(move |occasion: &Occasion<'_>| {
+            let instance = occasion.record.expect("it is about one").key.instance;
+            if instance != instance_uid(study, 1, 1) {
+                return Ok(vec![Delivery::to("A")]);
+            }
+            if kind == ErrorKind::Internal {
+                panic!("as asked for");
+            }
+            Err(Error::new(kind, "test.route", "it can't be read"))
+        });
+        for number in 1..=3 {
+            let pacs = open(place, &ledger, Some(Arc::clone(&fails)));
+            keep(&pacs, instance(study, 1, number, 0));
+            close(pacs);
+        }
+        // What has come before and what has come after goes.
+        assert_eq!(deliver(&outbox(&ledger), "A"), [of(study, 1, 2), of(study, 1, 3)]);
+        close(open(place, &ledger, Some(to(&["A"]))));
+        assert_eq!(deliver(&outbox(&ledger), "A"), [of(study, 1, 1)]);
+        close(open(place, &ledger, Some(to(&["A"]))));
+        assert_eq!(deliver(&outbox(&ledger), "A"), []);
+    }
+}
+
+/// See its name.
 pub fn what_takes_the_place_of_another_version_is_delivered_again(place: &dyn Place) {
     let ledger = place.ledger();
     let pacs = open(place, &ledger, Some(to(&["A"])));

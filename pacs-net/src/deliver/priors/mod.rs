@@ -1,7 +1,7 @@
 //! [`FetchPriors`]: earlier studies of the patient, out of another archive.
 //!
 //! Told of a study (by an occasion of it, or by its order), it asks the other archive for studies of the same patient
-//! by C-FIND (PS3.4 C.6.2), chooses among the answers, and has each that isn't whole here sent by C-MOVE or C-GET.
+//! (PS3.4 C.6.2), chooses among the answers, and fetches each that isn't whole here ([`Source`]).
 //!
 //! - The same patient has the same Patient ID, and the same issuer of it and the same birth date as far as both sides
 //!   tell them. Without a Patient ID nothing is asked. What the archive answers is held against that, whatever it
@@ -21,16 +21,14 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use pacs_core::query::Model;
 use pacs_core::route::{Line, Waiting, What};
 use pacs_core::workflow::Worklist;
 use pacs_core::workflow::worklist::status;
-use pacs_core::{DataSet, Error, ErrorKind, Level, Pacs, Result, Retry, Scope, Source, Uid};
+use pacs_core::{DataSet, Error, ErrorKind, Level, Pacs, Result, Retry, Scope, Uid};
 
 use self::choose::{Candidate, Current, acquired, codes};
 use super::{Destination, Tried, in_order};
-use crate::dimse::CommandField;
-use crate::scu::{Fetch, Fetched, Remote, fetch_study, find, identifier, query_proposal};
+use crate::fetch::{AWAY, Fetched, Source};
 
 /// Answers to one question. A patient has some hundred studies, a study some hundred series.
 const ANSWERS_MAX: usize = 10_000;
@@ -59,53 +57,11 @@ impl Default for Wanted {
     }
 }
 
-/// The archive that priors are in.
-#[derive(Clone, Debug)]
-struct Archive {
-    remote: Remote,
-    how: Fetch,
-}
-
-impl Archive {
-    /// What it answers to these keys, all of it.
-    async fn find(&self, level: Level, keys: &DataSet) -> Result<Vec<DataSet>> {
-        let proposal = query_proposal(&self.remote, Model::StudyRoot, CommandField::C_FIND);
-        let client = self.remote.client(&proposal).await?;
-        let mut found = find(&client, Model::StudyRoot, &identifier(level, keys)).await?;
-        let mut answers = Vec::new();
-        while let Some(answer) = found.try_next().await? {
-            answers.push(answer);
-            if answers.len() > ANSWERS_MAX {
-                let why = format!("the archive answers more than {ANSWERS_MAX} for one patient or study");
-                return Err(Error::new(ErrorKind::Invalid, "priors.find", why));
-            }
-        }
-        if let Err(error) = client.release().await {
-            tracing::debug!(%error, "a release was not answered");
-        }
-        Ok(answers)
-    }
-
-    /// Brings what isn't here of a study.
-    async fn fetch(&self, pacs: &Pacs, study: &Uid) -> Result<Fetched> {
-        fetch_study(pacs, &self.remote, study, self.how, false).await
-    }
-
-    /// Who brings it: by C-GET whom we called; by C-MOVE one that says that it moves for us.
-    fn brings(&self) -> Source {
-        Source {
-            calling_ae: Some(self.remote.called),
-            called_ae: Some(self.remote.calling),
-            ..Source::default()
-        }
-    }
-}
-
 /// Fetches the priors of studies that it is told of.
 #[derive(Clone, Debug)]
 pub struct FetchPriors {
     pacs: Pacs,
-    archive: Archive,
+    archive: Source,
     wanted: Wanted,
 }
 
@@ -119,22 +75,33 @@ enum Ended {
 }
 
 impl FetchPriors {
-    /// Out of the archive of this peer. For [`Fetch::Move`] it must know a server of `pacs` by that AE title.
-    pub fn new(pacs: Pacs, remote: Remote, how: Fetch, wanted: Wanted) -> Self {
+    /// Out of this archive.
+    pub fn new(pacs: Pacs, archive: Source, wanted: Wanted) -> Self {
         Self {
             pacs,
-            archive: Archive { remote, how },
+            archive,
             wanted,
         }
+    }
+
+    /// What the archive answers to these keys, all of it.
+    async fn find(&self, level: Level, keys: &DataSet) -> Result<Vec<DataSet>> {
+        let mut finder = self.archive.finder();
+        let found = finder.find(level, keys, ANSWERS_MAX + 1).await?;
+        let answers: Vec<_> = found.try_collect().await?;
+        if answers.len() > ANSWERS_MAX {
+            let why = format!("the archive answers more than {ANSWERS_MAX} for one patient or study");
+            return Err(Error::new(ErrorKind::Invalid, "priors.find", why));
+        }
+        finder.close().await;
+        Ok(answers)
     }
 
     async fn tried(&self, study: &Uid) -> Tried {
         match self.fetch_priors(study).await {
             Ok(said) => Tried::Delivered(said),
             Err(Ended::Tried(tried)) => tried,
-            Err(Ended::Theirs(error)) if error.operation() == "association.connect" => {
-                Tried::Away(self.archive.remote.unreachable(error).context().to_owned())
-            }
+            Err(Ended::Theirs(error)) if error.operation() == AWAY => Tried::Away(error.context().to_owned()),
             Err(Ended::Theirs(error)) => match error.kind() {
                 // It says no, or what nobody understands.
                 ErrorKind::Refused | ErrorKind::Unsupported | ErrorKind::Invalid => {
@@ -158,7 +125,7 @@ impl FetchPriors {
             return Err(Ended::Tried(Tried::Delivered(why.to_owned())));
         }
         let keys = current.keys(&self.wanted);
-        let answers = self.archive.find(Level::Study, &keys).await;
+        let answers = self.find(Level::Study, &keys).await;
         let answers = answers.map_err(Ended::Theirs)?;
         let mut chosen = Vec::new();
         for candidate in current.candidates(study, &self.wanted, &answers) {
@@ -173,13 +140,13 @@ impl FetchPriors {
         for prior in &chosen {
             let told = self.pacs.fetching(prior, &self.archive.brings()).await;
             let _fetching = told.map_err(Ended::Ours)?;
-            match self.archive.fetch(&self.pacs, prior).await {
+            match self.archive.fetch_study(&self.pacs, prior, false).await {
                 Ok(all) => match whole(&all) {
                     Ok(true) => fetched += 1,
                     Ok(false) => kept += 1,
                     Err(why) => failed = failed.or(Some(Ended::Tried(Tried::Failed(why)))),
                 },
-                Err(error) if error.operation() == "association.connect" => return Err(Ended::Theirs(error)),
+                Err(error) if error.operation() == AWAY => return Err(Ended::Theirs(error)),
                 // Another one may be whole.
                 Err(error) => failed = failed.or(Some(Ended::Theirs(error))),
             }
@@ -248,7 +215,7 @@ impl FetchPriors {
         ] {
             keys.put_text(tag, vr, "");
         }
-        let series = self.archive.find(Level::Series, &keys).await?;
+        let series = self.find(Level::Series, &keys).await?;
         let (mut modalities, mut body_parts) = (BTreeSet::new(), BTreeSet::new());
         for one in &series {
             modalities.extend(acquired(one, tags::MODALITY));

@@ -10,6 +10,7 @@
 pub mod accept;
 mod activity;
 pub mod body;
+pub(crate) mod client;
 pub mod conditional;
 mod connection;
 mod exchange;

@@ -12,11 +12,11 @@ use futures::stream::BoxStream;
 use futures::{Stream, TryStreamExt};
 use http::header;
 use pacs_core::budget::Budget;
-use pacs_core::{Announced, Error, ErrorKind, Pacs, Receipt, Received, Result, Retry, Source, Uid};
-use tokio::task::JoinSet;
+use pacs_core::{Announced, Error, ErrorKind, Pacs, Receipt, Result, Retry, Source, Uid};
 
 use self::described::Descriptions;
 use self::report::Report;
+use super::commits::{Commits, Committed};
 use super::http::accept::Offer;
 use super::http::body;
 use super::http::media_type::MediaType;
@@ -24,11 +24,8 @@ use super::http::multipart::MultipartReader;
 use super::http::problem::{Problem, WebResult};
 use super::resource::Resource;
 use super::{Asking, Segments, Web};
-use crate::pace::Pace;
+use crate::pace::paced;
 use crate::scp::is_stored;
-
-/// Commits that are waited for while the next instances come in: they share flushes of the medium.
-const COMMITS_MAX: usize = 32;
 
 /// `POST /studies`
 pub(super) async fn store(State(web): State<Arc<Web>>, request: Request) -> WebResult {
@@ -64,7 +61,7 @@ async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
         descriptions: web.descriptions.clone(),
         spool: web.options.spool.clone(),
         report: Report::new(&asking.base, study),
-        commits: JoinSet::new(),
+        commits: Commits::default(),
     };
     let pieces = body::stream(request.into_body());
     let root = content_type.root();
@@ -83,7 +80,7 @@ async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
     } else {
         return Err(unsupported());
     };
-    while let Some(ended) = storing.commits.join_next().await {
+    while let Some(ended) = storing.commits.next().await {
         storing.note(ended);
     }
     match failed {
@@ -116,11 +113,8 @@ struct Storing {
     descriptions: Budget,
     spool: PathBuf,
     report: Report,
-    commits: JoinSet<Committed>,
+    commits: Commits,
 }
-
-/// What became of an instance, and which it is.
-type Committed = (Announced, Result<Received>);
 
 impl Storing {
     /// Instances as Part 10 streams, one in each part.
@@ -156,33 +150,26 @@ impl Storing {
 
     /// Commits while what follows comes in.
     async fn commit(&mut self, mut receipt: Receipt) {
-        let announced = receipt.announced().clone();
+        let announced = receipt.announced();
         if !is_stored(&announced.sop_class, self.any_sop_class) {
             let why = "the SOP class is not one of storage";
             let error = Error::new(ErrorKind::Unsupported, "web.store", why);
-            return self.report.failed(Some(&announced), &error);
+            return self.report.failed(Some(announced), &error);
         }
         if let Some(study) = self.study {
             receipt.require_study(study);
         }
-        while self.commits.len() >= COMMITS_MAX
-            && let Some(ended) = self.commits.join_next().await
-        {
+        while let Some(ended) = self.commits.full().await {
             self.note(ended);
         }
-        self.commits
-            .spawn(async move { (announced, receipt.commit().await) });
+        self.commits.begin(receipt);
     }
 
     /// Notes what became of an instance.
-    fn note(&mut self, ended: std::result::Result<Committed, tokio::task::JoinError>) {
+    fn note(&mut self, (announced, ended): Committed) {
         match ended {
-            Ok((_, Ok(received))) => self.report.stored(&received),
-            Ok((announced, Err(error))) => self.report.failed(Some(&announced), &error),
-            Err(_) => {
-                let error = Error::new(ErrorKind::Internal, "web.store", "a commit panicked");
-                self.report.failed(None, &error);
-            }
+            Ok(received) => self.report.stored(&received),
+            Err(error) => self.report.failed(announced.as_ref(), &error),
         }
     }
 
@@ -231,16 +218,4 @@ impl Storing {
 fn too_many() -> Error {
     let what = "a request brings more instances than are told of: what follows was not stored";
     Error::new(ErrorKind::OutOfResources, "web.store", what).with_retry(Retry::Never)
-}
-
-/// The same pieces, while they come fast enough.
-fn paced<S>(pieces: S, pacs: Pacs) -> impl Stream<Item = Result<Bytes>>
-where
-    S: Stream<Item = Result<Bytes>> + Unpin,
-{
-    let begin = (pieces, Pace::default(), pacs);
-    futures::stream::try_unfold(begin, |(mut pieces, mut pace, pacs)| async move {
-        let piece = pace.next(pieces.try_next(), &pacs).await?;
-        Ok(piece.map(|piece| (piece, (pieces, pace, pacs))))
-    })
 }

@@ -1,0 +1,183 @@
+//! [`Caller`]: requests to another's service.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use pacs_core::{Error, ErrorKind, Result};
+
+/// What of an answer is read that is read whole.
+const ANSWER_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a connection is waited for.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long who is called may be silent: it may have much to do before an answer.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Makes requests to one service, on connections that are kept for the next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    client: Client<HttpConnector, Body>,
+    uri: Uri,
+    patience: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// There is no connection.
+    Away(String),
+    /// It broke while the request was under way, which may be what breaks it.
+    Broken(String),
+    /// Nothing came for a long while.
+    Silent(String),
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(why) | Self::Broken(why) | Self::Silent(why) => f.write_str(why),
+        }
+    }
+}
+
+impl NoAnswer {
+    /// `Io`, or `TimedOut`; of the operation `away` when there is no connection.
+    pub(crate) fn error(self, away: &'static str) -> Error {
+        let (kind, operation) = match self {
+            Self::Silent(_) => (ErrorKind::TimedOut, "http.call"),
+            Self::Away(_) => (ErrorKind::Io, away),
+            Self::Broken(_) => (ErrorKind::Io, "http.call"),
+        };
+        Error::new(kind, operation, self.to_string())
+    }
+}
+
+impl Caller {
+    /// Of a service or a resource at this URL.
+    ///
+    /// # Errors
+    /// `Invalid` when it is none; `Unsupported` when it is called over TLS.
+    pub(crate) fn new(url: &str) -> Result<Self> {
+        let bad = |kind, why: &'static str| Error::new(kind, "http.url", why);
+        let invalid = |why| bad(ErrorKind::Invalid, why);
+        let uri: Uri = url.parse().map_err(|_| invalid("the URL can't be read"))?;
+        if uri.scheme_str() == Some("https") {
+            let why = "https is not offered yet: a URL that begins with http:// is needed";
+            return Err(bad(ErrorKind::Unsupported, why));
+        }
+        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+            return Err(invalid("a URL that begins with http:// is needed"));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            uri,
+            patience: PATIENCE,
+        })
+    }
+
+    /// What is called.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The status and the body of the answer, as far as it is not too long.
+    ///
+    /// # Errors
+    /// Why there is none. `Silent` also when all of it takes longer than a silence may.
+    pub(crate) async fn call(&self, request: Request<Body>) -> Result<(StatusCode, Bytes), NoAnswer> {
+        let calling = async {
+            let answer = self.ask(request).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), ANSWER_LENGTH_MAX_BYTES);
+            let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+            Ok((status, body.unwrap_or_default()))
+        };
+        match tokio::time::timeout(self.patience, calling).await {
+            Ok(answer) => answer,
+            Err(_) => Err(silent(self.host())),
+        }
+    }
+
+    /// The header of the answer; its body is read as [`pieces`](Self::pieces).
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Result<Response<Incoming>, NoAnswer> {
+        match tokio::time::timeout(self.patience, self.ask(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(silent(self.host())),
+        }
+    }
+
+    /// The body of an answer, as it comes: however long it takes in all, who sends it must not be silent.
+    ///
+    /// Its errors are `Io` when it breaks off, and `TimedOut`. They are the last item.
+    pub(crate) fn pieces(&self, body: Incoming) -> BoxStream<'static, Result<Bytes>> {
+        let (patience, host) = (self.patience, self.host().to_owned());
+        let begin = Some((body.into_data_stream(), host));
+        let pieces = stream::unfold(begin, move |state| async move {
+            let (mut body, host) = state?;
+            let failed = match tokio::time::timeout(patience, body.next()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(piece))) => return Some((Ok(piece), Some((body, host)))),
+                Ok(Some(Err(error))) => {
+                    let why = format!("{host}: the answer broke off");
+                    Error::new(ErrorKind::Io, "http.call", why).with_source(error)
+                }
+                Err(_) => silent(&host).error("http.call"),
+            };
+            Some((Err(failed), None))
+        });
+        // Empty pieces say nothing.
+        let pieces = pieces.filter(|piece| {
+            std::future::ready(piece.as_ref().map_or(true, |piece: &Bytes| !piece.is_empty()))
+        });
+        pieces.boxed()
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, NoAnswer> {
+        self.client.request(request).await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            let why = format!("{}: {error}{}", self.host(), cause.unwrap_or_default());
+            match error.is_connect() {
+                true => NoAnswer::Away(why),
+                false => NoAnswer::Broken(why),
+            }
+        })
+    }
+
+    fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+}
+
+fn silent(host: &str) -> NoAnswer {
+    NoAnswer::Silent(format!("{host}: no answer in time"))
+}
+
+/// Whether an answer that is no success says that it may be another one later, whatever is asked.
+pub(crate) fn may_pass(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INSUFFICIENT_STORAGE
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
