@@ -142,15 +142,21 @@ fn get(url: &str) -> Value {
 struct Place {
     room: tempfile::TempDir,
     archive: u16,
+    /// Where the archive listens for HTTP, if it does.
+    web: u16,
     hl7: u16,
     server: Server,
 }
 
 impl Place {
-    /// One that fetches by this service.
+    /// One that fetches by this service of a peer, or from a DICOMweb service.
     fn start(by: &str) -> Self {
         let room = directory();
-        let (archive, hl7) = (free_port(), free_port());
+        let [archive, web, hl7] = std::array::from_fn(|_| free_port());
+        let priors = match by {
+            "web" => format!("\"http://127.0.0.1:{web}/dicom-web\""),
+            by => format!("\"{TITLE}\"\nby = \"{by}\""),
+        };
         let configuration = format!(
             "stable-after-seconds = 1\n[hl7]\nport = {hl7}\n[[peer]]\nae-title = \"{TITLE}\"\nhost = \"127.0.0.1\"\nport = {archive}\n"
         );
@@ -159,8 +165,7 @@ impl Place {
             r#"
 [[destination]]
 name = "PRIORS"
-priors = "{TITLE}"
-by = "{by}"
+priors = {priors}
 same = ["modality", "body-part"]
 at-most = 3
 years = 5
@@ -209,6 +214,7 @@ send-to = ["OLD"]
         Self {
             room,
             archive,
+            web,
             hl7,
             server,
         }
@@ -331,17 +337,21 @@ fn all(studies: &[Study]) -> BTreeSet<String> {
 }
 
 struct Archive {
-    start: fn(&Path, u16, u16) -> Option<Old>,
+    start: fn(&Place) -> Option<Old>,
     /// Whether it tells Body Part Examined of a series.
     tells_body_part: bool,
 }
 
 const ORTHANC: Archive = Archive {
-    start: Old::orthanc,
+    start: |place| Old::orthanc(place.room.path(), place.archive, place.server.port),
+    tells_body_part: true,
+};
+const ORTHANC_WEB: Archive = Archive {
+    start: |place| Old::orthanc_web(place.room.path(), place.archive, place.web),
     tells_body_part: true,
 };
 const DCMQRSCP: Archive = Archive {
-    start: Old::dcmqrscp,
+    start: |place| Old::dcmqrscp(place.room.path(), place.archive, place.server.port),
     tells_body_part: false,
 };
 
@@ -361,7 +371,7 @@ fn a_study_comes(archive: &Archive, by: &str, is_down: bool) {
         return;
     }
     let place = Place::start(by);
-    let start = || (archive.start)(place.room.path(), place.archive, place.server.port);
+    let start = || (archive.start)(&place);
     let Some(mut running) = start() else { return };
     place.fill();
     place.send(KEPT);
@@ -406,13 +416,18 @@ fn a_study_comes_and_its_priors_are_got_from_dcmqrscp() {
     a_study_comes(&DCMQRSCP, "get", false);
 }
 
+#[test]
+fn a_study_comes_and_its_priors_are_got_from_the_dicomweb_of_orthanc() {
+    a_study_comes(&ORTHANC_WEB, "web", true);
+}
+
 /// An order comes, twice: its priors are there before the patient.
 fn an_order_comes(archive: &Archive, by: &str) {
     if peer("findscu").is_none() || python().is_none() {
         return;
     }
     let place = Place::start(by);
-    let Some(running) = (archive.start)(place.room.path(), place.archive, place.server.port) else {
+    let Some(running) = (archive.start)(&place) else {
         return;
     };
     place.fill();

@@ -1,11 +1,12 @@
 //! `migrate` from dcmqrscp, from Orthanc and from another server of ours, over DICOM and over DICOMweb: killed three times,
-//! it ends complete. `PACS_MIGRATE_STUDIES` says with how many studies.
+//! it ends complete. `PACS_MIGRATE_STUDIES` says with how
+//! many studies.
 
 mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -102,40 +103,58 @@ impl Supply<(u32, u32, u32)> for Made {
 }
 
 /// A PACS that is left.
-enum Source {
-    Old(Old),
-    /// Another one of ours.
+struct Source {
+    port: u16,
+    data: PathBuf,
+    /// Where its DICOMweb service is, if it is to be taken over by that.
+    web: Option<String>,
+    process: Process,
+}
+
+enum Process {
+    Peer { _process: Old },
     Ours(Server),
 }
 
 impl Source {
+    fn of(old: Old) -> Self {
+        Self {
+            port: old.port,
+            data: old.data.clone(),
+            web: old.web.clone(),
+            process: Process::Peer { _process: old },
+        }
+    }
+
+    /// DCMTK's, which knows PACS at `destination`.
     fn dcmqrscp(room: &Path, destination: u16) -> Option<Self> {
-        Old::dcmqrscp(room, free_port(), destination).map(Self::Old)
+        Old::dcmqrscp(room, free_port(), destination).map(Self::of)
     }
 
     fn orthanc(room: &Path, destination: u16) -> Option<Self> {
-        Old::orthanc(room, free_port(), destination).map(Self::Old)
+        Old::orthanc(room, free_port(), destination).map(Self::of)
     }
 
     /// With its DICOMweb.
     fn orthanc_web(room: &Path) -> Option<Self> {
-        Old::orthanc_web(room).map(Self::Old)
+        Old::orthanc_web(room, free_port(), free_port()).map(Self::of)
     }
 
+    /// Another one of ours.
     fn ours(room: &Path) -> Self {
-        Self::Ours(Server::start(&room.join("source"), &["--ae-title", TITLE]))
-    }
-
-    fn port(&self) -> u16 {
-        match self {
-            Self::Old(old) => old.port,
-            Self::Ours(server) => server.port,
+        let data = room.join("source");
+        let server = Server::start(&data, &["--ae-title", TITLE]);
+        Self {
+            port: server.port,
+            web: Some(server.dicomweb()),
+            data,
+            process: Process::Ours(server),
         }
     }
 
     fn fill(&self, studies: u32) {
         let title = |text| AeTitle::parse(text).expect("it is one");
-        let remote = Remote::new("127.0.0.1", self.port(), title(TITLE), title("FILLER"));
+        let remote = Remote::new("127.0.0.1", self.port, title(TITLE), title("FILLER"));
         let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
         let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
         let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
@@ -158,17 +177,14 @@ impl Source {
 
     /// As a service manager does it.
     fn stop(self) {
-        if let Self::Ours(server) = self {
+        if let Process::Ours(server) = self.process {
             assert!(server.stop().success());
         }
     }
 
     fn named(&self) -> String {
-        let web = match self {
-            Self::Old(old) => old.web.clone(),
-            Self::Ours(server) => Some(server.dicomweb()),
-        };
-        web.unwrap_or_else(|| format!("{TITLE}@127.0.0.1:{}", self.port()))
+        let peer = || format!("{TITLE}@127.0.0.1:{}", self.port);
+        self.web.clone().unwrap_or_else(peer)
     }
 }
 
@@ -360,7 +376,7 @@ fn what_the_source_lists_and_can_not_give_is_told_and_the_rest_is_taken_over() {
         return;
     };
     source.fill(6);
-    let files = fs::read_dir(room.path().join("source")).expect("can be listed");
+    let files = fs::read_dir(&source.data).expect("can be listed");
     let files = files.map(|entry| entry.expect("can be read").path());
     let lost = files
         .into_iter()

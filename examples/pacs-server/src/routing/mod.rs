@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{Datelike as _, Local, TimeZone as _, Timelike as _};
 use pacs_core::route::{LocalTime, Reloadable, Rule, Rules, Trigger};
-use pacs_core::{AeTitle, Pacs, Timestamp};
+use pacs_core::{Pacs, Timestamp};
 use pacs_net::deliver::priors::Wanted;
 use pacs_net::deliver::{
     Deliveries, FetchPriors, Patience, Service, ToFolder, ToPeer, ToReadingWorklist, ToReportReceiver,
@@ -53,7 +53,7 @@ struct Destination {
     report: Option<String>,
     /// AE title of the peer, or URL of the DICOMweb service, that priors are fetched from.
     priors: Option<String>,
-    /// By which service they are fetched: `move`, which nearly every archive has, if it knows this server; or `get`.
+    /// By which service of a peer they are fetched: `move`, which nearly every archive has, if it knows this server; or `get`.
     by: Option<By>,
     /// What priors have in common with the study.
     same: Option<Vec<Same>>,
@@ -67,6 +67,10 @@ struct Destination {
     /// Instances a second, at most; 0 for as many as can be.
     #[serde(default)]
     per_second: u32,
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://")
 }
 
 /// By which service priors are fetched.
@@ -103,14 +107,14 @@ impl Routing {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("the routes {} can't be read: {error}", path.display()))?;
-                Self::parse(&text, &config.peers, config.ae_title)
+                Self::parse(&text, &config.peers)
                     .map_err(|error| format!("the routes {}: {error}", path.display()))
             }
             None => Ok(Self::default()),
         }
     }
 
-    fn parse(text: &str, peers: &[Peer], ae_title: AeTitle) -> Result<Self, String> {
+    fn parse(text: &str, peers: &[Peer]) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut names: BTreeSet<&str> = peers.iter().map(|peer| peer.ae_title.as_str()).collect();
         names.insert(READING);
@@ -121,7 +125,7 @@ impl Routing {
                     destination.name
                 ));
             }
-            destination.check(peers, ae_title)?;
+            destination.check(peers)?;
         }
         let priors: BTreeSet<&str> = file
             .destinations
@@ -202,7 +206,7 @@ fn reading() -> [Rule; 2] {
 }
 
 impl Destination {
-    fn check(&self, peers: &[Peer], ae_title: AeTitle) -> Result<(), String> {
+    fn check(&self, peers: &[Peer]) -> Result<(), String> {
         let kinds = [
             self.stow.is_some(),
             self.webhook.is_some(),
@@ -226,7 +230,16 @@ impl Destination {
             self.host_and_port(report)?;
         }
         match &self.priors {
-            Some(from) => self.archive(from, peers, ae_title).map(drop)?,
+            Some(priors) if is_url(priors) => {
+                if self.by.is_some() {
+                    return Err(format!(
+                        "the destination {:?}: by is of priors from a peer; a URL is fetched from by WADO-RS",
+                        self.name
+                    ));
+                }
+                self.service_at(priors).map(drop)?;
+            }
+            Some(title) => self.archive(title, peers).map(drop)?,
             None if self.by.is_some()
                 || self.same.is_some()
                 || self.at_most.is_some()
@@ -245,31 +258,20 @@ impl Destination {
         }
     }
 
-    /// Where priors are fetched from: a peer by its AE title, or a DICOMweb service by its URL.
-    fn archive(&self, from: &str, peers: &[Peer], ae_title: AeTitle) -> Result<Source, String> {
-        if from.starts_with("http") {
-            if self.by.is_some() {
-                return Err(format!("the destination {:?}: by is for peers", self.name));
-            }
-            let web = WebService::new(from);
-            return web
-                .map(Source::Web)
-                .map_err(|error| format!("the destination {:?}: {}", self.name, error.context()));
-        }
-        let known = peers.iter().find(|peer| peer.ae_title.as_str() == from);
-        let peer = known.ok_or_else(|| {
+    /// The peer that priors are fetched from.
+    fn archive<'a>(&self, title: &str, peers: &'a [Peer]) -> Result<&'a Peer, String> {
+        let known = peers.iter().find(|peer| peer.ae_title.as_str() == title);
+        known.ok_or_else(|| {
             format!(
-                "the destination {:?}: priors names {from:?}, which is the AE title of no [[peer]]",
+                "the destination {:?}: priors names {title:?}, which is the AE title of no [[peer]]",
                 self.name
             )
-        })?;
-        Ok(Source::Peer {
-            remote: Remote::new(&peer.host, peer.port, peer.ae_title, ae_title),
-            how: match self.by {
-                Some(By::Get) => Fetch::Get,
-                Some(By::Move) | None => Fetch::Move(ae_title),
-            },
         })
+    }
+
+    /// The DICOMweb service that priors are fetched from.
+    fn service_at(&self, url: &str) -> Result<WebService, String> {
+        WebService::new(url).map_err(|error| format!("the destination {:?}: {}", self.name, error.context()))
     }
 
     fn wanted(&self) -> Wanted {
@@ -317,9 +319,20 @@ impl Destination {
                 Arc::new(ToReportReceiver::new(pacs, host, port, parties))
             }
             Self {
-                priors: Some(from), ..
+                priors: Some(title), ..
             } => {
-                let archive = self.archive(from, &config.peers, ae_title)?;
+                let archive = if is_url(title) {
+                    Source::Web(self.service_at(title)?)
+                } else {
+                    let peer = self.archive(title, &config.peers)?;
+                    Source::Peer {
+                        remote: Remote::new(&peer.host, peer.port, peer.ae_title, ae_title),
+                        how: match self.by {
+                            Some(By::Get) => Fetch::Get,
+                            Some(By::Move) | None => Fetch::Move(ae_title),
+                        },
+                    }
+                };
                 Arc::new(FetchPriors::new(pacs, archive, self.wanted()))
             }
             _ => return Err(format!("the destination {:?} leads nowhere", self.name)),
@@ -423,8 +436,6 @@ fn modified(path: &Path) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    const OWN: &str = "PACS";
-
     fn peers() -> Vec<Peer> {
         ["WORKSTATION", "OLDPACS"]
             .map(|title| Peer {
@@ -441,7 +452,7 @@ mod tests {
         let readme = include_str!("../../../../README.md");
         let begin = readme.find("[[destination]]").unwrap();
         let end = begin + readme[begin..].find("```").unwrap();
-        let routing = Routing::parse(&readme[begin..end], &peers(), OWN.parse().unwrap()).unwrap();
+        let routing = Routing::parse(&readme[begin..end], &peers()).unwrap();
         assert!(routing.rules().each().len() >= 3 + reading().len());
     }
 
@@ -479,6 +490,8 @@ mod tests {
             ),
             (priors("NOWHERE\""), "no [[peer]]"),
             (priors("WORKSTATION\"\nby = \"push\""), "`move` or `get`"),
+            (priors("http://h/dicom-web\"\nby = \"get\""), "WADO-RS"),
+            (priors("ftp://h/\""), "http"),
             (
                 priors("WORKSTATION\"\nsame = [\"patient\"]"),
                 "`modality` or `body-part`",
@@ -507,7 +520,7 @@ mod tests {
             ),
         ];
         for (text, reason) in cases {
-            let error = Routing::parse(&text, &peers(), OWN.parse().unwrap()).unwrap_err();
+            let error = Routing::parse(&text, &peers()).unwrap_err();
             assert!(error.contains(reason), "{text}\n{error}");
         }
     }

@@ -55,24 +55,23 @@ impl Old {
         Some(Self::start(dcmqrscp, port, data))
     }
 
-    /// Which sends by another AE title than it is called by, as many do.
+    /// It knows PACS at `destination`, and sends to it by another AE title than it is called by, as many do.
     pub(crate) fn orthanc(room: &Path, port: u16, destination: u16) -> Option<Self> {
         Self::orthanc_with(room, port, destination, None)
     }
 
-    /// With its DICOMweb.
-    pub(crate) fn orthanc_web(room: &Path) -> Option<Self> {
+    /// With its DICOMweb at `http`. It knows nobody.
+    pub(crate) fn orthanc_web(room: &Path, port: u16, http: u16) -> Option<Self> {
         let places = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc"].map(Path::new);
         let plugin = places.map(|place| place.join("libOrthancDicomWeb.so"));
         let plugin = plugin.into_iter().find(|path| path.is_file());
         let plugin = found_or_skipped(plugin, "Orthanc's DICOMweb plugin")?;
-        let http = free_port();
-        let mut orthanc = Self::orthanc_with(room, free_port(), free_port(), Some((&plugin, http)))?;
+        let mut old = Self::orthanc_with(room, port, free_port(), Some((&plugin, http)))?;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, http)).is_err() {
             std::thread::yield_now();
         }
-        orthanc.web = Some(format!("http://127.0.0.1:{http}/dicom-web"));
-        Some(orthanc)
+        old.web = Some(format!("http://127.0.0.1:{http}/dicom-web"));
+        Some(old)
     }
 
     fn orthanc_with(room: &Path, port: u16, destination: u16, web: Option<(&Path, u16)>) -> Option<Self> {
