@@ -6,8 +6,9 @@ use pacs_core::dataset::{Element, Value};
 use pacs_core::{DataSet, Error, ErrorKind, Level, Result, Uid};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What stands for itself (RFC 3986 2.3).
+/// What stands for itself (RFC 3986 2.3), and the wild card, which may (3.4) and which not every service decodes.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'*')
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -146,7 +147,7 @@ mod tests {
                 ]
             ),
             "/studies?00080020=20200101-20200131&includefield=00081030\
-             &00100010=M%C3%BCller%5EA%2A%26b%3Dc&0020000D=1.2%2C1.3&limit=10"
+             &00100010=M%C3%BCller%5EA*%26b%3Dc&0020000D=1.2%2C1.3&limit=10"
         );
         let series = (tags::SERIES_INSTANCE_UID, VR::UI, "1.3");
         let study = (tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
