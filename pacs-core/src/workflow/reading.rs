@@ -91,11 +91,9 @@ impl Reading {
     async fn current(&self, study: &Uid) -> Result<Uid> {
         let mut steps = self.ups.of_study(study);
         while let Some(step) = steps.try_next().await? {
-            let is_of_it = step.string(tags::WORKLIST_LABEL) == Some(WORKLIST_LABEL)
-                && (step.items(tags::REFERENCED_REQUEST_SEQUENCE).iter())
-                    .any(|request| request.uid(tags::STUDY_INSTANCE_UID).ok() == Some(*study));
-            if is_of_it && state_of(&step) != State::Canceled {
-                return step.uid(tags::SOP_INSTANCE_UID);
+            let uid = step.uid(tags::SOP_INSTANCE_UID)?;
+            if is_reading(&step, &uid, study) && state_of(&step) != State::Canceled {
+                return Ok(uid);
             }
         }
         Ok(Self::step_of(study))
@@ -299,7 +297,10 @@ fn urgency(step: &DataSet) -> Priority {
 
 /// What takes the place of a reading step that its reader gave back, and its UID; `None` for other steps.
 pub(super) fn again(canceled: &DataSet) -> Option<(Uid, DataSet)> {
-    if canceled.string(tags::WORKLIST_LABEL) != Some(WORKLIST_LABEL) {
+    let uid = canceled.uid(tags::SOP_INSTANCE_UID).ok()?;
+    let requests = canceled.items(tags::REFERENCED_REQUEST_SEQUENCE).iter();
+    let mut studies = requests.filter_map(|request| request.uid(tags::STUDY_INSTANCE_UID).ok());
+    if !studies.any(|study| is_reading(canceled, &uid, &study)) {
         return None;
     }
     let mut replaced = DataSet::new();
@@ -321,7 +322,26 @@ pub(super) fn again(canceled: &DataSet) -> Option<(Uid, DataSet)> {
     }
     step.put_text(tags::PROCEDURE_STEP_STATE, VR::CS, State::Scheduled.as_str());
     step.put_items(tags::REPLACED_PROCEDURE_STEP_SEQUENCE, vec![replaced]);
-    Some((Uid::random(), step))
+    Some((next_of(&uid), step))
+}
+
+/// The UID of the step that follows one that was given back.
+fn next_of(step: &Uid) -> Uid {
+    Uid::named([&b"reading again"[..], step.as_bytes()])
+}
+
+/// Whether a step is one of those that are opened here to read a study: others may bear the same label.
+fn is_reading(step: &DataSet, uid: &Uid, study: &Uid) -> bool {
+    let follows = || {
+        let mut replaced = step.items(tags::REPLACED_PROCEDURE_STEP_SEQUENCE).iter();
+        replaced.any(|item| {
+            let replaced = item.uid(tags::REFERENCED_SOP_INSTANCE_UID);
+            replaced.is_ok_and(|replaced| next_of(&replaced) == *uid)
+        })
+    };
+    let mut requests = step.items(tags::REFERENCED_REQUEST_SEQUENCE).iter();
+    requests.any(|request| request.uid(tags::STUDY_INSTANCE_UID).ok() == Some(*study))
+        && (*uid == Reading::step_of(study) || follows())
 }
 
 /// Scheduled Procedure Step Priority (0074,1200) has three values; STAT is HIGH there (PS3.3 C.30.2.1).
