@@ -16,14 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use pacs_core::route::{Rule, Rules};
+use pacs_core::route::Rules;
 use pacs_core::{AeTitle, Options, Pacs};
-use pacs_net::deliver::{Deliveries, Patience, Service, ToPeer};
+use pacs_net::deliver::{Deliveries, Patience, Routes};
 use pacs_net::scp::{Limits, ScpOptions, Server};
-use pacs_net::scu::Remote;
-use pacs_net::settings::Peer;
 use pacs_store::embedded::{Settings, Store};
-use serde::Deserialize;
 use tokio::sync::watch;
 
 /// A store-and-forward box.
@@ -49,49 +46,6 @@ struct Cli {
     stable_after: u64,
 }
 
-/// Where things go, as the file says it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Routes {
-    #[serde(rename = "peer")]
-    peers: Vec<Peer>,
-    #[serde(rename = "route")]
-    rules: Vec<Rule>,
-}
-
-impl Routes {
-    fn read(text: &str) -> Result<Self, String> {
-        let routes: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        if let Some(twice) = Peer::twice(&routes.peers) {
-            return Err(format!("two peers are called {twice}"));
-        }
-        let is_known = |name: &str| routes.peers.iter().any(|peer| peer.ae_title.as_str() == name);
-        for rule in &routes.rules {
-            let mut led = rule.send_to.iter().chain(&rule.tell);
-            if let Some(unknown) = led.find(|name| !is_known(name)) {
-                return Err(format!(
-                    "the rule {:?} leads to {unknown:?}, which is no [[peer]]",
-                    rule.name
-                ));
-            }
-        }
-        Ok(routes)
-    }
-
-    fn services(&self, pacs: &Pacs, ae_title: AeTitle) -> Vec<Service> {
-        let service = |peer: &Peer| {
-            let remote = Remote::new(&peer.host, peer.port, peer.ae_title, ae_title);
-            Service {
-                name: peer.ae_title.as_str().into(),
-                destination: Arc::new(ToPeer::new(pacs.clone(), remote)),
-                workers: peer.associations,
-                per_second_max: 0,
-            }
-        };
-        self.peers.iter().map(service).collect()
-    }
-}
-
 /// What is old is looked for this often, or as often as `--keep` says.
 const LOOKED_FOR_EVERY: Duration = Duration::from_secs(60);
 
@@ -112,8 +66,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), String> {
     let name = cli.routes.display();
     let text = std::fs::read_to_string(&cli.routes).map_err(|error| format!("{name}: {error}"))?;
-    let routes = Routes::read(&text).map_err(|error| format!("{name}: {error}"))?;
-    let rules = Rules::new(routes.rules.clone()).map_err(|error| format!("{name}: {error}"))?;
+    let routes: Routes = toml::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+    let routes = routes
+        .among(&[], &[])
+        .map_err(|error| format!("{name}: {error}"))?;
+    let rules = Rules::new(routes.rules().into()).map_err(|error| format!("{name}: {error}"))?;
     let options = Options {
         router: Some(Arc::new(rules)),
         stable_after: Duration::from_secs(cli.stable_after),
@@ -133,7 +90,7 @@ fn run(cli: &Cli) -> Result<(), String> {
 async fn serve(cli: &Cli, pacs: &Pacs, routes: &Routes) -> Result<(), String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let keep = Duration::from_secs(cli.keep);
-    let services = routes.services(pacs, cli.ae_title);
+    let services = routes.services(pacs, cli.ae_title)?;
     let names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.name)).collect();
     let patience = Patience {
         // By what is remembered it is known what may go.

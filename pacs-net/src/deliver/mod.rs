@@ -23,6 +23,7 @@ mod peer;
 pub mod priors;
 mod reading;
 mod report;
+mod routes;
 #[cfg(feature = "web")]
 mod stow;
 #[cfg(feature = "web")]
@@ -48,6 +49,7 @@ pub use peer::ToPeer;
 pub use priors::FetchPriors;
 pub use reading::ToReadingWorklist;
 pub use report::ToReportReceiver;
+pub use routes::Routes;
 #[cfg(feature = "web")]
 pub use stow::ToStow;
 #[cfg(feature = "web")]
