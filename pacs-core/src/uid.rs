@@ -160,6 +160,16 @@ impl Uid {
         Self::of_uuid(hash | 0x8 << 76 | 0x2 << 62)
     }
 
+    /// It as a name of a file or a directory. Digits and dots are safe there, unless a dot stands first, as peers
+    /// may send it: `..` means something else. Then `_` stands before it.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        match self.starts_with('.') {
+            true => format!("_{self}"),
+            false => self.to_string(),
+        }
+    }
+
     /// A UID known to be valid, for constants of the Standard.
     ///
     /// # Panics
@@ -269,6 +279,13 @@ mod tests {
         assert_eq!(Uid::parse(&"1".repeat(64)).unwrap().len(), 64);
         for bad in ["", "1.2.x", &"1".repeat(65), "1 2"] {
             assert_eq!(Uid::parse(bad).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+    }
+
+    #[test]
+    fn no_uid_is_a_name_that_leads_elsewhere() {
+        for (uid, name) in [("1.2.3", "1.2.3"), ("..", "_.."), (".", "_."), (".1", "_.1")] {
+            assert_eq!(Uid::parse(uid).unwrap().file_name(), name);
         }
     }
 

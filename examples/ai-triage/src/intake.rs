@@ -88,14 +88,11 @@ impl Intake {
         }
         // The folder archive leaves the directories. Only empty ones go; should something of the study arrive in this
         // moment, it is refused for now, and its sender tries again.
-        let is_plain = |uid: &Uid| !uid.starts_with('.');
-        if is_plain(study) {
-            let of_study = self.directory.join(study.as_str());
-            for one in kept.iter().filter(|one| is_plain(&one.series)) {
-                let _ = std::fs::remove_dir(of_study.join(one.series.as_str()));
-            }
-            let _ = std::fs::remove_dir(of_study);
+        let of_study = self.directory.join(study.file_name());
+        for one in kept {
+            let _ = std::fs::remove_dir(of_study.join(one.series.file_name()));
         }
+        let _ = std::fs::remove_dir(of_study);
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ impl ToFolder {
 
     async fn write(&self, record: &InstanceRecord) -> Result<()> {
         let [study, series, instance] =
-            [record.key.study, record.key.series, record.key.instance].map(|uid| component(&uid));
+            [record.key.study, record.key.series, record.key.instance].map(|uid| uid.file_name());
         let directory = self.directory.join(study).join(series);
         let path = directory.join(format!("{instance}.dcm"));
         // Others may write into the same folder.
@@ -77,14 +77,6 @@ impl ToFolder {
         }
         file.flush().await.map_err(failed)?;
         file.sync_all().await.map_err(failed)
-    }
-}
-
-/// A UID is digits and dots, so it is a safe name, unless a dot stands first: `..` means something else.
-fn component(uid: &Uid) -> String {
-    match uid.starts_with('.') {
-        true => format!("_{uid}"),
-        false => uid.to_string(),
     }
 }
 

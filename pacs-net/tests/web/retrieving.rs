@@ -59,6 +59,24 @@ async fn one_instance_may_come_by_itself_and_all_in_a_zip() {
 }
 
 #[tokio::test]
+async fn no_uid_leads_out_of_a_zip() {
+    let image = Image::new(1, 1, 1);
+    let mut file = image.file().to_vec();
+    // What some peer may send as Series Instance UID (0020,000E), as long as the one that was there.
+    let tag = [0x20, 0x00, 0x0E, 0x00];
+    let at = file.windows(4).position(|four| four == tag).unwrap();
+    let length = usize::from(u16::from_le_bytes([file[at + 6], file[at + 7]]));
+    let value = &mut file[at + 8..at + 8 + length];
+    value.fill(0);
+    value[..2].copy_from_slice(b"..");
+    let served = Served::keeping([file.into()]).await;
+    let zip = served.get_as("/studies/1.2.1", "application/zip").await;
+    let zip = zip::ZipArchive::new(Cursor::new(zip.body.to_vec())).unwrap();
+    let names: Vec<&str> = zip.file_names().collect();
+    assert_eq!(names, [format!("_../{}.dcm", image.instance_uid())]);
+}
+
+#[tokio::test]
 async fn an_instance_leaves_in_explicit_little_endian_unless_another_transfer_syntax_is_taken() {
     let implicit = Image {
         syntax: uids::IMPLICIT_VR_LITTLE_ENDIAN,

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
-use pacs_core::{InstanceKey, Locator, Uid};
+use pacs_core::{InstanceKey, Locator};
 
 /// What is the archive's own, and no instance.
 pub(super) const PRIVATE: &str = ".pacs";
@@ -14,22 +14,14 @@ pub(super) const INCOMING: &str = ".pacs/incoming";
 /// The file that stands for the lock.
 pub(super) const LOCK: &str = ".pacs/lock";
 
-/// A UID is digits and dots, so it is a safe name, unless a dot stands first: `..` means something else.
-fn component(uid: &Uid) -> String {
-    match uid.starts_with('.') {
-        true => format!("_{uid}"),
-        false => uid.to_string(),
-    }
-}
-
 /// The directory of a series.
 pub(super) fn directory(key: &InstanceKey) -> PathBuf {
-    Path::new(&component(&key.study)).join(component(&key.series))
+    Path::new(&key.study.file_name()).join(key.series.file_name())
 }
 
 /// The name of an instance; later versions have a number.
 pub(super) fn name(key: &InstanceKey, version: u32) -> String {
-    let instance = component(&key.instance);
+    let instance = key.instance.file_name();
     match version {
         1 => format!("{instance}.dcm"),
         version => format!("{instance}.{version}.dcm"),
@@ -39,7 +31,7 @@ pub(super) fn name(key: &InstanceKey, version: u32) -> String {
 /// Which version of an instance its file is, by its name; one that is not named by us is the first.
 pub(super) fn version(path: &Path, key: &InstanceKey) -> u32 {
     let name = path.file_name().and_then(OsStr::to_str);
-    let behind = name.and_then(|name| name.strip_prefix(&component(&key.instance)));
+    let behind = name.and_then(|name| name.strip_prefix(&key.instance.file_name()));
     let number = behind.and_then(|behind| behind.strip_prefix('.')?.strip_suffix(".dcm"));
     number.and_then(|number| number.parse().ok()).unwrap_or(1)
 }
@@ -70,6 +62,8 @@ pub(super) fn from_locator(locator: &Locator) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use pacs_core::Uid;
+
     use super::*;
 
     #[test]

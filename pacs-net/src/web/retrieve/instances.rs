@@ -174,7 +174,11 @@ impl Outgoing {
                     return Ok(None);
                 }
                 let (pieces, ..) = outgoing.file(&record).await?;
-                let name = format!("{}/{}.dcm", record.key.series, record.key.instance);
+                let name = format!(
+                    "{}/{}.dcm",
+                    record.key.series.file_name(),
+                    record.key.instance.file_name()
+                );
                 Ok(Some(zip::File { name, pieces }))
             }
         });
