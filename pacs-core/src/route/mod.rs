@@ -25,7 +25,7 @@ use crate::query::AttributeSet;
 
 pub(crate) use outbox::Decided;
 pub use outbox::{Dead, DestinationStatus, Line, Outbox, Outcome, Progress, Recorded, Waiting, What};
-pub use rules::{Checked, Hours, LocalTime, Rule, Rules};
+pub use rules::{Checked, Conditions, Day, Hours, LocalTime, Rule, Rules, Wanted};
 
 /// What happened, that a router is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,19 +1,22 @@
 //! [`Rules`]: a router by data, as configuration files have it.
 
+mod conditions;
+mod time;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use dicom_core::{Tag, VR};
 use serde::{Deserialize, Deserializer, de};
 
+pub use self::conditions::{Conditions, Wanted};
+use self::conditions::{is_kept, matches, top_level};
+pub use self::time::{Day, Hours, LocalTime};
 use super::{Changes, Delivery, Occasion, Priority, Router, Trigger};
 use crate::archive::Timestamp;
 use crate::dataset::{DataSet, Element, standard_vr};
 use crate::error::Result;
 use crate::limits;
-use crate::query::{AttributePath, AttributeStep, Model, Pattern, Query, QueryOptions};
-use crate::uid::Level;
 
 /// What holds of an occasion, and where that leads. The keys of a file are the fields' names, with hyphens.
 ///
@@ -283,218 +286,6 @@ impl Rule {
     }
 }
 
-/// Whether the index has what a condition asks for.
-fn is_kept(query: &Query, occasion: &Occasion<'_>) -> bool {
-    let mut keys = query.matching().iter();
-    keys.all(|key| occasion.attributes.level_of(key.tag).is_some())
-}
-
-/// Whether what is known of the instance matches; what the index doesn't keep is read.
-fn matches(query: &Query, occasion: &Occasion<'_>) -> Result<bool> {
-    match occasion.record {
-        Some(record) if is_kept(query, occasion) => Ok(query.matches(&record.attributes.together())),
-        _ => Ok(query.matches(&*(occasion.header)()?)),
-    }
-}
-
-/// Conditions on attributes.
-#[derive(Clone, Debug, Default)]
-pub struct Conditions {
-    /// By the name that the file has, one query of one key each.
-    each: Vec<(String, Query)>,
-}
-
-impl Conditions {
-    /// These keys, in normal form.
-    pub fn new(keys: DataSet) -> Self {
-        let one = |element: Element| {
-            let mut key = DataSet::new();
-            let name = element.tag.to_string();
-            key.put(element);
-            (name, query(key))
-        };
-        Self {
-            each: keys.into_iter().map(one).collect(),
-        }
-    }
-}
-
-fn query(keys: DataSet) -> Query {
-    let options = QueryOptions {
-        relational: true,
-        ..QueryOptions::default()
-    };
-    Query::new(Model::PatientRoot, Level::Instance, keys, options)
-}
-
-impl<'de> Deserialize<'de> for Conditions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a text, or a list of texts")]
-        enum Values {
-            One(String),
-            Any(Vec<String>),
-        }
-        let named = BTreeMap::<String, Values>::deserialize(deserializer)?;
-        let mut each = Vec::new();
-        for (name, values) in named {
-            let text = match values {
-                Values::One(text) => text,
-                Values::Any(texts) => texts.join("\\"),
-            };
-            let key =
-                condition(&name, &text).map_err(|why| de::Error::custom(format_args!("{name}: {why}")))?;
-            each.push((name, query(key)));
-        }
-        Ok(Self { each })
-    }
-}
-
-/// The key that asks for this text at this path.
-fn condition(name: &str, text: &str) -> Result<DataSet, String> {
-    let path: AttributePath = name
-        .parse()
-        .map_err(|_| "no attribute has this name".to_owned())?;
-    let mut tags = Vec::new();
-    for step in path.steps() {
-        match step {
-            AttributeStep::Standard(tag) => tags.push(*tag),
-            AttributeStep::Private { .. } => {
-                return Err("a private attribute can't be asked for here".to_owned());
-            }
-        }
-    }
-    let Some((last, around)) = tags.split_last() else {
-        return Err("no attribute has this name".to_owned());
-    };
-    let vr = standard_vr(*last).ok_or("the attribute is not known")?;
-    if text.is_empty() {
-        return Err("a value must stand here; \"\\\"\\\"\" asks for none".to_owned());
-    }
-    let mut key = DataSet::new();
-    match vr {
-        VR::US | VR::SS | VR::UL | VR::SL | VR::UV | VR::SV | VR::FL | VR::FD | VR::AT => {
-            key.put(Element::from_text(*last, vr, text).map_err(|error| error.context().to_owned())?);
-        }
-        // Not checked as a value: it may hold wild cards or be a range.
-        _ => key.put_text(*last, vr, text),
-    }
-    for sequence in around.iter().rev() {
-        let mut outer = DataSet::new();
-        outer.put_items(*sequence, vec![key]);
-        key = outer;
-    }
-    Ok(key)
-}
-
-/// The attribute of the top level with this name.
-fn top_level(name: &str) -> Result<Tag, String> {
-    let path: AttributePath = name
-        .parse()
-        .map_err(|_| "no attribute has this name".to_owned())?;
-    match path.steps() {
-        [AttributeStep::Standard(tag)] => Ok(*tag),
-        _ => Err("an attribute of the top level is needed".to_owned()),
-    }
-}
-
-/// Text with wild cards.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    text: String,
-    pattern: Option<Pattern>,
-}
-
-impl Wanted {
-    /// `*` stands for any text, `?` for any character.
-    pub fn new(text: impl Into<String>) -> Self {
-        let text = text.into();
-        let pattern = Pattern::parse(&text);
-        Self { text, pattern }
-    }
-
-    fn matches(&self, found: &str) -> bool {
-        match &self.pattern {
-            Some(pattern) => pattern.matches(found),
-            None => self.text == found,
-        }
-    }
-}
-
-/// A part of each day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hours {
-    /// Minutes since midnight.
-    from: u16,
-    to: u16,
-}
-
-impl Hours {
-    /// From one time of the day to another, which it does not reach: `18:00-06:00`, or `18-6`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let minute = |text: &str| {
-            let (hour, minute) = text.split_once(':').unwrap_or((text, "0"));
-            let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
-            (hour <= 24 && minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
-        };
-        let (from, to) = text.split_once('-')?;
-        let (from, to) = (minute(from.trim())?, minute(to.trim())?);
-        (from != to).then_some(Self { from, to })
-    }
-
-    /// Whether a time is in it.
-    pub fn holds(self, at: LocalTime) -> bool {
-        match self.from <= self.to {
-            true => (self.from..self.to).contains(&at.minute),
-            false => at.minute >= self.from || at.minute < self.to,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Hours {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| de::Error::custom("HH:MM-HH:MM is needed, such as 18:00-06:00"))
-    }
-}
-
-/// A day of the week.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Day {
-    Monday,
-    Tuesday,
-    Wednesday,
-    Thursday,
-    Friday,
-    Saturday,
-    Sunday,
-}
-
-/// What the clock on the wall shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalTime {
-    /// Minutes since midnight.
-    pub minute: u16,
-    /// Days since Monday.
-    pub weekday: u8,
-}
-
-impl LocalTime {
-    /// In UTC.
-    pub fn utc(at: Timestamp) -> Self {
-        const MINUTES: u64 = 24 * 60;
-        let minutes = at.0 / 60_000;
-        // 1970-01-01 was a Thursday.
-        let weekday = (minutes / MINUTES + 3) % 7;
-        Self {
-            minute: u16::try_from(minutes % MINUTES).unwrap_or_default(),
-            weekday: u8::try_from(weekday).unwrap_or_default(),
-        }
-    }
-}
-
 /// A router by rules: every rule that applies counts, in their order.
 #[derive(Clone)]
 pub struct Rules {
@@ -624,38 +415,5 @@ fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<str>>, D:
     {
         true => Ok(names.into_iter().map(Arc::from).collect()),
         false => Err(de::Error::custom("a destination's name has 1 to 64 bytes")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hours_may_go_over_midnight_and_what_is_none_is_refused() {
-        let hold = |text: &str| {
-            let hours = Hours::parse(text).unwrap();
-            let at = |hour: u16| LocalTime {
-                minute: hour * 60,
-                weekday: 0,
-            };
-            (0..24).filter(|hour| hours.holds(at(*hour))).collect::<Vec<_>>()
-        };
-        assert_eq!(hold("20-6"), [0, 1, 2, 3, 4, 5, 20, 21, 22, 23]);
-        assert_eq!(hold("20:30-06:00"), [0, 1, 2, 3, 4, 5, 21, 22, 23]);
-        assert_eq!(hold("8-10"), [8, 9]);
-        assert_eq!(hold("22:00-24:00"), [22, 23]);
-        for bad in ["20", "6-6", "20-25", "24:01-6", "8:60-9", "a-b", ""] {
-            assert!(Hours::parse(bad).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_clock_of_utc_knows_the_day_of_the_week() {
-        // Thursday, 1 January 1970; Monday, 2 March 2026, 13:05.
-        let expected = [(0, 0, 3), (1_772_456_700_000, 13 * 60 + 5, 0)];
-        for (at, minute, weekday) in expected {
-            assert_eq!(LocalTime::utc(Timestamp(at)), LocalTime { minute, weekday });
-        }
     }
 }
