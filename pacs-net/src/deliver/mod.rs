@@ -28,21 +28,19 @@ mod routes;
 mod stow;
 #[cfg(feature = "web")]
 mod webhook;
+mod worker;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, Stream, StreamExt as _};
-use pacs_core::route::{Line, Outbox, Outcome, Waiting, What};
+use futures::{Stream, StreamExt as _};
+use pacs_core::route::{Line, Outbox, Waiting, What};
 use pacs_core::{InstanceRecord, Pacs, Result, Timestamp, Uid};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 pub use folder::ToFolder;
 pub use peer::ToPeer;
@@ -54,15 +52,7 @@ pub use routes::Routes;
 pub use stow::ToStow;
 #[cfg(feature = "web")]
 pub use webhook::ToWebhook;
-
-/// What waits in a line is read so much at a time.
-const BATCH_MAX: usize = 100;
-
-/// Ends of deliveries that are recorded together: each record costs a flush of the medium.
-const ENDS_TOGETHER_MAX: usize = 32;
-
-/// Ends wait so long for others to be recorded with: what is not recorded when this process dies is delivered again.
-const ENDS_WAIT_MAX: Duration = Duration::from_secs(1);
+use worker::{Served, Worker};
 
 /// How long what is under way may take to come to its end when deliveries are stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -138,42 +128,6 @@ impl Patience {
     }
 }
 
-/// A destination and how it is served.
-struct Served {
-    destination: Arc<dyn Destination>,
-    /// Lines delivered at once.
-    workers: usize,
-    throttle: Throttle,
-    state: Mutex<Away>,
-    /// When something was last delivered; 0 for never.
-    delivered: AtomicU64,
-    wake: Notify,
-}
-
-/// Whether a destination is there.
-#[derive(Default)]
-struct Away {
-    failures: u64,
-    until: Option<Instant>,
-    why: String,
-}
-
-/// At most so many deliveries a second.
-struct Throttle {
-    every: Duration,
-    next: tokio::sync::Mutex<Instant>,
-}
-
-impl Throttle {
-    async fn turn(&self) {
-        if !self.every.is_zero() {
-            let mut next = self.next.lock().await;
-            tokio::time::sleep_until(*next).await;
-            *next = Instant::now() + self.every;
-        }
-    }
-}
-
 /// Whether a destination can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
@@ -226,24 +180,8 @@ impl Deliveries {
     /// # Errors
     /// `Unsupported` when the engine has no ledger.
     pub fn new(pacs: &Pacs, services: Vec<Service>, patience: Patience) -> Result<Self> {
-        let served = services.into_iter().map(|service| {
-            let every = match service.per_second_max {
-                0 => Duration::ZERO,
-                count => Duration::from_secs(1) / count,
-            };
-            let served = Served {
-                destination: service.destination,
-                workers: service.workers.max(1),
-                throttle: Throttle {
-                    every,
-                    next: tokio::sync::Mutex::new(Instant::now()),
-                },
-                state: Mutex::default(),
-                delivered: AtomicU64::new(0),
-                wake: Notify::new(),
-            };
-            (service.name, Arc::new(served))
-        });
+        let served = services.into_iter();
+        let served = served.map(|service| (Arc::clone(&service.name), Arc::new(Served::new(service))));
         let served: HashMap<_, _> = served.collect();
         let outbox = pacs.outbox()?.clone();
         let served = Arc::new(served);
@@ -253,7 +191,7 @@ impl Deliveries {
                 return false;
             };
             if let Some(served) = served.get(destination) {
-                served.wake.notify_waiters();
+                served.wake();
             }
             true
         }));
@@ -269,12 +207,9 @@ impl Deliveries {
         let mut reached: Vec<_> = self
             .served
             .iter()
-            .map(|(name, served)| {
-                let away = served.state.lock().unwrap_or_else(PoisonError::into_inner);
-                Reached {
-                    destination: Arc::clone(name),
-                    away: (away.failures > 0).then(|| away.why.clone()),
-                }
+            .map(|(name, served)| Reached {
+                destination: Arc::clone(name),
+                away: served.away(),
             })
             .collect();
         reached.sort_by(|a, b| a.destination.cmp(&b.destination));
@@ -287,13 +222,8 @@ impl Deliveries {
         let (stopping, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
         for (name, served) in self.served.iter() {
-            for _ in 0..served.workers {
-                let worker = Worker {
-                    deliveries: self.clone(),
-                    name: Arc::clone(name),
-                    served: Arc::clone(served),
-                    stopping: stopped.clone(),
-                };
+            for _ in 0..served.workers() {
+                let worker = Worker::new(&self, name, served, &stopped);
                 workers.spawn(worker.run());
             }
         }
@@ -335,228 +265,6 @@ impl Deliveries {
             }
             tokio::time::sleep(NOW_AND_THEN).await;
         }
-    }
-}
-
-struct Worker {
-    deliveries: Deliveries,
-    name: Arc<str>,
-    served: Arc<Served>,
-    stopping: watch::Receiver<bool>,
-}
-
-/// What is to become of a line.
-enum Went {
-    /// It is let go as it is.
-    On,
-    /// It is to be tried again, in its own time.
-    Again,
-}
-
-impl Worker {
-    async fn run(self) {
-        while !*self.stopping.borrow() {
-            if let Err(error) = self.once().await {
-                tracing::error!(destination = %self.name, %error, "deliveries stand still; they go on in a while");
-                let wait = self.deliveries.patience.longest.min(Duration::from_secs(10));
-                self.pause(tokio::time::sleep(wait)).await;
-            }
-        }
-    }
-
-    /// Until deliveries are stopped.
-    async fn stopped(&self) {
-        let mut stopping = self.stopping.clone();
-        // With nobody left who may say so, they are.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    }
-
-    /// Waits for something, or until deliveries are stopped.
-    async fn pause(&self, for_what: impl Future) {
-        tokio::select! {
-            _ = for_what => {}
-            () = self.stopped() => {}
-        }
-    }
-
-    /// Delivers what waits in one line, or waits until there may be one.
-    async fn once(&self) -> Result<()> {
-        let outbox = &self.deliveries.outbox;
-        // From now on no call is missed.
-        let mut called = std::pin::pin!(self.served.wake.notified());
-        called.as_mut().enable();
-        if let Some(until) = self.away_until() {
-            self.pause(tokio::time::sleep_until(until)).await;
-            return Ok(());
-        }
-        let Some(line) = outbox.claim(&self.name, Timestamp::now()).await? else {
-            let wait = match outbox.next_try(&self.name).await? {
-                Some(at) => Duration::from_millis(at.0.saturating_sub(Timestamp::now().0).max(1)),
-                None => Duration::from_secs(60),
-            };
-            let wait = tokio::time::timeout(wait.min(Duration::from_secs(60)), called);
-            self.pause(wait).await;
-            return Ok(());
-        };
-        let mut ended = Vec::new();
-        let delivering = AssertUnwindSafe(self.deliver(&line, &mut ended)).catch_unwind();
-        let went = match delivering.await {
-            Ok(Ok(went)) => went,
-            Ok(Err(error)) => {
-                tracing::error!(destination = %self.name, %error, "a line of deliveries stands still; it goes on in a while");
-                Went::Again
-            }
-            Err(_) => {
-                tracing::error!(destination = %self.name, "a destination panicked");
-                line.finish(ended).await?;
-                self.panicked(&line).await?;
-                Went::Again
-            }
-        };
-        let retry = match went {
-            Went::On => None,
-            Went::Again => {
-                let mut wait = self.deliveries.patience.after(line.failures());
-                // When the destination is tried again it is with another line: this one may be why it went away.
-                if let Some(until) = self.away_until() {
-                    wait = wait.max((until - Instant::now()) * 2);
-                }
-                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                Some(Timestamp(Timestamp::now().0.saturating_add(wait)))
-            }
-        };
-        line.let_go(retry).await
-    }
-
-    /// The first of the line is taken to be at fault.
-    async fn panicked(&self, line: &Line) -> Result<()> {
-        let first = line.waiting(1).await?.into_iter();
-        let ended = first.map(|waiting| {
-            let outcome = self.failed(&waiting, "a destination panicked".to_owned());
-            (waiting, outcome)
-        });
-        line.finish(ended.collect()).await
-    }
-
-    fn away_until(&self) -> Option<Instant> {
-        let away = self.served.state.lock().unwrap_or_else(PoisonError::into_inner);
-        away.until.filter(|until| *until > Instant::now())
-    }
-
-    /// Notes whether the destination is there.
-    fn note(&self, away: Option<String>) {
-        let mut state = self.served.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match away {
-            None => {
-                if state.failures > 0 {
-                    tracing::info!(destination = %self.name, "deliveries go on");
-                }
-                *state = Away::default();
-            }
-            // Several workers notice the same.
-            Some(_) if state.until.is_some_and(|until| until > Instant::now()) => {}
-            Some(why) => {
-                let wait = self.deliveries.patience.after(state.failures);
-                if state.failures == 0 {
-                    tracing::warn!(destination = %self.name, why, "deliveries wait: the destination isn't there");
-                }
-                state.failures += 1;
-                state.until = Some(Instant::now() + wait);
-                state.why = why;
-            }
-        }
-    }
-
-    /// Delivers a batch of what waits in a line. Then it is another one's turn, if one is more urgent. What has ended and
-    /// is not recorded is in `ended`.
-    async fn deliver(&self, line: &Line, ended: &mut Vec<(Waiting, Outcome)>) -> Result<Went> {
-        let batch = line.waiting(BATCH_MAX).await?;
-        if batch.is_empty() {
-            return Ok(Went::On);
-        }
-        let (mut any, mut went) = (false, Went::On);
-        // When those that have ended are recorded at the latest.
-        let mut record_at: Option<Instant> = None;
-        let mut tried = self.served.destination.deliver(line, batch);
-        loop {
-            let recording = async {
-                match record_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let next = tokio::select! {
-                next = tried.next() => next,
-                () = recording => {
-                    line.finish(std::mem::take(ended)).await?;
-                    record_at = None;
-                    continue;
-                }
-                () = self.stopped() => break,
-            };
-            let Some((waiting, tried)) = next else { break };
-            any = true;
-            let outcome = self.outcome(&waiting, tried);
-            if matches!(outcome, Outcome::Failed(_) | Outcome::Busy(_)) {
-                went = Went::Again;
-            }
-            ended.push((waiting, outcome));
-            record_at.get_or_insert_with(|| Instant::now() + ENDS_WAIT_MAX);
-            self.served.throttle.turn().await;
-            if ended.len() >= ENDS_TOGETHER_MAX {
-                line.finish(std::mem::take(ended)).await?;
-                record_at = None;
-            }
-        }
-        drop(tried);
-        line.finish(std::mem::take(ended)).await?;
-        // A destination that yields nothing makes no progress.
-        Ok(if any || *self.stopping.borrow() {
-            went
-        } else {
-            Went::Again
-        })
-    }
-
-    /// What is recorded of a try.
-    fn outcome(&self, waiting: &Waiting, tried: Tried) -> Outcome {
-        match &tried {
-            Tried::Away(why) => self.note(Some(why.clone())),
-            // Nobody was asked.
-            Tried::Gone => {}
-            _ => self.note(None),
-        }
-        let others_went = || self.served.delivered.load(Ordering::Relaxed) > waiting.recorded.at.0;
-        match tried {
-            Tried::Delivered(said) => {
-                self.served.delivered.store(Timestamp::now().0, Ordering::Relaxed);
-                Outcome::Delivered(said)
-            }
-            Tried::Gone => Outcome::Gone,
-            Tried::Refused(why) => self.refused(waiting, why),
-            Tried::Failed(why) => self.failed(waiting, why),
-            Tried::Broken(why) | Tried::Away(why) if others_went() => self.failed(waiting, why),
-            Tried::Broken(why) | Tried::Busy(why) | Tried::Away(why) => Outcome::Busy(why),
-        }
-    }
-
-    fn failed(&self, waiting: &Waiting, why: String) -> Outcome {
-        match waiting.recorded.attempts + 1 >= self.deliveries.patience.attempts_max {
-            true => self.refused(waiting, why),
-            false => Outcome::Failed(why),
-        }
-    }
-
-    fn refused(&self, waiting: &Waiting, why: String) -> Outcome {
-        match waiting.what {
-            What::Instance(instance) => {
-                tracing::warn!(destination = %self.name, %instance, why, "a delivery was refused for good");
-            }
-            What::Occasion(trigger, of, _) => {
-                tracing::warn!(destination = %self.name, %trigger, %of, why, "a delivery was refused for good");
-            }
-        }
-        Outcome::Refused(why)
     }
 }
 
