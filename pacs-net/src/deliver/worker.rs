@@ -22,6 +22,17 @@ const ENDS_TOGETHER_MAX: usize = 32;
 /// Ends wait so long for others to be recorded with: what is not recorded when this process dies is delivered again.
 const ENDS_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// So many lines in a row of which nothing was delivered, and it is the destination that takes nothing. Fewer may be
+/// what is wrong with them.
+const LINES_IN_A_ROW_MAX: u64 = 4;
+
+/// Who delivers to a destination that takes nothing rests so many times as long as a try took: what is in vain takes
+/// next to nothing from the deliveries to others.
+const REST: u32 = 30;
+
+/// A rest is no longer than this: who takes again is found soon.
+const REST_MAX: Duration = Duration::from_secs(10);
+
 /// A destination and how it is served.
 pub(super) struct Served {
     destination: Arc<dyn Destination>,
@@ -31,6 +42,8 @@ pub(super) struct Served {
     state: Mutex<Away>,
     /// When something was last delivered; 0 for never.
     delivered: AtomicU64,
+    /// Lines in a row of which nothing was.
+    in_vain: AtomicU64,
     wake: Notify,
 }
 
@@ -49,6 +62,7 @@ impl Served {
             },
             state: Mutex::default(),
             delivered: AtomicU64::new(0),
+            in_vain: AtomicU64::new(0),
             wake: Notify::new(),
         }
     }
@@ -173,6 +187,7 @@ impl Worker {
             self.pause(wait).await;
             return Ok(());
         };
+        let begun = Instant::now();
         let mut ended = Vec::new();
         let delivering = AssertUnwindSafe(self.deliver(&line, &mut ended)).catch_unwind();
         let went = match delivering.await {
@@ -200,7 +215,12 @@ impl Worker {
                 Some(Timestamp(Timestamp::now().0.saturating_add(wait)))
             }
         };
-        line.let_go(retry).await
+        line.let_go(retry).await?;
+        if retry.is_some() && self.served.in_vain.fetch_add(1, Ordering::Relaxed) >= LINES_IN_A_ROW_MAX {
+            let rest = (begun.elapsed() * REST).min(REST_MAX);
+            self.pause(tokio::time::sleep(rest)).await;
+        }
+        Ok(())
     }
 
     /// The first of the line is taken to be at fault.
@@ -305,6 +325,7 @@ impl Worker {
         match tried {
             Tried::Delivered(said) => {
                 self.served.delivered.store(Timestamp::now().0, Ordering::Relaxed);
+                self.served.in_vain.store(0, Ordering::Relaxed);
                 Outcome::Delivered(said)
             }
             Tried::Gone => Outcome::Gone,
