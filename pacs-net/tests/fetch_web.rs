@@ -563,6 +563,21 @@ async fn what_a_service_will_not_give_is_missing_and_what_may_pass_is_an_error_t
     assert!(fetched.said.unwrap().contains("text/html"));
 }
 
+#[tokio::test]
+async fn what_has_no_valid_uid_is_found_all_the_same_and_keeps_no_other_back() {
+    let text = "[{},{\"0020000D\":{\"vr\":\"UI\",\"Value\":[\"x\"]}},\
+                {\"0020000D\":{\"vr\":\"UI\",\"Value\":[\"1.2\"]}}]";
+    let (url, serving) = listen(Router::new().fallback(move || std::future::ready(text))).await;
+    let source = Source::Web(WebService::new(&url).unwrap());
+    let found = find(&source, Level::Study, &DataSet::new(), 3).await.unwrap();
+    let uids: Vec<_> = found
+        .iter()
+        .map(|set| set.uid(tags::STUDY_INSTANCE_UID).ok())
+        .collect();
+    assert_eq!(uids, [None, None, Some(uid("1.2"))]);
+    serving.abort();
+}
+
 /// What a search comes to that is answered so.
 async fn searched(response: impl Fn() -> Response + Clone + Send + Sync + 'static) -> Error {
     let (url, serving) = listen(Router::new().fallback(move || std::future::ready(response()))).await;
@@ -589,12 +604,7 @@ async fn a_search_that_is_refused_or_answered_with_something_else_says_so() {
             "{status}"
         );
     }
-    for text in [
-        "<html>",
-        "[{\"0020000D\":7}]",
-        "[{}]",
-        "[{\"0020000D\":{\"vr\":\"UI\",\"Value\":[\"x\"]}}]",
-    ] {
+    for text in ["<html>", "[{\"0020000D\":7}]"] {
         let error = searched(move || text.into_response()).await;
         assert_eq!(error.kind(), ErrorKind::Refused, "{text}");
     }

@@ -13,8 +13,8 @@ use super::{Migration, Shared};
 use crate::fetch::Finder;
 use crate::util::Seen;
 
-/// Slices of time that a day is asked in which is too full.
-const SLICES_OF_A_DAY: u32 = 48;
+/// The last second of a day.
+const LAST_SECOND: u32 = 86_399;
 
 /// Asks for all studies, and hands each on once.
 pub(super) struct Discovery<'a> {
@@ -30,6 +30,13 @@ fn halve(slices: &mut Vec<(Day, Day)>, first: Day, last: Day) {
     let middle = Day(first.0 + (last.0 - first.0) / 2);
     slices.push((Day(middle.0 + 1), last));
     slices.push((first, middle));
+}
+
+/// Times of a day from one second to another, as a key of a query (PS3.4 C.2.2.2.5). In fractions the last second goes
+/// on.
+fn times(first: u32, last: u32) -> String {
+    let clock = |at: u32| format!("{:02}{:02}{:02}", at / 3600, at / 60 % 60, at % 60);
+    format!("{}-{}.999999", clock(first), clock(last))
 }
 
 /// Which of the studies of an answer are wanted.
@@ -86,11 +93,7 @@ impl<'a> Discovery<'a> {
                 Err(error) if !is_one && error.kind() == ErrorKind::Refused => {
                     halve(&mut slices, first, last);
                 }
-                Ok(answer) => {
-                    // With a cap of the peer some may be lacking; those without a time are in this answer alone.
-                    self.hand_on(answer).await;
-                    self.day(&date).await;
-                }
+                Ok(answer) => self.day(&date, answer).await,
                 Err(error) => self.not_listed(date, &error),
             }
         }
@@ -100,22 +103,52 @@ impl<'a> Discovery<'a> {
         self.finder.close().await;
     }
 
-    async fn day(&mut self, date: &str) {
-        let seconds = 86_400 / SLICES_OF_A_DAY;
-        let clock = |at: u32| format!("{:02}{:02}{:02}", at / 3600, at / 60 % 60, at % 60);
-        for slice in 0..SLICES_OF_A_DAY {
-            // In fractions the last second goes on.
-            let (first, last) = (clock(slice * seconds), clock((slice + 1) * seconds - 1));
-            let time = format!("{first}-{last}.999999");
-            let keys = [
-                (tags::STUDY_DATE, VR::DA, date),
-                (tags::STUDY_TIME, VR::TM, time.as_str()),
-            ];
-            match self.ask_patiently(&keys, Want::All).await {
-                Ok(answer) => self.hand_on(answer).await,
-                Err(error) => self.not_listed(format!("{date} {time}"), &error),
+    /// A day with so many studies that `answer` may not have all: with a cap of the peer some may be lacking. Those
+    /// without a time are in it alone; the others are asked for in slices of times.
+    async fn day(&mut self, date: &str, answer: Answer) {
+        let most = answer.count;
+        self.hand_on(answer).await;
+        // A time that hardly a study has: who answers as much to it doesn't look at times.
+        match self.times(date, "235959.999999-235959.999999", Want::Few).await {
+            Ok(answer) if answer.count < self.migration.slice_max => {}
+            Ok(_) => return,
+            Err(error) => return self.not_listed(date.to_owned(), &error),
+        }
+        let (mut count, mut is_cut) = (0, false);
+        let mut slices = vec![(LAST_SECOND / 2 + 1, LAST_SECOND), (0, LAST_SECOND / 2)];
+        while let Some((first, last)) = slices.pop() {
+            if self.shared.has_stopped() {
+                return;
+            }
+            let is_one = first == last;
+            let time = times(first, last);
+            let want = if is_one { Want::All } else { Want::Few };
+            match self.times(date, &time, want).await {
+                Ok(answer) if is_one || answer.count < self.migration.slice_max => {
+                    count += answer.count;
+                    is_cut |= answer.count >= most;
+                    self.hand_on(answer).await;
+                }
+                Err(error) if is_one || error.kind() != ErrorKind::Refused => {
+                    self.not_listed(format!("{date} {time}"), &error);
+                }
+                _ => {
+                    let middle = first + (last - first) / 2;
+                    slices.extend([(middle + 1, last), (first, middle)]);
+                }
             }
         }
+        // A second is answered with as many as the day, which has more: that is what the peer answers at most.
+        if is_cut && count > most {
+            let why = "the peer does not answer all of one second";
+            let error = Error::new(ErrorKind::Refused, "migration.list", why);
+            self.not_listed(date.to_owned(), &error);
+        }
+    }
+
+    async fn times(&mut self, date: &str, time: &str, want: Want) -> Result<Answer> {
+        let keys = [(tags::STUDY_DATE, VR::DA, date), (tags::STUDY_TIME, VR::TM, time)];
+        self.ask_patiently(&keys, want).await
     }
 
     /// No range of dates finds those without one, so everything is asked for; where the peer doesn't answer all, by
@@ -231,8 +264,13 @@ impl<'a> Discovery<'a> {
             let is_other =
                 !modality.is_empty() && modalities.peek().is_some() && !modalities.any(|it| it == modality);
             let is_passed_over = want == Want::Undated && set.string(tags::STUDY_DATE).is_some();
-            if !is_other && !is_passed_over {
-                studies.push((set.uid(tags::STUDY_INSTANCE_UID)?, is_known));
+            if is_other || is_passed_over {
+                continue;
+            }
+            match set.uid(tags::STUDY_INSTANCE_UID) {
+                Ok(study) => studies.push((study, is_known)),
+                // It can't be asked for; the others can.
+                Err(_) => self.shared.report().without_uid = true,
             }
         }
         Ok(Answer { studies, count })

@@ -46,6 +46,8 @@ pub struct Report {
     pub missing: u64,
     /// Slices of dates that the peer would not list, with its words.
     pub not_listed: Vec<String>,
+    /// The peer lists studies without a valid Study Instance UID: nobody can ask for them.
+    pub without_uid: bool,
     /// It was stopped before its end, and goes on when it is called again.
     pub stopped: bool,
     /// How long this call took.
@@ -55,7 +57,7 @@ pub struct Report {
 impl Report {
     /// Whether everything that the peer has, of what was wanted, is kept here.
     pub fn is_complete(&self) -> bool {
-        self.failed.is_empty() && self.not_listed.is_empty() && !self.stopped
+        self.failed.is_empty() && self.not_listed.is_empty() && !self.without_uid && !self.stopped
     }
 
     pub(super) fn fail(&mut self, study: Uid, reason: String) {
@@ -94,6 +96,12 @@ impl fmt::Display for Report {
         }
         for what in &self.not_listed {
             writeln!(f, "\nnot listed: {what}")?;
+        }
+        if self.without_uid {
+            writeln!(
+                f,
+                "\nthe peer lists studies without a valid UID: they can't be fetched"
+            )?;
         }
         if self.stopped {
             writeln!(f, "\nstopped before its end: the same call goes on where it was")?;

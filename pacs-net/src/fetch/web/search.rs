@@ -100,14 +100,14 @@ impl Search {
             page.count += 1;
             self.answered += 1;
             let set = read(&object)?;
-            if self
-                .seen
-                .insert(&set.uid(self.question.unique).map_err(unreadable)?)
-            {
-                page.new += 1;
-                self.left -= 1;
-                return Ok(Some(set));
+            // Who asked decides about one without a UID.
+            match set.uid(self.question.unique) {
+                Ok(uid) if !self.seen.insert(&uid) => continue,
+                Ok(_) => page.new += 1,
+                Err(_) => {}
             }
+            self.left -= 1;
+            return Ok(Some(set));
         }
         Ok(None)
     }
