@@ -229,7 +229,7 @@ tell = ["RIS"]
             patient,
             "PV1|1|O",
             "ORC|NW|A 7|A 7||SC",
-            "OBR|1|A 7|A 7|HEAD^CT of the head^99X|||||||||||||||A 7|RP7|SPS7||||CT|||1^^^20260102030405^^R",
+            "OBR|1|A 7|A 7|HEAD^CT of the head^99X||||||||||||||A 7|RP7|SPS7||||CT|||1^^^20260102030405^^R",
             &format!("ZDS|{study}^RIS^Application^DICOM"),
         ],
     );
@@ -243,6 +243,10 @@ tell = ["RIS"]
             "PatientID",
             "-k",
             "StudyInstanceUID",
+            "-k",
+            "ScheduledProcedureStepSequence[0].Modality=CT",
+            "-k",
+            "ScheduledProcedureStepSequence[0].ScheduledProcedureStepID=SPS7",
         ],
     );
     assert!(asked.contains(study.as_str()) && asked.contains("P 7"), "{asked}");
