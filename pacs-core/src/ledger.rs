@@ -63,6 +63,18 @@ pub trait Ledger: Send + Sync + 'static {
     /// The value under `key`.
     fn get(&self, key: &[u8]) -> BoxFuture<'_, Result<Option<Bytes>>>;
 
+    /// The value under each of `keys`, in their order: what [`get`](Self::get) answers for each, at less cost where a
+    /// ledger can do that.
+    fn get_all<'a>(&'a self, keys: &'a [Bytes]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>>> {
+        Box::pin(async move {
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                values.push(self.get(key).await?);
+            }
+            Ok(values)
+        })
+    }
+
     /// Keys and values of `range`, in ascending order of key (byte by byte), the first `limit` of them.
     ///
     /// - All of them are of one moment.

@@ -61,7 +61,15 @@ pub(super) fn write_number(mut number: u64, out: &mut Vec<u8>) {
 /// # Errors
 /// `Corrupt` when it is anything else.
 pub fn from_bytes(bytes: &Bytes) -> Result<DataSet> {
-    read(bytes, 0).ok_or_else(|| {
+    from_bytes_of(bytes, &|_| true)
+}
+
+/// The same, of the elements alone that are wanted, each with all that is in it.
+///
+/// # Errors
+/// `Corrupt` as far as it is read.
+pub(crate) fn from_bytes_of(bytes: &Bytes, wanted: &dyn Fn(Tag) -> bool) -> Result<DataSet> {
+    read(bytes, 0, wanted).ok_or_else(|| {
         Error::new(
             ErrorKind::Corrupt,
             "data_set.from_bytes",
@@ -70,7 +78,7 @@ pub fn from_bytes(bytes: &Bytes) -> Result<DataSet> {
     })
 }
 
-fn read(bytes: &Bytes, depth: usize) -> Option<DataSet> {
+fn read(bytes: &Bytes, depth: usize, wanted: &dyn Fn(Tag) -> bool) -> Option<DataSet> {
     if depth > limits::SEQUENCE_DEPTH_MAX {
         return None;
     }
@@ -82,19 +90,28 @@ fn read(bytes: &Bytes, depth: usize) -> Option<DataSet> {
         let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
         let vr = syntax::vr([v0, v1])?;
         let number = read_length(&mut rest)?;
+        let is_wanted = wanted(tag);
         let value = if vr == VR::SQ {
             // No room is made for `number` items before they are seen.
             let mut items = Vec::new();
             for _ in 0..number {
                 let length = read_length(&mut rest)?;
                 let item = rest.split_off(..length)?;
-                items.push(read(&bytes.slice_ref(item), depth + 1)?);
+                if is_wanted {
+                    items.push(read(&bytes.slice_ref(item), depth + 1, &|_| true)?);
+                }
             }
             Value::Items(items)
         } else {
-            Value::Bytes(bytes.slice_ref(rest.split_off(..number)?))
+            let value = rest.split_off(..number)?;
+            if !is_wanted {
+                continue;
+            }
+            Value::Bytes(bytes.slice_ref(value))
         };
-        elements.push(Element { tag, vr, value });
+        if is_wanted {
+            elements.push(Element { tag, vr, value });
+        }
     }
     rest.is_empty().then(|| DataSet::from(elements))
 }
@@ -118,6 +135,28 @@ fn read_length(rest: &mut &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_wanted_is_passed_over_and_the_rest_is_as_it_was() {
+        let mut inside = DataSet::new();
+        inside.put_text(Tag(0x0008, 0x0060), VR::CS, "CT");
+        let mut set = DataSet::new();
+        set.put_text(Tag(0x0008, 0x0050), VR::SH, "A1");
+        set.put_items(Tag(0x0008, 0x1140), vec![inside.clone(), DataSet::new()]);
+        set.put_items(Tag(0x0008, 0x1145), vec![inside]);
+        set.put_text(Tag(0x0010, 0x0010), VR::PN, "A^B");
+        let bytes = to_bytes(&set).into();
+        let of = |tags: &[Tag]| from_bytes_of(&bytes, &|tag| tags.contains(&tag)).unwrap();
+        for left in [
+            &[][..],
+            &[Tag(0x0008, 0x1140)],
+            &[Tag(0x0008, 0x0050), Tag(0x0010, 0x0010)],
+        ] {
+            let mut expected = set.clone();
+            expected.retain(|element| left.contains(&element.tag));
+            assert_eq!(of(left), expected);
+        }
+    }
 
     #[test]
     fn cut_or_padded_bytes_are_corrupt_and_nothing_panics() {

@@ -136,6 +136,11 @@ impl Key {
         }
     }
 
+    /// Whether [`matches`](Self::matches) looks at this element.
+    pub(crate) fn looks_at(&self, tag: Tag) -> bool {
+        self.tag == tag || matches!(self.wanted, KeyMatch::Combined { date, .. } if date == tag)
+    }
+
     /// Whether `record` matches this key.
     pub fn matches(&self, record: &DataSet) -> bool {
         let element = record.get(self.tag);

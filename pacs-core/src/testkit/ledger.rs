@@ -38,6 +38,7 @@ macro_rules! ledger_conformance {
             use super::*;
             $crate::ledger_conformance!(@each $place,
                 what_was_applied_is_seen_by_every_later_get_and_range,
+                several_values_are_answered_in_the_order_of_their_keys,
                 a_range_is_in_ascending_order_of_key_and_of_its_first_entries,
                 an_empty_or_inverted_range_yields_nothing,
                 nothing_is_applied_when_one_expectation_does_not_hold,
@@ -92,6 +93,23 @@ pub fn what_was_applied_is_seen_by_every_later_get_and_range(place: &dyn LedgerP
     assert_eq!(get(&*ledger, "a"), None);
     let all = block_on(ledger.range(bytes("")..bytes("z"), 9)).expect("range succeeds");
     assert_eq!(all, vec![(bytes("b"), bytes(""))]);
+}
+
+/// See the name.
+pub fn several_values_are_answered_in_the_order_of_their_keys(place: &dyn LedgerPlace) {
+    let ledger = place.open();
+    assert!(apply(&*ledger, vec![put("a", "1"), put("b", "2"), put("c", "")]));
+    let keys = ["c", "none", "a", "a", "b"].map(bytes);
+    let values = block_on(ledger.get_all(&keys)).expect("get_all succeeds");
+    assert_eq!(
+        values,
+        [Some(""), None, Some("1"), Some("1"), Some("2")].map(|value| value.map(bytes))
+    );
+    assert!(
+        block_on(ledger.get_all(&[]))
+            .expect("get_all succeeds")
+            .is_empty()
+    );
 }
 
 /// See the name.

@@ -282,6 +282,19 @@ impl Ledger for RedbLedger {
         Box::pin(std::future::ready(found))
     }
 
+    fn get_all<'a>(&'a self, keys: &'a [Bytes]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>>> {
+        let found = self.shared.with(|database| {
+            let transaction = database.begin_read().map_err(error::transaction)?;
+            let table = transaction.open_table(ENTRIES).map_err(error::table)?;
+            let get = |key: &Bytes| {
+                let found = table.get(&**key).map_err(error::storage)?;
+                Ok(found.map(|found| Bytes::copy_from_slice(found.value())))
+            };
+            keys.iter().map(get).collect()
+        });
+        Box::pin(std::future::ready(found))
+    }
+
     fn range(&self, range: Range<Bytes>, limit: usize) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>>> {
         Box::pin(async move {
             if range.is_empty() {

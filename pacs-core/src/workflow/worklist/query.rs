@@ -14,7 +14,7 @@ use futures::stream::{self, BoxStream};
 
 use super::entries::{self, By, Identity};
 use super::{attributes, read};
-use crate::dataset::{DataSet, Value};
+use crate::dataset::{DataSet, Value, compact};
 use crate::error::Result;
 use crate::ledger::{Ledger, after};
 use crate::query::{Key, KeyMatch, Pattern, QueryOptions, answer, check_size, is_never_matched};
@@ -279,7 +279,8 @@ struct Walk {
     /// All that is walked; the first of them that are left are still to be read.
     ranges: Vec<Range<Bytes>>,
     left: VecDeque<Range<Bytes>>,
-    page: VecDeque<Bytes>,
+    /// Entries, and the items that they lead to.
+    page: VecDeque<(Bytes, Bytes)>,
 }
 
 pub(super) fn answers(ledger: Arc<dyn Ledger>, query: WorklistQuery) -> BoxStream<'static, Result<DataSet>> {
@@ -311,17 +312,20 @@ impl Walk {
     /// The answer for the next item that matches.
     async fn next(&mut self) -> Result<Option<DataSet>> {
         loop {
-            let Some(entry) = self.page.pop_front() else {
+            let Some((entry, value)) = self.page.pop_front() else {
                 if !self.turn_page().await? {
                     return Ok(None);
                 }
                 continue;
             };
-            let Some(value) = self.ledger.get(&Identity::of_entry(&entry)?.key()).await? else {
+            // Most of what is walked by doesn't match: it is read no further than the keys look.
+            let matching = &self.query.asked.matching;
+            let looked_at = |tag| matching.iter().any(|key| key.looks_at(tag));
+            if !self.query.matches(&compact::from_bytes_of(&value, &looked_at)?) {
                 continue;
-            };
+            }
             let item = read(&value)?;
-            if self.query.matches(&item) && self.is_first(&entry, &item)? {
+            if self.is_first(&entry, &item)? {
                 return Ok(Some(self.query.answer(&item)));
             }
         }
@@ -344,7 +348,13 @@ impl Walk {
         if let Some((last, _)) = page.last().filter(|_| page.len() == PAGE_ENTRIES) {
             self.left.push_front(after(last)..range.end);
         }
-        self.page.extend(page.into_iter().map(|(entry, _)| entry));
+        let items = page.iter().map(|(entry, _)| Ok(Identity::of_entry(entry)?.key()));
+        let items = items.collect::<Result<Vec<_>>>()?;
+        let values = self.ledger.get_all(&items).await?;
+        // One that is removed meanwhile is not answered.
+        let both = page.into_iter().zip(values);
+        let both = both.filter_map(|((entry, _), value)| Some((entry, value?)));
+        self.page.extend(both);
         Ok(true)
     }
 }
