@@ -11,13 +11,15 @@
 //! ```
 
 use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use pacs_core::route::{Progress, Recorded, What};
 use pacs_core::{Error, ErrorKind, Pacs, Result, Uid};
 use pacs_net::deliver::Deliveries;
+use pacs_net::web::http::origin;
 use pacs_net::web::http::problem::Problem;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -40,7 +42,16 @@ pub(super) fn routes(page: OutboxPage) -> Router {
         .route("/outbox/{name}/release", post(release))
         .route("/outbox/{name}/send-again", post(send_again))
         .route("/outbox/{name}/discard", post(discard))
+        .layer(from_fn(own_pages_alone))
         .with_state(page)
+}
+
+/// A page of another origin could hold deliveries, or discard them: a browser asks for such a request without permission.
+async fn own_pages_alone(request: Request, next: Next) -> Response {
+    match origin::is_allowed(request.headers(), &[]) {
+        true => next.run(request).await,
+        false => Problem::new(StatusCode::FORBIDDEN, "a page of another origin asks").into_response(),
+    }
 }
 
 async fn all(State(page): State<OutboxPage>) -> Response {

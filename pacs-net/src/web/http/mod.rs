@@ -4,6 +4,7 @@
 //! - [`multipart`]: multipart bodies as streams, written and read (RFC 2046, RFC 2387).
 //! - [`problem`]: errors as problem details (RFC 9457).
 //! - [`server`]: listens, serves a router, ends; with [`layers`] around it.
+//! - [`origin`]: whose page asks.
 //! - [`metrics`], [`health`]: what an operator watches.
 //! - [`range`], [`conditional`]: range and conditional requests (RFC 9110 13, 14).
 
@@ -19,6 +20,7 @@ pub mod layers;
 pub mod media_type;
 pub mod metrics;
 pub mod multipart;
+pub mod origin;
 pub mod problem;
 pub mod range;
 mod received;
