@@ -8,7 +8,8 @@ import { MODALITIES, inOhif, look } from './list.js';
 const MOST = 500;
 const PRIORITIES = ['STAT', 'HIGH', 'MEDIUM', 'LOW'];
 const STATES = { SCHEDULED: 'waiting', 'IN PROGRESS': 'being read', COMPLETED: 'read' };
-const ASKED = { open: ['SCHEDULED', 'IN PROGRESS'], waiting: ['SCHEDULED'], claimed: ['IN PROGRESS'], mine: ['IN PROGRESS'], done: ['COMPLETED'] };
+const OPEN = ['SCHEDULED', 'IN PROGRESS'];
+const ASKED = { open: OPEN, waiting: ['SCHEDULED'], claimed: ['IN PROGRESS'], mine: ['IN PROGRESS'], done: ['COMPLETED'] };
 /** How often it is asked again: a change of priority is no event, and channels fail. */
 const AGAIN = 20000;
 
@@ -111,15 +112,21 @@ async function load() {
     steps = sets.map(read);
     if (isStale) wrong('');
     isStale = false;
-    // What is over was ended by somebody else: a report, most often.
-    if (wanted === 'open' && lists.every((list) => list.length < MOST)) {
-      for (const step of Object.keys(claims())) if (!steps.some(({ uid }) => uid === step)) keep(step);
-    }
     show(lists.some((list) => list.length === MOST));
+    if (wanted === 'open' && lists.every((list) => list.length < MOST)) await prune();
   } catch (error) {
     if (asking !== mine) return;
     isStale = true;
     wrong(error.message);
+  }
+}
+
+/** What is over was ended by somebody else: a report, most often. Two lists are of two moments, so each is asked about. */
+async function prune() {
+  for (const step of Object.keys(claims())) {
+    if (steps.some(({ uid }) => uid === step)) continue;
+    const [left] = await searchSteps(`SOPInstanceUID=${step}`);
+    if (!OPEN.includes(text(left, '00741000'))) keep(step);
   }
 }
 
