@@ -33,6 +33,25 @@ impl Signal {
     }
 }
 
+/// What a peer says, without control characters, cut to what fits a line, and without these values, which identify
+/// somebody.
+pub(crate) fn without(text: &str, values: impl IntoIterator<Item = String>) -> String {
+    const TEXT_LENGTH_MAX_CHARS: usize = 200;
+    let visible = text.chars().filter(|c| !c.is_control());
+    let mut said: String = visible.take(TEXT_LENGTH_MAX_CHARS).collect();
+    // Shorter ones are no names, and would tear words apart.
+    let mut values: Vec<_> = values
+        .into_iter()
+        .filter(|value| value.chars().count() > 2)
+        .collect();
+    // Where one is within another, the longer is taken out first.
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    for value in values {
+        said = said.replace(&value, "…");
+    }
+    said
+}
+
 /// Sets of UIDs by digest: a million of them take some 30 MiB.
 #[derive(Default)]
 pub(crate) struct Seen {

@@ -141,7 +141,6 @@ impl World {
 async fn one_that_breaks_off_while_others_go_through_ends_among_the_dead_and_lets_its_study_go_on() {
     for breaks in [
         Tried::Broken("it breaks off".to_owned()),
-        Tried::Away("nobody is there".to_owned()),
         Tried::Failed("no".to_owned()),
     ] {
         let world = World::new().await;
@@ -163,6 +162,25 @@ async fn one_that_breaks_off_while_others_go_through_ends_among_the_dead_and_let
         let tries = destination.asked().iter().filter(|uid| **uid == bad).count();
         assert!(tries >= 3, "{breaks:?}: {tries}");
     }
+}
+
+#[tokio::test]
+async fn one_that_nobody_was_asked_about_waits_whatever_goes_through_meanwhile() {
+    let world = World::new().await;
+    let one = world.keep(1, 1).await;
+    let destination = Scripted::always([(one, Tried::Away("no more associations".to_owned()))]);
+    let others = async {
+        for number in 1.. {
+            let tries = destination.asked().iter().filter(|uid| **uid == one).count();
+            if tries > 10 {
+                break;
+            }
+            world.keep(2, number).await;
+        }
+    };
+    world.deliver(destination.clone(), others).await;
+    let (progress, attempts, _) = world.progress(one).await;
+    assert_eq!((progress, attempts), (Progress::Waiting, 0));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ impl From<NoAnswer> for Tried {
     fn from(none: NoAnswer) -> Self {
         match none {
             NoAnswer::Away(why) => Self::Away(why),
-            NoAnswer::Broken(why) | NoAnswer::Silent(why) => Self::Failed(why),
+            NoAnswer::Broken(why) | NoAnswer::Silent(why) => Self::Broken(why),
         }
     }
 }
@@ -17,8 +17,10 @@ impl From<NoAnswer> for Tried {
 /// What an answer that is no success means.
 pub(super) fn not_taken(status: StatusCode) -> Tried {
     let text = format!("HTTP status {status}");
-    match may_pass(status) {
-        true => Tried::Away(text),
-        false => Tried::Failed(text),
+    match status {
+        _ if may_pass(status) => Tried::Away(text),
+        // What many a server says of whatever goes wrong within it.
+        StatusCode::INTERNAL_SERVER_ERROR => Tried::Broken(text),
+        _ => Tried::Failed(text),
     }
 }

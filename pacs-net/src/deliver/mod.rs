@@ -3,7 +3,8 @@
 //! Each destination has workers of its own, so that one that is down, slow or full keeps no other one waiting. A worker
 //! claims a line of the outbox (what of one study waits), delivers it in order, and lets it go. What a destination
 //! can't be reached for waits until it can, however long; what it refuses is tried again a few times, then waits
-//! among the dead until somebody decides. What breaks off while others go through is taken to be at fault itself, and
+//! among the dead until somebody decides. One that takes nothing of several lines in a row is tried at a walk, so that
+//! what is in vain slows no other one. What breaks off while others go through is taken to be at fault itself, and
 //! ends among the dead, too: so it keeps neither its study nor its destination waiting for ever.
 //!
 //! | destination | delivers |
@@ -73,7 +74,8 @@ pub enum Tried {
     Broken(String),
     /// There is no room for it now: it is tried again however often.
     Busy(String),
-    /// The receiver isn't there: nothing is tried until it may be there again. For each one as [`Broken`](Self::Broken).
+    /// The receiver isn't there, or takes no more associations or requests now: nothing is tried until it may be there
+    /// again. None is at fault, so that counts for no try, whatever goes through meanwhile.
     Away(String),
 }
 

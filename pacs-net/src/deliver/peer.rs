@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dicom_dictionary_std::tags;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use pacs_core::dataset::Element;
+use pacs_core::query::LevelAttributes;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
 use tokio::sync::Semaphore;
@@ -14,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::{Destination, Found, Tried, find, in_order};
 use crate::dimse::{Category, Status};
 use crate::scu::{Kept, Outgoing, Pieces, Remote, Sending, Sent, Supply};
+use crate::util;
 
 /// Sends instances to a peer, each in the transfer syntax it is kept in where the peer takes that.
 #[derive(Clone, Debug)]
@@ -93,7 +97,7 @@ impl Destination for ToPeer {
                 false => Sending::to(self.remote.clone()).send(&kinds, Arc::new(Items(kept)), items),
             };
             let sent = sent.map(move |(item, sent)| {
-                let tried = tried(sent);
+                let tried = tried(&item.record, sent);
                 match tried.is_over() {
                     true => gate.add_permits(1),
                     false => gate.close(),
@@ -106,14 +110,23 @@ impl Destination for ToPeer {
     }
 }
 
-/// What a response means for a delivery.
-fn tried(sent: Sent) -> Tried {
+/// What in the attributes of an instance identifies somebody.
+fn identifying(record: &InstanceRecord) -> impl Iterator<Item = String> {
+    let LevelAttributes { patient, study, .. } = &record.attributes;
+    let order = study.get(tags::ACCESSION_NUMBER);
+    let values = patient.iter().chain(order).flat_map(Element::strings);
+    // Of a name, each component.
+    values.flat_map(|value| value.split(['^', '=']).map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// What a response means for a delivery. Its comment may name whom the instance is of.
+fn tried(record: &InstanceRecord, sent: Sent) -> Tried {
     let (status, comment) = match sent {
         Ok(sent) => sent,
         Err(error) => return not_sent(&error),
     };
     let text = |comment: Option<String>| match comment {
-        Some(comment) => format!("{status}: {comment}"),
+        Some(comment) => format!("{status}: {}", util::without(&comment, identifying(record))),
         None => status.to_string(),
     };
     match status.category() {

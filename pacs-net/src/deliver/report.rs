@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use pacs_core::route::{Line, Trigger, Waiting, What};
 use pacs_core::workflow::Worklist;
-use pacs_core::{InstanceRecord, Pacs, Result, Retry, Uid};
+use pacs_core::{ErrorKind, InstanceRecord, Pacs, Result, Retry, Uid};
 
 use super::{Destination, Tried, in_order};
 use crate::hl7::report::{Parties, oru_of};
@@ -36,6 +36,10 @@ impl ToReportReceiver {
             Ok(true) => Tried::Delivered(String::new()),
             Ok(false) => Tried::Gone,
             Err(error) if error.operation() == "hl7.connect" => Tried::Away(error.context().to_owned()),
+            // It says that it is not the message: the same may be taken later.
+            Err(error) if error.kind() == ErrorKind::Refused && error.retry() == Retry::Later => {
+                Tried::Busy(error.context().to_owned())
+            }
             Err(error) if error.operation() == "hl7.send" && error.retry() == Retry::Later => {
                 Tried::Broken(error.context().to_owned())
             }

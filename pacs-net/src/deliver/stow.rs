@@ -89,8 +89,8 @@ impl ToStow {
             Err(error) => Err(Tried::Refused(error.to_string())),
         };
         let failed = match &answer {
-            // Some or all of them failed, and the answer says which (PS3.18 10.5.3).
-            Ok((StatusCode::ACCEPTED | StatusCode::CONFLICT, body)) => failures(body),
+            // Some or all of them failed, and the answer says which (PS3.18 10.5.3); from some services also with 200.
+            Ok((StatusCode::OK | StatusCode::ACCEPTED | StatusCode::CONFLICT, body)) => failures(body),
             _ => HashMap::new(),
         };
         let each = instances

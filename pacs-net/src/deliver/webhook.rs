@@ -7,7 +7,7 @@ use hmac::{Hmac, Mac as _};
 use http::{Request, header};
 use pacs_core::dataset::base64;
 use pacs_core::route::{Line, Waiting, What};
-use pacs_core::{Result, Timestamp};
+use pacs_core::{Error, ErrorKind, Result, Timestamp};
 use sha2::Sha256;
 
 use super::http::not_taken;
@@ -17,7 +17,8 @@ use crate::web::http::client::Caller;
 /// Tells what happened by POST: a JSON object with `event`, `study`, `instance` or `series` and `at` (milliseconds since
 /// 1970), which names nobody. It is signed as Standard Webhooks has it: `webhook-id` (the same when it is told again),
 /// `webhook-timestamp` (seconds), and `webhook-signature`, `v1,` and the base64 of the HMAC-SHA256 over the two and the body, with
-/// dots between them.
+/// dots between them. A secret that begins with `whsec_` goes on with the base64 of the key; of any other one its bytes
+/// are the key.
 #[derive(Clone)]
 pub struct ToWebhook {
     caller: Caller,
@@ -36,11 +37,18 @@ impl ToWebhook {
     /// To this URL, signed with this secret.
     ///
     /// # Errors
-    /// `Invalid` when the URL is none.
+    /// `Invalid` when the URL is none, or the secret begins with `whsec_` and no base64 follows.
     pub fn new(url: &str, secret: &str) -> Result<Self> {
+        let secret = match secret.strip_prefix("whsec_") {
+            Some(key) => base64::decode(key).ok_or_else(|| {
+                let why = "behind whsec_ the secret is no base64";
+                Error::new(ErrorKind::Invalid, "deliver.webhook", why)
+            })?,
+            None => secret.as_bytes().to_vec(),
+        };
         Ok(Self {
             caller: Caller::new(url)?,
-            secret: secret.as_bytes().to_vec(),
+            secret,
         })
     }
 

@@ -331,7 +331,7 @@ impl Worker {
             Tried::Gone => Outcome::Gone,
             Tried::Refused(why) => self.refused(waiting, why),
             Tried::Failed(why) => self.failed(waiting, why),
-            Tried::Broken(why) | Tried::Away(why) if others_went() => self.failed(waiting, why),
+            Tried::Broken(why) if others_went() => self.failed(waiting, why),
             Tried::Broken(why) | Tried::Busy(why) | Tried::Away(why) => Outcome::Busy(why),
         }
     }

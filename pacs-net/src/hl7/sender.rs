@@ -11,6 +11,7 @@ use super::ack::AckCode;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
 use super::path::Path;
+use crate::util;
 
 /// How a [`Sender`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +51,6 @@ impl std::fmt::Debug for Connection {
 
 /// Answers to other messages that are read over while one is waited for.
 const OTHERS_MAX: usize = 16;
-
-/// How much is told of what a receiver says.
-const TEXT_LENGTH_MAX_CHARS: usize = 200;
 
 impl Sender {
     /// To this host and port. Nothing is connected yet.
@@ -107,9 +105,15 @@ impl Sender {
         let code = answer.get("MSA-1").unwrap_or_default();
         match AckCode::parse(&code) {
             Some(AckCode::Accept) => Ok(answer),
-            Some(_) => {
+            Some(code_of) => {
                 let why = format!("the receiver answered {code}{}", said(&answer, message));
-                Err(Error::new(ErrorKind::Refused, "hl7.send", why))
+                let error = Error::new(ErrorKind::Refused, "hl7.send", why);
+                Err(
+                    match code_of == AckCode::Reject && !is_about_the_message(&answer) {
+                        true => error.with_retry(Retry::Later),
+                        false => error,
+                    },
+                )
             }
             None => {
                 let why = "the receiver acknowledged with no code that HL7 has";
@@ -163,6 +167,14 @@ fn strange(why: &'static str) -> Error {
     Error::new(ErrorKind::Mismatch, "hl7.send", why)
 }
 
+/// Whether a rejection (AR) is because of what the message is, by its conditions. With none, or with a locked record or an
+/// internal error (HL7 table 0357, 206 and 207), the same message may be taken later (HL7 2.9.2.2).
+fn is_about_the_message(answer: &Message) -> bool {
+    let conditions = ["ERR-3.1", "ERR-1.4.1", "MSA-6.1"].map(|path| answer.get(path).unwrap_or_default());
+    let is_for_now = |condition: &String| matches!(condition.trim(), "" | "206" | "207");
+    !conditions.iter().all(is_for_now)
+}
+
 /// What a receiver says of its refusal: the condition, and its text without what identifies the patient.
 fn said(answer: &Message, message: &Message) -> String {
     let get = |path| answer.get(path).unwrap_or_default();
@@ -181,15 +193,7 @@ fn said(answer: &Message, message: &Message) -> String {
             told.push(text);
         }
     }
-    let mut said: String = said
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(TEXT_LENGTH_MAX_CHARS)
-        .collect();
-    for value in identifying(message) {
-        said = said.replace(&value, "…");
-    }
-    said
+    util::without(&said, identifying(message))
 }
 
 /// The values of the fields of PID that identify somebody.
@@ -202,14 +206,9 @@ fn identifying(message: &Message) -> Vec<String> {
         for repetition in message.repetitions(&path) {
             let component = message.delimiters().component;
             for number in 1..=repetition.split(component).count().min(16) {
-                let value = message.component(repetition, u16::try_from(number).unwrap_or(u16::MAX));
-                if value.chars().count() > 2 {
-                    values.push(value);
-                }
+                values.push(message.component(repetition, u16::try_from(number).unwrap_or(u16::MAX)));
             }
         }
     }
-    // Where one is within another, the longer is taken out first.
-    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
     values
 }

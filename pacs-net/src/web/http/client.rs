@@ -3,17 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use pacs_core::{Error, ErrorKind, Result};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What of an answer is read that is read whole.
 const ANSWER_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -97,8 +99,21 @@ impl Caller {
     /// The status and the body of the answer, as far as it is not too long.
     ///
     /// # Errors
-    /// Why there is none. `Silent` also when all of it takes longer than a silence may.
-    pub(crate) async fn call(&self, request: Request<Body>) -> Result<(StatusCode, Bytes), NoAnswer> {
+    /// Why there is none. `Silent` when nothing of the request was taken for so long, or of the answer come; however
+    /// long it takes in all.
+    pub(crate) async fn call(&self, mut request: Request<Body>) -> Result<(StatusCode, Bytes), NoAnswer> {
+        if let Some(length) = request.body().size_hint().exact() {
+            request
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length.into());
+        }
+        let (moved, moves) = watch::channel(Instant::now());
+        let request = request.map(|body| {
+            let pieces = body.into_data_stream();
+            Body::from_stream(pieces.inspect(move |_| {
+                moved.send_replace(Instant::now());
+            }))
+        });
         let calling = async {
             let answer = self.ask(request).await?;
             let status = answer.status();
@@ -106,9 +121,14 @@ impl Caller {
             let body = body.collect().await.map(http_body_util::Collected::to_bytes);
             Ok((status, body.unwrap_or_default()))
         };
-        match tokio::time::timeout(self.patience, calling).await {
-            Ok(answer) => answer,
-            Err(_) => Err(silent(self.host())),
+        let mut calling = std::pin::pin!(calling);
+        loop {
+            let until = *moves.borrow() + self.patience;
+            match tokio::time::timeout_at(until, &mut calling).await {
+                Ok(answer) => return answer,
+                Err(_) if *moves.borrow() + self.patience > until => {}
+                Err(_) => return Err(silent(self.host())),
+            }
         }
     }
 
