@@ -47,7 +47,7 @@ async fn last_come(pacs: &Pacs) -> Result<BTreeMap<Uid, Timestamp>> {
     Ok(studies)
 }
 
-/// Whether each instance of a study was delivered to somebody.
+/// Whether each instance of a study was delivered to somebody, as it is now.
 async fn is_delivered(
     pacs: &Pacs,
     destinations: &[Arc<str>],
@@ -60,7 +60,10 @@ async fn is_delivered(
         let mut is_done = false;
         for destination in destinations {
             let recorded = pacs.outbox()?.recorded(destination, &what).await?;
-            is_done |= recorded.is_some_and(|recorded| recorded.progress == Progress::Done);
+            // What came again is another version, which may wait for nobody, and went nowhere.
+            is_done |= recorded.is_some_and(|recorded| {
+                recorded.progress == Progress::Done && recorded.sequence == record.sequence
+            });
         }
         if !is_done || unfinished.contains(&record.key.instance) {
             return Ok(false);

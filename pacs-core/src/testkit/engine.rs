@@ -102,6 +102,7 @@ macro_rules! engine_conformance {
                 what_fails_waits_for_its_time_and_nothing_goes_to_who_is_held,
                 what_is_removed_or_abandoned_waits_no_more_and_may_be_decided_again,
                 a_study_is_stable_once_and_changed_after_that,
+                a_study_that_was_removed_is_new_when_it_comes_again,
                 what_is_fetched_is_asked_about_as_that_until_it_is_stable,
                 a_study_that_is_fetched_and_comes_by_itself_is_new,
                 who_does_not_want_it_is_not_asked_about_what_is_fetched,

@@ -65,6 +65,14 @@ impl State {
         for done in finished.iter() {
             self.tickets.remove(&done.ticket);
         }
+        let stored = |done: &Finished| match &done.step {
+            Step::Stored { record, .. } => Some(record.key.instance),
+            _ => None,
+        };
+        let stored: Vec<_> = finished.iter().filter_map(stored).collect();
+        if let Some(handover) = &self.committer.handover {
+            handover.announce(&stored);
+        }
         let mut applied = self.apply_batch(finished).await;
         if let Err(error) = &applied
             && self.committer.index.note(error)
@@ -89,7 +97,7 @@ impl State {
         let mut done = std::mem::take(&mut self.done);
         if let Some(handover) = &self.committer.handover {
             done.low_water = self.low_water;
-            handover.give(done);
+            handover.give(done, stored);
         }
     }
 

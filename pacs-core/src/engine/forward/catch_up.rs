@@ -76,7 +76,7 @@ impl State {
                         continue;
                     }
                     // An archive without order yields everything.
-                    if record.sequence <= from {
+                    if record.sequence <= from || self.shared.coming().contains_key(&key.instance) {
                         continue;
                     }
                     let amended = record

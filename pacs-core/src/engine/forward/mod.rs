@@ -10,7 +10,7 @@ mod ordered;
 mod stable;
 mod unasked;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -73,6 +73,9 @@ struct Shared {
     lagging: AtomicBool,
     /// Series that were amended or removed from, and not handed over: no archive tells of them.
     changed: Mutex<BTreeSet<(Uid, Uid)>>,
+    /// What is handed over, or will be as soon as it is in the index: it isn't looked for in the archive, which doesn't
+    /// tell all of who sent it.
+    coming: Mutex<HashMap<Uid, usize>>,
     /// Everything of the archive up to here is in the index.
     low_water: AtomicU64,
 }
@@ -82,10 +85,41 @@ impl Shared {
         // Nothing panics while it holds this lock.
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn coming(&self) -> MutexGuard<'_, HashMap<Uid, usize>> {
+        // The same.
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These come no more: they are there, or are to be looked for.
+    fn came<'a>(&self, instances: impl IntoIterator<Item = &'a Uid>) {
+        let mut coming = self.coming();
+        for instance in instances {
+            match coming.get_mut(instance) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(coming.remove(instance)),
+            }
+        }
+    }
 }
 
 impl Handover {
-    pub(super) fn give(&self, done: Done) {
+    /// To be called before these are in the index; then [`give`](Self::give) gives those that are.
+    pub(super) fn announce(&self, instances: &[Uid]) {
+        let mut coming = self.shared.coming();
+        for instance in instances {
+            *coming.entry(*instance).or_default() += 1;
+        }
+    }
+
+    /// Hands over what was done, and takes back what was `announced` and is not part of it.
+    pub(super) fn give(&self, done: Done, mut announced: Vec<Uid>) {
+        for (record, _) in &done.received {
+            if let Some(at) = announced.iter().position(|one| *one == record.key.instance) {
+                announced.swap_remove(at);
+            }
+        }
+        self.shared.came(&announced);
         self.shared.low_water.store(done.low_water.0, Ordering::Release);
         let nothing_came = done.received.is_empty() && done.changed.is_empty();
         if nothing_came && done.ordered.is_empty() {
@@ -102,6 +136,8 @@ impl Handover {
         {
             let changed = done.changed.iter().map(|key| (key.study, key.series));
             self.shared.changed().extend(changed);
+            self.shared
+                .came(done.received.iter().map(|(record, _)| &record.key.instance));
             self.lag();
         }
     }
@@ -186,6 +222,8 @@ impl State {
                 // What is passed over, or can't be entered, is found in the archive.
                 Ok(first) => {
                     let mut gathered = self.gather(first, batches);
+                    let came = gathered.received.iter();
+                    self.shared.came(came.map(|(record, _)| &record.key.instance));
                     for order in std::mem::take(&mut gathered.ordered) {
                         self.ordered(order);
                     }

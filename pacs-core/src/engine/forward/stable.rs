@@ -196,6 +196,13 @@ impl Forwarder {
             }
             (None, _) => Trigger::StudyStable,
         };
+        if trigger == Trigger::StudyChanged
+            && block_on(self.index.instances(Scope::Study(*study)).try_next())?.is_none()
+        {
+            // All of it was removed: what comes again is as new as any.
+            steps.push(Step::Delete(stable(study)));
+            return Ok(steps);
+        }
         let is_marked = trigger == Trigger::StudyStable && wants(Trigger::StudyChanged);
         if !wants(trigger) && !is_marked {
             return Ok(steps);

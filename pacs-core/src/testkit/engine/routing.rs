@@ -394,9 +394,8 @@ fn told(events: &Receiver<(Uid, Vec<Delivery>)>) -> (Uid, Vec<String>) {
     )
 }
 
-/// See its name.
-pub fn a_study_is_stable_once_and_changed_after_that(place: &dyn Place) {
-    let ledger = place.ledger();
+/// An engine's options that ask about studies, and where is told what was decided.
+fn studies(ledger: &Arc<dyn Ledger>) -> (Options, Receiver<(Uid, Vec<Delivery>)>) {
     let (sender, events) = channel();
     let observer = move |event: &Event| {
         if let Event::Routed { record, deliveries } = event {
@@ -407,11 +406,38 @@ pub fn a_study_is_stable_once_and_changed_after_that(place: &dyn Place) {
     };
     let options = Options {
         router: Some(Arc::new(Studies(Mutex::new(true)))),
-        ledger: Some(Arc::clone(&ledger)),
+        ledger: Some(Arc::clone(ledger)),
         stable_after: Duration::from_millis(100),
         observers: vec![Arc::new(observer)],
         ..Options::default()
     };
+    (options, events)
+}
+
+/// See its name.
+pub fn a_study_that_was_removed_is_new_when_it_comes_again(place: &dyn Place) {
+    let (options, events) = studies(&place.ledger());
+    let pacs = block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens");
+    let comes = |study| {
+        keep(&pacs, instance(study, 1, 1, 0));
+        assert_eq!(told(&events), (study_uid(study), vec!["SERIES".to_owned()]));
+        let (of, names) = told(&events);
+        assert_eq!(of, study_uid(study));
+        names
+    };
+    assert_eq!(comes(1), ["STABLE", "ALL"]);
+    block_on(pacs.remove(&instance_uid(1, 1, 1))).expect("is removed");
+    // When the second of these is stable, it was seen that nothing is left of the first study.
+    comes(2);
+    comes(3);
+    assert_eq!(comes(1), ["STABLE", "ALL"]);
+    close(pacs);
+}
+
+/// See its name.
+pub fn a_study_is_stable_once_and_changed_after_that(place: &dyn Place) {
+    let ledger = place.ledger();
+    let (options, events) = studies(&ledger);
     let open =
         |options: Options| block_on(Pacs::open(place.archive(), place.index(), options)).expect("opens");
     let pacs = open(options.clone());
