@@ -163,5 +163,5 @@ async fn a_study_whose_uid_is_none_keeps_no_other_one_from_coming_and_is_told() 
     is_wrong.store(false, Ordering::Relaxed);
     let report = migrate(source, &journal, &here).await;
     assert_eq!((report.done.studies, report.fetched), (STUDIES, 1));
-    assert!(report.is_complete());
+    assert!(report.is_complete(), "{report}");
 }

@@ -74,9 +74,10 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         }
         Command::Migrate(wanted) => {
             let source = wanted.source(config)?;
-            with_store(store::open_or_make(config, Vec::new())?, |store| {
-                migrate::run(config, &store.pacs, &wanted, source)
-            })
+            // With its rules, so that what is taken over counts as fetched, and isn't new when it is served.
+            let rules = Arc::new(routing::Routing::read(config)?.rules());
+            let opened = store::open_to_serve(config, Vec::new(), Reloadable::new(rules))?;
+            with_store(opened, |store| migrate::run(config, &store.pacs, &wanted, source))
         }
         Command::Verify => with_store(store::open(config)?, |store| {
             maintain::verify(config, &store.pacs)

@@ -6,7 +6,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use pacs_core::{AeTitle, DataSet, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 
 use common::old::{Old, TITLE};
-use common::{Server, count, directory, free_port, run, run_all, start, tell};
+use common::{Server, count, directory, free_port, run, run_all, start, succeed, tell};
 
 const SERIES: u32 = 2;
 /// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
@@ -102,6 +104,30 @@ impl Supply<(u32, u32, u32)> for Made {
     }
 }
 
+/// Stores studies at a server of this title.
+fn send(port: u16, called: &str, studies: Range<u32>) {
+    let title = |text| AeTitle::parse(text).expect("it is one");
+    let remote = Remote::new("127.0.0.1", port, title(called), title("FILLER"));
+    let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+    let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
+    let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
+    let all = studies.flat_map(|study| {
+        (0..SERIES).flat_map(move |series| (0..INSTANCES).map(move |number| (study, series, number)))
+    });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let sending = Sending {
+            associations: 1,
+            ..Sending::to(remote)
+        };
+        let mut sent = sending.send(&kinds, Arc::new(Made), stream::iter(all));
+        while let Some((_, sent)) = sent.next().await {
+            let (status, _) = sent.expect("the source takes it");
+            assert!(status.is_done(), "{status}");
+        }
+    });
+}
+
 /// A PACS that is left.
 struct Source {
     port: u16,
@@ -153,26 +179,7 @@ impl Source {
     }
 
     fn fill(&self, studies: u32) {
-        let title = |text| AeTitle::parse(text).expect("it is one");
-        let remote = Remote::new("127.0.0.1", self.port, title(TITLE), title("FILLER"));
-        let explicit = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
-        let classes = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE].map(Uid::constant);
-        let kinds: BTreeSet<_> = classes.into_iter().map(|class| (class, explicit)).collect();
-        let all = (0..studies).flat_map(|study| {
-            (0..SERIES).flat_map(move |series| (0..INSTANCES).map(move |number| (study, series, number)))
-        });
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(async {
-            let sending = Sending {
-                associations: 1,
-                ..Sending::to(remote)
-            };
-            let mut sent = sending.send(&kinds, Arc::new(Made), stream::iter(all));
-            while let Some((_, sent)) = sent.next().await {
-                let (status, _) = sent.expect("the source takes it");
-                assert!(status.is_done(), "{status}");
-            }
-        });
+        send(self.port, TITLE, 0..studies);
     }
 
     /// As a service manager does it.
@@ -345,6 +352,60 @@ fn a_selection_from_a_dicomweb_service_takes_over_no_more() {
     assert_eq!(taken("none", &["--modality", "US"]), 0);
     assert_eq!(taken("some", &["--modality", "MR"]), 20);
     assert_eq!(taken("all", &["--slice", "2"]), 20);
+}
+
+#[test]
+fn a_source_that_lists_few_at_once_gives_all_studies_with_a_date_and_it_is_told_that_others_may_be() {
+    let room = directory();
+    let Some(old) = Old::orthanc_that_lists(4, room.path(), free_port()) else {
+        return;
+    };
+    let source = Source::of(old);
+    source.fill(20);
+    let (code, said) = run(
+        &room.path().join("data"),
+        &["migrate", &source.named(), "--slice", "4"],
+    );
+    assert_eq!(code, 3, "{said}");
+    // Two have no date.
+    assert!(count(&said, "studies complete") >= 18, "{said}");
+    assert!(said.contains("not listed: without a date"), "{said}");
+    assert!(!said.contains("stopped before its end"), "{said}");
+}
+
+#[test]
+fn what_is_taken_over_is_not_new_to_a_server_that_has_rules() {
+    let room = directory();
+    let source = Source::ours(room.path());
+    source.fill(3);
+    let (routes, out) = (room.path().join("routes.toml"), room.path().join("out"));
+    let rules = format!(
+        "[[destination]]\nname = \"OUT\"\nfolder = {out:?}\n\n\
+         [[route]]\nname = \"all\"\nsend-to = [\"OUT\"]\n\n\
+         [[route]]\nname = \"stable\"\non = \"study-stable\"\nsend-to = [\"OUT\"]\n"
+    );
+    fs::write(&routes, rules).expect("can be written");
+    let data = room.path().join("data");
+    let routes = routes.to_str().expect("the path is text");
+    let serving = || Server::start(&data, &["--routes", routes]);
+    assert!(serving().stop().success());
+    let (code, said) = run(&data, &["--routes", routes, "migrate", &source.named()]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(count(&said, "studies complete"), 3);
+    let server = serving();
+    // What comes by itself is asked about behind all that was there.
+    send(server.port, "PACS", 5..6);
+    let recorded = |study| {
+        let mut curl = Command::new("curl");
+        curl.arg("-sS")
+            .arg(format!("{}outbox/OUT/of/{}", server.http, uid_of(study, 0, 0)));
+        succeed(curl)
+    };
+    while !recorded(5).contains("delivered") {}
+    for study in 0..3 {
+        assert_eq!(recorded(study), "[]");
+    }
+    assert_eq!(fs::read_dir(out).map(Iterator::count).unwrap_or_default(), 1);
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl Finder {
                     Err(error) if error.kind() == ErrorKind::Cancelled && enough.is_none() => {
                         return Ok(None);
                     }
+                    // It ends by itself what nobody cancelled: it doesn't list that much.
+                    Err(error) if error.kind() == ErrorKind::Cancelled => {
+                        let why = "the peer ended its answer before all was listed";
+                        return Err(Error::new(ErrorKind::Refused, "query.find", why));
+                    }
                     Err(error) => return Err(error),
                 };
                 if left > 0 {
@@ -146,14 +151,13 @@ fn unreachable(remote: &Remote, error: Error) -> Error {
     }
 }
 
-/// What a final response says, where it is not success alone.
+/// What a final response says, where it is not success alone; not its comment, which may name somebody.
 fn words(progress: &Progress) -> Option<String> {
     if progress.status.is_pending() || (progress.status.0 == 0 && progress.counts.failed == 0) {
         return None;
     }
-    let comment = progress.comment.as_deref().unwrap_or("without a comment");
     let (status, failed) = (progress.status, progress.counts.failed);
-    Some(format!("{status}, {failed} failed: {comment}"))
+    Some(format!("{status}, {failed} failed"))
 }
 
 /// The SOP classes of what is fetched; none where one is not known, so that all usual ones are proposed.

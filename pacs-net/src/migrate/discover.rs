@@ -40,21 +40,40 @@ fn times(first: u32, last: u32) -> String {
 }
 
 /// Which of the studies of an answer are wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
+enum Want<'a> {
     /// As many as a slice may have.
     Few,
     All,
-    /// Those without a date.
-    Undated,
+    /// Those without a date. Those of all that were found before are noted.
+    Undated(&'a mut Seen),
 }
 
 /// An answer to one question.
+#[derive(Default)]
 struct Answer {
     /// Those that are wanted, and whether that is known.
     studies: Vec<(Uid, bool)>,
     /// How many were answered, as far as they were read.
     count: usize,
+    /// Of which have no time.
+    untimed: usize,
+    /// The peer ended it before all was listed.
+    is_cut: bool,
+}
+
+impl Answer {
+    /// Nothing was listed: it is too much.
+    fn cut() -> Self {
+        Self {
+            is_cut: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it has all that there is, where a peer lists more than `most` at once only if it says so.
+    fn is_whole(&self, most: usize) -> bool {
+        !self.is_cut && self.count < most
+    }
 }
 
 impl<'a> Discovery<'a> {
@@ -85,15 +104,14 @@ impl<'a> Discovery<'a> {
                 )
                 .await;
             match answer {
-                Ok(answer) if answer.count < self.migration.slice_max => {
-                    self.hand_on(answer).await;
-                }
+                Ok(answer) if answer.is_whole(self.migration.slice_max) => self.hand_on(answer).await,
                 // Too many, or the peer won't answer that much.
                 Ok(_) if !is_one => halve(&mut slices, first, last),
                 Err(error) if !is_one && error.kind() == ErrorKind::Refused => {
                     halve(&mut slices, first, last);
                 }
                 Ok(answer) => self.day(&date, answer).await,
+                Err(error) if error.kind() == ErrorKind::Refused => self.day(&date, Answer::cut()).await,
                 Err(error) => self.not_listed(date, &error),
             }
         }
@@ -106,15 +124,21 @@ impl<'a> Discovery<'a> {
     /// A day with so many studies that `answer` may not have all: with a cap of the peer some may be lacking. Those
     /// without a time are in it alone; the others are asked for in slices of times.
     async fn day(&mut self, date: &str, answer: Answer) {
-        let most = answer.count;
+        let slice_max = self.migration.slice_max;
+        let (most, untimed, mut is_cut) = (answer.count, answer.untimed, answer.is_cut);
         self.hand_on(answer).await;
         // A time that hardly a study has: who answers as much to it doesn't look at times.
         match self.times(date, "235959.999999-235959.999999", Want::Few).await {
-            Ok(answer) if answer.count < self.migration.slice_max => {}
-            Ok(_) => return,
+            Ok(answer) if answer.is_whole(slice_max) => {}
+            Ok(_) => {
+                return self.not_all(
+                    date,
+                    "the peer doesn't look at times, so that no less can be asked for",
+                );
+            }
             Err(error) => return self.not_listed(date.to_owned(), &error),
         }
-        let (mut count, mut is_cut) = (0, false);
+        let (mut count, mut full) = (0, Vec::new());
         let mut slices = vec![(LAST_SECOND / 2 + 1, LAST_SECOND), (0, LAST_SECOND / 2)];
         while let Some((first, last)) = slices.pop() {
             if self.shared.has_stopped() {
@@ -124,9 +148,12 @@ impl<'a> Discovery<'a> {
             let time = times(first, last);
             let want = if is_one { Want::All } else { Want::Few };
             match self.times(date, &time, want).await {
-                Ok(answer) if is_one || answer.count < self.migration.slice_max => {
-                    count += answer.count;
-                    is_cut |= answer.count >= most;
+                Ok(answer) if is_one || answer.is_whole(slice_max) => {
+                    if !answer.is_whole(slice_max) {
+                        full.push((time, answer.is_cut));
+                    }
+                    // Combined matching of date and time may find one without a time at any (PS3.4 C.2.2.2.5).
+                    count += answer.count - answer.untimed;
                     self.hand_on(answer).await;
                 }
                 Err(error) if is_one || error.kind() != ErrorKind::Refused => {
@@ -138,48 +165,56 @@ impl<'a> Discovery<'a> {
                 }
             }
         }
-        // A second is answered with as many as the day, which has more: that is what the peer answers at most.
-        if is_cut && count > most {
-            let why = "the peer does not answer all of one second";
-            let error = Error::new(ErrorKind::Refused, "migration.list", why);
-            self.not_listed(date.to_owned(), &error);
+        is_cut |= count + untimed > most;
+        for (time, is_cut_itself) in full {
+            if is_cut || is_cut_itself {
+                self.not_all(
+                    &format!("{date} {time}"),
+                    "the peer may list less of this second than it has",
+                );
+            }
+        }
+        if is_cut && untimed > 0 {
+            self.not_all(
+                date,
+                "the peer doesn't list all at once, and some have no time to ask for",
+            );
         }
     }
 
-    async fn times(&mut self, date: &str, time: &str, want: Want) -> Result<Answer> {
+    /// Notes of what more may be than was listed.
+    fn not_all(&self, what: &str, why: &'static str) {
+        let error = Error::new(ErrorKind::Refused, "migration.list", why);
+        self.not_listed(what.to_owned(), &error);
+    }
+
+    async fn times(&mut self, date: &str, time: &str, want: Want<'_>) -> Result<Answer> {
         let keys = [(tags::STUDY_DATE, VR::DA, date), (tags::STUDY_TIME, VR::TM, time)];
         self.ask_patiently(&keys, want).await
     }
 
     /// No range of dates finds those without one, so everything is asked for; where the peer doesn't answer all, by
-    /// the first letter of the Patient ID.
+    /// the first letter of the Patient ID. It has answered all when all that are known were among it.
     async fn undated(&mut self) {
         let known = self.seen.len();
-        match self.ask_patiently(&[], Want::Undated).await {
-            Ok(answer) => {
-                let is_all = answer.count >= known;
-                self.hand_on(answer).await;
-                if is_all {
-                    return;
-                }
-            }
+        let mut again = Seen::default();
+        match self.ask_patiently(&[], Want::Undated(&mut again)).await {
+            Ok(answer) => self.hand_on(answer).await,
             Err(error) => tracing::warn!(%error, "the peer does not list all its studies at once"),
         }
-        let mut answered = 0;
         for letter in ('0'..='9').chain('A'..='Z').chain('a'..='z') {
+            if again.len() >= known || self.shared.has_stopped() {
+                return;
+            }
             let key = format!("{letter}*");
-            if let Ok(answer) = self
-                .ask_patiently(&[(tags::PATIENT_ID, VR::LO, &key)], Want::Undated)
-                .await
-            {
-                answered += answer.count;
-                self.hand_on(answer).await;
+            let keys = [(tags::PATIENT_ID, VR::LO, key.as_str())];
+            match self.ask_patiently(&keys, Want::Undated(&mut again)).await {
+                Ok(answer) => self.hand_on(answer).await,
+                Err(error) => self.not_listed(format!("without a date, Patient ID {key}"), &error),
             }
         }
-        if answered < known {
-            let why = "the peer does not answer all at once";
-            let error = Error::new(ErrorKind::Refused, "migration.list", why);
-            self.not_listed("without a date".to_owned(), &error);
+        if again.len() < known {
+            self.not_all("without a date", "the peer does not answer all at once");
         }
     }
 
@@ -224,10 +259,14 @@ impl<'a> Discovery<'a> {
     }
 
     /// The same question again when the association fails.
-    async fn ask_patiently(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: Want) -> Result<Answer> {
+    async fn ask_patiently(
+        &mut self,
+        keys: &[(dicom_core::Tag, VR, &str)],
+        mut want: Want<'_>,
+    ) -> Result<Answer> {
         let mut tries = self.shared.tries();
         loop {
-            let error = match self.ask(keys, want).await {
+            let error = match self.ask(keys, &mut want).await {
                 Ok(answer) => return Ok(answer),
                 // It answered: it will answer so again.
                 Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
@@ -240,10 +279,11 @@ impl<'a> Discovery<'a> {
         }
     }
 
-    async fn ask(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: Want) -> Result<Answer> {
+    async fn ask(&mut self, keys: &[(dicom_core::Tag, VR, &str)], want: &mut Want<'_>) -> Result<Answer> {
         let mut set = DataSet::new();
         set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "");
         set.put_text(tags::STUDY_DATE, VR::DA, "");
+        set.put_text(tags::STUDY_TIME, VR::TM, "");
         let migration = self.migration;
         let modality = migration.modality.as_deref().unwrap_or_default();
         set.put_text(tags::MODALITIES_IN_STUDY, VR::CS, modality);
@@ -252,27 +292,43 @@ impl<'a> Discovery<'a> {
         }
         let limit = match want {
             Want::Few => self.migration.slice_max,
-            Want::All | Want::Undated => usize::MAX,
+            Want::All | Want::Undated(_) => usize::MAX,
         };
         let mut matches = self.finder.find(Level::Study, &set, limit).await?;
-        let (mut studies, mut count) = (Vec::new(), 0);
-        while let Some(set) = matches.try_next().await? {
-            count += 1;
+        let mut answer = Answer::default();
+        loop {
+            let set = match matches.try_next().await {
+                Ok(Some(set)) => set,
+                Ok(None) => return Ok(answer),
+                Err(error) if error.kind() == ErrorKind::Refused && answer.count > 0 => {
+                    answer.is_cut = true;
+                    return Ok(answer);
+                }
+                Err(error) => return Err(error),
+            };
+            answer.count += 1;
+            answer.untimed += usize::from(set.string(tags::STUDY_TIME).is_none());
+            let study = set.uid(tags::STUDY_INSTANCE_UID);
+            let is_undated = set.string(tags::STUDY_DATE).is_none();
+            if let (Want::Undated(again), Ok(study)) = (&mut *want, &study)
+                && self.seen.contains(study)
+            {
+                again.insert(study);
+            }
             let mut modalities = set.strings(tags::MODALITIES_IN_STUDY).peekable();
             // A peer that doesn't match by modality may say it all the same.
             let is_known = modality.is_empty() || modalities.peek().is_some();
             let is_other =
                 !modality.is_empty() && modalities.peek().is_some() && !modalities.any(|it| it == modality);
-            let is_passed_over = want == Want::Undated && set.string(tags::STUDY_DATE).is_some();
+            let is_passed_over = matches!(want, Want::Undated(_)) && !is_undated;
             if is_other || is_passed_over {
                 continue;
             }
-            match set.uid(tags::STUDY_INSTANCE_UID) {
-                Ok(study) => studies.push((study, is_known)),
+            match study {
+                Ok(study) => answer.studies.push((study, is_known)),
                 // It can't be asked for; the others can.
                 Err(_) => self.shared.report().without_uid = true,
             }
         }
-        Ok(Answer { studies, count })
     }
 }

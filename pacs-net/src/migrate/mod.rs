@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use pacs_core::{Error, Pacs, Result, Uid};
+use pacs_core::{Error, ErrorKind, Pacs, Result, Uid};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -54,8 +54,8 @@ pub struct Migration {
     pub modality: Option<String>,
     /// Studies fetched at once; at least 1.
     pub studies_at_once: usize,
-    /// A question that is answered with so many studies or more is asked again for half as many days. What a peer
-    /// answers at most, if it has a cap, or less: then none is missed.
+    /// A question that is answered with so many studies or more is asked again for half as many days, and for half of
+    /// a day down to a second. What a peer answers at most, if it has a cap, or less: then none is missed.
     pub slice_max: usize,
     /// Studies begun in an hour, where that is bounded.
     pub per_hour: Option<u32>,
@@ -257,13 +257,23 @@ impl Migration {
     }
 
     async fn fetched(&self, study: &Uid, shared: &Shared) -> Result<Fetched> {
+        // It is no new study: rules for those that come don't send it on.
+        let _fetching = match self.pacs.fetching(study, &self.source.brings()).await {
+            Ok(fetching) => Some(fetching),
+            // Nobody is asked about what comes.
+            Err(error) if error.kind() == ErrorKind::Unsupported => None,
+            Err(error) => return Err(error),
+        };
         let mut tries = shared.tries();
-        let mut is_second = false;
+        let mut first = None;
         loop {
             match self.source.fetch_study(&self.pacs, study, self.verify).await {
+                Ok(mut fetched) if fetched.missing.is_empty() || first.is_some() => {
+                    fetched.asked = fetched.asked.max(first.unwrap_or_default());
+                    return Ok(fetched);
+                }
                 // What could not be given once may be given when it is asked for alone.
-                Ok(fetched) if fetched.missing.is_empty() || is_second => return Ok(fetched),
-                Ok(_) => is_second = true,
+                Ok(fetched) => first = Some(fetched.asked),
                 Err(error) => {
                     if !tries.again(&error).await {
                         return Err(error);

@@ -57,7 +57,12 @@ impl Old {
 
     /// It knows PACS at `destination`, and sends to it by another AE title than it is called by, as many do.
     pub(crate) fn orthanc(room: &Path, port: u16, destination: u16) -> Option<Self> {
-        Self::orthanc_with(room, port, destination, None)
+        Self::orthanc_with(room, port, destination, None, 0)
+    }
+
+    /// It lists at most so many matches.
+    pub(crate) fn orthanc_that_lists(most: u32, room: &Path, port: u16) -> Option<Self> {
+        Self::orthanc_with(room, port, free_port(), None, most)
     }
 
     /// With its DICOMweb at `http`. It knows nobody.
@@ -66,7 +71,7 @@ impl Old {
         let plugin = places.map(|place| place.join("libOrthancDicomWeb.so"));
         let plugin = plugin.into_iter().find(|path| path.is_file());
         let plugin = found_or_skipped(plugin, "Orthanc's DICOMweb plugin")?;
-        let mut old = Self::orthanc_with(room, port, free_port(), Some((&plugin, http)))?;
+        let mut old = Self::orthanc_with(room, port, free_port(), Some((&plugin, http)), 0)?;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, http)).is_err() {
             std::thread::yield_now();
         }
@@ -74,7 +79,13 @@ impl Old {
         Some(old)
     }
 
-    fn orthanc_with(room: &Path, port: u16, destination: u16, web: Option<(&Path, u16)>) -> Option<Self> {
+    fn orthanc_with(
+        room: &Path,
+        port: u16,
+        destination: u16,
+        web: Option<(&Path, u16)>,
+        most: u32,
+    ) -> Option<Self> {
         let mut orthanc = peer("Orthanc")?;
         let data = room.join("source");
         fs::create_dir_all(&data).expect("can be made");
@@ -88,7 +99,7 @@ impl Old {
             "DicomModalities": {"pacs": {
                 "AET": "PACS", "Host": "127.0.0.1", "Port": destination, "LocalAet": "LEGACYNODE",
             }},
-            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": 0,
+            "SyncStorageArea": false, "StableAge": 60000, "LimitFindResults": most,
         });
         fs::write(&configuration, text.to_string()).expect("is written");
         orthanc.arg(configuration);
