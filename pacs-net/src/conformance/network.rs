@@ -146,11 +146,9 @@ impl Statement<'_> {
         offered.sort_unstable();
         let rows = offered.into_iter().map(|(uid, information)| {
             let name = names::sop_class(uid);
-            let fields: &[&str] = if name.contains("FIND") {
-                &FIND_FIELDS
-            } else {
-                &RETRIEVE_FIELDS
-            };
+            let retrieves = ["- MOVE", "- GET"].iter().any(|end| name.ends_with(end));
+            // Also unified procedure steps are found by C-FIND.
+            let fields: &[&str] = if retrieves { &RETRIEVE_FIELDS } else { &FIND_FIELDS };
             let granted = information.iter().zip(0..).filter(|(value, _)| **value != 0);
             let granted = granted.map(|(_, at)| {
                 fields
