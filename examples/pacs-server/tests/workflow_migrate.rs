@@ -21,11 +21,11 @@ use pacs_core::dataset::encode;
 use pacs_core::{AeTitle, DataSet, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
 
-use common::old::{Old, TITLE};
+use common::old::{Old, TITLE, TITLES, title};
 use common::{Server, count, directory, free_port, run, run_all, start, succeed, tell};
 
 const SERIES: u32 = 2;
-/// In each; for 2,000 studies dcmqrscp has room then, which keeps 10,000 instances at most.
+/// In each.
 const INSTANCES: u32 = 2;
 
 fn studies() -> u32 {
@@ -134,6 +134,7 @@ struct Source {
     data: PathBuf,
     /// Where its DICOMweb service is, if it is to be taken over by that.
     web: Option<String>,
+    is_dcmqrscp: bool,
     process: Process,
 }
 
@@ -148,13 +149,18 @@ impl Source {
             port: old.port,
             data: old.data.clone(),
             web: old.web.clone(),
+            is_dcmqrscp: false,
             process: Process::Peer { _process: old },
         }
     }
 
     /// DCMTK's, which knows PACS at `destination`.
     fn dcmqrscp(room: &Path, destination: u16) -> Option<Self> {
-        Old::dcmqrscp(room, free_port(), destination).map(Self::of)
+        let old = Old::dcmqrscp(room, free_port(), destination)?;
+        Some(Self {
+            is_dcmqrscp: true,
+            ..Self::of(old)
+        })
     }
 
     fn orthanc(room: &Path, destination: u16) -> Option<Self> {
@@ -174,12 +180,29 @@ impl Source {
             port: server.port,
             web: Some(server.dicomweb()),
             data,
+            is_dcmqrscp: false,
             process: Process::Ours(server),
         }
     }
 
     fn fill(&self, studies: u32) {
-        send(self.port, TITLE, 0..studies);
+        for (title, studies) in self.parts(studies) {
+            send(self.port, &title, studies);
+        }
+    }
+
+    /// Its studies, by the titles that keep them.
+    fn parts(&self, studies: u32) -> Vec<(String, Range<u32>)> {
+        const MOST: u32 = 400;
+        if !self.is_dcmqrscp || studies <= MOST {
+            return vec![(TITLE.to_owned(), 0..studies)];
+        }
+        let each = studies.div_ceil(TITLES);
+        let parts = (0..TITLES).map(|number| {
+            let begin = number * each;
+            (title(number), begin..(begin + each).min(studies))
+        });
+        parts.collect()
     }
 
     /// As a service manager does it.
@@ -190,7 +213,11 @@ impl Source {
     }
 
     fn named(&self) -> String {
-        let peer = || format!("{TITLE}@127.0.0.1:{}", self.port);
+        self.named_by(TITLE)
+    }
+
+    fn named_by(&self, title: &str) -> String {
+        let peer = || format!("{title}@127.0.0.1:{}", self.port);
         self.web.clone().unwrap_or_else(peer)
     }
 }
@@ -207,14 +234,21 @@ fn journal(data: &Path) -> usize {
 }
 
 fn migrate(source: &Source, room: &Path, further: &[&str]) {
-    let (data, studies) = (room.join("data"), studies());
-    source.fill(studies);
-    let named = source.named();
-    let mut arguments = vec!["migrate", &named, "--slice", "5"];
+    source.fill(studies());
+    for (title, studies) in source.parts(studies()) {
+        migrate_part(&source.named_by(&title), studies, room, further);
+    }
+}
+
+/// Of studies of which all before are taken over.
+fn migrate_part(named: &str, part: Range<u32>, room: &Path, further: &[&str]) {
+    let (data, studies, all) = (room.join("data"), part.end - part.start, part.end);
+    let before = journal(&data);
+    let mut arguments = vec!["migrate", named, "--slice", "5"];
     arguments.extend(further);
     for part in 1..=3 {
         let mut child = start(&data, &arguments);
-        let enough = (studies * part / 4) as usize;
+        let enough = before + (studies * part / 4) as usize;
         while journal(&data) < enough {
             let ended = child.try_wait().expect("can be asked for its end");
             assert!(ended.is_none(), "it ended before it could be killed: {ended:?}");
@@ -236,7 +270,8 @@ fn migrate(source: &Source, room: &Path, further: &[&str]) {
     let (code, said) = run(&data, &["verify"]);
     assert_eq!(code, 0, "{said}");
     let (_, said) = run(&data, &["stats"]);
-    assert_eq!(count(&said, "studies"), u64::from(studies), "{said}");
+    assert_eq!(count(&said, "studies"), u64::from(all), "{said}");
+    let instances = u64::from(all * SERIES * INSTANCES);
     assert_eq!(count(&said, "instances"), instances, "{said}");
     // Once more, to the last byte: nothing is fetched.
     arguments.push("--verify");

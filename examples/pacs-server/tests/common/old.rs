@@ -9,6 +9,16 @@ use super::{Peer, dcmtk, found_or_skipped, free_port, peer};
 
 /// What it is called.
 pub(crate) const TITLE: &str = "LEGACY";
+/// How many titles dcmqrscp is called by.
+pub(crate) const TITLES: u32 = 5;
+
+/// One of them; the first is [`TITLE`].
+pub(crate) fn title(number: u32) -> String {
+    match number {
+        0 => TITLE.to_owned(),
+        number => format!("{TITLE}{number}"),
+    }
+}
 
 /// Runs until it is dropped; started again in the same room it has what it had.
 pub(crate) struct Old {
@@ -37,17 +47,28 @@ impl Old {
         }
     }
 
-    /// DCMTK's, which knows PACS at `destination`.
+    /// DCMTK's, which knows PACS at `destination`. It is called by several titles, each of which keeps studies of its own: it
+    /// ends where one has more than 500.
     pub(crate) fn dcmqrscp(room: &Path, port: u16, destination: u16) -> Option<Self> {
         peer("dcmqrscp")?;
         let data = room.join("source");
         fs::create_dir_all(&data).expect("can be made");
+        let title = |number| {
+            let title = title(number);
+            let place = if number == 0 {
+                data.clone()
+            } else {
+                data.join(&title)
+            };
+            fs::create_dir_all(&place).expect("can be made");
+            format!("{title} {} RW (10000, 1024mb) ANY\n", place.display())
+        };
+        let titles: String = (0..TITLES).map(title).collect();
         let configuration = room.join("dcmqrscp.cfg");
         let text = format!(
             "MaxPDUSize = 131072\nMaxAssociations = 32\nHostTable BEGIN\n\
              pacs = (PACS, 127.0.0.1, {destination})\nHostTable END\nVendorTable BEGIN\nVendorTable END\n\
-             AETable BEGIN\n{TITLE} {} RW (10000, 1024mb) ANY\nAETable END\n",
-            data.display()
+             AETable BEGIN\n{titles}AETable END\n"
         );
         fs::write(&configuration, text).expect("is written");
         let mut dcmqrscp = dcmtk("dcmqrscp");
