@@ -120,7 +120,13 @@ impl Handover {
             }
         }
         self.shared.came(&announced);
-        self.shared.low_water.store(done.low_water.0, Ordering::Release);
+        let low_water = done.low_water;
+        self.hand_over(done);
+        // Last: all up to there is handed over by now, or it is known that it is to be looked for.
+        self.shared.low_water.store(low_water.0, Ordering::Release);
+    }
+
+    fn hand_over(&self, done: Done) {
         let nothing_came = done.received.is_empty() && done.changed.is_empty();
         if nothing_came && done.ordered.is_empty() {
             return;
@@ -136,9 +142,9 @@ impl Handover {
         {
             let changed = done.changed.iter().map(|key| (key.study, key.series));
             self.shared.changed().extend(changed);
+            self.lag();
             self.shared
                 .came(done.received.iter().map(|(record, _)| &record.key.instance));
-            self.lag();
         }
     }
 
