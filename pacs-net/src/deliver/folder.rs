@@ -1,12 +1,12 @@
 //! [`ToFolder`]: instances into a folder.
 
-use std::io::ErrorKind;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use pacs_core::route::{Line, Waiting};
-use pacs_core::{Error, InstanceRecord, Pacs, Result, Uid};
+use pacs_core::{Error, InstanceRecord, Pacs, Result, Retry, Uid};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Destination, Found, Tried, find, in_order};
@@ -57,12 +57,14 @@ impl ToFolder {
         if error.operation() != "deliver.folder" {
             return false;
         }
-        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-        let kind = cause.map(std::io::Error::kind);
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        let kind = cause.map(io::Error::kind);
         let probe = self.directory.join(format!(".{}.part", Uid::random()));
         let is_full = matches!(
             kind,
-            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
+            Some(
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+            )
         );
         is_full
             || tokio::fs::File::create(&probe).await.is_err()
@@ -80,9 +82,18 @@ impl ToFolder {
     }
 }
 
-fn failed(error: std::io::Error) -> Error {
+fn failed(error: io::Error) -> Error {
     let what = format!("the folder can't be written: {}", error.kind());
     Error::io("deliver.folder", what, error)
+}
+
+/// What it means where others could be written.
+fn not_written(error: &Error) -> Tried {
+    match error.operation() == "deliver.folder" || error.retry() == Retry::Later {
+        true => Tried::Broken(error.to_string()),
+        // It can't leave as it is to, or is damaged: the same another time.
+        false => Tried::Refused(error.context().to_owned()),
+    }
 }
 
 impl Destination for ToFolder {
@@ -96,10 +107,27 @@ impl Destination for ToFolder {
                 Ok(()) => Tried::Delivered(String::new()),
                 // Nothing can be written now, whatever it is.
                 Err(error) if self.is_away(&error).await => Tried::Away(error.context().to_owned()),
-                Err(error) => Tried::Broken(error.to_string()),
+                Err(error) => not_written(&error),
             };
             (waiting, tried)
         });
         in_order(each).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pacs_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_can_not_leave_is_refused_and_what_may_pass_is_tried_again() {
+        let deflated = Error::new(ErrorKind::Unsupported, "data_set.splice", "deflated");
+        assert_eq!(not_written(&deflated), Tried::Refused("deflated".to_owned()));
+        let failed = failed(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(matches!(not_written(&failed), Tried::Broken(_)));
+        let busy = Error::new(ErrorKind::Io, "archive.read", "the medium failed").with_retry(Retry::Later);
+        assert!(matches!(not_written(&busy), Tried::Broken(_)));
     }
 }
