@@ -1,7 +1,7 @@
 //! Who takes the lines of one destination, one after the other.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ const REST: u32 = 30;
 /// A rest is no longer than this: who takes again is found soon.
 const REST_MAX: Duration = Duration::from_secs(10);
 
+/// A destination that wasn't there for so many tries was away whatever was tried: when it is back, what was tried in vain
+/// needn't wait for its own time. Of fewer one line may be the cause, which must not come at once.
+const OUTAGE_MIN: u64 = 3;
+
 /// A destination and how it is served.
 pub(super) struct Served {
     destination: Arc<dyn Destination>,
@@ -44,6 +48,8 @@ pub(super) struct Served {
     delivered: AtomicU64,
     /// Lines in a row of which nothing was.
     in_vain: AtomicU64,
+    /// It is there again, and all lines may be tried.
+    back: AtomicBool,
     wake: Notify,
 }
 
@@ -63,6 +69,7 @@ impl Served {
             state: Mutex::default(),
             delivered: AtomicU64::new(0),
             in_vain: AtomicU64::new(0),
+            back: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -178,7 +185,11 @@ impl Worker {
             self.pause(tokio::time::sleep_until(until)).await;
             return Ok(());
         }
-        let Some(line) = outbox.claim(&self.name, Timestamp::now()).await? else {
+        let now = match self.served.back.swap(false, Ordering::Relaxed) {
+            true => Timestamp(u64::MAX - 1),
+            false => Timestamp::now(),
+        };
+        let Some(line) = outbox.claim(&self.name, now).await? else {
             let wait = match outbox.next_try(&self.name).await? {
                 Some(at) => Duration::from_millis(at.0.saturating_sub(Timestamp::now().0).max(1)),
                 None => Duration::from_secs(60),
@@ -245,6 +256,9 @@ impl Worker {
             None => {
                 if state.failures > 0 {
                     tracing::info!(destination = %self.name, "deliveries go on");
+                }
+                if state.failures >= OUTAGE_MIN {
+                    self.served.back.store(true, Ordering::Relaxed);
                 }
                 *state = Away::default();
             }
