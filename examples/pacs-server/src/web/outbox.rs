@@ -153,8 +153,30 @@ fn shown(what: &What, recorded: &Recorded) -> Value {
     })
 }
 
+/// Whether something is delivered to this destination, or waits for it.
+fn known(page: &OutboxPage, name: &str) -> Result<()> {
+    let reached = page.deliveries.borrow().as_ref().map(Deliveries::reached);
+    let mut configured = reached.iter().flatten();
+    let is_known = configured.any(|one| &*one.destination == name)
+        || page
+            .pacs
+            .outbox()?
+            .status()
+            .iter()
+            .any(|one| &*one.destination == name);
+    match is_known {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::NotFound,
+            "outbox.hold",
+            "no destination has this name",
+        )),
+    }
+}
+
 async fn hold(State(page): State<OutboxPage>, Path(name): Path<String>) -> Response {
     answer(async {
+        known(&page, &name)?;
         page.pacs.outbox()?.hold(&name).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     })
