@@ -58,7 +58,7 @@ impl Old {
             let place = if number == 0 {
                 data.clone()
             } else {
-                data.join(&title)
+                room.join(&title)
             };
             fs::create_dir_all(&place).expect("can be made");
             format!("{title} {} RW (10000, 1024mb) ANY\n", place.display())
