@@ -156,8 +156,8 @@ fn shown(what: &What, recorded: &Recorded) -> Value {
 /// Whether something is delivered to this destination, or waits for it.
 fn known(page: &OutboxPage, name: &str) -> Result<()> {
     let reached = page.deliveries.borrow().as_ref().map(Deliveries::reached);
-    let mut configured = reached.iter().flatten();
-    let is_known = configured.any(|one| &*one.destination == name)
+    // Right after the start nobody knows yet.
+    let is_known = reached.is_none_or(|reached| reached.iter().any(|one| &*one.destination == name))
         || page
             .pacs
             .outbox()?
