@@ -33,12 +33,10 @@ impl Signal {
     }
 }
 
-/// What a peer says, without control characters, cut to what fits a line, and without these values, which identify
-/// somebody.
+/// What a peer says, without these values, which identify somebody, nor control characters, and cut to what fits a line.
 pub(crate) fn without(text: &str, values: impl IntoIterator<Item = String>) -> String {
     const TEXT_LENGTH_MAX_CHARS: usize = 200;
-    let visible = text.chars().filter(|c| !c.is_control());
-    let mut said: String = visible.take(TEXT_LENGTH_MAX_CHARS).collect();
+    let mut said: String = text.chars().filter(|c| !c.is_control()).collect();
     // Shorter ones are no names, and would tear words apart.
     let mut values: Vec<_> = values
         .into_iter()
@@ -49,7 +47,8 @@ pub(crate) fn without(text: &str, values: impl IntoIterator<Item = String>) -> S
     for value in values {
         said = said.replace(&value, "…");
     }
-    said
+    // Last: no part of a value is left at the end.
+    said.chars().take(TEXT_LENGTH_MAX_CHARS).collect()
 }
 
 /// Sets of UIDs by digest: a million of them take some 30 MiB.
@@ -80,5 +79,22 @@ impl Seen {
 
     pub(crate) fn len(&self) -> usize {
         self.digests.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_value_is_left_wherever_the_text_is_cut() {
+        for before in 0..210 {
+            let text = format!("{}Morgenstern^Anna\n refused", "x".repeat(before));
+            let values = ["Anna", "Morgenstern", "Morgenstern^Anna", "a"].map(str::to_owned);
+            let said = without(&text, values);
+            assert!(said.chars().count() <= 200);
+            assert!(!said.contains(['M', 'A', '\n']), "{said}");
+        }
+        assert_eq!(without("no such AE", ["AE".to_owned()]), "no such AE");
     }
 }

@@ -104,10 +104,12 @@ fn read(bytes: &Bytes, depth: usize, wanted: &dyn Fn(Tag) -> bool) -> Option<Dat
             Value::Items(items)
         } else {
             let value = rest.split_off(..number)?;
-            if !is_wanted {
-                continue;
-            }
-            Value::Bytes(bytes.slice_ref(value))
+            // A slice counts who holds it: none is made in vain.
+            Value::Bytes(if is_wanted {
+                bytes.slice_ref(value)
+            } else {
+                Bytes::new()
+            })
         };
         if is_wanted {
             elements.push(Element { tag, vr, value });
