@@ -14,7 +14,7 @@ use crate::fetch::Finder;
 use crate::util::Seen;
 
 /// The last second of a day.
-const LAST_SECOND: u32 = 86_399;
+const LAST_SECOND: i32 = 86_399;
 
 /// Asks for all studies, and hands each on once.
 pub(super) struct Discovery<'a> {
@@ -25,17 +25,16 @@ pub(super) struct Discovery<'a> {
     seen: Seen,
 }
 
-/// The earlier half is asked for first.
-fn halve(slices: &mut Vec<(Day, Day)>, first: Day, last: Day) {
-    let middle = Day(first.0 + (last.0 - first.0) / 2);
-    slices.push((Day(middle.0 + 1), last));
-    slices.push((first, middle));
+/// Of days or of seconds. The earlier half is asked for first.
+fn halve(slices: &mut Vec<(i32, i32)>, first: i32, last: i32) {
+    let middle = first + (last - first) / 2;
+    slices.extend([(middle + 1, last), (first, middle)]);
 }
 
 /// Times of a day from one second to another, as a key of a query (PS3.4 C.2.2.2.5). In fractions the last second goes
 /// on.
-fn times(first: u32, last: u32) -> String {
-    let clock = |at: u32| format!("{:02}{:02}{:02}", at / 3600, at / 60 % 60, at % 60);
+fn times(first: i32, last: i32) -> String {
+    let clock = |at: i32| format!("{:02}{:02}{:02}", at / 3600, at / 60 % 60, at % 60);
     format!("{}-{}.999999", clock(first), clock(last))
 }
 
@@ -90,12 +89,12 @@ impl<'a> Discovery<'a> {
     /// Until all are handed on, or nobody wants more.
     pub(super) async fn run(mut self) {
         let Migration { from, to, .. } = *self.migration;
-        let mut slices = vec![(from.unwrap_or(Day::FIRST), to.unwrap_or(Day::LAST))];
+        let mut slices = vec![(from.unwrap_or(Day::FIRST).0, to.unwrap_or(Day::LAST).0)];
         while let Some((first, last)) = slices.pop() {
             if first > last || self.shared.has_stopped() {
                 continue;
             }
-            let date = format!("{first}-{last}");
+            let date = format!("{}-{}", Day(first), Day(last));
             let is_one = first == last;
             let answer = self
                 .ask_patiently(
@@ -138,8 +137,8 @@ impl<'a> Discovery<'a> {
             }
             Err(error) => return self.not_listed(date.to_owned(), &error),
         }
-        let (mut count, mut full) = (0, Vec::new());
-        let mut slices = vec![(LAST_SECOND / 2 + 1, LAST_SECOND), (0, LAST_SECOND / 2)];
+        let (mut count, mut full, mut slices) = (0, Vec::new(), Vec::new());
+        halve(&mut slices, 0, LAST_SECOND);
         while let Some((first, last)) = slices.pop() {
             if self.shared.has_stopped() {
                 return;
@@ -159,10 +158,7 @@ impl<'a> Discovery<'a> {
                 Err(error) if is_one || error.kind() != ErrorKind::Refused => {
                     self.not_listed(format!("{date} {time}"), &error);
                 }
-                _ => {
-                    let middle = first + (last - first) / 2;
-                    slices.extend([(middle + 1, last), (first, middle)]);
-                }
+                _ => halve(&mut slices, first, last),
             }
         }
         is_cut |= count + untimed > most;

@@ -99,7 +99,7 @@ impl Caller {
     /// The status and the body of the answer, as far as it is not too long.
     ///
     /// # Errors
-    /// Why there is none. `Silent` when nothing of the request was taken for so long, or of the answer come; however
+    /// Why there is none. `Silent` when for so long nothing more of the request was taken, and no answer came; however
     /// long it takes in all.
     pub(crate) async fn call(&self, mut request: Request<Body>) -> Result<(StatusCode, Bytes), NoAnswer> {
         if let Some(length) = request.body().size_hint().exact() {
