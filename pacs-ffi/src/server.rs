@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Result as CoreResult};
 use pacs_net::scp::{AdmissionHook, Limits, ScpOptions, Server};
 use pacs_net::settings::{Peer, ae_title, at_least_one};
+use pacs_net::tls::Connector;
 use pacs_net::web::http::health::{Health, metrics_router};
 use pacs_net::web::http::layers::with_problems;
 use pacs_net::web::http::metrics::Metrics;
@@ -102,7 +103,10 @@ impl DicomSettings {
         options.timeouts.idle = Duration::from_secs(self.idle_seconds.into());
         options.patience = Duration::from_secs(self.patience_seconds.into());
         options.admission = engine.admission.clone().map(AdmissionHook);
-        options.destinations = self.peers.iter().map(Peer::destination).collect();
+        // None of them is called over TLS.
+        let connector = Connector::default();
+        let destinations = self.peers.iter().map(|peer| peer.destination(&connector));
+        options.destinations = destinations.collect();
         Ok(options)
     }
 }

@@ -1,10 +1,11 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Twelve rooms, each on top of those before:
+//! Thirteen rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
 //! | [`ul`] | turns bytes into PDUs, states and events into actions, proposals into answers; no sockets, no clock (PS3.8) | [`ul::negotiate::AcceptPolicy`] |
+//! | [`tls`] | makes connections secure, whatever is spoken on them (PS3.15 annex B) | [`tls::Credentials`] |
 //! | [`transport`] | makes associations on TCP, TLS or in-memory streams | [`transport::accept`], [`transport::connect`] |
 //! | [`dimse`] | messages: answers a peer's requests, makes requests (PS3.7) | [`dimse::serve`], [`dimse::Client`] |
 //! | [`scu`] | what we ask of peers: store, find, move, get | [`scu::Remote`], [`scu::Sending`] |
@@ -120,6 +121,7 @@ pub mod scp;
 pub mod scu;
 mod serving;
 pub mod settings;
+pub mod tls;
 pub mod transport;
 pub mod ul;
 mod util;

@@ -1,9 +1,13 @@
-//! Settings as configuration files write them: [`Peer`], and what a value must be.
+//! Settings as configuration files write them: [`Peer`], [`Tls`], and what a value must be.
 
-use pacs_core::AeTitle;
+use std::path::PathBuf;
+
+use pacs_core::{AeTitle, Result};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::scp::Destination;
+use crate::scu::Remote;
+use crate::tls::{Acceptor, ClientCertificates, Connector, Credentials, Files};
 
 /// A remote application entity. The keys of a file are the fields' names, with hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -21,6 +25,9 @@ pub struct Peer {
     /// Associations opened to it at once.
     #[serde(default = "Peer::default_associations", deserialize_with = "associations")]
     pub associations: usize,
+    /// It is called over TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 impl Peer {
@@ -43,14 +50,107 @@ impl Peer {
         Some(peers[twice].ae_title)
     }
 
-    /// Where a C-MOVE finds it.
-    pub fn destination(&self) -> Destination {
+    /// It, to be called by `calling`; over TLS by `connector`, where it is.
+    pub fn remote(&self, calling: AeTitle, connector: &Connector) -> Remote {
+        self.destination(connector).remote(calling)
+    }
+
+    /// Where a C-MOVE finds it; over TLS by `connector`, where it is called so.
+    pub fn destination(&self, connector: &Connector) -> Destination {
         Destination {
             ae_title: self.ae_title,
             host: self.host.clone(),
             port: self.port,
             associations: self.associations,
+            tls: self.tls.then(|| connector.clone()),
         }
+    }
+}
+
+/// What connections are made secure with: one table for all protocols. The keys of a file are the fields' names, with
+/// hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tls {
+    /// Our certificate, and behind it those that lead from it to an authority. With one, every server speaks TLS.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// The authorities that the other side's certificate must come from.
+    pub authorities: Option<PathBuf>,
+    /// Over which protocols clients must show a certificate.
+    pub client_certificates: Vec<Protocol>,
+    /// Over which protocols connections without TLS are taken too, on the same port.
+    pub plain: Vec<Protocol>,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Associations.
+    Dicom,
+    /// DICOMweb, FHIR and pages.
+    Http,
+    /// HL7 over MLLP.
+    Hl7,
+}
+
+impl Protocol {
+    /// What a file calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dicom => "dicom",
+            Self::Http => "http",
+            Self::Hl7 => "hl7",
+        }
+    }
+}
+
+impl Default for Tls {
+    /// No TLS. With it, devices and information systems show certificates, as IHE ATNA has it; browsers need not.
+    fn default() -> Self {
+        Self {
+            certificate: None,
+            key: None,
+            authorities: None,
+            client_certificates: vec![Protocol::Dicom, Protocol::Hl7],
+            plain: Vec::new(),
+        }
+    }
+}
+
+impl Tls {
+    /// What the files hold.
+    ///
+    /// # Errors
+    /// As [`Credentials::read`].
+    pub fn credentials(&self) -> Result<Credentials> {
+        Credentials::read(Files {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            authorities: self.authorities.clone(),
+        })
+    }
+
+    /// By which a server of `protocol` takes connections; without TLS where there is no certificate.
+    ///
+    /// # Errors
+    /// `Invalid` when clients must show a certificate, and no authorities are named.
+    pub fn acceptor(&self, credentials: &Credentials, protocol: Protocol) -> Result<Option<Acceptor>> {
+        if self.certificate.is_none() {
+            return Ok(None);
+        }
+        let clients = match self.authorities {
+            _ if self.client_certificates.contains(&protocol) => ClientCertificates::Required,
+            Some(_) => ClientCertificates::Offered,
+            None => ClientCertificates::Ignored,
+        };
+        let acceptor = Acceptor::new(credentials, clients)?;
+        Ok(Some(match self.plain.contains(&protocol) {
+            true => acceptor.with_plain(),
+            false => acceptor,
+        }))
     }
 }
 
@@ -58,7 +158,7 @@ impl Peer {
 ///
 /// # Errors
 /// Why the text is none.
-pub fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AeTitle, D::Error> {
+pub fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<AeTitle, D::Error> {
     let text = String::deserialize(deserializer)?;
     AeTitle::parse(&text).map_err(|error| de::Error::custom(error.context()))
 }
@@ -67,7 +167,7 @@ pub fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AeTitle, D
 ///
 /// # Errors
 /// That it is 0.
-pub fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub fn at_least_one<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + PartialEq + Default,
@@ -80,7 +180,7 @@ where
     }
 }
 
-fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() {
         Err(de::Error::custom("a host name or address must stand here"))
@@ -89,14 +189,14 @@ fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     }
 }
 
-fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u16, D::Error> {
     match u16::deserialize(deserializer)? {
         0 => Err(de::Error::custom("a port is 1 to 65535")),
         port => Ok(port),
     }
 }
 
-fn associations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+fn associations<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<usize, D::Error> {
     let number = usize::deserialize(deserializer)?;
     if (1..=Peer::ASSOCIATIONS_MAX).contains(&number) {
         Ok(number)

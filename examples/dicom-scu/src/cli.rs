@@ -325,6 +325,18 @@ pub(crate) struct Peer {
     /// AE title of the peer
     #[arg(long, value_name = "TITLE", default_value = "PACS")]
     pub(crate) called: AeTitle,
+    /// Call it over TLS (PS3.15 B.12)
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// The authorities that its certificate must come from, in PEM; without them those of the operating system
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub(crate) tls_authorities: Option<PathBuf>,
+    /// The certificate that is shown to it, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The key of that, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// The peer
     #[arg(value_name = "HOST:PORT", value_parser = address)]
     pub(crate) address: String,

@@ -76,7 +76,7 @@ pub(crate) async fn commit(peer: &Peer, wanted: ToCommit) -> Result<bool> {
             .collect(),
         ..Tally::default()
     };
-    let remote = remote(peer);
+    let remote = peer.remote()?;
     for some in instances.chunks(COMMITMENT_INSTANCES_MAX) {
         let report = request.ask(&remote, some, &commitments).await?;
         let mut open: HashSet<Reference> = some.iter().copied().collect();
@@ -98,14 +98,6 @@ pub(crate) async fn commit(peer: &Peer, wanted: ToCommit) -> Result<bool> {
         listening.abort();
     }
     tally.report()
-}
-
-fn remote(peer: &Peer) -> Remote {
-    // The command line was refused where there is no port.
-    let (host, port) = peer.address.rsplit_once(':').unwrap_or((&peer.address, "104"));
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = port.parse().unwrap_or(104);
-    Remote::new(host, port, peer.called, peer.calling)
 }
 
 /// A Failure Reason (PS3.3 C.14.1.1).

@@ -12,7 +12,8 @@ use pacs_core::query::Model;
 use pacs_core::{DataSet, Error, ErrorKind, Result, Uid};
 use pacs_net::dimse::{Client, Response, Services};
 use pacs_net::scu::Remote;
-use pacs_net::transport::{PresentationContext, Proposal, connect_tcp};
+use pacs_net::tls::{Connector, Credentials, Files};
+use pacs_net::transport::{PresentationContext, Proposal};
 
 use crate::cli::{Peer, Query};
 
@@ -31,19 +32,30 @@ impl Peer {
     }
 
     /// Where it is and what it is called.
-    pub(crate) fn remote(&self) -> Remote {
+    pub(crate) fn remote(&self) -> Result<Remote> {
         // The command line has made sure of a port.
         let (host, port) = self.address.rsplit_once(':').unwrap_or((&self.address, ""));
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        Remote::new(host, port.parse().unwrap_or_default(), self.called, self.calling)
+        let remote = Remote::new(host, port.parse().unwrap_or_default(), self.called, self.calling);
+        Ok(remote.with_tls(self.connector()?))
+    }
+
+    /// By which it is called over TLS, where it is.
+    fn connector(&self) -> Result<Option<Connector>> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let credentials = Credentials::read(Files {
+            certificate: self.tls_certificate.clone(),
+            key: self.tls_key.clone(),
+            authorities: self.tls_authorities.clone(),
+        })?;
+        Connector::new(&credentials).map(Some)
     }
 
     /// Associates.
     pub(crate) async fn call(&self, proposal: &Proposal, services: Arc<dyn Services>) -> Result<Client> {
-        Ok(Client::start(
-            connect_tcp(self.address.as_str(), proposal).await?,
-            services,
-        ))
+        Ok(Client::start(self.remote()?.connect(proposal).await?, services))
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn worklist(
     as_json: bool,
     cancel_after: Option<usize>,
 ) -> Result<bool> {
-    let proposal = scu::worklist_proposal(&peer.remote());
+    let proposal = scu::worklist_proposal(&peer.remote()?);
     let client = peer.call(&proposal, Arc::new(NoServices)).await?;
     let (cancel, cancelled) = oneshot::channel::<()>();
     let mut cancel = Some(cancel);
@@ -68,7 +68,7 @@ pub(crate) async fn worklist(
 /// Creates, sets or gets a performed procedure step.
 pub(crate) async fn mpps(command: &Mpps) -> Result<bool> {
     let peer = command.peer();
-    let proposal = scu::performed_proposal(&peer.remote());
+    let proposal = scu::performed_proposal(&peer.remote()?);
     let client = peer.call(&proposal, Arc::new(NoServices)).await?;
     let response = match command {
         Mpps::Create {

@@ -9,6 +9,7 @@ use pacs_core::dataset::Element;
 use pacs_core::route::Trigger;
 
 use crate::amend::{self, Of};
+use crate::certs;
 use crate::config::Config;
 use crate::migrate::Migrate;
 
@@ -48,6 +49,20 @@ pub(crate) enum Command {
     RebuildIndex,
     /// Say how much is kept
     Stats,
+    /// Make a test authority, and certificates of it for this server and its clients: to try TLS, not for patients' data
+    ///
+    /// An authority that is there already is used again; certificates are made anew.
+    Certs {
+        /// Directory for ca.pem, server.pem, server-key.pem, and the like for each client
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// A host name or address that the server is called by
+        #[arg(long = "host", value_name = "HOST", default_values = ["localhost", "127.0.0.1"])]
+        hosts: Vec<String>,
+        /// A client that gets a certificate
+        #[arg(long = "client", value_name = "NAME", default_value = "client", value_parser = certs::name)]
+        clients: Vec<String>,
+    },
     /// Write the DICOM Conformance Statement of these settings, as Markdown, on standard output
     Conformance,
     /// Correct attributes of what is kept; the stored bytes stay, and what was before leaves with it

@@ -1,6 +1,8 @@
 //! `conformance`: the DICOM Conformance Statement of the settings in force.
 
 use pacs_net::conformance::Statement;
+use pacs_net::settings::Protocol;
+use pacs_net::tls::Connector;
 
 use crate::config::Config;
 use crate::maintain::say;
@@ -12,7 +14,7 @@ pub(crate) fn write(config: &Config) -> Result<(), String> {
         .store()
         .attribute_set()
         .map_err(|error| error.to_string())?;
-    let (scp, http) = (serve::options(config), web::options(config));
+    let (scp, http) = (serve::options(config, &Connector::default()), web::options(config));
     let mut statement = Statement::new(
         "pacs-server",
         env!("CARGO_PKG_VERSION"),
@@ -35,14 +37,44 @@ fn security(config: &Config) -> Vec<String> {
         true => "Clients of DICOMweb may delete studies, series and instances.",
         false => "Nothing can be deleted over a network.",
     };
-    let told = [
-        address,
-        "Associations and HTTP are not encrypted, and users are not identified: a program in front of it does that.",
-        "An association is accepted when it calls this server by its AE title.",
-        delete,
-        "Logs, errors and metrics hold no patient data.",
-    ];
-    told.map(str::to_owned).into()
+    let mut told = vec![address.to_owned()];
+    told.extend(encryption(config));
+    told.extend(
+        [
+            "Users are not identified: a program in front of it does that.",
+            "An association is accepted when it calls this server by its AE title.",
+            delete,
+            "Logs, errors and metrics hold no patient data.",
+        ]
+        .map(str::to_owned),
+    );
+    told
+}
+
+fn encryption(config: &Config) -> Vec<String> {
+    if config.tls.certificate.is_none() {
+        return vec!["Associations, HTTP and HL7 are not encrypted.".to_owned()];
+    }
+    let named = |protocols: &[Protocol]| {
+        let names: Vec<&str> = protocols.iter().map(|protocol| protocol.name()).collect();
+        match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        }
+    };
+    let profile = "Associations, HTTP and HL7 are taken over TLS 1.3 or 1.2, by the BCP 195 RFC 8996, 9325 TLS Secure \
+                   Transport Connection Profile (PS3.15 B.12).";
+    vec![
+        profile.to_owned(),
+        format!(
+            "Clients must show a certificate over: {}.",
+            named(&config.tls.client_certificates)
+        ),
+        format!(
+            "Connections without TLS are taken over: {}.",
+            named(&config.tls.plain)
+        ),
+    ]
 }
 
 /// What decides how a peer meets it.
@@ -78,7 +110,8 @@ fn configuration(config: &Config) -> Vec<(String, String)> {
     }
     for peer in &config.peers {
         let (title, host, port) = (peer.ae_title, &peer.host, peer.port);
-        all.push(("peer".to_owned(), format!("{title} at {host}:{port}")));
+        let tls = if peer.tls { ", over TLS" } else { "" };
+        all.push(("peer".to_owned(), format!("{title} at {host}:{port}{tls}")));
     }
     all
 }

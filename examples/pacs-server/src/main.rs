@@ -7,6 +7,7 @@
 //! ```
 
 mod amend;
+mod certs;
 mod cli;
 mod config;
 mod conformance;
@@ -86,6 +87,11 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Stats => with_store(store::open(config)?, |store| {
             maintain::stats(config, &store.pacs).map(|()| true)
         }),
+        Command::Certs {
+            directory,
+            hosts,
+            clients,
+        } => certs::make(&directory, &hosts, &clients).map(|()| true),
         Command::Conformance => conformance::write(config).map(|()| true),
         Command::Amend { of, wanted } => with_store(store::open(config)?, |store| {
             amend::amend(config, &store.pacs, of, wanted)

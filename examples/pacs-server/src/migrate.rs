@@ -12,6 +12,8 @@ use pacs_net::fetch::{Fetch, Source, WebService};
 use pacs_net::migrate::{Day, Migration, Watcher};
 use pacs_net::scp::{Limits, Server};
 use pacs_net::scu::Remote;
+use pacs_net::settings::Protocol;
+use pacs_net::tls::Connector;
 use tokio::signal::unix::{SignalKind, signal};
 use twox_hash::XxHash3_128;
 
@@ -63,15 +65,17 @@ fn hours(text: &str) -> Result<Hours, String> {
 impl Migrate {
     /// Where the studies are.
     pub(crate) fn source(&self, config: &Config) -> Result<Source, String> {
+        let told = |error: pacs_core::Error| error.to_string();
+        let connector = Connector::new(&config.tls.credentials().map_err(told)?).map_err(told)?;
         if self.source.contains("://") {
             if self.by_move {
                 return Err("--move is for peers: a DICOMweb service knows no C-MOVE".to_owned());
             }
-            let service = WebService::new(&self.source).map_err(|error| error.to_string())?;
+            let service = WebService::new(&self.source, &connector).map_err(told)?;
             return Ok(Source::Web(service));
         }
-        let remote = |host: &str, port, called| Source::Peer {
-            remote: Remote::new(host, port, called, config.ae_title),
+        let source = |remote| Source::Peer {
+            remote,
             how: match self.by_move {
                 true => Fetch::Move(config.ae_title),
                 false => Fetch::Get,
@@ -83,13 +87,13 @@ impl Migrate {
                 let source = &self.source;
                 format!("no [[peer]] has the ae-title {source:?}; TITLE@HOST:PORT names one that is not configured")
             })?;
-            return Ok(remote(&peer.host, peer.port, peer.ae_title));
+            return Ok(source(peer.remote(config.ae_title, &connector)));
         };
         let title = AeTitle::parse(title).map_err(|error| error.context().to_owned())?;
         match place.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if !host.is_empty() && port > 0 => {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
-                Ok(remote(host, port, title))
+                Ok(source(Remote::new(host, port, title, config.ae_title)))
             }
             _ => Err(format!("{place:?} is not HOST:PORT")),
         }
@@ -139,7 +143,11 @@ pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Source
         let listening = async {
             if wanted.by_move {
                 let address = SocketAddr::new(config.listen, config.dicom_port);
-                let mut options = serve::options(config);
+                let told = |error: pacs_core::Error| error.to_string();
+                let credentials = config.tls.credentials().map_err(told)?;
+                let mut options =
+                    serve::options(config, &Connector::new(&credentials).map_err(told)?);
+                options.tls = config.tls.acceptor(&credentials, Protocol::Dicom).map_err(told)?;
                 // The source knows better what it keeps.
                 options.any_sop_class = true;
                 let bound = Server::bind(address, pacs.clone(), options, Limits::default()).await;

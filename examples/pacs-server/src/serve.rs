@@ -10,7 +10,8 @@ use futures::FutureExt as _;
 use pacs_core::route::Reloadable;
 use pacs_net::hl7::{self, Receiver, ReceiverOptions};
 use pacs_net::scp::{Limits, ScpOptions, Server};
-use pacs_net::settings::Peer;
+use pacs_net::settings::Protocol;
+use pacs_net::tls::Connector;
 use pacs_net::web::http::health::Health;
 use pacs_net::web::http::metrics::Metrics;
 use pacs_store::embedded::Store;
@@ -56,7 +57,11 @@ async fn listen(
     let metrics = Metrics::new();
     let address = SocketAddr::new(config.listen, config.dicom_port);
     let limits = limits(config);
-    let mut options = options(config);
+    let credentials = config.tls.credentials().map_err(failed)?;
+    let connector = Connector::new(&credentials).map_err(failed)?;
+    let acceptor = |protocol| config.tls.acceptor(&credentials, protocol).map_err(failed);
+    let mut options = options(config, &connector);
+    options.tls = acceptor(Protocol::Dicom)?;
     options.monitor = Some(Arc::new(metrics.clone()));
     let server = Server::bind(address, store.pacs.clone(), options, limits)
         .await
@@ -66,7 +71,13 @@ async fn listen(
     let (reached, deliveries) = tokio::sync::watch::channel(None);
     let http = match config.web.off {
         true => None,
-        false => Some(web::bind(config, &store.pacs, &metrics, &health, dicom, (rates, deliveries)).await?),
+        false => {
+            let http = web::bind(config, &store.pacs, &metrics, &health, dicom, (rates, deliveries)).await?;
+            Some(match acceptor(Protocol::Http)? {
+                Some(acceptor) => http.with_tls(acceptor).map_err(failed)?,
+                None => http,
+            })
+        }
     };
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -82,7 +93,11 @@ async fn listen(
         Some(port) => {
             let receiver = Receiver::new(store.pacs.clone(), ReceiverOptions::default()).map_err(failed)?;
             let address = SocketAddr::new(config.listen, port);
-            let hl7 = hl7::Server::bind(address, Arc::new(receiver), hl7::ServerOptions::default())
+            let options = hl7::ServerOptions {
+                tls: acceptor(Protocol::Hl7)?,
+                ..hl7::ServerOptions::default()
+            };
+            let hl7 = hl7::Server::bind(address, Arc::new(receiver), options)
                 .await
                 .map_err(failed)?;
             let address = hl7.address().map_err(failed)?;
@@ -100,13 +115,23 @@ async fn listen(
     let serving_http = match http {
         Some(http) => {
             let address = http.address().map_err(failed)?;
-            say(&format!("pacs-server listens for HTTP on http://{address}/\n"))?;
+            let scheme = config.tls.certificate.as_ref().map_or("http", |_| "https");
+            say(&format!(
+                "pacs-server listens for HTTP on {scheme}://{address}/\n"
+            ))?;
             http.run(until_stopped(stopped.clone()), grace).boxed()
         }
         None => futures::future::ready(()).boxed(),
     };
     let until = until_stopped(stopped.clone());
-    let delivering = routing::run(config, &store.pacs, routing, &router, reached, until);
+    let delivering = routing::run(
+        (config, &connector),
+        &store.pacs,
+        routing,
+        &router,
+        reached,
+        until,
+    );
     let serving = futures::future::join4(
         server.run(until_stopped(stopped), grace),
         serving_http,
@@ -143,15 +168,19 @@ pub(crate) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// How requests are answered.
-pub(crate) fn options(config: &Config) -> ScpOptions {
+/// How requests are answered, and by what peers are called that are called over TLS.
+pub(crate) fn options(config: &Config, connector: &Connector) -> ScpOptions {
     let mut options = ScpOptions::new(config.ae_title);
     options.any_sop_class = config.any_sop_class;
     options.operations_max = config.limits.operations;
     options.patience = Duration::from_secs(config.limits.patience_seconds.into());
     options.timeouts.idle = Duration::from_secs(config.limits.idle_seconds.into());
     options.steps_kept = Duration::from_secs(u64::from(config.limits.steps_kept_days) * 24 * 3600);
-    options.destinations = config.peers.iter().map(Peer::destination).collect();
+    options.destinations = config
+        .peers
+        .iter()
+        .map(|peer| peer.destination(connector))
+        .collect();
     options
 }
 

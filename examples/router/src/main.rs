@@ -19,6 +19,7 @@ use clap::Parser;
 use pacs_core::route::Rules;
 use pacs_core::{AeTitle, Options, Pacs};
 use pacs_net::deliver::{Deliveries, Patience, Routes};
+use pacs_net::tls::Connector;
 use pacs_net::scp::{Limits, ScpOptions, Server};
 use pacs_store::embedded::{Settings, Store};
 use tokio::sync::watch;
@@ -90,7 +91,7 @@ fn run(cli: &Cli) -> Result<(), String> {
 async fn serve(cli: &Cli, pacs: &Pacs, routes: &Routes) -> Result<(), String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let keep = Duration::from_secs(cli.keep);
-    let services = routes.services(pacs, cli.ae_title)?;
+    let services = routes.services(pacs, cli.ae_title, &Connector::default())?;
     let names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.name)).collect();
     let patience = Patience {
         // By what is remembered it is known what may go.

@@ -8,7 +8,7 @@ use pacs_core::{ErrorKind, InstanceRecord, Pacs, Result, Retry, Uid};
 
 use super::{Destination, Tried, in_order};
 use crate::hl7::report::{Parties, oru_of};
-use crate::hl7::{Sender, SenderOptions};
+use crate::hl7::Sender;
 
 /// Sends each report that was stored as a result message (ORU^R01) over MLLP, with what the worklist knows of its order.
 #[derive(Debug)]
@@ -19,11 +19,11 @@ pub struct ToReportReceiver {
 }
 
 impl ToReportReceiver {
-    /// To this host and port.
-    pub fn new(pacs: Pacs, host: &str, port: u16, parties: Parties) -> Self {
+    /// To whom this sends.
+    pub fn new(pacs: Pacs, sender: Sender, parties: Parties) -> Self {
         Self {
             pacs,
-            sender: Sender::new(host, port, SenderOptions::default()),
+            sender,
             parties,
         }
     }

@@ -13,6 +13,7 @@ use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Uid};
 
 use super::http::not_taken;
 use super::{Destination, Found, Tried, find};
+use crate::tls::Connector;
 use crate::web::http::body::from_stream;
 use crate::web::http::client::Caller;
 use crate::web::http::media_type::MediaType;
@@ -33,10 +34,10 @@ impl ToStow {
     ///
     /// # Errors
     /// `Invalid` when it is none.
-    pub fn new(pacs: Pacs, url: &str) -> Result<Self> {
+    pub fn new(pacs: Pacs, url: &str, connector: &Connector) -> Result<Self> {
         Ok(Self {
             pacs,
-            caller: Caller::new(url)?,
+            caller: Caller::new(url, connector)?,
         })
     }
 

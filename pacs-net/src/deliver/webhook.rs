@@ -12,6 +12,7 @@ use sha2::Sha256;
 
 use super::http::not_taken;
 use super::{Destination, Tried, in_order};
+use crate::tls::Connector;
 use crate::web::http::client::Caller;
 
 /// Tells what happened by POST: a JSON object with `event`, `study`, `instance` or `series` and `at` (milliseconds since
@@ -38,7 +39,7 @@ impl ToWebhook {
     ///
     /// # Errors
     /// `Invalid` when the URL is none, or the secret begins with `whsec_` and no base64 follows.
-    pub fn new(url: &str, secret: &str) -> Result<Self> {
+    pub fn new(url: &str, secret: &str, connector: &Connector) -> Result<Self> {
         let secret = match secret.strip_prefix("whsec_") {
             Some(key) => base64::decode(key).ok_or_else(|| {
                 let why = "behind whsec_ the secret is no base64";
@@ -47,7 +48,7 @@ impl ToWebhook {
             None => secret.as_bytes().to_vec(),
         };
         Ok(Self {
-            caller: Caller::new(url)?,
+            caller: Caller::new(url, connector)?,
             secret,
         })
     }

@@ -11,6 +11,7 @@ use super::ack::AckCode;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
 use super::path::Path;
+use crate::tls::{Connector, Stream};
 use crate::util;
 
 /// How a [`Sender`] behaves.
@@ -38,10 +39,11 @@ pub struct Sender {
     host: String,
     port: u16,
     options: SenderOptions,
+    tls: Option<Connector>,
     connection: Mutex<Option<Connection>>,
 }
 
-struct Connection(Reader<TcpStream>);
+struct Connection(Reader<Stream>);
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,8 +61,16 @@ impl Sender {
             host: host.into(),
             port,
             options,
+            tls: None,
             connection: Mutex::new(None),
         }
+    }
+
+    /// Called over TLS, where there is a connector.
+    #[must_use]
+    pub fn with_tls(mut self, connector: Option<Connector>) -> Self {
+        self.tls = connector;
+        self
     }
 
     /// Sends a message and waits for its acknowledgement, which names its MSH-10 in MSA-2. Answers the acknowledgement
@@ -128,20 +138,30 @@ impl Sender {
     }
 
     async fn connect(&self) -> Result<Connection> {
-        let address = (self.host.as_str(), self.port);
         let failed = || format!("no connection to {}:{}", self.host, self.port);
-        match timeout(self.options.connect, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // A message is one write: only the last piece of a long one would wait.
-                let _ = stream.set_nodelay(true);
-                Ok(Connection(Reader::new(stream, MESSAGE_LENGTH_MAX_BYTES)))
-            }
+        let opened = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
             // Whatever the reason, a host that isn't there may be back.
-            Ok(Err(error)) => Err(Error::new(ErrorKind::Io, "hl7.connect", failed()).with_source(error)),
-            Err(_) => Err(Error::new(ErrorKind::TimedOut, "hl7.connect", failed())),
+            let stream =
+                stream.map_err(|error| Error::new(ErrorKind::Io, CONNECT, failed()).with_source(error))?;
+            // A message is one write: only the last piece of a long one would wait.
+            let _ = stream.set_nodelay(true);
+            match &self.tls {
+                None => Ok(Stream::plain(stream)),
+                Some(connector) => connector.connect(&self.host, stream).await.map_err(|error| {
+                    let why = format!("{}: {}", failed(), error.context());
+                    Error::new(error.kind(), CONNECT, why).with_source(error)
+                }),
+            }
+        };
+        match timeout(self.options.connect, opened).await {
+            Ok(stream) => Ok(Connection(Reader::new(stream?, MESSAGE_LENGTH_MAX_BYTES))),
+            Err(_) => Err(Error::new(ErrorKind::TimedOut, CONNECT, failed())),
         }
     }
 }
+
+const CONNECT: &str = "hl7.connect";
 
 impl Connection {
     async fn exchange(&mut self, message: &[u8], id: &str) -> Result<Message> {

@@ -20,6 +20,7 @@ use super::charset::Charset;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
 use crate::serving::Port;
+use crate::tls::{Acceptor, Stream};
 use crate::util::Signal;
 
 /// A message on its way in.
@@ -72,6 +73,8 @@ pub struct ServerOptions {
     pub message_length_max: usize,
     /// The character set of messages that name none.
     pub undeclared: Charset,
+    /// By which connections come over TLS.
+    pub tls: Option<Acceptor>,
 }
 
 impl Default for ServerOptions {
@@ -83,6 +86,7 @@ impl Default for ServerOptions {
             transfer: Duration::from_secs(60),
             message_length_max: MESSAGE_LENGTH_MAX_BYTES,
             undeclared: Charset::default(),
+            tls: None,
         }
     }
 }
@@ -165,6 +169,10 @@ impl Server {
                     stream
                         .set_nodelay(true)
                         .map_err(|error| Error::io("hl7.accept", "no connection", error))?;
+                    let stream = match &options.tls {
+                        Some(tls) => tls.accept(stream, options.transfer).await?,
+                        None => Stream::plain(stream),
+                    };
                     let reader = Reader::within(large, stream, options.message_length_max);
                     serve(reader, Some(address), &*handler, &options, &stopping).await
                 };

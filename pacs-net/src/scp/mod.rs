@@ -34,7 +34,8 @@ pub use worklist::find_worklist;
 use tokio::sync::Semaphore;
 
 use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
-use crate::scu::Commitments;
+use crate::scu::{Commitments, Remote};
+use crate::tls::{self, Connector};
 use crate::transport::{Admission, Timeouts};
 use crate::ul::state::Role;
 
@@ -49,6 +50,15 @@ pub struct Destination {
     pub port: u16,
     /// Associations opened to it for one C-MOVE.
     pub associations: usize,
+    /// By which it is called over TLS.
+    pub tls: Option<Connector>,
+}
+
+impl Destination {
+    /// It, to be called by `calling`.
+    pub fn remote(&self, calling: AeTitle) -> Remote {
+        Remote::new(self.host.as_str(), self.port, self.ae_title, calling).with_tls(self.tls.clone())
+    }
 }
 
 /// How requests are answered.
@@ -66,6 +76,8 @@ pub struct ScpOptions {
     pub operations_max: u16,
     /// How long is waited for a peer.
     pub timeouts: Timeouts,
+    /// By which associations come over TLS.
+    pub tls: Option<tls::Acceptor>,
     /// Is told what happens, for metrics.
     pub monitor: Option<Arc<dyn Monitor>>,
     /// Who else decides who may associate, besides the AE title that must be called.
@@ -113,6 +125,7 @@ impl ScpOptions {
             patience: Duration::from_secs(30),
             operations_max: 16,
             timeouts: Timeouts::default(),
+            tls: None,
             monitor: None,
             admission: None,
             performed: None,

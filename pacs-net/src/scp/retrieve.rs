@@ -17,11 +17,11 @@ use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Destination, PacsServices, query, source};
+use super::{PacsServices, query, source};
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
 #[cfg(feature = "pixel")]
 use crate::scu::transcoded;
-use crate::scu::{Outgoing, Pieces, Remote, Sending, Sent, Supply, send_on};
+use crate::scu::{Outgoing, Pieces, Sending, Sent, Supply, send_on};
 
 /// Unable to perform sub-operations (PS3.4 C.4.2.1.5, C.4.3.1.4).
 const NONE_PERFORMED: Status = Status(0xA702);
@@ -63,13 +63,7 @@ pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) ->
         ae_title,
         message_id: operation.command().message_id(),
     });
-    let Destination {
-        host,
-        port,
-        ae_title,
-        associations,
-    } = destination;
-    let mut remote = Remote::new(host, port, ae_title, services.options.ae_title);
+    let mut remote = destination.remote(services.options.ae_title);
     remote.timeouts = crate::transport::Timeouts {
         associate: remote.timeouts.associate,
         ..services.options.timeouts
@@ -77,7 +71,7 @@ pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) ->
     let sending = Sending {
         remote,
         // A second association pays only when there is something to share.
-        associations: associations.min(job.total.div_ceil(4)).max(1),
+        associations: destination.associations.min(job.total.div_ceil(4)).max(1),
         window: services.options.operations_max,
         priority: operation.command().priority(),
         originator,

@@ -13,6 +13,7 @@ use super::policy::{StorageAdmission, accept_policy};
 use super::{Monitor, PacsServices, ScpOptions, ups};
 use crate::dimse::{Services, serve};
 use crate::serving::Port;
+use crate::tls;
 use crate::transport::{Acceptor, Connection, accept};
 
 /// How much is served at once.
@@ -112,10 +113,12 @@ impl Server {
             services,
             monitor,
         } = self;
+        let tls = services.options.tls.clone();
         let serve = |stream, address| {
             let (acceptor, monitor) = (Arc::clone(&acceptor), monitor.clone());
             let services: Arc<dyn Services> = services.clone();
-            async move { serve_connection(stream, address, &acceptor, services, monitor).await }
+            let tls = tls.clone();
+            async move { serve_connection(stream, address, tls, &acceptor, services, monitor).await }
         };
         port.serve_until(stop, || (), serve).await;
         // Nothing holds the engine any more when this has ended.
@@ -126,11 +129,24 @@ impl Server {
 async fn serve_connection(
     stream: tokio::net::TcpStream,
     address: SocketAddr,
+    tls: Option<tls::Acceptor>,
     acceptor: &Acceptor,
     services: Arc<dyn Services>,
     monitor: Option<Arc<dyn Monitor>>,
 ) {
-    let association = match accept(Connection::tcp(stream), acceptor).await {
+    let connection = async {
+        let Some(tls) = tls else {
+            return Ok(Connection::tcp(stream));
+        };
+        Connection::tune(&stream);
+        let stream = tls.accept(stream, acceptor.timeouts.artim).await?;
+        Ok::<_, Error>(Connection::secured(stream, Some(address)))
+    };
+    let connection = match connection.await {
+        Ok(connection) => connection,
+        Err(error) => return tracing::warn!(%address, %error, "no secure connection came about"),
+    };
+    let association = match accept(connection, acceptor).await {
         Ok(association) => association,
         Err(error) if error.kind() == ErrorKind::Refused => {
             if let Some(monitor) = monitor {

@@ -40,7 +40,8 @@ pub(crate) use send::send_on;
 pub use send::{Outgoing, Sending, Sent, Supply};
 pub use worklist::{find_worklist, find_worklist_until, worklist_proposal};
 
-use crate::transport::{Proposal, Timeouts, connect_tcp};
+use crate::tls::Connector;
+use crate::transport::{Proposal, Timeouts, connect_tcp, connect_tls};
 
 /// A peer application entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Remote {
     pub calling: AeTitle,
     /// How long is waited for it.
     pub timeouts: Timeouts,
+    /// By which it is called over TLS.
+    pub tls: Option<Connector>,
 }
 
 impl Remote {
@@ -78,7 +81,15 @@ impl Remote {
             called,
             calling,
             timeouts,
+            tls: None,
         }
+    }
+
+    /// Called over TLS, where there is a connector.
+    #[must_use]
+    pub fn with_tls(mut self, connector: Option<Connector>) -> Self {
+        self.tls = connector;
+        self
     }
 
     /// A proposal to it, without a context yet.
@@ -89,9 +100,12 @@ impl Remote {
     /// Associates with it.
     ///
     /// # Errors
-    /// As [`connect_tcp`].
+    /// As [`connect_tcp`], or [`connect_tls`] where it is called so.
     pub async fn connect(&self, proposal: &Proposal) -> Result<crate::transport::Association> {
-        connect_tcp((self.host.as_str(), self.port), proposal).await
+        match &self.tls {
+            Some(connector) => connect_tls(&self.host, self.port, connector, proposal).await,
+            None => connect_tcp((self.host.as_str(), self.port), proposal).await,
+        }
     }
 
     /// Verification (PS3.4 annex A): answers the status.
@@ -113,7 +127,7 @@ impl Remote {
     /// Associates and makes requests; the peer's own requests are refused.
     ///
     /// # Errors
-    /// As [`connect_tcp`].
+    /// As [`connect`](Self::connect).
     pub async fn client(&self, proposal: &Proposal) -> Result<crate::dimse::Client> {
         let association = self.connect(proposal).await?;
         Ok(crate::dimse::Client::start(

@@ -15,17 +15,20 @@ use super::negotiated::Negotiated;
 use super::receiver::Receiver;
 use super::sender::Sender;
 use super::shared::Shared;
+use crate::tls::Certificate;
 use crate::ul::decoder::Item;
 use crate::ul::negotiate::AcceptPolicy;
 use crate::ul::pdu::{Abort, AssociateRq, Pdu, Rejection};
 use crate::ul::state::{Action, Event, Role};
 
 /// What is known of a peer beside its request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Peer {
     /// Its address, where the stream has one.
     pub address: Option<SocketAddr>,
+    /// Whom it has shown itself to be, where it did.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// How a peer was admitted.
@@ -105,6 +108,7 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
     const OPERATION: &str = "association.accept";
     let peer = Peer {
         address: connection.peer,
+        certificate: connection.certificate,
     };
     let slot = acceptor
         .slots

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pacs_core::{AeTitle, Error, ErrorKind, Result, Uid};
+use pacs_core::{AeTitle, Error, ErrorKind, Result, Retry, Uid};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
 use super::Timeouts;
@@ -15,6 +15,7 @@ use super::negotiated::Negotiated;
 use super::receiver::Receiver;
 use super::sender::Sender;
 use super::shared::Shared;
+use crate::tls::Connector;
 use crate::ul::decoder::Item;
 use crate::ul::pdu::{Abort, AssociateRq, Pdu, ProposedContext};
 use crate::ul::state::{Action, Event, Role};
@@ -141,23 +142,40 @@ impl Proposal {
 /// # Errors
 /// As [`connect`]; `Io` or `TimedOut` when no connection comes about.
 pub async fn connect_tcp(address: impl ToSocketAddrs, proposal: &Proposal) -> Result<Association> {
-    let open = tokio::time::timeout(proposal.timeouts.associate, TcpStream::connect(address));
-    let stream = match open.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            return Err(
-                Error::io(OPERATION, "the connection failed", error).with_retry(pacs_core::Retry::Later)
-            );
-        }
-        Err(_) => {
-            return Err(Error::new(
-                ErrorKind::TimedOut,
-                OPERATION,
-                "the peer did not take the connection",
-            ));
-        }
-    };
+    let stream = within(proposal, opened(address)).await?;
     connect(Connection::tcp(stream), proposal).await
+}
+
+/// Opens a TCP connection, makes it secure and requests an association on it.
+///
+/// # Errors
+/// As [`connect_tcp`]; `Refused` when the peer's certificate is not believed, or the peer doesn't believe ours.
+pub async fn connect_tls(
+    host: &str,
+    port: u16,
+    connector: &Connector,
+    proposal: &Proposal,
+) -> Result<Association> {
+    let secured = async {
+        let stream = opened((host, port)).await?;
+        Connection::tune(&stream);
+        let peer = stream.peer_addr().ok();
+        Ok(Connection::secured(connector.connect(host, stream).await?, peer))
+    };
+    connect(within(proposal, secured).await?, proposal).await
+}
+
+async fn opened(address: impl ToSocketAddrs) -> Result<TcpStream> {
+    let opened = TcpStream::connect(address).await;
+    opened.map_err(|error| Error::io(OPERATION, "the connection failed", error).with_retry(Retry::Later))
+}
+
+async fn within<T>(proposal: &Proposal, opening: impl Future<Output = Result<T>>) -> Result<T> {
+    let opened = tokio::time::timeout(proposal.timeouts.associate, opening).await;
+    opened.unwrap_or_else(|_| {
+        let why = "the peer did not take the connection";
+        Err(Error::new(ErrorKind::TimedOut, OPERATION, why))
+    })
 }
 
 const OPERATION: &str = "association.connect";

@@ -1,10 +1,13 @@
 //! [`Connection`]: any stream of bytes in both directions.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::tls::{Certificate, Stream};
 
 /// Between the keep-alive probes of a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -14,10 +17,11 @@ pub struct Connection {
     pub(crate) read: Box<dyn AsyncRead + Send + Unpin>,
     pub(crate) write: Box<dyn AsyncWrite + Send + Unpin>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
 impl Connection {
-    /// Any stream: TLS, an in-memory pipe. `peer` is told to whoever admits.
+    /// Any stream: an in-memory pipe, another's TLS. `peer` is told to whoever admits.
     pub fn new<S>(stream: S, peer: Option<SocketAddr>) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -27,6 +31,7 @@ impl Connection {
             read: Box::new(read),
             write: Box::new(write),
             peer,
+            certificate: None,
         }
     }
 
@@ -40,6 +45,16 @@ impl Connection {
             read: Box::new(read),
             write: Box::new(super::WriteHalf(write)),
             peer,
+            certificate: None,
+        }
+    }
+
+    /// A connection that was made secure, or may be plain.
+    pub(crate) fn secured(stream: Stream, peer: Option<SocketAddr>) -> Self {
+        let certificate = stream.certificate();
+        Self {
+            certificate,
+            ..Self::new(stream, peer)
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use accept::{Acceptor, Admission, Admitted, AnyoneAdmitted, Peer, accept};
 pub use association::Association;
-pub use connect::{Proposal, connect, connect_tcp};
+pub use connect::{Proposal, connect, connect_tcp, connect_tls};
 pub use connection::Connection;
 pub use negotiated::{Negotiated, PresentationContext};
 pub use receiver::{Event, Receiver};

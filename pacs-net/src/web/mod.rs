@@ -121,6 +121,7 @@ use pacs_core::{Pacs, Source};
 pub(crate) use self::capabilities::{Transaction, transactions};
 use self::http::layers::{with_compression, with_cors, with_privacy, with_privacy_of_routes, with_problems};
 use self::http::problem::{Problem, WebResult};
+use self::http::server::Secured;
 
 /// How requests are answered.
 #[derive(Clone, Debug)]
@@ -191,12 +192,13 @@ impl Web {
     }
 
     /// The URL that those in an answer begin with.
-    fn base(&self, headers: &HeaderMap, uri: &Uri) -> String {
+    fn base(&self, headers: &HeaderMap, uri: &Uri, extensions: &Extensions) -> String {
         let origin = self.options.origin.clone().unwrap_or_else(|| {
             // HTTP/2 has the host in the target; else only what is a host and a port is taken.
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
             let host = host.and_then(|host| host.parse::<Authority>().ok());
             match uri.authority().cloned().or(host) {
+                Some(host) if extensions.get::<Secured>().is_some() => format!("https://{host}"),
                 Some(host) => format!("http://{host}"),
                 None => String::new(),
             }
@@ -222,7 +224,7 @@ impl Asking {
         Ok(Self {
             method: request.method().clone(),
             source: web.source(request.extensions()),
-            base: web.base(request.headers(), request.uri()),
+            base: web.base(request.headers(), request.uri(), request.extensions()),
             headers: request.headers().clone(),
             query: query.to_owned(),
             accept: http::accept::Accept::of_request(request.headers(), Some(query))?,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pacs_core::AeTitle;
-use pacs_net::settings::{Peer, ae_title, at_least_one};
+use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
 use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Settings};
 use serde::Deserialize;
 
@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) hl7: Hl7Config,
     /// What is offered over HTTP.
     pub(crate) web: WebConfig,
+    /// What connections are made secure with.
+    pub(crate) tls: Tls,
     /// How it logs.
     pub(crate) log: LogConfig,
     /// What is searched beyond the attributes of the Standard's query models.
@@ -157,6 +159,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             hl7: Hl7Config::default(),
             web: WebConfig::default(),
+            tls: Tls::default(),
             log: LogConfig::default(),
             attributes: Vec::new(),
             peers: Vec::new(),
@@ -236,6 +239,7 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use pacs_core::query::AttributeSet;
+    use pacs_net::settings::Protocol;
     use pacs_store::embedded::AttributeLevel;
 
     use super::*;
@@ -274,6 +278,13 @@ mod tests {
                 cors_origins: vec!["https://viewer.example".to_owned(), "*".to_owned()],
                 ohif_directory: Some(PathBuf::from("/srv/ohif \"new\"")),
             },
+            tls: Tls {
+                certificate: Some(PathBuf::from("pacs.pem")),
+                key: Some(PathBuf::from("pacs-key.pem")),
+                authorities: Some(PathBuf::from("ca.pem")),
+                client_certificates: vec![Protocol::Http],
+                plain: vec![Protocol::Dicom, Protocol::Hl7],
+            },
             attributes: vec![Attribute {
                 level: AttributeLevel::Series,
                 path: "0029xx10[ACME 1.1]:LO".to_owned(),
@@ -290,6 +301,7 @@ mod tests {
                 host: "workstation.example".to_owned(),
                 port: 104,
                 associations,
+                tls: associations > 1,
             });
         }
         assert_eq!(Config::parse(&config.render()).unwrap(), config);
@@ -302,7 +314,8 @@ mod tests {
             let line = line.strip_prefix("# ")?;
             let is_toml = line.starts_with("[[") || line.split(' ').nth(1) == Some("=");
             // Of a table whose header is no comment.
-            let is_of_table = line.starts_with("ohif-directory") || line.starts_with("port = 2575");
+            let of_table = ["ohif-directory", "port = 2575", "certificate", "key", "authorities"];
+            let is_of_table = of_table.iter().any(|key| line.starts_with(key));
             (is_toml && !is_of_table).then(|| format!("{line}\n"))
         });
         let config = Config::parse(&examples.collect::<String>()).unwrap();

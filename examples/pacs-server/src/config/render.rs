@@ -1,9 +1,9 @@
 //! What `--print-config` shows.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pacs_net::settings::Peer;
+use pacs_net::settings::{Peer, Protocol};
 use pacs_store::embedded::{Attribute, AttributeLevel};
 
 use super::{Config, LogFormat};
@@ -112,6 +112,7 @@ impl Config {
             None => out.text("port = 2575"),
         }
         self.render_web(&mut out);
+        self.render_tls(&mut out);
         out.table(
             "[log]",
             "How the server logs, on standard error. No line holds patient data.",
@@ -152,6 +153,7 @@ impl Config {
                 host: "192.0.2.10".to_owned(),
                 port: 104,
                 associations: Peer::default_associations(),
+                tls: false,
             }]
         });
         out.0
@@ -196,6 +198,52 @@ impl Config {
                 out.text("ohif-directory = \"/srv/ohif\"");
             }
         }
+    }
+}
+
+impl Config {
+    fn render_tls(&self, out: &mut Rendering) {
+        out.table(
+            "[tls]",
+            "What connections are made secure with (PS3.15 B.12): PEM files, which are read again when they change.\n\
+             # `pacs-server certs` makes such files for a test.",
+        );
+        let mut file = |key: &str, file: &Option<PathBuf>, example: &str, meaning: &str| match file {
+            Some(file) => out.setting(key, quoted(&file.to_string_lossy()), meaning),
+            None => {
+                out.text(meaning);
+                out.text(&format!("{key} = \"{example}\""));
+            }
+        };
+        let tls = &self.tls;
+        file(
+            "certificate",
+            &tls.certificate,
+            "pacs.pem",
+            "Our certificate, and behind it those that lead from it to an authority. With one, DICOM, HTTP and HL7 are\n\
+             # taken over TLS.",
+        );
+        file("key", &tls.key, "pacs-key.pem", "Its private key.");
+        file(
+            "authorities",
+            &tls.authorities,
+            "ca.pem",
+            "The authorities that the other side's certificate must come from. Without them, servers that are called\n\
+             # are believed when the operating system knows their authority.",
+        );
+        let named = |protocols: &[Protocol]| {
+            toml::Value::Array(protocols.iter().map(|protocol| quoted(protocol.name())).collect())
+        };
+        out.setting(
+            "client-certificates",
+            named(&tls.client_certificates),
+            "Over which of \"dicom\", \"http\" and \"hl7\" clients must show a certificate.",
+        );
+        out.setting(
+            "plain",
+            named(&tls.plain),
+            "Over which of them connections without TLS are taken too, on the same port.",
+        );
     }
 }
 
@@ -262,6 +310,7 @@ impl Rendering {
             peer.associations,
             Peer::ASSOCIATIONS_MAX
         ));
+        self.line(format_args!("tls = {}", peer.tls));
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {

@@ -11,6 +11,7 @@ use pacs_core::route::{LocalTime, Reloadable, Rule, Rules, Trigger};
 use pacs_core::{Pacs, Timestamp};
 use pacs_net::deliver::{Deliveries, Patience, Routes, Service, ToReadingWorklist};
 use pacs_net::settings::Peer;
+use pacs_net::tls::Connector;
 
 pub(crate) use explain::{Explained, explain};
 
@@ -52,8 +53,8 @@ impl Routing {
     }
 
     /// All that may be delivered to: the peers too.
-    fn services(&self, config: &Config, pacs: &Pacs) -> Result<Vec<Service>, String> {
-        let mut services = self.routes.services(pacs, config.ae_title)?;
+    fn services(&self, config: &Config, pacs: &Pacs, connector: &Connector) -> Result<Vec<Service>, String> {
+        let mut services = self.routes.services(pacs, config.ae_title, connector)?;
         services.push(Service {
             name: READING.into(),
             destination: Arc::new(ToReadingWorklist::new(pacs.clone()).map_err(|error| error.to_string())?),
@@ -94,7 +95,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Delivers until `stop` is ready; reads the file again when it changes. One that can't be read again changes nothing.
 pub(crate) async fn run(
-    config: &Config,
+    (config, connector): (&Config, &Connector),
     pacs: &Pacs,
     routing: Routing,
     router: &Reloadable,
@@ -105,7 +106,7 @@ pub(crate) async fn run(
     let mut routing = routing;
     let mut seen = config.routes.as_deref().and_then(modified);
     loop {
-        let deliveries = routing.services(config, pacs).and_then(|services| {
+        let deliveries = routing.services(config, pacs, connector).and_then(|services| {
             Deliveries::new(pacs, services, Patience::default()).map_err(|error| error.to_string())
         });
         let deliveries = match deliveries {
@@ -127,7 +128,7 @@ pub(crate) async fn run(
                 }
                 seen = now;
                 match Routing::read(config) {
-                    Ok(new) if new.services(config, pacs).is_ok() => return new,
+                    Ok(new) if new.services(config, pacs, connector).is_ok() => return new,
                     Ok(_) => tracing::error!("the routes have changed and lead nowhere: the old ones stay"),
                     Err(error) => tracing::error!(
                         error,
@@ -174,6 +175,7 @@ mod tests {
                 host: "h".to_owned(),
                 port: 104,
                 associations: 1,
+                tls: false,
             })
             .into()
     }

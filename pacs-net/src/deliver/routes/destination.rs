@@ -14,8 +14,9 @@ use super::super::{ToStow, ToWebhook};
 use crate::fetch::WebService;
 use crate::fetch::{Fetch, Source};
 use crate::hl7::report::Parties;
-use crate::scu::Remote;
+use crate::hl7::{Sender, SenderOptions};
 use crate::settings::{Peer, at_least_one};
+use crate::tls::Connector;
 
 /// A destination beside the peers of the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +34,8 @@ pub(super) struct Destination {
     folder: Option<PathBuf>,
     /// Host and port of who takes reports as HL7 messages.
     report: Option<String>,
+    /// Reports go over TLS.
+    tls: Option<bool>,
     /// AE title of the peer, or URL of the DICOMweb service, that priors are fetched from.
     pub(super) priors: Option<String>,
     /// By which service of a peer they are fetched: `move`, which nearly every archive has, if it knows this server; or `get`.
@@ -98,6 +101,11 @@ impl Destination {
         }
         if let Some(report) = &self.report {
             self.host_and_port(report)?;
+        } else if self.tls.is_some() {
+            return Err(format!(
+                "the destination {:?}: tls is of one with report; a URL says it by https://, and a peer by itself",
+                self.name
+            ));
         }
         match &self.priors {
             Some(priors) if is_url(priors) => {
@@ -107,7 +115,7 @@ impl Destination {
                         self.name
                     ));
                 }
-                self.service_at(priors).map(drop)?;
+                self.service_at(priors, &Connector::default()).map(drop)?;
             }
             Some(title) => self.archive(title, peers).map(drop)?,
             None if self.by.is_some()
@@ -141,13 +149,13 @@ impl Destination {
 
     /// The DICOMweb service that priors are fetched from.
     #[cfg(feature = "web")]
-    fn service_at(&self, url: &str) -> Result<Source, String> {
-        let service = WebService::new(url).map(Source::Web);
+    fn service_at(&self, url: &str, connector: &Connector) -> Result<Source, String> {
+        let service = WebService::new(url, connector).map(Source::Web);
         service.map_err(|error| format!("the destination {:?}: {}", self.name, error.context()))
     }
 
     #[cfg(not(feature = "web"))]
-    fn service_at(&self, _: &str) -> Result<Source, String> {
+    fn service_at(&self, _: &str, _: &Connector) -> Result<Source, String> {
         Err(self.without_web())
     }
 
@@ -177,20 +185,26 @@ impl Destination {
     }
 
     /// It, to be served.
-    pub(super) fn service(&self, pacs: &Pacs, peers: &[Peer], ae_title: AeTitle) -> Result<Service, String> {
+    pub(super) fn service(
+        &self,
+        pacs: &Pacs,
+        peers: &[Peer],
+        ae_title: AeTitle,
+        connector: &Connector,
+    ) -> Result<Service, String> {
         #[cfg(feature = "web")]
         let failed =
             |error: pacs_core::Error| format!("the destination {:?}: {}", self.name, error.context());
         let pacs = pacs.clone();
         let destination: Arc<dyn super::super::Destination> = match self {
             #[cfg(feature = "web")]
-            Self { stow: Some(url), .. } => Arc::new(ToStow::new(pacs, url).map_err(failed)?),
+            Self { stow: Some(url), .. } => Arc::new(ToStow::new(pacs, url, connector).map_err(failed)?),
             #[cfg(feature = "web")]
             Self {
                 webhook: Some(url),
                 secret: Some(secret),
                 ..
-            } => Arc::new(ToWebhook::new(url, secret).map_err(failed)?),
+            } => Arc::new(ToWebhook::new(url, secret, connector).map_err(failed)?),
             Self {
                 folder: Some(folder), ..
             } => Arc::new(ToFolder::new(pacs, folder.clone())),
@@ -202,17 +216,19 @@ impl Destination {
                     sending_application: ae_title.as_str().to_owned(),
                     ..Parties::default()
                 };
-                Arc::new(ToReportReceiver::new(pacs, host, port, parties))
+                let sender = Sender::new(host, port, SenderOptions::default());
+                let sender = sender.with_tls((self.tls == Some(true)).then(|| connector.clone()));
+                Arc::new(ToReportReceiver::new(pacs, sender, parties))
             }
             Self {
                 priors: Some(title), ..
             } => {
                 let archive = match is_url(title) {
-                    true => self.service_at(title)?,
+                    true => self.service_at(title, connector)?,
                     false => {
                         let peer = self.archive(title, peers)?;
                         Source::Peer {
-                            remote: Remote::new(&peer.host, peer.port, peer.ae_title, ae_title),
+                            remote: peer.remote(ae_title, connector),
                             how: match self.by {
                                 Some(By::Get) => Fetch::Get,
                                 Some(By::Move) | None => Fetch::Move(ae_title),

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use self::destination::Destination;
 use super::{Service, ToPeer};
-use crate::scu::Remote;
 use crate::settings::Peer;
+use crate::tls::Connector;
 
 /// Where things go, as a file says it: `peer`s, which are delivered to by their AE titles; `destination`s of other kinds;
 /// and the rules that lead there, each a `route`.
@@ -89,13 +89,18 @@ impl Routes {
         &self.rules
     }
 
-    /// All that may be delivered to, with this AE title as ours.
+    /// All that may be delivered to, with this AE title as ours; over TLS by `connector`, where it is said so.
     ///
     /// # Errors
     /// Which destination can't be served, and why.
-    pub fn services(&self, pacs: &Pacs, ae_title: AeTitle) -> Result<Vec<Service>, String> {
+    pub fn services(
+        &self,
+        pacs: &Pacs,
+        ae_title: AeTitle,
+        connector: &Connector,
+    ) -> Result<Vec<Service>, String> {
         let peers = self.peers.iter().map(|peer| {
-            let remote = Remote::new(&peer.host, peer.port, peer.ae_title, ae_title);
+            let remote = peer.remote(ae_title, connector);
             Ok(Service {
                 name: peer.ae_title.as_str().into(),
                 destination: Arc::new(ToPeer::new(pacs.clone(), remote)),
@@ -104,7 +109,7 @@ impl Routes {
             })
         });
         let others = self.destinations.iter();
-        let others = others.map(|destination| destination.service(pacs, &self.peers, ae_title));
+        let others = others.map(|destination| destination.service(pacs, &self.peers, ae_title, connector));
         peers.chain(others).collect()
     }
 }
@@ -119,6 +124,7 @@ mod tests {
             host: "h".to_owned(),
             port: 104,
             associations: 1,
+            tls: false,
         });
         let routes: Routes = toml::from_str(text).map_err(|error| error.to_string())?;
         routes.among(&peers, &[])

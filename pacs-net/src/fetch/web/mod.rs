@@ -16,6 +16,7 @@ use pacs_core::{Error, ErrorKind, Result};
 pub(super) use retrieve::fetch;
 pub(super) use search::{find, reach};
 
+use crate::tls::Connector;
 use crate::web::http::client::{Caller, NoAnswer, may_pass};
 
 /// A DICOMweb service. `Display` is its URL.
@@ -27,25 +28,25 @@ pub struct WebService {
 }
 
 impl WebService {
-    /// At this base URL (PS3.18 8.2), such as `http://archive.example:8042/dicom-web`.
+    /// At this base URL (PS3.18 8.2), such as `http://archive.example:8042/dicom-web`; called by `connector` where it
+    /// begins with `https://`.
     ///
     /// # Errors
-    /// `Invalid` when it is none; `Unsupported` for `https`, which is not offered yet, and for a user's name in it,
-    /// whose password everybody on the way would read.
-    pub fn new(url: &str) -> Result<Self> {
-        let caller = Caller::new(url)?;
+    /// `Invalid` when it is none; `Unsupported` for a user's name in it: no password is sent.
+    pub fn new(url: &str, connector: &Connector) -> Result<Self> {
+        let caller = Caller::new(url, connector)?;
         let uri = caller.uri();
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            let why =
-                "a user's name in a URL is not offered: its password would go over the wire unencrypted";
+            let why = "a user's name in a URL is not offered: no password is sent";
             return Err(Error::new(ErrorKind::Unsupported, "fetch.url", why));
         }
         if uri.query().is_some() {
             let why = "the base URL of a service has no query";
             return Err(Error::new(ErrorKind::Invalid, "fetch.url", why));
         }
-        let base = format!("http://{authority}{}", uri.path().trim_end_matches('/'));
+        let scheme = uri.scheme_str().unwrap_or("http");
+        let base = format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/'));
         Ok(Self {
             caller: Arc::new(caller),
             base: base.into(),

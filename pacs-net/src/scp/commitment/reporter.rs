@@ -20,7 +20,7 @@ use super::record::{self, Record, State};
 use crate::dimse::{Client, CommandField, CommandSet, Status};
 use crate::scp::ScpOptions;
 use crate::scu::commitment::{SOP_CLASS, SOP_INSTANCE, send};
-use crate::scu::{NATIVE, Remote};
+use crate::scu::NATIVE;
 use crate::transport::PresentationContext;
 
 /// Transactions that are checked at once: the disk has other work.
@@ -335,12 +335,7 @@ impl Reporter {
                 let why = "no peer is configured by its AE title";
                 Error::new(ErrorKind::NotFound, "commitment.report", why)
             })?;
-        let remote = Remote::new(
-            destination.host.as_str(),
-            destination.port,
-            destination.ae_title,
-            self.options.ae_title,
-        );
+        let remote = destination.remote(self.options.ae_title);
         let proposal = remote
             .proposal()
             .with_context(SOP_CLASS, NATIVE.iter())

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::super::{Destination, ScpOptions};
 use crate::dimse::{Client, CommandField, CommandSet, Response, whole};
-use crate::scu::{NATIVE, Remote};
+use crate::scu::NATIVE;
 use crate::transport::{PresentationContext, Sender};
 
 const EVENT: Uid = Uid::constant(uids::UNIFIED_PROCEDURE_STEP_EVENT);
@@ -95,12 +95,7 @@ async fn deliver(ups: &Ups, options: &ScpOptions, destination: &Destination) -> 
     if queue.next(1).await?.is_empty() {
         return Ok(());
     }
-    let mut remote = Remote::new(
-        destination.host.clone(),
-        destination.port,
-        destination.ae_title,
-        options.ae_title,
-    );
+    let mut remote = destination.remote(options.ae_title);
     remote.timeouts.idle = options.timeouts.idle;
     // We are SCP on an association of our own asking (PS3.7 D.3.3.4).
     let proposal = remote

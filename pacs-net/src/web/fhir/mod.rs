@@ -98,7 +98,9 @@ struct Asking {
 impl Asking {
     fn of(fhir: &Fhir, request: &Request) -> FhirResult<Self> {
         let query = request.uri().query().unwrap_or_default();
-        let dicomweb = fhir.web.base(request.headers(), request.uri());
+        let dicomweb = fhir
+            .web
+            .base(request.headers(), request.uri(), request.extensions());
         let origin = dicomweb
             .strip_suffix(fhir.web.options.path.as_str())
             .unwrap_or_default();

@@ -1,6 +1,7 @@
 //! [`Caller`]: requests to another's service.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
@@ -10,12 +11,16 @@ use futures::stream::{self, BoxStream};
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use pacs_core::{Error, ErrorKind, Result};
+use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::tls::Connector;
 
 /// What of an answer is read that is read whole.
 const ANSWER_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -29,9 +34,30 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Makes requests to one service, on connections that are kept for the next one.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    client: Client<HttpConnector, Body>,
     uri: Uri,
     patience: Duration,
+    connector: Connector,
+    client: Arc<Mutex<Made>>,
+}
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// By what the present one was made.
+#[derive(Debug)]
+struct Made(Arc<ClientConfig>, HttpClient);
+
+fn made(config: Arc<ClientConfig>) -> Made {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_nodelay(true);
+    // The scheme says whether TLS is spoken.
+    connector.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config((*config).clone())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    Made(config, Client::builder(TokioExecutor::new()).build(connector))
 }
 
 /// Why there is no answer.
@@ -66,29 +92,32 @@ impl NoAnswer {
 }
 
 impl Caller {
-    /// Of a service or a resource at this URL.
+    /// Of a service or a resource at this URL, called by `connector` where it begins with `https://`.
     ///
     /// # Errors
-    /// `Invalid` when it is none; `Unsupported` when it is called over TLS.
-    pub(crate) fn new(url: &str) -> Result<Self> {
-        let bad = |kind, why: &'static str| Error::new(kind, "http.url", why);
-        let invalid = |why| bad(ErrorKind::Invalid, why);
+    /// `Invalid` when it is none, or the connector can't be used.
+    pub(crate) fn new(url: &str, connector: &Connector) -> Result<Self> {
+        let invalid = |why: &'static str| Error::new(ErrorKind::Invalid, "http.url", why);
         let uri: Uri = url.parse().map_err(|_| invalid("the URL can't be read"))?;
-        if uri.scheme_str() == Some("https") {
-            let why = "https is not offered yet: a URL that begins with http:// is needed";
-            return Err(bad(ErrorKind::Unsupported, why));
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+            return Err(invalid("a URL that begins with http:// or https:// is needed"));
         }
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            return Err(invalid("a URL that begins with http:// is needed"));
-        }
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
             uri,
             patience: PATIENCE,
+            connector: connector.clone(),
+            client: Arc::new(Mutex::new(made(connector.config()?))),
         })
+    }
+
+    /// By the credentials as they are now. When they have changed, what the old ones hold of connections goes with them.
+    fn client(&self) -> Result<HttpClient> {
+        let config = self.connector.config()?;
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&client.0, &config) {
+            *client = made(config);
+        }
+        Ok(client.1.clone())
     }
 
     /// What is called.
@@ -170,7 +199,9 @@ impl Caller {
     }
 
     async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, NoAnswer> {
-        self.client.request(request).await.map_err(|error| {
+        let client = self.client();
+        let client = client.map_err(|error| NoAnswer::Away(format!("{}: {}", self.host(), error.context())))?;
+        client.request(request).await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             let why = format!("{}: {error}{}", self.host(), cause.unwrap_or_default());
             match error.is_connect() {

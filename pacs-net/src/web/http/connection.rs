@@ -9,14 +9,15 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pacs_core::{Error, ErrorKind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::activity::{Activity, Streams, Verdict, Watched};
-use super::exchange::Shared;
+use super::exchange::{Client, Shared};
 use super::metrics::Metrics;
-use crate::transport::WriteHalf;
+use crate::tls::Stream;
 
 /// What HTTP/2 begins with (RFC 9113 3.4). No request of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,7 +27,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Serves the connection until it ends, or `stop` says so.
 pub(super) async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     address: SocketAddr,
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
@@ -35,26 +36,42 @@ pub(super) async fn serve(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let limits = &shared.limits;
-    let begin = tokio::select! {
-        begin = tokio::time::timeout(limits.header_read, begin(&mut stream)) => begin,
+    let begun = async {
+        let mut stream = match &shared.tls {
+            Some(tls) => tls.accept(stream, limits.header_read).await?,
+            None => Stream::plain(stream),
+        };
+        let begin = begin(&mut stream).await;
+        Ok((begin.map_err(|error| Error::io("http.begin", "the connection broke", error))?, stream))
+    };
+    let begun: Result<_, Error> = tokio::select! {
+        begun = tokio::time::timeout(limits.header_read, begun) => match begun {
+            Ok(begun) => begun,
+            Err(_) => return,
+        },
         _ = stop.wait_for(|stopped| *stopped) => return,
     };
-    let begin = match begin {
-        Ok(Ok(begin)) if !begin.is_empty() => begin,
+    let (begin, stream) = match begun {
         // Nothing was sent: a probe of the port, or a browser's spare connection.
-        _ => return,
+        Ok((begin, _)) if begin.is_empty() => return,
+        Ok(begun) => begun,
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            return tracing::warn!(%address, %error, "no secure HTTP connection came about");
+        }
+        Err(error) => return tracing::debug!(%address, %error, "no HTTP connection came about"),
     };
     let is_http2 = begin == PREFACE;
-    let (reader, writer) = stream.into_split();
-    let stream = tokio::io::join(io::Cursor::new(begin).chain(reader), WriteHalf(writer));
-    converse(stream, is_http2, address, shared, stop).await;
+    let client = Client::of(&stream, address);
+    let (reader, writer) = tokio::io::split(stream);
+    let stream = tokio::io::join(io::Cursor::new(begin).chain(reader), writer);
+    converse(stream, is_http2, client, shared, stop).await;
 }
 
 /// Serves what begins with its first request.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     is_http2: bool,
-    address: SocketAddr,
+    client: Client,
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
 ) {
@@ -66,7 +83,7 @@ async fn converse(
     });
     let (router, watched) = (Arc::clone(&shared), Arc::clone(&activity));
     let service =
-        service_fn(move |request| Arc::clone(&router).answer(request, address, Arc::clone(&watched)));
+        service_fn(move |request| Arc::clone(&router).answer(request, client.clone(), Arc::clone(&watched)));
     if is_http2 {
         let mut builder = http2::Builder::new(Streams::new(Arc::clone(&activity), limits.write_stall));
         builder
@@ -97,7 +114,7 @@ async fn converse(
 }
 
 /// The first bytes: the preface of HTTP/2, or as few as tell that it isn't.
-async fn begin(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn begin(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut begin = Vec::with_capacity(PREFACE.len());
     while begin.len() < PREFACE.len() && PREFACE.starts_with(&begin) {
         let mut rest = [0; PREFACE.len()];
@@ -197,11 +214,15 @@ mod tests {
             limits: HttpLimits::default(),
             requests: Arc::new(Semaphore::new(10)),
             metrics: Metrics::new(),
+            tls: None,
         });
         let (client, server) = tokio::io::duplex(LINE);
         let (stop, stopped) = watch::channel(false);
-        let address = ([127, 0, 0, 1], 1).into();
-        let task = tokio::spawn(converse(server, is_http2, address, Arc::clone(&shared), stopped));
+        let from = Client {
+            address: ([127, 0, 0, 1], 1).into(),
+            secured: None,
+        };
+        let task = tokio::spawn(converse(server, is_http2, from, Arc::clone(&shared), stopped));
         Served {
             client,
             shared,

@@ -33,6 +33,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::received::Received;
 use super::server::HttpLimits;
+use crate::tls::{Acceptor, Certificate, Stream};
 
 /// The header field of the request ID.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -80,6 +81,32 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// That a request came over TLS: an extension of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Secured {
+    /// Whom the client has shown itself to be, where it did.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+/// Who sends the requests of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) address: SocketAddr,
+    pub(super) secured: Option<Secured>,
+}
+
+impl Client {
+    pub(super) fn of(stream: &Stream, address: SocketAddr) -> Self {
+        Self {
+            address,
+            secured: stream.is_secure().then(|| Secured {
+                certificate: stream.certificate(),
+            }),
+        }
+    }
+}
+
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -87,6 +114,7 @@ pub(super) struct Shared {
     pub(super) limits: HttpLimits,
     pub(super) requests: Arc<Semaphore>,
     pub(super) metrics: Metrics,
+    pub(super) tls: Option<Acceptor>,
 }
 
 /// Where the template of the route goes, which only the router knows.
@@ -109,13 +137,13 @@ impl Shared {
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        address: SocketAddr,
+        client: Client,
         activity: Arc<Activity>,
     ) -> Result<Response<Sent>, Infallible> {
         let id = RequestId::of(request.headers());
         let span = tracing::info_span!("request", %id);
-        let mut exchange = Exchange::begin(&self, activity, request.method().as_str(), address, &span);
-        let answer = self.route(request, address, &id, &mut exchange);
+        let mut exchange = Exchange::begin(&self, activity, request.method().as_str(), client.address, &span);
+        let answer = self.route(request, client, &id, &mut exchange);
         let mut response = answer.instrument(span).await;
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(X_REQUEST_ID, value);
@@ -133,7 +161,7 @@ impl Shared {
     async fn route(
         &self,
         request: Request<Incoming>,
-        address: SocketAddr,
+        client: Client,
         id: &RequestId,
         exchange: &mut Exchange,
     ) -> Response {
@@ -151,7 +179,10 @@ impl Shared {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(exchange.matched.clone());
         parts.extensions.insert(id.clone());
-        parts.extensions.insert(ConnectInfo(address));
+        parts.extensions.insert(ConnectInfo(client.address));
+        if let Some(secured) = client.secured {
+            parts.extensions.insert(secured);
+        }
         let bytes_in = Arc::clone(&exchange.bytes_in);
         let body = Body::new(Received::new(body, self.limits.body_stall, bytes_in));
         let request = Request::from_parts(parts, body);

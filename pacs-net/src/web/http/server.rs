@@ -1,4 +1,4 @@
-//! [`HttpServer`]: listens for HTTP/1.1 and HTTP/2 (with prior knowledge, RFC 9113 3.3) and serves a router.
+//! [`HttpServer`]: listens for HTTP/1.1 and HTTP/2 (with prior knowledge, RFC 9113 3.3, or by ALPN) and serves a router.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use super::connection;
 use super::exchange::{self, Shared};
 use super::metrics::Metrics;
 use crate::serving::Port;
+use crate::tls::Acceptor;
 
-pub use super::exchange::RequestId;
+pub use super::exchange::{RequestId, Secured};
 
 /// What a client must send of a request's body, in bytes a second over [`HttpLimits::body_stall`], while it is waited
 /// for. The slowest lines that carry images have several times as much; below it, who sends a byte now and then would
@@ -98,6 +99,7 @@ impl HttpServer {
                 requests: Arc::new(Semaphore::new(limits.requests_max)),
                 limits,
                 metrics: Metrics::new(),
+                tls: None,
             }),
         })
     }
@@ -109,6 +111,18 @@ impl HttpServer {
             shared.metrics = metrics;
         }
         self
+    }
+
+    /// Takes connections over TLS. A request that came so has the extension [`Secured`].
+    ///
+    /// # Errors
+    /// `Invalid` when the credentials have changed meanwhile and can't be used.
+    pub fn with_tls(mut self, acceptor: Acceptor) -> Result<Self> {
+        let acceptor = acceptor.with_protocols(&[b"h2", b"http/1.1"])?;
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.tls = Some(acceptor);
+        }
+        Ok(self)
     }
 
     /// Where it listens.
