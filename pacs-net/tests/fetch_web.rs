@@ -20,6 +20,7 @@ use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::route::{Delivery, Occasion, Router as Rules, Trigger};
 use pacs_core::{DataSet, Error, ErrorKind, Level, Options, Pacs, Result, Retry, Source as SentBy, Uid};
 use pacs_net::fetch::{Fetched, Source, WebService};
+use pacs_net::tls::Connector;
 use pacs_net::web::{self, WebOptions};
 use pacs_store::{MemoryArchive, MemoryIndex};
 use tokio::net::TcpListener;
@@ -133,7 +134,7 @@ impl Served {
     }
 
     fn source(&self) -> Source {
-        Source::Web(WebService::new(&self.url).unwrap())
+        Source::Web(WebService::new(&self.url, &Connector::default()).unwrap())
     }
 }
 
@@ -322,7 +323,11 @@ async fn listing(
         }
     });
     let (url, serving) = listen(router).await;
-    (Source::Web(WebService::new(&url).unwrap()), serving, asked)
+    (
+        Source::Web(WebService::new(&url, &Connector::default()).unwrap()),
+        serving,
+        asked,
+    )
 }
 
 /// How many are found, where at most so many are wanted.
@@ -568,7 +573,7 @@ async fn what_has_no_valid_uid_is_found_all_the_same_and_keeps_no_other_back() {
     let text = "[{},{\"0020000D\":{\"vr\":\"UI\",\"Value\":[\"x\"]}},\
                 {\"0020000D\":{\"vr\":\"UI\",\"Value\":[\"1.2\"]}}]";
     let (url, serving) = listen(Router::new().fallback(move || std::future::ready(text))).await;
-    let source = Source::Web(WebService::new(&url).unwrap());
+    let source = Source::Web(WebService::new(&url, &Connector::default()).unwrap());
     let found = find(&source, Level::Study, &DataSet::new(), 3).await.unwrap();
     let uids: Vec<_> = found
         .iter()
@@ -581,7 +586,7 @@ async fn what_has_no_valid_uid_is_found_all_the_same_and_keeps_no_other_back() {
 /// What a search comes to that is answered so.
 async fn searched(response: impl Fn() -> Response + Clone + Send + Sync + 'static) -> Error {
     let (url, serving) = listen(Router::new().fallback(move || std::future::ready(response()))).await;
-    let source = Source::Web(WebService::new(&url).unwrap());
+    let source = Source::Web(WebService::new(&url, &Connector::default()).unwrap());
     let error = source.reach().await.unwrap_err();
     serving.abort();
     error
@@ -671,24 +676,24 @@ async fn a_service_that_is_not_there_and_a_url_that_is_none_are_told() {
     while TcpListener::bind(format!("127.0.0.1:{port}")).await.is_err() {
         tokio::task::yield_now().await;
     }
-    let error = Source::Web(WebService::new(&url).unwrap())
+    let error = Source::Web(WebService::new(&url, &Connector::default()).unwrap())
         .reach()
         .await
         .unwrap_err();
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Later));
     for (url, kind) in [
-        ("https://a.example/dicom-web", ErrorKind::Unsupported),
+        ("https://user:secret@a.example/dicom-web", ErrorKind::Unsupported),
         ("http://user:secret@a.example/dicom-web", ErrorKind::Unsupported),
         ("http://a.example/dicom-web?a=b", ErrorKind::Invalid),
         ("ftp://a.example", ErrorKind::Invalid),
         ("a.example", ErrorKind::Invalid),
         ("", ErrorKind::Invalid),
     ] {
-        let error = WebService::new(url).unwrap_err();
+        let error = WebService::new(url, &Connector::default()).unwrap_err();
         assert_eq!(error.kind(), kind, "{url}");
         assert!(!error.to_string().contains("secret"));
     }
-    let service = WebService::new("http://a.example:8042/dicom-web/").unwrap();
+    let service = WebService::new("http://a.example:8042/dicom-web/", &Connector::default()).unwrap();
     assert_eq!(service.to_string(), "http://a.example:8042/dicom-web");
 }
 
@@ -702,7 +707,7 @@ async fn a_service_that_fails_at_a_search_of_all_is_there_all_the_same() {
         }
     }))
     .await;
-    let source = Source::Web(WebService::new(&url).unwrap());
+    let source = Source::Web(WebService::new(&url, &Connector::default()).unwrap());
     source.reach().await.unwrap();
     let error = listed(&source, 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);

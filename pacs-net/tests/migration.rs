@@ -19,6 +19,7 @@ use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::{DataSet, Options, Pacs, Source as SentBy, Uid};
 use pacs_net::fetch::{Source, WebService};
 use pacs_net::migrate::{Migration, Report, Watcher};
+use pacs_net::tls::Connector;
 use pacs_net::web::{self, WebOptions};
 use pacs_store::{MemoryArchive, MemoryIndex};
 use tokio::net::TcpListener;
@@ -131,7 +132,7 @@ async fn serve(faults: Faults) -> Source {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/dicom-web", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Source::Web(WebService::new(&url).unwrap())
+    Source::Web(WebService::new(&url, &Connector::default()).unwrap())
 }
 
 #[tokio::test]

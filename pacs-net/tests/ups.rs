@@ -102,6 +102,7 @@ fn destination(ae_title: &str, address: SocketAddr) -> Destination {
         host: address.ip().to_string(),
         port: address.port(),
         associations: 1,
+        tls: None,
     }
 }
 

@@ -54,6 +54,7 @@ fn a_step_goes_its_way_from_the_command_line_and_its_events_are_printed() {
         host: "127.0.0.1".to_owned(),
         port,
         associations: 1,
+        tls: None,
     }]);
     let address = server.address.to_string();
     let at = |what: &str, rest: &[&str]| ups(&[&[what, &address], rest].concat());

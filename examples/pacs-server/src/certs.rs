@@ -31,9 +31,14 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
 pub(crate) fn make(directory: &Path, hosts: &[String], clients: &[String]) -> Result<(), String> {
     fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let issuer = authority(directory)?;
-    certify(directory, "server", hosts, ExtendedKeyUsagePurpose::ServerAuth, &issuer)?;
+    // It also calls others: deliveries, C-MOVE.
+    let both = [
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    certify(directory, "server", hosts, &both, &issuer)?;
     for client in clients {
-        certify(directory, client, &[], ExtendedKeyUsagePurpose::ClientAuth, &issuer)?;
+        certify(directory, client, &[], &both[1..], &issuer)?;
     }
     let file = |name: &str| toml::Value::String(directory.join(name).to_string_lossy().into_owned());
     say(&format!(
@@ -50,9 +55,8 @@ pub(crate) fn make(directory: &Path, hosts: &[String], clients: &[String]) -> Re
 fn authority(directory: &Path) -> Result<Issuer<'static, KeyPair>, String> {
     let (certificate, key) = (directory.join("ca.pem"), directory.join("ca-key.pem"));
     if certificate.exists() || key.exists() {
-        let read = |path: &Path| {
-            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-        };
+        let read =
+            |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
         let failed = |error: rcgen::Error| format!("the authority in {}: {error}", directory.display());
         let pair = KeyPair::from_pem(&read(&key)?).map_err(failed)?;
         return Issuer::from_ca_cert_pem(&read(&certificate)?, pair).map_err(failed);
@@ -71,23 +75,30 @@ fn certify(
     directory: &Path,
     name: &str,
     hosts: &[String],
-    usage: ExtendedKeyUsagePurpose,
+    usages: &[ExtendedKeyUsagePurpose],
     issuer: &Issuer<'_, KeyPair>,
 ) -> Result<(), String> {
     let mut params = named(name, hosts)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
+    params.extended_key_usages = usages.to_vec();
     params.use_authority_key_identifier_extension = true;
     let pair = KeyPair::generate().map_err(|error| error.to_string())?;
-    let made = params.signed_by(&pair, issuer).map_err(|error| error.to_string())?;
+    let made = params
+        .signed_by(&pair, issuer)
+        .map_err(|error| error.to_string())?;
     // The key first: with the old certificate it is of no use, and a server keeps the old ones until both fit.
     secret(&directory.join(format!("{name}-key.pem")), &pair.serialize_pem())?;
-    replace(&directory.join(format!("{name}.pem")), made.pem().as_bytes(), 0o644)
+    replace(
+        &directory.join(format!("{name}.pem")),
+        made.pem().as_bytes(),
+        0o644,
+    )
 }
 
 fn named(name: &str, hosts: &[String]) -> Result<CertificateParams, String> {
-    let mut params = CertificateParams::new(hosts).map_err(|error| format!("{}: {error}", hosts.join(", ")))?;
+    let mut params =
+        CertificateParams::new(hosts).map_err(|error| format!("{}: {error}", hosts.join(", ")))?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     let now = chrono::Utc::now();

@@ -14,7 +14,10 @@ pub(crate) fn write(config: &Config) -> Result<(), String> {
         .store()
         .attribute_set()
         .map_err(|error| error.to_string())?;
-    let (scp, http) = (serve::options(config, &Connector::default()), web::options(config));
+    let (scp, http) = (
+        serve::options(config, &Connector::default()),
+        web::options(config),
+    );
     let mut statement = Statement::new(
         "pacs-server",
         env!("CARGO_PKG_VERSION"),

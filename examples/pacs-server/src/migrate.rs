@@ -145,8 +145,7 @@ pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Source
                 let address = SocketAddr::new(config.listen, config.dicom_port);
                 let told = |error: pacs_core::Error| error.to_string();
                 let credentials = config.tls.credentials().map_err(told)?;
-                let mut options =
-                    serve::options(config, &Connector::new(&credentials).map_err(told)?);
+                let mut options = serve::options(config, &Connector::new(&credentials).map_err(told)?);
                 options.tls = config.tls.acceptor(&credentials, Protocol::Dicom).map_err(told)?;
                 // The source knows better what it keeps.
                 options.any_sop_class = true;

@@ -19,8 +19,8 @@ use clap::Parser;
 use pacs_core::route::Rules;
 use pacs_core::{AeTitle, Options, Pacs};
 use pacs_net::deliver::{Deliveries, Patience, Routes};
-use pacs_net::tls::Connector;
 use pacs_net::scp::{Limits, ScpOptions, Server};
+use pacs_net::tls::Connector;
 use pacs_store::embedded::{Settings, Store};
 use tokio::sync::watch;
 

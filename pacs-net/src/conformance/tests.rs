@@ -12,6 +12,7 @@ fn options() -> ScpOptions {
         host: "workstation.example".to_owned(),
         port: 104,
         associations: 2,
+        tls: None,
     });
     options
 }

@@ -7,8 +7,8 @@ use pacs_core::workflow::Worklist;
 use pacs_core::{ErrorKind, InstanceRecord, Pacs, Result, Retry, Uid};
 
 use super::{Destination, Tried, in_order};
-use crate::hl7::report::{Parties, oru_of};
 use crate::hl7::Sender;
+use crate::hl7::report::{Parties, oru_of};
 
 /// Sends each report that was stored as a result message (ORU^R01) over MLLP, with what the worklist knows of its order.
 #[derive(Debug)]

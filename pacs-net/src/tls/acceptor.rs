@@ -103,7 +103,13 @@ impl Acceptor {
                 let mut first = [0];
                 let peeked = stream.peek(&mut first).await;
                 match peeked.map_err(|error| Error::io(OPERATION, "the connection broke", error))? {
-                    0 => return Err(Error::new(ErrorKind::Closed, OPERATION, "the client said nothing")),
+                    0 => {
+                        return Err(Error::new(
+                            ErrorKind::Closed,
+                            OPERATION,
+                            "the client said nothing",
+                        ));
+                    }
                     _ if first[0] != HANDSHAKE => return Ok(Stream::plain(stream)),
                     _ => {}
                 }
@@ -173,7 +179,12 @@ pub(super) fn failed(operation: &'static str, error: std::io::Error) -> Error {
         // What rustls finds wrong, or the other side says by an alert.
         Io::InvalidData | Io::InvalidInput => {
             let why = error.to_string();
-            Error::new(ErrorKind::Refused, operation, format!("no secure connection: {why}")).with_source(error)
+            Error::new(
+                ErrorKind::Refused,
+                operation,
+                format!("no secure connection: {why}"),
+            )
+            .with_source(error)
         }
         Io::UnexpectedEof | Io::ConnectionReset | Io::BrokenPipe => {
             let why = "the other side ended the connection before it was secure";

@@ -71,8 +71,13 @@ impl Connector {
     /// DNS name nor an address; `Closed`, `Io`.
     pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> Result<Stream> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Error::new(ErrorKind::Invalid, OPERATION, "no certificate can be for such a host name"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            Error::new(
+                ErrorKind::Invalid,
+                OPERATION,
+                "no certificate can be for such a host name",
+            )
+        })?;
         let connector = tokio_rustls::TlsConnector::from(self.config()?);
         match connector.connect(name, Tcp::new(stream)).await {
             Ok(stream) => Ok(Stream::tls(stream.into())),
@@ -98,7 +103,10 @@ impl fmt::Debug for Connector {
 const OPERATION: &str = "tls.connect";
 
 fn config(material: &Material, credentials: &Credentials) -> Result<Arc<ClientConfig>> {
-    let authorities = material.authorities.clone().unwrap_or_else(|| credentials.system());
+    let authorities = material
+        .authorities
+        .clone()
+        .unwrap_or_else(|| credentials.system());
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS);
     let builder = builder.map_err(|error| {
         Error::new(ErrorKind::Invalid, OPERATION, "no version of TLS can be spoken").with_source(error)

@@ -184,13 +184,16 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 fn bytes(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).map_err(|error: io::Error| {
-        Error::io(OPERATION, format!("{} can't be read", file.display()), error)
-    })
+    fs::read(file)
+        .map_err(|error: io::Error| Error::io(OPERATION, format!("{} can't be read", file.display()), error))
 }
 
 fn invalid(file: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::Invalid, OPERATION, format!("{}: {why}", file.display()))
+    Error::new(
+        ErrorKind::Invalid,
+        OPERATION,
+        format!("{}: {why}", file.display()),
+    )
 }
 
 const OPERATION: &str = "tls.credentials";

@@ -47,6 +47,7 @@ async fn listener() -> (TcpListener, Destination) {
         host: Ipv4Addr::LOCALHOST.to_string(),
         port: listener.local_addr().unwrap().port(),
         associations: 1,
+        tls: None,
     };
     (listener, destination)
 }

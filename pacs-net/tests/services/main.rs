@@ -296,6 +296,7 @@ async fn a_destination_that_takes_fewer_associations_than_configured_gets_everyt
         host: workstation.address.ip().to_string(),
         port: workstation.address.port(),
         associations: 3,
+        tls: None,
     };
     let server = Running::start("PACS", vec![destination]).await;
     let sending = Sending::to(server.remote("PACS"));

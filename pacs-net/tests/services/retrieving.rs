@@ -45,6 +45,7 @@ async fn c_move_sends_to_a_destination_that_is_configured_and_to_no_other() {
         host: workstation.address.ip().to_string(),
         port: workstation.address.port(),
         associations: 3,
+        tls: None,
     };
     let nobody = Destination {
         ae_title: title("NOBODY"),
@@ -86,6 +87,7 @@ async fn nothing_is_read_for_a_destination_that_is_not_there() {
         host: workstation.address.ip().to_string(),
         port: workstation.address.port(),
         associations: 2,
+        tls: None,
     };
     let nobody = Destination {
         ae_title: title("NOBODY"),

@@ -314,7 +314,13 @@ mod tests {
             let line = line.strip_prefix("# ")?;
             let is_toml = line.starts_with("[[") || line.split(' ').nth(1) == Some("=");
             // Of a table whose header is no comment.
-            let of_table = ["ohif-directory", "port = 2575", "certificate", "key", "authorities"];
+            let of_table = [
+                "ohif-directory",
+                "port = 2575",
+                "certificate",
+                "key",
+                "authorities",
+            ];
             let is_of_table = of_table.iter().any(|key| line.starts_with(key));
             (is_toml && !is_of_table).then(|| format!("{line}\n"))
         });

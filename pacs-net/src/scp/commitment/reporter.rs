@@ -19,8 +19,8 @@ use super::check::{check, refuse_all};
 use super::record::{self, Record, State};
 use crate::dimse::{Client, CommandField, CommandSet, Status};
 use crate::scp::ScpOptions;
-use crate::scu::commitment::{SOP_CLASS, SOP_INSTANCE, send};
 use crate::scu::NATIVE;
+use crate::scu::commitment::{SOP_CLASS, SOP_INSTANCE, send};
 use crate::transport::PresentationContext;
 
 /// Transactions that are checked at once: the disk has other work.

@@ -200,7 +200,8 @@ impl Caller {
 
     async fn ask(&self, request: Request<Body>) -> Result<Response<Incoming>, NoAnswer> {
         let client = self.client();
-        let client = client.map_err(|error| NoAnswer::Away(format!("{}: {}", self.host(), error.context())))?;
+        let client =
+            client.map_err(|error| NoAnswer::Away(format!("{}: {}", self.host(), error.context())))?;
         client.request(request).await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             let why = format!("{}: {error}{}", self.host(), cause.unwrap_or_default());

@@ -42,7 +42,10 @@ pub(super) async fn serve(
             None => Stream::plain(stream),
         };
         let begin = begin(&mut stream).await;
-        Ok((begin.map_err(|error| Error::io("http.begin", "the connection broke", error))?, stream))
+        Ok((
+            begin.map_err(|error| Error::io("http.begin", "the connection broke", error))?,
+            stream,
+        ))
     };
     let begun: Result<_, Error> = tokio::select! {
         begun = tokio::time::timeout(limits.header_read, begun) => match begun {
