@@ -1,0 +1,320 @@
+//! Reading a range: the chunks that cover it, decrypted a piece at a time.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use pacs_core::limits::READ_CHUNK_BYTES;
+use pacs_core::{Error, ErrorKind, Locator, Result};
+
+use super::Shared;
+use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES, place};
+use super::header::{HEADER_BYTES, Header, MAGIC};
+
+/// Chunks that are decrypted at once: as much as a piece may be.
+const CHUNKS_AT_ONCE: usize = READ_CHUNK_BYTES / CHUNK_BYTES;
+/// By where and what a Part 10 stream tells itself (PS3.10 7.1).
+const PREFIX: Range<usize> = 128..132;
+/// What is read to tell how an instance is kept.
+const START_BYTES: usize = PREFIX.end;
+
+fn corrupt(why: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, "archive.read", why)
+}
+
+/// How an instance is kept.
+pub(super) enum Kept {
+    Encrypted(Header),
+    /// As it came: it was taken in before there was this layer.
+    Plain,
+}
+
+impl Kept {
+    /// By its first bytes; fewer than [`START_BYTES`] only where there are no more.
+    fn of(start: &[u8]) -> Result<Self> {
+        if start.len() >= MAGIC.len() && start[..MAGIC.len()] == MAGIC {
+            let header = start.first_chunk::<HEADER_BYTES>();
+            let header = header.ok_or_else(|| corrupt("the instance is shorter than it was"))?;
+            return Header::read(header).map(Self::Encrypted);
+        }
+        match start.get(PREFIX) {
+            Some(b"DICM") => Ok(Self::Plain),
+            _ => Err(corrupt("the encryption header of the instance is damaged")),
+        }
+    }
+}
+
+/// Stored bytes that were read and not used, in order.
+#[derive(Default)]
+struct Held {
+    pieces: VecDeque<Bytes>,
+    length: usize,
+}
+
+impl Held {
+    fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        if !piece.is_empty() {
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// The first `length` bytes, which stay.
+    fn peek(&self, length: usize) -> Vec<u8> {
+        let bytes = self.pieces.iter().flat_map(|piece| piece.iter());
+        bytes.take(length).copied().collect()
+    }
+
+    fn skip(&mut self, mut length: usize) {
+        while length > 0
+            && let Some(piece) = self.pieces.front_mut()
+        {
+            let now = length.min(piece.len());
+            piece.advance(now);
+            self.length -= now;
+            length -= now;
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+
+    /// Takes what fills `into`; the caller knows that there is as much.
+    fn fill(&mut self, mut into: &mut [u8]) {
+        while !into.is_empty()
+            && let Some(piece) = self.pieces.front_mut()
+        {
+            let now = into.len().min(piece.len());
+            let (filled, rest) = into.split_at_mut(now);
+            piece.copy_to_slice(filled);
+            self.length -= now;
+            into = rest;
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+}
+
+struct Reading {
+    shared: Arc<Shared>,
+    locator: Locator,
+    /// Of what was encrypted.
+    range: Range<u64>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Nothing is read yet.
+    Beginning,
+    Plain(BoxStream<'static, Result<Bytes>>),
+    Encrypted(Box<Chunks>),
+    Ended,
+}
+
+struct Chunks {
+    inside: BoxStream<'static, Result<Bytes>>,
+    inside_ended: bool,
+    held: Held,
+    key: DataKey,
+    /// The next chunk: what is held begins with it.
+    number: u64,
+    /// Behind the last chunk that is asked for.
+    end: u64,
+}
+
+impl Chunks {
+    /// Reads on until so much is held, or there is no more.
+    async fn hold(&mut self, length: usize) -> Result<()> {
+        while self.held.length < length && !self.inside_ended {
+            match self.inside.next().await {
+                Some(piece) => self.held.push(piece?),
+                None => self.inside_ended = true,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The stream of [`Archive::read`](pacs_core::Archive::read).
+pub(super) fn stream(
+    shared: Arc<Shared>,
+    locator: &Locator,
+    range: Range<u64>,
+) -> BoxStream<'static, Result<Bytes>> {
+    if range.start >= range.end {
+        return shared.inside.read(locator, 0..0);
+    }
+    let reading = Reading {
+        shared,
+        locator: locator.clone(),
+        range,
+        stage: Stage::Beginning,
+    };
+    stream::unfold(reading, |mut reading| async move {
+        let item = reading.next().await.transpose()?;
+        if item.is_err() {
+            reading.stage = Stage::Ended;
+        }
+        Some((item, reading))
+    })
+    .boxed()
+}
+
+/// How the instance at `locator` is kept.
+pub(super) async fn kept(shared: &Shared, locator: &Locator) -> Result<Kept> {
+    let mut held = Held::default();
+    let mut inside = shared.inside.read(locator, 0..START_BYTES as u64);
+    while let Some(piece) = inside.try_next().await? {
+        held.push(piece);
+    }
+    Kept::of(&held.peek(START_BYTES))
+}
+
+impl Reading {
+    /// The next piece; none at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match &mut self.stage {
+                Stage::Beginning => self.begin().await?,
+                Stage::Plain(pieces) => return pieces.try_next().await,
+                Stage::Encrypted(_) => match self.decrypt().await? {
+                    Some(piece) if piece.is_empty() => {}
+                    piece => return Ok(piece),
+                },
+                Stage::Ended => return Ok(None),
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        let chunk = CHUNK_BYTES as u64;
+        let number = self.range.start / chunk;
+        // The range isn't empty, so its end is not 0.
+        let end = (self.range.end - 1) / chunk + 1;
+        // One byte more than the chunks: it tells that the last of them is not the last of all.
+        let behind = place(end).saturating_add(1);
+        let inside = &self.shared.inside;
+        let mut chunks = match number {
+            // All that is read is read at once: an archive with a checksum of the whole compares it.
+            0 => inside.read(&self.locator, 0..behind),
+            _ => inside.read(&self.locator, 0..START_BYTES as u64),
+        };
+        let mut held = Held::default();
+        let mut inside_ended = false;
+        while held.length < START_BYTES && !inside_ended {
+            match chunks.next().await {
+                Some(piece) => held.push(piece?),
+                None => inside_ended = true,
+            }
+        }
+        let header = match Kept::of(&held.peek(START_BYTES))? {
+            Kept::Encrypted(header) => header,
+            Kept::Plain if self.shared.options.plain_too => {
+                self.stage = Stage::Plain(inside.read(&self.locator, self.range.clone()));
+                return Ok(());
+            }
+            Kept::Plain => return Err(plain()),
+        };
+        if number == 0 {
+            held.skip(HEADER_BYTES);
+        } else {
+            (held, inside_ended) = (Held::default(), false);
+            chunks = inside.read(&self.locator, place(number)..behind);
+        }
+        let key = header.open(&*self.shared.master(&header.id).await?)?;
+        self.stage = Stage::Encrypted(Box::new(Chunks {
+            inside: chunks,
+            inside_ended,
+            held,
+            key,
+            number,
+            end,
+        }));
+        Ok(())
+    }
+
+    /// Decrypts the next chunks; none when there are no more.
+    async fn decrypt(&mut self) -> Result<Option<Bytes>> {
+        let Stage::Encrypted(chunks) = &mut self.stage else {
+            return Ok(None);
+        };
+        let wanted = (chunks.end - chunks.number).min(CHUNKS_AT_ONCE as u64) as usize;
+        if wanted == 0 {
+            self.stage = Stage::Ended;
+            return Ok(None);
+        }
+        chunks.hold(wanted * SEALED_BYTES + 1).await?;
+        let number = chunks.number;
+        let stored = chunks.held.length.min(wanted * SEALED_BYTES);
+        if stored == 0 {
+            // No chunk was opened as the last, so this one is missing, or lies behind the end.
+            if number == 0 || number > self.range.start / CHUNK_BYTES as u64 {
+                return Err(corrupt("the instance is shorter than it was"));
+            }
+            self.stage = Stage::Ended;
+            let (shared, locator) = (Arc::clone(&self.shared), self.locator.clone());
+            return check_end(shared, locator, self.range.start).await.map(|()| None);
+        }
+        let has_last = chunks.inside_ended && stored == chunks.held.length;
+        let count = stored.div_ceil(SEALED_BYTES);
+        let length = stored.checked_sub(count * TAG_BYTES);
+        let short = stored % SEALED_BYTES;
+        let length = length.filter(|_| short == 0 || short >= TAG_BYTES);
+        let length = length.ok_or_else(|| corrupt("the instance is shorter than it was"))?;
+        let piece = self.shared.buffers.filled(length, |into| {
+            for (at, chunk) in into_chunks(into, count).enumerate() {
+                let last = has_last && at + 1 == count;
+                let mut tag = [0; TAG_BYTES];
+                chunks.held.fill(chunk);
+                chunks.held.fill(&mut tag);
+                chunks.key.open(chunks.number, last, chunk, tag)?;
+                chunks.number += 1;
+            }
+            Ok::<_, Error>(())
+        })?;
+        if has_last {
+            self.stage = Stage::Ended;
+        }
+        // What was asked for of it.
+        let first = number * CHUNK_BYTES as u64;
+        let within = |at: u64| usize::try_from(at.saturating_sub(first)).map_or(length, |at| at.min(length));
+        Ok(Some(
+            piece.slice(within(self.range.start)..within(self.range.end)),
+        ))
+    }
+}
+
+/// That the instance ends before `start`, by the chunk that says so: it is not only cut off.
+async fn check_end(shared: Arc<Shared>, locator: Locator, start: u64) -> Result<()> {
+    let mut pieces = stream(shared, &locator, 0..u64::MAX);
+    let mut length = 0;
+    while let Some(piece) = pieces.try_next().await? {
+        length += piece.len() as u64;
+    }
+    match length <= start {
+        true => Ok(()),
+        false => Err(corrupt("the instance is shorter than it was")),
+    }
+}
+
+/// `into` as so many chunks; also where it is empty.
+fn into_chunks(into: &mut [u8], count: usize) -> impl Iterator<Item = &mut [u8]> {
+    let mut rest = into;
+    (0..count).map(move |_| {
+        let length = rest.len().min(CHUNK_BYTES);
+        let (chunk, behind) = std::mem::take(&mut rest).split_at_mut(length);
+        rest = behind;
+        chunk
+    })
+}
+
+/// What is kept was taken in before there was this layer.
+pub(super) fn plain() -> Error {
+    let why =
+        "the instance was kept before encryption was switched on; what is plain is read where that is set";
+    Error::new(ErrorKind::Refused, "archive.read", why)
+}
