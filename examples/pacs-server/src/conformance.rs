@@ -35,8 +35,13 @@ fn security(config: &Config) -> Vec<String> {
         true => "Clients of DICOMweb may delete studies, series and instances.",
         false => "Nothing can be deleted over a network.",
     };
+    let kept = match &config.encryption {
+        Some(_) => "Instances are kept encrypted (AES-256-GCM); index and ledger are not.",
+        None => "What is kept is not encrypted by it.",
+    };
     let told = [
         address,
+        kept,
         "Associations and HTTP are not encrypted, and users are not identified: a program in front of it does that.",
         "An association is accepted when it calls this server by its AE title.",
         delete,

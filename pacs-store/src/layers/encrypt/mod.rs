@@ -120,6 +120,16 @@ impl EncryptedArchive {
         self.shared.keys.renew()
     }
 
+    /// A value that follows from the key of this name, as text: it tells another key of the same name. It is no secret.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `Refused` when the key is missing.
+    pub fn key_check(&self, id: &KeyId) -> Result<String> {
+        let master = self.shared.keys.ask(id)?;
+        Ok(format!("{:016x}", u64::from_be_bytes(master.check)))
+    }
+
     /// The name of the key that new instances are written with.
     pub fn current_key(&self) -> KeyId {
         self.shared.keys.current().id.clone()
