@@ -27,16 +27,19 @@ impl DataKey {
         Ok(Self(cipher(key)?))
     }
 
-    /// Encrypts a chunk where it is, and puts its tag behind it.
-    pub(super) fn seal(&self, number: u64, last: bool, chunk: &mut Vec<u8>) -> Result<()> {
-        let nonce = nonce(number, last);
+    /// Encrypts a chunk where it is, and puts its tag into the last [`TAG_BYTES`] behind it.
+    pub(super) fn seal(&self, number: u64, last: bool, chunk_and_tag: &mut [u8]) -> Result<()> {
+        let length = chunk_and_tag.len().saturating_sub(TAG_BYTES);
+        let (chunk, into) = chunk_and_tag.split_at_mut(length);
         // Fails for what is longer than 64 GiB.
-        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), chunk);
-        let tag = tag.map_err(|_| {
-            let why = "a chunk can't be encrypted";
-            Error::new(ErrorKind::Internal, "archive.write", why)
-        })?;
-        chunk.extend_from_slice(tag.as_ref());
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce(number, last), Aad::empty(), chunk)
+            .map_err(|_| {
+                let why = "a chunk can't be encrypted";
+                Error::new(ErrorKind::Internal, "archive.write", why)
+            })?;
+        into.copy_from_slice(tag.as_ref());
         Ok(())
     }
 
@@ -117,7 +120,8 @@ mod tests {
     #[test]
     fn a_chunk_opens_as_itself_alone() {
         let key = DataKey::new(&[7; 32]).expect("a key");
-        let mut sealed = b"a chunk".to_vec();
+        let mut sealed = b"a chunk and sixteen more".to_vec();
+        sealed.truncate(7 + TAG_BYTES);
         key.seal(3, true, &mut sealed).expect("is sealed");
         let open = |key: &DataKey, number, last, sealed: &[u8]| {
             let (chunk, tag) = sealed.split_at(sealed.len() - TAG_BYTES);

@@ -48,14 +48,17 @@ use pacs_core::{
 
 use crate::buffers::Buffers;
 use crate::pool::Pool;
+use chunk::SEALED_BYTES;
 use keys::{Keys, Master};
-use read::Kept;
+use read::{Decrypters, Kept};
 
 pub use keys::{KEY_ID_LENGTH_MAX_BYTES, KEY_LENGTH_BYTES, Key, KeyId, KeyProvider};
 pub use providers::{KeyCommand, KeyFile, KeyList, KeyVariable};
 
 /// Buffers for what is decrypted that are kept for use: 8 MiB.
 const SPARE_BUFFERS: usize = 32;
+/// The same for what is encrypted.
+const SPARE_SEALED_BUFFERS: usize = 128;
 /// Threads that ask for keys, which may block, and see to commits that nobody waits for.
 const HELPERS: usize = 2;
 
@@ -81,7 +84,11 @@ struct Shared {
     inside: Arc<dyn Archive>,
     options: EncryptOptions,
     keys: Arc<Keys>,
+    /// For what is decrypted.
     buffers: Arc<Buffers>,
+    /// For what is encrypted.
+    sealed_buffers: Arc<Buffers>,
+    decrypters: Decrypters,
     helpers: Arc<Pool>,
 }
 
@@ -104,6 +111,8 @@ impl EncryptedArchive {
             options,
             keys: Arc::new(Keys::new(provider)?),
             buffers: Buffers::new(READ_CHUNK_BYTES, SPARE_BUFFERS),
+            sealed_buffers: Buffers::new(SEALED_BYTES, SPARE_SEALED_BUFFERS),
+            decrypters: Decrypters::new()?,
             helpers: Arc::new(helpers),
         };
         block_on(shared.check_first())?;
@@ -217,7 +226,8 @@ impl Archive for EncryptedArchive {
         async move {
             let inside = self.shared.inside.begin().await?;
             let (master, helpers) = (self.shared.keys.current(), Arc::clone(&self.shared.helpers));
-            let writer = writer::Writer::new(inside, &master, helpers)?;
+            let buffers = Arc::clone(&self.shared.sealed_buffers);
+            let writer = writer::Writer::new(inside, &master, buffers, helpers)?;
             Ok(Box::new(writer) as Box<dyn ArchiveWriter>)
         }
         .boxed()

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
+use futures::channel::oneshot;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use pacs_core::limits::READ_CHUNK_BYTES;
@@ -13,9 +15,13 @@ use pacs_core::{Error, ErrorKind, Locator, Result};
 use super::Shared;
 use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES, place};
 use super::header::{HEADER_BYTES, Header, MAGIC};
+use crate::buffers::Buffers;
+use crate::pool::Pool;
 
 /// Chunks that are decrypted at once: as much as a piece may be.
 const CHUNKS_AT_ONCE: usize = READ_CHUNK_BYTES / CHUNK_BYTES;
+/// Threads that decrypt, at most.
+const DECRYPTERS_MAX: usize = 4;
 /// By where and what a Part 10 stream tells itself (PS3.10 7.1).
 const PREFIX: Range<usize> = 128..132;
 /// What is read to tell how an instance is kept.
@@ -37,7 +43,7 @@ impl Kept {
     fn of(start: &[u8]) -> Result<Self> {
         if start.len() >= MAGIC.len() && start[..MAGIC.len()] == MAGIC {
             let header = start.first_chunk::<HEADER_BYTES>();
-            let header = header.ok_or_else(|| corrupt("the instance is shorter than it was"))?;
+            let header = header.ok_or_else(cut_off)?;
             return Header::read(header).map(Self::Encrypted);
         }
         match start.get(PREFIX) {
@@ -55,6 +61,22 @@ struct Held {
 }
 
 impl Held {
+    /// Takes the first `length` bytes out.
+    fn split_to(&mut self, length: usize) -> Self {
+        let mut first = Self::default();
+        while first.length < length
+            && let Some(mut piece) = self.pieces.pop_front()
+        {
+            let now = piece.split_to((length - first.length).min(piece.len()));
+            self.length -= now.len();
+            first.push(now);
+            if !piece.is_empty() {
+                self.pieces.push_front(piece);
+            }
+        }
+        first
+    }
+
     fn push(&mut self, piece: Bytes) {
         self.length += piece.len();
         if !piece.is_empty() {
@@ -66,20 +88,6 @@ impl Held {
     fn peek(&self, length: usize) -> Vec<u8> {
         let bytes = self.pieces.iter().flat_map(|piece| piece.iter());
         bytes.take(length).copied().collect()
-    }
-
-    fn skip(&mut self, mut length: usize) {
-        while length > 0
-            && let Some(piece) = self.pieces.front_mut()
-        {
-            let now = length.min(piece.len());
-            piece.advance(now);
-            self.length -= now;
-            length -= now;
-            if piece.is_empty() {
-                self.pieces.pop_front();
-            }
-        }
     }
 
     /// Takes what fills `into`; the caller knows that there is as much.
@@ -119,23 +127,141 @@ struct Chunks {
     inside: BoxStream<'static, Result<Bytes>>,
     inside_ended: bool,
     held: Held,
-    key: DataKey,
+    key: Arc<DataKey>,
     /// The next chunk: what is held begins with it.
     number: u64,
     /// Behind the last chunk that is asked for.
     end: u64,
+    /// The last chunk that is asked for, or the last of all, was taken.
+    done: bool,
+    /// What was taken last.
+    opening: Option<Opening>,
+}
+
+/// A piece that is being decrypted.
+struct Opening {
+    /// Its first chunk.
+    number: u64,
+    piece: oneshot::Receiver<Result<Bytes>>,
+}
+
+/// Chunks that are decrypted together, as they were read.
+struct Sealed {
+    held: Held,
+    key: Arc<DataKey>,
+    number: u64,
+    /// The last of them is the last of all.
+    has_last: bool,
+}
+
+impl Sealed {
+    /// What was encrypted.
+    fn open(mut self, buffers: &Arc<Buffers>) -> Result<Bytes> {
+        let stored = self.held.length;
+        let (count, short) = (stored.div_ceil(SEALED_BYTES), stored % SEALED_BYTES);
+        let length = stored.checked_sub(count * TAG_BYTES);
+        let length = length.filter(|_| short == 0 || short >= TAG_BYTES);
+        let length = length.ok_or_else(cut_off)?;
+        buffers.filled(length, |into| {
+            for (number, chunk) in (self.number..).zip(into_chunks(into, count)) {
+                let last = self.has_last && number + 1 == self.number + count as u64;
+                let mut tag = [0; TAG_BYTES];
+                self.held.fill(chunk);
+                self.held.fill(&mut tag);
+                self.key.open(number, last, chunk, tag)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Threads that decrypt the next piece while the one before is used, as long as one of them has nothing to do. When all
+/// have, so has the machine: then whoever reads decrypts.
+pub(super) struct Decrypters {
+    pool: Pool,
+    threads: usize,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Decrypters {
+    pub(super) fn new() -> Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let threads = threads.min(DECRYPTERS_MAX);
+        let pool = Pool::new("archive-decrypt", threads)
+            .map_err(|error| Error::io("archive.open", "a thread can't start", error))?;
+        Ok(Self {
+            pool,
+            threads,
+            busy: Arc::default(),
+        })
+    }
+
+    fn open(&self, sealed: Sealed, buffers: &Arc<Buffers>) -> Opening {
+        let number = sealed.number;
+        let (sender, piece) = oneshot::channel();
+        let (buffers, busy) = (Arc::clone(buffers), Busy(Arc::clone(&self.busy)));
+        let is_free = self.busy.fetch_add(1, Ordering::Relaxed) < self.threads;
+        let open = move || {
+            let opened = sealed.open(&buffers);
+            drop(busy);
+            // Nobody may wait any more.
+            let _ = sender.send(opened);
+        };
+        match is_free {
+            true => self.pool.spawn(open),
+            false => open(),
+        }
+        Opening { number, piece }
+    }
+}
+
+/// One that has something to do, also when it is given up.
+struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn cut_off() -> Error {
+    corrupt("the instance is shorter than it was")
 }
 
 impl Chunks {
-    /// Reads on until so much is held, or there is no more.
-    async fn hold(&mut self, length: usize) -> Result<()> {
-        while self.held.length < length && !self.inside_ended {
+    /// The next chunks, as many as make a piece; none when there are no more.
+    async fn next(&mut self) -> Result<Option<Sealed>> {
+        if self.done {
+            return Ok(None);
+        }
+        let wanted = (self.end - self.number).min(CHUNKS_AT_ONCE as u64);
+        let wanted_bytes = wanted as usize * SEALED_BYTES;
+        // One byte more tells that the last of them is not the last of all.
+        while self.held.length <= wanted_bytes && !self.inside_ended {
             match self.inside.next().await {
                 Some(piece) => self.held.push(piece?),
                 None => self.inside_ended = true,
             }
         }
-        Ok(())
+        let held = self.held.split_to(wanted_bytes);
+        if held.length == 0 {
+            // Every instance has a first chunk.
+            return if self.number == 0 {
+                Err(cut_off())
+            } else {
+                Ok(None)
+            };
+        }
+        let number = self.number;
+        let has_last = self.inside_ended && self.held.length == 0;
+        self.number += wanted;
+        self.done = has_last || self.number == self.end;
+        Ok(Some(Sealed {
+            held,
+            key: Arc::clone(&self.key),
+            number,
+            has_last,
+        }))
     }
 }
 
@@ -220,12 +346,12 @@ impl Reading {
             Kept::Plain => return Err(plain()),
         };
         if number == 0 {
-            held.skip(HEADER_BYTES);
+            held.split_to(HEADER_BYTES);
         } else {
             (held, inside_ended) = (Held::default(), false);
             chunks = inside.read(&self.locator, place(number)..behind);
         }
-        let key = header.open(&*self.shared.master(&header.id).await?)?;
+        let key = Arc::new(header.open(&*self.shared.master(&header.id).await?)?);
         self.stage = Stage::Encrypted(Box::new(Chunks {
             inside: chunks,
             inside_ended,
@@ -233,71 +359,67 @@ impl Reading {
             key,
             number,
             end,
+            done: false,
+            opening: None,
         }));
         Ok(())
     }
 
-    /// Decrypts the next chunks; none when there are no more.
+    /// The next piece, decrypted; none when there are no more.
     async fn decrypt(&mut self) -> Result<Option<Bytes>> {
         let Stage::Encrypted(chunks) = &mut self.stage else {
             return Ok(None);
         };
-        let wanted = (chunks.end - chunks.number).min(CHUNKS_AT_ONCE as u64) as usize;
-        if wanted == 0 {
-            self.stage = Stage::Ended;
-            return Ok(None);
-        }
-        chunks.hold(wanted * SEALED_BYTES + 1).await?;
-        let number = chunks.number;
-        let stored = chunks.held.length.min(wanted * SEALED_BYTES);
-        if stored == 0 {
-            // No chunk was opened as the last, so this one is missing, or lies behind the end.
-            if number == 0 || number > self.range.start / CHUNK_BYTES as u64 {
-                return Err(corrupt("the instance is shorter than it was"));
-            }
-            self.stage = Stage::Ended;
-            let (shared, locator) = (Arc::clone(&self.shared), self.locator.clone());
-            return check_end(shared, locator, self.range.start).await.map(|()| None);
-        }
-        let has_last = chunks.inside_ended && stored == chunks.held.length;
-        let count = stored.div_ceil(SEALED_BYTES);
-        let length = stored.checked_sub(count * TAG_BYTES);
-        let short = stored % SEALED_BYTES;
-        let length = length.filter(|_| short == 0 || short >= TAG_BYTES);
-        let length = length.ok_or_else(|| corrupt("the instance is shorter than it was"))?;
-        let piece = self.shared.buffers.filled(length, |into| {
-            for (at, chunk) in into_chunks(into, count).enumerate() {
-                let last = has_last && at + 1 == count;
-                let mut tag = [0; TAG_BYTES];
-                chunks.held.fill(chunk);
-                chunks.held.fill(&mut tag);
-                chunks.key.open(chunks.number, last, chunk, tag)?;
-                chunks.number += 1;
-            }
-            Ok::<_, Error>(())
+        let (decrypters, buffers) = (&self.shared.decrypters, &self.shared.buffers);
+        let opening = match chunks.opening.take() {
+            Some(opening) => opening,
+            None => match chunks.next().await? {
+                // What is one piece is decrypted where it is used.
+                Some(sealed) if chunks.done => {
+                    let (number, piece) = (sealed.number, sealed.open(buffers)?);
+                    self.stage = Stage::Ended;
+                    return Ok(Some(self.asked_for(number, piece)));
+                }
+                Some(sealed) => decrypters.open(sealed, buffers),
+                None => {
+                    let done = chunks.done;
+                    self.stage = Stage::Ended;
+                    if !done {
+                        // There is nothing where the range begins.
+                        check_end(Arc::clone(&self.shared), &self.locator, self.range.start).await?;
+                    }
+                    return Ok(None);
+                }
+            },
+        };
+        // The next one is read while this one is decrypted, and decrypted while this one is used.
+        let next = chunks.next().await?;
+        let piece = opening.piece.await.unwrap_or_else(|_| {
+            let why = "decrypting failed";
+            Err(Error::new(ErrorKind::Internal, "archive.read", why))
         })?;
-        if has_last {
-            self.stage = Stage::Ended;
-        }
-        // What was asked for of it.
-        let first = number * CHUNK_BYTES as u64;
+        chunks.opening = next.map(|sealed| decrypters.open(sealed, buffers));
+        Ok(Some(self.asked_for(opening.number, piece)))
+    }
+
+    /// What was asked for of a piece that begins with this chunk.
+    fn asked_for(&self, number: u64, piece: Bytes) -> Bytes {
+        let (first, length) = (number * CHUNK_BYTES as u64, piece.len());
         let within = |at: u64| usize::try_from(at.saturating_sub(first)).map_or(length, |at| at.min(length));
-        Ok(Some(
-            piece.slice(within(self.range.start)..within(self.range.end)),
-        ))
+        piece.slice(within(self.range.start)..within(self.range.end))
     }
 }
 
 /// That the instance ends before `start`, by the chunk that says so: it is not only cut off.
-async fn check_end(shared: Arc<Shared>, locator: Locator, start: u64) -> Result<()> {
-    let mut pieces = stream(shared, &locator, 0..u64::MAX);
+async fn check_end(shared: Arc<Shared>, locator: &Locator, start: u64) -> Result<()> {
+    let mut pieces = stream(shared, locator, 0..u64::MAX);
     let mut length = 0;
     while let Some(piece) = pieces.try_next().await? {
         length += piece.len() as u64;
     }
     match length <= start {
         true => Ok(()),
-        false => Err(corrupt("the instance is shorter than it was")),
+        false => Err(cut_off()),
     }
 }
 

@@ -11,9 +11,10 @@ use futures::executor::block_on;
 use futures::future::{BoxFuture, poll_fn};
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored};
 
-use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES};
+use super::chunk::{CHUNK_BYTES, DataKey, TAG_BYTES};
 use super::header::{self, HEADER_BYTES};
 use super::keys::Master;
+use crate::buffers::{Buffer, Buffers};
 use crate::pool::Pool;
 
 pub(super) struct Writer {
@@ -22,24 +23,87 @@ pub(super) struct Writer {
     /// What is not written yet.
     header: Option<[u8; HEADER_BYTES]>,
     /// Not encrypted yet: at most a chunk. A full one waits until it is known whether it is the last.
-    chunk: Vec<u8>,
+    chunk: Chunk,
     number: u64,
     length: u64,
     failed: bool,
+    buffers: Arc<Buffers>,
     helpers: Arc<Pool>,
 }
 
+/// What is gathered of a chunk, and behind it room for its tag.
+enum Chunk {
+    /// Instances that are shorter than a chunk wait for their commit in no more memory than they need.
+    Short(Vec<u8>),
+    /// So many bytes of a buffer.
+    Long(Buffer, usize),
+}
+
+impl Chunk {
+    fn length(&self) -> usize {
+        match self {
+            Self::Short(bytes) => bytes.len(),
+            Self::Long(_, length) => *length,
+        }
+    }
+
+    /// Appends; it doesn't become longer than a chunk by it.
+    fn push(&mut self, bytes: &[u8], buffers: &Arc<Buffers>) {
+        match self {
+            Self::Short(before) if before.len() + bytes.len() <= SHORT_BYTES => {
+                before.extend_from_slice(bytes)
+            }
+            Self::Short(before) => {
+                let mut buffer = buffers.take();
+                let length = before.len();
+                buffer.bytes_mut()[..length].copy_from_slice(before);
+                *self = Self::Long(buffer, length);
+                self.push(bytes, buffers);
+            }
+            Self::Long(buffer, length) => {
+                buffer.bytes_mut()[*length..*length + bytes.len()].copy_from_slice(bytes);
+                *length += bytes.len();
+            }
+        }
+    }
+
+    /// Encrypted, with its tag.
+    fn seal(self, key: &DataKey, number: u64, last: bool) -> Result<Bytes> {
+        match self {
+            Self::Short(mut bytes) => {
+                bytes.resize(bytes.len() + TAG_BYTES, 0);
+                key.seal(number, last, &mut bytes)?;
+                Ok(bytes.into())
+            }
+            Self::Long(mut buffer, length) => {
+                let sealed = length + TAG_BYTES;
+                key.seal(number, last, &mut buffer.bytes_mut()[..sealed])?;
+                Ok(buffer.freeze(sealed))
+            }
+        }
+    }
+}
+
+/// The longest of which no buffer is taken.
+const SHORT_BYTES: usize = CHUNK_BYTES / 4;
+
 impl Writer {
-    pub(super) fn new(inside: Box<dyn ArchiveWriter>, master: &Master, helpers: Arc<Pool>) -> Result<Self> {
+    pub(super) fn new(
+        inside: Box<dyn ArchiveWriter>,
+        master: &Master,
+        buffers: Arc<Buffers>,
+        helpers: Arc<Pool>,
+    ) -> Result<Self> {
         let (header, key) = header::seal(master)?;
         Ok(Self {
             inside,
             key,
             header: Some(header),
-            chunk: Vec::new(),
+            chunk: Chunk::Short(Vec::new()),
             number: 0,
             length: 0,
             failed: false,
+            buffers,
             helpers,
         })
     }
@@ -47,14 +111,11 @@ impl Writer {
     async fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.chunk.len() == CHUNK_BYTES {
+            if self.chunk.length() == CHUNK_BYTES {
                 self.send(false).await?;
             }
-            if self.chunk.capacity() == 0 && (self.number > 0 || rest.len() >= CHUNK_BYTES) {
-                self.chunk.reserve_exact(SEALED_BYTES);
-            }
-            let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - self.chunk.len()));
-            self.chunk.extend_from_slice(now);
+            let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - self.chunk.length()));
+            self.chunk.push(now, &self.buffers);
             self.length += now.len() as u64;
             rest = later;
         }
@@ -63,13 +124,13 @@ impl Writer {
 
     /// Encrypts the chunk and hands it on.
     async fn send(&mut self, last: bool) -> Result<()> {
-        let mut chunk = std::mem::take(&mut self.chunk);
-        self.key.seal(self.number, last, &mut chunk)?;
+        let chunk = std::mem::replace(&mut self.chunk, Chunk::Short(Vec::new()));
+        let sealed = chunk.seal(&self.key, self.number, last)?;
         self.number += 1;
         if let Some(header) = self.header.take() {
             self.inside.write(Bytes::copy_from_slice(&header)).await?;
         }
-        self.inside.write(chunk.into()).await
+        self.inside.write(sealed).await
     }
 
     async fn finish(mut self, key: InstanceKey, committing: Arc<AtomicBool>) -> Result<Stored> {
