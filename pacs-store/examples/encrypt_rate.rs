@@ -5,9 +5,10 @@
 //! ```text
 //! cargo run --release -p pacs-store --example encrypt_rate -- DIRECTORY [TURNS]
 //! ```
-//! DIRECTORY should lie on the disk in question; what is made in it is removed again. What is read was just written, so
-//! it comes from the system's memory: a disk or a network makes the difference smaller. Exit code 3 when an engine on the
-//! encrypted archive is below 85 % of one on the plain archive.
+//! DIRECTORY should lie on the disk in question; what is made in it is removed again. "from disk" is read after the
+//! system was told to forget it, the rest from the system's memory: nothing is waited for there, so that it shows what
+//! decrypting costs a processor, beside nothing but a copy. Exit code 3 when ingest or reading from disk is below 85 % of
+//! the plain one. On a machine that does other work the figures say nothing.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -27,12 +28,15 @@ use pacs_store::{
 
 /// What a PDU of 128 KiB carries.
 const CHUNK_BYTES: usize = 131_060;
+/// What is held to the target.
+const JUDGED: [&str; 2] = ["ingest (engine)", "read from disk (engine)"];
 /// Of the rate of the plain one.
 const TARGET: f64 = 0.85;
 /// What an instance may be long, and how many there are in a turn.
 const SIZES: [(usize, u64); 3] = [(10_000, 400), (530_000, 120), (20_000_000, 6)];
-const WHAT: [&str; 4] = [
+const WHAT: [&str; 5] = [
     "ingest (engine)",
+    "read from disk (engine)",
     "read whole (engine)",
     "read whole (archive)",
     "read 32 KiB (archive)",
@@ -57,7 +61,18 @@ fn print(line: &str) {
     println!("{line}");
 }
 
+/// Has the system give up what it holds of the files in memory.
+fn forget(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let file = std::fs::File::open(entry?.path())?;
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
 struct Side {
+    segments: PathBuf,
     archive: Arc<dyn Archive>,
     pacs: Pacs,
 }
@@ -77,7 +92,11 @@ impl Side {
             Arc::new(index),
             Options::default(),
         ))?;
-        Ok(Self { archive, pacs })
+        Ok(Self {
+            segments: directory.join("archive").join("segments"),
+            archive,
+            pacs,
+        })
     }
 
     fn ingest(&self, file: &Bytes) -> Result<Arc<InstanceRecord>> {
@@ -127,7 +146,7 @@ fn timed<T: Sync, R: Send>(
 fn run(directory: &Path, turns: u64) -> std::result::Result<bool, Box<dyn Error>> {
     std::fs::create_dir_all(directory)?;
     let mut held = true;
-    print("instance   threads   what                    plain/s  encrypted/s  encrypted MB/s   ratio");
+    print("instance   threads   what                     plain/s  encrypted/s  encrypted MB/s   ratio");
     for (length, instances) in SIZES {
         for threads in [1, 8] {
             let place = directory.join("stores");
@@ -135,7 +154,7 @@ fn run(directory: &Path, turns: u64) -> std::result::Result<bool, Box<dyn Error>
                 Side::open(&place.join("plain"), false)?,
                 Side::open(&place.join("encrypted"), true)?,
             ];
-            let mut times: [[Vec<Duration>; 2]; 4] = Default::default();
+            let mut times: [[Vec<Duration>; 2]; 5] = Default::default();
             for turn in 0..turns {
                 let files: Vec<Bytes> = (0..instances)
                     .map(|at| turn * instances + at)
@@ -146,28 +165,31 @@ fn run(directory: &Path, turns: u64) -> std::result::Result<bool, Box<dyn Error>
                     let side = &sides[at];
                     let (records, time) = timed(threads, &files, |file| side.ingest(file))?;
                     times[0][at].push(time);
-                    let (read, time) = timed(threads, &records, |record| side.read(record))?;
-                    assert!(read.iter().all(|read| *read >= length as u64));
-                    times[1][at].push(time);
+                    forget(&side.segments)?;
+                    for what in [1, 2] {
+                        let (read, time) = timed(threads, &records, |record| side.read(record))?;
+                        assert!(read.iter().all(|read| *read >= length as u64));
+                        times[what][at].push(time);
+                    }
                     let (_, time) = timed(threads, &records, |record| {
                         side.read_inside(record, 0..record.length)
                     })?;
-                    times[2][at].push(time);
+                    times[3][at].push(time);
                     let (_, time) = timed(threads, &records, |record| {
                         let middle = record.length / 2;
                         side.read_inside(record, middle..middle + 32_768)
                     })?;
-                    times[3][at].push(time);
+                    times[4][at].push(time);
                 }
             }
             for (what, [plain, encrypted]) in WHAT.iter().zip(times) {
                 let rate = |times| instances as f64 / median(times).as_secs_f64();
                 let (plain, encrypted) = (rate(plain), rate(encrypted));
                 let ratio = encrypted / plain;
-                held &= !what.ends_with("(engine)") || ratio >= TARGET;
+                held &= !JUDGED.contains(what) || ratio >= TARGET;
                 let megabytes = encrypted * length as f64 / 1e6;
                 print(&format!(
-                    "{length:>10} {threads:>7}   {what:<22} {plain:>8.0} {encrypted:>12.0} {megabytes:>15.0} {ratio:>7.2}"
+                    "{length:>10} {threads:>7}   {what:<23} {plain:>8.0} {encrypted:>12.0} {megabytes:>15.0} {ratio:>7.2}"
                 ));
             }
             for side in sides {
