@@ -77,6 +77,7 @@
 //! | you want to | go to |
 //! | --- | --- |
 //! | keep instances somewhere else | implement [`Archive`]; run `archive_conformance!` of `testkit` on it; `examples/own-backend` shows one |
+//! | have instances encrypted where they lie, or another layer around an archive | `pacs_store::layers` |
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
 //! | schedule procedure steps, know what was performed | [`workflow`] |
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |

@@ -35,15 +35,18 @@ impl Buffers {
             fill(&mut bytes)?;
             return Ok(bytes.into());
         }
-        let mut buffer = Buffer {
-            bytes: self
-                .spare()
-                .pop()
-                .unwrap_or_else(|| vec![0; self.length].into_boxed_slice()),
-            home: Arc::clone(self),
-        };
+        let mut buffer = self.take();
         fill(&mut buffer.bytes[..length])?;
-        Ok(Bytes::from_owner(buffer).slice(..length))
+        Ok(buffer.freeze(length))
+    }
+
+    /// A buffer to be filled bit by bit; whatever stands in it.
+    pub(crate) fn take(self: &Arc<Self>) -> Buffer {
+        let spare = self.spare().pop();
+        Buffer {
+            bytes: spare.unwrap_or_else(|| vec![0; self.length].into_boxed_slice()),
+            home: Arc::clone(self),
+        }
     }
 
     fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
@@ -52,9 +55,22 @@ impl Buffers {
     }
 }
 
-struct Buffer {
+/// Memory that goes back to be used again.
+pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     home: Arc<Buffers>,
+}
+
+impl Buffer {
+    /// All of it.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The first `length` bytes of it.
+    pub(crate) fn freeze(self, length: usize) -> Bytes {
+        Bytes::from_owner(self).slice(..length)
+    }
 }
 
 impl AsRef<[u8]> for Buffer {

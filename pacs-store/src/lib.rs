@@ -6,6 +6,7 @@
 //! | [`FolderArchive`] | instances, one plain file each; adopts a folder that is there |
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
+//! | [`EncryptedArchive`] | what another archive keeps, encrypted |
 //! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
 //!
 //! [`embedded`] opens them by settings, as a configuration file has them. [`pool`] is for backends that block.
@@ -15,6 +16,7 @@
 mod buffers;
 pub mod embedded;
 pub mod folder;
+pub mod layers;
 pub mod medium;
 pub mod memory;
 pub mod pool;
@@ -22,6 +24,7 @@ pub mod redb;
 pub mod segment;
 
 pub use folder::{FolderArchive, FolderOptions};
+pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
 pub use redb::{RedbIndex, RedbIndexOptions, RedbLedger};
 pub use segment::{Compaction, SegmentArchive, SegmentOptions, SegmentStatistics};

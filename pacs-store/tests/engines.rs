@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use pacs_core::testkit::engine::Place;
 use pacs_core::{Archive, Index, Ledger, engine_conformance};
+use pacs_store::layers::encrypt::KeyFile;
 use pacs_store::{
-    FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger, RedbIndex, RedbIndexOptions,
-    RedbLedger, SegmentArchive, SegmentOptions,
+    EncryptOptions, EncryptedArchive, FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger,
+    RedbIndex, RedbIndexOptions, RedbLedger, SegmentArchive, SegmentOptions,
 };
 use tempfile::TempDir;
 
@@ -78,6 +79,15 @@ fn folder(path: &Path) -> Arc<dyn Archive> {
     Arc::new(FolderArchive::open(path.join("folder"), options).expect("opens"))
 }
 
+fn encrypted(path: &Path) -> Arc<dyn Archive> {
+    let keys = KeyFile::new(path.join("keys"));
+    if !path.join("keys").exists() {
+        keys.add().expect("is added");
+    }
+    let options = EncryptOptions::default();
+    Arc::new(EncryptedArchive::open(segment(path), Arc::new(keys), options).expect("opens"))
+}
+
 fn redb(path: &Path) -> Arc<dyn Index> {
     Arc::new(RedbIndex::open(path.join("index.redb"), RedbIndexOptions::default()).expect("opens"))
 }
@@ -85,3 +95,4 @@ fn redb(path: &Path) -> Arc<dyn Index> {
 engine_conformance!(memory_memory, memory());
 engine_conformance!(segment_redb, directory(segment, redb));
 engine_conformance!(folder_redb, directory(folder, redb));
+engine_conformance!(encrypted_redb, directory(encrypted, redb));

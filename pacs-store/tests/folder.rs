@@ -15,6 +15,7 @@ fn options() -> FolderOptions {
     FolderOptions {
         reserve_bytes: 0,
         threads: 2,
+        ..FolderOptions::default()
     }
 }
 

@@ -102,6 +102,24 @@ pub(crate) enum Command {
         #[arg(value_name = "SURVIVING")]
         surviving: String,
     },
+    /// Make keys for what is kept
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Put a new key before the others in a file; the server writes with it from its next start on
+    ///
+    /// The file is made where there is none. The others stay for what was written with them. Keep a copy where the data
+    /// is not: without its key nothing can be read.
+    New {
+        /// The file that `key-file` of `[encryption]` names
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 fn trigger(name: &str) -> Result<Trigger, String> {

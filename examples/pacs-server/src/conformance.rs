@@ -40,8 +40,12 @@ fn security(config: &Config) -> Vec<String> {
         true => "Clients of DICOMweb may delete studies, series and instances.",
         false => "Nothing can be deleted over a network.",
     };
-    let mut told = vec![address.to_owned()];
-    told.extend(encryption(config));
+    let kept = match &config.encryption {
+        Some(_) => "Instances are kept encrypted (AES-256-GCM); index and ledger are not.",
+        None => "What is kept is not encrypted by it.",
+    };
+    let mut told = vec![address.to_owned(), kept.to_owned()];
+    told.extend(on_the_wire(config));
     told.extend(
         [
             "Users are not identified: a program in front of it does that.",
@@ -54,7 +58,7 @@ fn security(config: &Config) -> Vec<String> {
     told
 }
 
-fn encryption(config: &Config) -> Vec<String> {
+fn on_the_wire(config: &Config) -> Vec<String> {
     if config.tls.certificate.is_none() {
         return vec!["Associations, HTTP and HL7 are not encrypted.".to_owned()];
     }

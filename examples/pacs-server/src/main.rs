@@ -29,7 +29,7 @@ use clap::Parser as _;
 use pacs_core::route::Reloadable;
 use pacs_store::embedded::Store;
 
-use cli::Command;
+use cli::{Command, Keys};
 use config::Config;
 
 fn main() -> ExitCode {
@@ -113,6 +113,9 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Merge { prior, surviving } => with_store(store::open(config)?, |store| {
             amend::merge(config, &store.pacs, &prior, &surviving)
         }),
+        Command::Keys {
+            command: Keys::New { file },
+        } => maintain::new_key(&file).map(|()| true),
     }
 }
 

@@ -1,11 +1,13 @@
-//! `verify`, `rebuild-index` and `stats`.
+//! `verify`, `rebuild-index`, `stats` and `keys`.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use futures::executor::block_on;
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::{InstanceKey, Pacs};
 use pacs_store::embedded::Rebuilt;
+use pacs_store::layers::encrypt::KeyFile;
 
 use crate::config::Config;
 use crate::store;
@@ -86,6 +88,15 @@ pub(crate) fn stats(config: &Config, pacs: &Pacs) -> Result<(), String> {
         "{:>16} patients\n{:>16} studies\n{:>16} series\n{:>16} instances\n{:>16} bytes of instances\n\
          \nCounted without earlier versions, which `verify` counts besides.\n",
         totals.patients, totals.studies, totals.series, totals.instances, totals.bytes
+    ))
+}
+
+/// Makes a key.
+pub(crate) fn new_key(path: &Path) -> Result<(), String> {
+    let id = KeyFile::new(path).add().map_err(|error| error.to_string())?;
+    say(&format!(
+        "{id} is the current key in {}. Keep a copy where the data is not: without it nothing can be read.\n",
+        path.display()
     ))
 }
 

@@ -266,3 +266,61 @@ fn errors_are_said_without_the_names_of_operations() {
         }
     }
 }
+
+#[test]
+fn a_store_is_encrypted_with_keys_that_are_made_and_does_not_open_without_them() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let keys = directory.path().join("keys");
+    let configuration = directory.path().join("pacs.toml");
+    let text = |path: &Path| path.to_str().expect("a temporary path is plain").to_owned();
+    fs::write(
+        &configuration,
+        format!("[encryption]\nkey-file = {:?}\n", text(&keys)),
+    )
+    .expect("is written");
+    let run_with = |words: &[&str]| {
+        let configuration = text(&configuration);
+        let all: Vec<&str> = ["--config", &configuration]
+            .into_iter()
+            .chain(words.iter().copied())
+            .collect();
+        run_all(&data, &all)
+    };
+    let files = directory.path().join("files");
+    fs::create_dir(&files).expect("can be made");
+    let import = |number: u32| {
+        write_instance(&files.join(number.to_string()), number, "SECRET-PATIENT-ID");
+        run_with(&["import", &text(&files)])
+    };
+    let (code, _, said) = import(1);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the key file"), "{said}");
+
+    for (number, id) in [(1, "key-1"), (2, "key-2")] {
+        let (code, made, _) = run_with(&["keys", "new", &text(&keys)]);
+        assert_eq!(code, 0);
+        assert!(made.contains(id), "{made}");
+        let (code, _, said) = import(number);
+        assert_eq!(code, 0, "{said}");
+    }
+    let (code, verified, _) = run_with(&["verify"]);
+    assert_eq!((code, count(&verified, "instances whole")), (0, 2), "{verified}");
+    let secret = "SECRET-PATIENT-ID".as_bytes();
+    for entry in fs::read_dir(data.join("archive/segments")).expect("is listed") {
+        let stored = fs::read(entry.expect("is listed").path()).expect("is read");
+        assert!(!stored.windows(secret.len()).any(|window| window == secret));
+    }
+
+    // Without the settings, and without the older key.
+    let (code, _, said) = run_all(&data, &["stats"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is encrypted"), "{said}");
+    let both = fs::read_to_string(&keys).expect("is read");
+    let newer = both.lines().next().expect("a line");
+    fs::write(&keys, format!("{newer}\n")).expect("is written");
+    let (code, _, said) = run_with(&["stats"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the key key-1 is missing"), "{said}");
+    assert!(!said.contains(&newer[newer.len() - 64..]), "no key is shown");
+}

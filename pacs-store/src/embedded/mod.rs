@@ -5,6 +5,7 @@
 //! DATA/files/            or instances, a file each (folder archive)
 //! DATA/index.redb        what is searched; can be made anew from the archive
 //! DATA/ledger.redb       deliveries, worklists and procedure steps: what the archive can't tell again
+//! DATA/encryption        the names of the keys that instances were encrypted with, if they are
 //! DATA/index.attributes  which attributes the index was filled with
 //! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
 //! DATA/own-archive/      these four, where the archive is the program's own
@@ -14,6 +15,7 @@
 //! directory with its engine.
 
 mod attributes;
+mod encryption;
 mod pieces;
 mod rebuild;
 mod settings;
@@ -29,7 +31,7 @@ use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result}
 
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
-pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Settings};
+pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
 use crate::{
     FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger, RedbIndex, RedbIndexOptions,
     RedbLedger, SegmentArchive, SegmentOptions,
@@ -69,6 +71,7 @@ impl Store {
     ///
     /// # Errors
     /// - `NotFound` when there is none, `Refused` when another process has it open.
+    /// - `Refused` when it is encrypted and a key is missing or wrong, or the settings say nothing of keys.
     /// - `Mismatch` when its archive is of another kind, `Invalid` when attributes can't mean anything.
     /// - `Corrupt` of an operation that begins with `index.` when the index is damaged, `Unsupported` when it is of
     ///   another version: [`rebuild`](Self::rebuild) makes it anew.
@@ -84,7 +87,7 @@ impl Store {
 
     /// Opens an engine on an archive of the program's own, with an index in the data directory, which is made where
     /// there is none. Where `settings` say that instances are kept in memory, it is the index that is; of the archive
-    /// they say nothing else. Blocks. Of `options`, what `settings` say too is taken from them.
+    /// they say nothing else: it isn't encrypted by them. Blocks. Of `options`, what `settings` say too is taken from them.
     ///
     /// # Errors
     /// As [`open`](Self::open); also `Mismatch` when the data directory has an archive.
@@ -156,7 +159,7 @@ impl Store {
 
 fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
     let (Some(data), Some(directory)) = (settings.directory(), settings.archive_directory()) else {
-        return Ok(Arc::new(MemoryArchive::new()));
+        return encryption::around(Arc::new(MemoryArchive::new()), None, settings.encryption.as_ref());
     };
     settings.check_kind()?;
     match fs::metadata(&directory) {
@@ -170,18 +173,24 @@ fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
         }
     }
     let opened = match settings.archive {
-        ArchiveKind::Folder => FolderArchive::open(&directory, FolderOptions::default())
-            .map(|archive| Arc::new(archive) as Arc<dyn Archive>),
+        ArchiveKind::Folder => {
+            let options = FolderOptions {
+                sealed: settings.encryption.is_some(),
+                ..FolderOptions::default()
+            };
+            FolderArchive::open(&directory, options).map(|archive| Arc::new(archive) as Arc<dyn Archive>)
+        }
         _ => SegmentArchive::open(&directory, SegmentOptions::default())
             .map(|archive| Arc::new(archive) as Arc<dyn Archive>),
     };
-    opened.map_err(|error| match error.kind() {
+    let opened = opened.map_err(|error| match error.kind() {
         ErrorKind::Refused => {
             let what = format!("{} is in use by another process", data.display());
             Error::new(ErrorKind::Refused, "store.open", what)
         }
         kind => Error::new(kind, "store.open", format!("{}: {error}", directory.display())),
-    })
+    })?;
+    encryption::around(opened, Some(data), settings.encryption.as_ref())
 }
 
 /// Where the index of an archive of the program's own is.

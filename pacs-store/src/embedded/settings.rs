@@ -7,6 +7,7 @@ use pacs_core::{DuplicatePolicy, Error, ErrorKind, Level, Result};
 use serde::{Deserialize, Deserializer, de};
 
 use super::attributes;
+pub use super::encryption::Encryption;
 
 /// All settings of a store. The keys of a file are the fields' names, with hyphens; `attribute` for a table of
 /// `attributes`.
@@ -21,6 +22,8 @@ pub struct Settings {
     pub duplicates: Duplicates,
     /// Memory for the index's pages.
     pub index_cache_mebibytes: u32,
+    /// How instances are encrypted; without it they are kept as they came.
+    pub encryption: Option<Encryption>,
     /// What is searched beyond the attributes of the Standard's query models.
     #[serde(rename = "attribute")]
     pub attributes: Vec<Attribute>,
@@ -33,6 +36,7 @@ impl Default for Settings {
             archive: ArchiveKind::Segment,
             duplicates: Duplicates::Replace,
             index_cache_mebibytes: 128,
+            encryption: None,
             attributes: Vec::new(),
         }
     }

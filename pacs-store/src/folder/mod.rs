@@ -31,6 +31,10 @@ pub struct FolderOptions {
     pub reserve_bytes: u64,
     /// Threads that read and write.
     pub threads: usize,
+    /// What is kept are no DICOM files: a layer makes something else of them, as
+    /// [`EncryptedArchive`](crate::EncryptedArchive) does. They are named `INSTANCE.sealed`, and a scan takes the UIDs
+    /// from their path. DICOM files that are there are found as ever.
+    pub sealed: bool,
 }
 
 impl Default for FolderOptions {
@@ -38,6 +42,7 @@ impl Default for FolderOptions {
         Self {
             reserve_bytes: 256 << 20,
             threads: 8,
+            sealed: false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
-use pacs_core::{InstanceKey, Locator};
+use pacs_core::{InstanceKey, Locator, Uid};
 
 /// What is the archive's own, and no instance.
 pub(super) const PRIVATE: &str = ".pacs";
@@ -13,6 +13,9 @@ pub(super) const PRIVATE: &str = ".pacs";
 pub(super) const INCOMING: &str = ".pacs/incoming";
 /// The file that stands for the lock.
 pub(super) const LOCK: &str = ".pacs/lock";
+
+/// How the name of a file ends that is no DICOM file.
+const SEALED: &str = ".sealed";
 
 /// The directory of a series.
 pub(super) fn directory(key: &InstanceKey) -> PathBuf {
@@ -26,6 +29,43 @@ pub(super) fn name(key: &InstanceKey, version: u32) -> String {
         1 => format!("{instance}.dcm"),
         version => format!("{instance}.{version}.dcm"),
     }
+}
+
+/// The name of an instance of which a layer made something else. `_` stands in no UID.
+pub(super) fn sealed_name(key: &InstanceKey, version: u32) -> String {
+    let instance = key.instance.file_name();
+    match version {
+        1 => format!("{instance}{SEALED}"),
+        version => format!("{instance}_{version}{SEALED}"),
+    }
+}
+
+/// The instance that a layer made something else of, and its version; none where it is not named by us.
+pub(super) fn of_sealed(path: &Path) -> Option<(InstanceKey, u32)> {
+    let mut names = path.components().map(|name| name.as_os_str().to_str());
+    let (study, series, file) = (names.next()??, names.next()??, names.next()??);
+    if names.next().is_some() {
+        return None;
+    }
+    let name = file.strip_suffix(SEALED)?;
+    // At the start `_` belongs to the UID.
+    let (instance, version) = match name.rsplit_once('_') {
+        Some((instance, version)) if !instance.is_empty() => (instance, version.parse().ok()?),
+        _ => (name, 1),
+    };
+    let key = InstanceKey {
+        study: of_file_name(study)?,
+        series: of_file_name(series)?,
+        instance: of_file_name(instance)?,
+    };
+    // One spelling only.
+    let named = directory(&key).join(sealed_name(&key, version));
+    (named == path && version > 0).then_some((key, version))
+}
+
+fn of_file_name(name: &str) -> Option<Uid> {
+    let uid = name.strip_prefix('_').unwrap_or(name);
+    Uid::parse(uid).ok()
 }
 
 /// Which version of an instance its file is, by its name; one that is not named by us is the first.
@@ -62,8 +102,6 @@ pub(super) fn from_locator(locator: &Locator) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use pacs_core::Uid;
-
     use super::*;
 
     #[test]
@@ -85,6 +123,36 @@ mod tests {
         assert_eq!(version(Path::new("1/2/1.2.3.2.dcm"), &other), 1);
         for other in ["1.2.3.x.dcm", "IM0001", "1.2.3.dcm", "1.2.3..dcm", "1.2.3.2"] {
             assert_eq!(version(Path::new(other), &key), 1, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_sealed_name_tells_its_instance_and_its_version() {
+        for instance in ["1.2.3", "1.2.3.2", "..", ".1", "1"] {
+            let key = InstanceKey {
+                study: Uid::parse("1.2").unwrap(),
+                series: Uid::parse(".").unwrap(),
+                instance: Uid::parse(instance).unwrap(),
+            };
+            for version in [1, 2, 17] {
+                let path = directory(&key).join(sealed_name(&key, version));
+                assert_eq!(of_sealed(&path), Some((key, version)));
+            }
+        }
+        for other in [
+            "1/2/3.dcm",
+            "1/2/3",
+            "2/3.sealed",
+            "1/2/3/4.sealed",
+            "1/2/x.sealed",
+            "1/2/3_1.sealed",
+            "1/2/3_0.sealed",
+            "1/2/3_02.sealed",
+            "1/2/_3.sealed",
+            "1/2/.sealed",
+            "1/2/_.sealed",
+        ] {
+            assert_eq!(of_sealed(Path::new(other)), None, "{other}");
         }
     }
 

@@ -103,8 +103,18 @@ impl Walk {
                 return None;
             }
         };
-        let key = match identify(&*file) {
-            Ok(key) => key?,
+        let sealed = self
+            .folder
+            .options
+            .sealed
+            .then(|| path::of_sealed(path))
+            .flatten();
+        let identified = match sealed {
+            Some(sealed) => Ok(Some(sealed)),
+            None => identify(&*file).map(|key| key.map(|key| (key, path::version(path, &key)))),
+        };
+        let (key, version) = match identified {
+            Ok(identified) => identified?,
             Err(error) => {
                 tracing::debug!(%error, "a file is no instance");
                 return None;
@@ -120,7 +130,7 @@ impl Walk {
             Stored {
                 locator,
                 length,
-                sequence: sequence_of(Timestamp(received), path::version(path, &key)),
+                sequence: sequence_of(Timestamp(received), version),
                 received: Timestamp(received),
             },
         ))

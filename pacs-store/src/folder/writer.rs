@@ -132,7 +132,11 @@ impl Folder {
     fn take_name(&self, incoming: &Incoming, directory: &Path, key: &InstanceKey) -> io::Result<PathBuf> {
         let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         for version in 1.. {
-            let path = directory.join(path::name(key, version));
+            let name = match self.options.sealed {
+                true => path::sealed_name(key, version),
+                false => path::name(key, version),
+            };
+            let path = directory.join(name);
             match self.medium.open(&path) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pacs_core::AeTitle;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
-use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Settings};
+use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Settings};
 use serde::Deserialize;
 
 use values::{filter, origin, origins};
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     /// How long nothing must have come to a series or a study before it counts as stable.
     #[serde(deserialize_with = "at_least_one")]
     pub(crate) stable_after_seconds: u32,
+    /// How what is kept is encrypted.
+    pub(crate) encryption: Option<Encryption>,
     /// How much is served at once, and how long is waited.
     pub(crate) limits: LimitsConfig,
     /// What HL7 messages are taken.
@@ -156,6 +158,7 @@ impl Default for Config {
             index_cache_mebibytes: 128,
             routes: None,
             stable_after_seconds: 60,
+            encryption: None,
             limits: LimitsConfig::default(),
             hl7: Hl7Config::default(),
             web: WebConfig::default(),
@@ -188,6 +191,9 @@ impl Config {
         }
         let attributes = config.store().attribute_set();
         attributes.map_err(|error| error.to_string())?;
+        if let Some(encryption) = &config.encryption {
+            encryption.provider().map_err(|error| error.to_string())?;
+        }
         Ok(config)
     }
 
@@ -215,6 +221,7 @@ impl Config {
             archive: ArchiveKind::Segment,
             duplicates: self.duplicates,
             index_cache_mebibytes: self.index_cache_mebibytes,
+            encryption: self.encryption.clone(),
             attributes: self.attributes.clone(),
         }
     }
@@ -263,6 +270,11 @@ mod tests {
             index_cache_mebibytes: 7,
             routes: Some(PathBuf::from("/srv/routes \"new\".toml")),
             stable_after_seconds: 9,
+            encryption: Some(Encryption {
+                key_command: vec!["vault".to_owned(), "a \"quoted\" word".to_owned()],
+                plain_too: true,
+                ..Encryption::default()
+            }),
             hl7: Hl7Config { port: Some(2575) },
             limits: LimitsConfig {
                 associations: 2,
@@ -362,6 +374,7 @@ mod tests {
                 "missing field `host`",
             ),
             ("[limits]\noperations = 0", "line 2", "at least 1"),
+            ("[encryption]\nkey = \"x\"", "line 2", "unknown field `key`"),
             ("[web]\norigin = \"pacs.example\"", "line 2", "https://"),
             (
                 "[web]\ncors-origins = [\"https://a.example/path\"]",

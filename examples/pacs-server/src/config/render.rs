@@ -73,6 +73,7 @@ impl Config {
             self.stable_after_seconds,
             "A series or a study is stable when nothing came to it for so long.",
         );
+        self.render_encryption(&mut out);
         out.table(
             "[limits]",
             "What is beyond these is refused or waits; every number is at least 1.",
@@ -161,6 +162,34 @@ impl Config {
 }
 
 impl Config {
+    fn render_encryption(&self, out: &mut Rendering) {
+        const MEANING: &str = "Encryption of what is kept: one of key-file, key-variable and key-command says where the keys are.\n\
+             # `pacs-server keys new FILE` makes one. Index and ledger are not encrypted.";
+        let Some(encryption) = &self.encryption else {
+            out.gap();
+            out.text(MEANING);
+            out.text(" [encryption]");
+            out.text("key-file = \"/etc/pacs/keys\"");
+            return;
+        };
+        out.table("[encryption]", MEANING);
+        if let Some(path) = &encryption.key_file {
+            out.line(format_args!("key-file = {}", quoted(&path.to_string_lossy())));
+        }
+        if let Some(name) = &encryption.key_variable {
+            out.line(format_args!("key-variable = {}", quoted(name)));
+        }
+        if !encryption.key_command.is_empty() {
+            let words = encryption.key_command.iter().map(|word| quoted(word)).collect();
+            out.line(format_args!("key-command = {}", toml::Value::Array(words)));
+        }
+        out.setting(
+            "plain-too",
+            encryption.plain_too,
+            "Read also what was kept before encryption was switched on.",
+        );
+    }
+
     fn render_web(&self, out: &mut Rendering) {
         out.table(
             "[web]",

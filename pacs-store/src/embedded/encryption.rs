@@ -1,0 +1,259 @@
+//! Encryption by the settings, and what the data directory says of it.
+//!
+//! `DATA/encryption` has a line for each key that instances were ever written with: its name and its check value. So a
+//! key that is missing is told at the opening and not by the first instance that needs it, and what is encrypted isn't
+//! opened as if it were not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pacs_core::{Archive, Error, ErrorKind, Result};
+use serde::Deserialize;
+
+use crate::layers::encrypt::{
+    EncryptOptions, EncryptedArchive, KeyCommand, KeyFile, KeyId, KeyProvider, KeyVariable,
+};
+
+const NOTE: &str = "encryption";
+const NEW_NOTE: &str = "encryption.new";
+
+/// How instances are encrypted: where the keys are, as [`layers::encrypt`](crate::layers::encrypt) has them. One of the
+/// three is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Encryption {
+    /// The file of keys; [`KeyFile::add`] makes one.
+    pub key_file: Option<PathBuf>,
+    /// The environment variable with keys.
+    pub key_variable: Option<String>,
+    /// The program that writes keys, and its arguments.
+    pub key_command: Vec<String>,
+    /// Instances that were kept before encryption was switched on are read too.
+    pub plain_too: bool,
+}
+
+impl Encryption {
+    /// What gives the keys.
+    ///
+    /// # Errors
+    /// `Invalid` unless one of the three is set.
+    pub fn provider(&self) -> Result<Arc<dyn KeyProvider>> {
+        match (&self.key_file, &self.key_variable, &self.key_command[..]) {
+            (Some(path), None, []) => Ok(Arc::new(KeyFile::new(path))),
+            (None, Some(name), []) => Ok(Arc::new(KeyVariable::new(name))),
+            (None, None, [program, arguments @ ..]) => Ok(Arc::new(KeyCommand::new(program, arguments))),
+            _ => {
+                let why = "encryption: one of key-file, key-variable and key-command says where the keys are";
+                Err(Error::new(ErrorKind::Invalid, "store.settings", why))
+            }
+        }
+    }
+}
+
+/// The archive as the settings say, with `data` the data directory of it.
+pub(super) fn around(
+    inside: Arc<dyn Archive>,
+    data: Option<&Path>,
+    encryption: Option<&Encryption>,
+) -> Result<Arc<dyn Archive>> {
+    let used = match data {
+        Some(data) => used(data)?,
+        None => BTreeMap::new(),
+    };
+    let refused = |why| Error::new(ErrorKind::Refused, "store.open", why);
+    let Some(encryption) = encryption else {
+        return match (used.first_key_value(), data) {
+            (Some((id, _)), Some(data)) => Err(refused(format!(
+                "what is kept in {} is encrypted, and the settings say nothing of its keys ({id})",
+                data.display()
+            ))),
+            _ => Ok(inside),
+        };
+    };
+    let options = EncryptOptions {
+        plain_too: encryption.plain_too,
+    };
+    let archive = EncryptedArchive::open(inside, encryption.provider()?, options)?;
+    for (id, check) in &used {
+        if archive.key_check(id)? != *check {
+            return Err(refused(format!(
+                "the key {id} is not the one that instances were written with"
+            )));
+        }
+    }
+    let current = archive.current_key();
+    if let Some(data) = data
+        && !used.contains_key(&current)
+    {
+        let check = archive.key_check(&current)?;
+        note(data, used.into_iter().chain([(current, check)]))?;
+    }
+    Ok(Arc::new(archive))
+}
+
+/// The keys that instances were written with, each with its check value.
+fn used(data: &Path) -> Result<BTreeMap<KeyId, String>> {
+    let path = data.join(NOTE);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        text => text.map_err(|error| Error::io("store.open", format!("{}", path.display()), error))?,
+    };
+    let lines = text.lines().map(|line| {
+        let (id, check) = line.split_once(' ')?;
+        Some((KeyId::parse(id).ok()?, check.to_owned()))
+    });
+    let used = lines.collect::<Option<_>>();
+    used.ok_or_else(|| {
+        let why = format!("{} is damaged: take it from a backup", path.display());
+        Error::new(ErrorKind::Corrupt, "store.open", why)
+    })
+}
+
+/// Durable before anything is written with the keys.
+fn note(data: &Path, used: impl Iterator<Item = (KeyId, String)>) -> Result<()> {
+    let text: String = used.map(|(id, check)| format!("{id} {check}\n")).collect();
+    let (path, new_path) = (data.join(NOTE), data.join(NEW_NOTE));
+    let noted = fs::File::create(&new_path)
+        .and_then(|mut new| new.write_all(text.as_bytes()).and_then(|()| new.sync_all()))
+        .and_then(|()| fs::rename(&new_path, &path))
+        .and_then(|()| fs::File::open(data)?.sync_all());
+    noted.map_err(|error| Error::io("store.open", format!("{}", path.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use futures::{TryStreamExt, stream};
+    use pacs_core::dataset::charset::CharacterSet;
+    use pacs_core::dataset::encode::encode;
+    use pacs_core::{DataSet, InstanceRecord, Options, Source, VR, tags, uids};
+
+    use super::super::{ArchiveKind, Settings, Store};
+    use super::*;
+
+    fn file(number: u32) -> bytes::Bytes {
+        let mut set = DataSet::new();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
+        set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
+        set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
+        let encoded = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
+        encoded.expect("is encoded").into()
+    }
+
+    fn settings(data: &Path, archive: ArchiveKind, encryption: Option<Encryption>) -> Settings {
+        Settings {
+            data: data.to_owned(),
+            archive,
+            encryption,
+            ..Settings::default()
+        }
+    }
+
+    fn by_file(path: &Path, plain_too: bool) -> Option<Encryption> {
+        Some(Encryption {
+            key_file: Some(path.to_owned()),
+            plain_too,
+            ..Encryption::default()
+        })
+    }
+
+    /// Keeps an instance and closes.
+    fn keep(settings: &Settings, number: u32) -> InstanceRecord {
+        let store = Store::open_or_make(settings, Options::default()).expect("opens");
+        let pieces = stream::iter([Ok(file(number))]);
+        let received = block_on(store.pacs.import(Source::default(), pieces)).expect("is kept");
+        store.pacs.close().expect("closes");
+        (*received.record).clone()
+    }
+
+    fn read(settings: &Settings, record: &InstanceRecord) -> Result<Vec<u8>> {
+        let store = Store::open(settings, Options::default())?;
+        let pieces: Vec<bytes::Bytes> = block_on(store.pacs.read(record).try_collect())?;
+        store.pacs.close()?;
+        Ok(pieces.concat())
+    }
+
+    #[test]
+    fn an_encrypted_store_opens_with_each_of_its_keys_and_with_no_other() {
+        for kind in [ArchiveKind::Segment, ArchiveKind::Folder] {
+            let place = tempfile::tempdir().expect("a directory");
+            let (data, keys) = (place.path().join("data"), place.path().join("keys"));
+            let here = settings(&data, kind, by_file(&keys, false));
+            let refused = |settings: &Settings, said: &str| {
+                let refused = Store::open_or_make(settings, Options::default()).expect_err("is refused");
+                assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+                assert!(refused.to_string().contains(said), "{refused}");
+            };
+            refused(&here, "keys");
+            KeyFile::new(&keys).add().expect("is added");
+            let first = keep(&here, 1);
+            let old_keys = fs::read(&keys).expect("is read");
+            KeyFile::new(&keys).add().expect("is added");
+            let second = keep(&here, 2);
+            for record in [&first, &second] {
+                let bytes = read(&here, record).expect("is read");
+                assert_eq!(bytes.len() as u64, record.length);
+            }
+            assert_eq!(Store::rebuild(&here).expect("is rebuilt").instances, 2);
+
+            // Without the newer one, without any, and with another of the same name.
+            let all_keys = fs::read(&keys).expect("is read");
+            fs::write(&keys, &old_keys).expect("is written");
+            refused(&here, "the key key-2 is missing");
+            let rebuilt = Store::rebuild(&here).expect_err("is refused");
+            assert_eq!(rebuilt.kind(), ErrorKind::Refused);
+            refused(
+                &settings(&data, kind, None),
+                "the settings say nothing of its keys",
+            );
+            fs::remove_file(&keys).expect("is removed");
+            KeyFile::new(&keys).add().expect("is added");
+            refused(&here, "key-1");
+            fs::write(&keys, &all_keys).expect("is written");
+            read(&here, &second).expect("is read");
+        }
+    }
+
+    #[test]
+    fn what_was_plain_before_is_read_where_that_is_set() {
+        for kind in [ArchiveKind::Segment, ArchiveKind::Folder] {
+            let place = tempfile::tempdir().expect("a directory");
+            let (data, keys) = (place.path().join("data"), place.path().join("keys"));
+            let plain = keep(&settings(&data, kind, None), 1);
+            KeyFile::new(&keys).add().expect("is added");
+            let strict = settings(&data, kind, by_file(&keys, false));
+            let refused = Store::open(&strict, Options::default()).expect_err("is refused");
+            assert_eq!(refused.kind(), ErrorKind::Refused);
+            assert!(refused.to_string().contains("before encryption"), "{refused}");
+            let both = settings(&data, kind, by_file(&keys, true));
+            let sealed = keep(&both, 2);
+            for record in [&plain, &sealed] {
+                assert_eq!(read(&both, record).expect("is read").len() as u64, record.length);
+            }
+            assert_eq!(Store::rebuild(&both).expect("is rebuilt").instances, 2);
+        }
+    }
+
+    #[test]
+    fn settings_name_one_place_of_keys() {
+        let parse = |text: &str| toml::from_str::<Settings>(text).expect("are settings").encryption;
+        assert_eq!(parse(""), None);
+        for good in [
+            "key-file = \"keys\"",
+            "key-variable = \"KEYS\"\nplain-too = true",
+            "key-command = [\"vault\", \"read\"]",
+        ] {
+            let encryption = parse(&format!("[encryption]\n{good}")).expect("is set");
+            encryption.provider().expect("says where the keys are");
+        }
+        for bad in ["", "key-command = []", "key-file = \"a\"\nkey-variable = \"B\""] {
+            let encryption = parse(&format!("[encryption]\n{bad}")).expect("is set");
+            let error = encryption.provider().expect_err("is refused");
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+        }
+    }
+}

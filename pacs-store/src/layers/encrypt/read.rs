@@ -1,0 +1,442 @@
+//! Reading a range: the chunks that cover it, decrypted a piece at a time.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Buf, Bytes};
+use futures::channel::oneshot;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use pacs_core::limits::READ_CHUNK_BYTES;
+use pacs_core::{Error, ErrorKind, Locator, Result};
+
+use super::Shared;
+use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES, place};
+use super::header::{HEADER_BYTES, Header, MAGIC};
+use crate::buffers::Buffers;
+use crate::pool::Pool;
+
+/// Chunks that are decrypted at once: as much as a piece may be.
+const CHUNKS_AT_ONCE: usize = READ_CHUNK_BYTES / CHUNK_BYTES;
+/// Threads that decrypt, at most.
+const DECRYPTERS_MAX: usize = 4;
+/// By where and what a Part 10 stream tells itself (PS3.10 7.1).
+const PREFIX: Range<usize> = 128..132;
+/// What is read to tell how an instance is kept.
+const START_BYTES: usize = PREFIX.end;
+
+fn corrupt(why: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, "archive.read", why)
+}
+
+/// How an instance is kept.
+pub(super) enum Kept {
+    Encrypted(Header),
+    /// As it came: it was taken in before there was this layer.
+    Plain,
+}
+
+impl Kept {
+    /// By its first bytes; fewer than [`START_BYTES`] only where there are no more.
+    fn of(start: &[u8]) -> Result<Self> {
+        if start.len() >= MAGIC.len() && start[..MAGIC.len()] == MAGIC {
+            let header = start.first_chunk::<HEADER_BYTES>();
+            let header = header.ok_or_else(cut_off)?;
+            return Header::read(header).map(Self::Encrypted);
+        }
+        match start.get(PREFIX) {
+            Some(b"DICM") => Ok(Self::Plain),
+            _ => Err(corrupt("the encryption header of the instance is damaged")),
+        }
+    }
+}
+
+/// Stored bytes that were read and not used, in order.
+#[derive(Default)]
+struct Held {
+    pieces: VecDeque<Bytes>,
+    length: usize,
+}
+
+impl Held {
+    /// Takes the first `length` bytes out.
+    fn split_to(&mut self, length: usize) -> Self {
+        let mut first = Self::default();
+        while first.length < length
+            && let Some(mut piece) = self.pieces.pop_front()
+        {
+            let now = piece.split_to((length - first.length).min(piece.len()));
+            self.length -= now.len();
+            first.push(now);
+            if !piece.is_empty() {
+                self.pieces.push_front(piece);
+            }
+        }
+        first
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        if !piece.is_empty() {
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// The first `length` bytes, which stay.
+    fn peek(&self, length: usize) -> Vec<u8> {
+        let bytes = self.pieces.iter().flat_map(|piece| piece.iter());
+        bytes.take(length).copied().collect()
+    }
+
+    /// Takes what fills `into`; the caller knows that there is as much.
+    fn fill(&mut self, mut into: &mut [u8]) {
+        while !into.is_empty()
+            && let Some(piece) = self.pieces.front_mut()
+        {
+            let now = into.len().min(piece.len());
+            let (filled, rest) = into.split_at_mut(now);
+            piece.copy_to_slice(filled);
+            self.length -= now;
+            into = rest;
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+}
+
+struct Reading {
+    shared: Arc<Shared>,
+    locator: Locator,
+    /// Of what was encrypted.
+    range: Range<u64>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Nothing is read yet.
+    Beginning,
+    Plain(BoxStream<'static, Result<Bytes>>),
+    Encrypted(Box<Chunks>),
+    Ended,
+}
+
+struct Chunks {
+    inside: BoxStream<'static, Result<Bytes>>,
+    inside_ended: bool,
+    held: Held,
+    key: Arc<DataKey>,
+    /// The next chunk: what is held begins with it.
+    number: u64,
+    /// Behind the last chunk that is asked for.
+    end: u64,
+    /// The last chunk that is asked for, or the last of all, was taken.
+    done: bool,
+    /// What was taken last.
+    opening: Option<Opening>,
+}
+
+/// A piece that is being decrypted.
+struct Opening {
+    /// Its first chunk.
+    number: u64,
+    piece: oneshot::Receiver<Result<Bytes>>,
+}
+
+/// Chunks that are decrypted together, as they were read.
+struct Sealed {
+    held: Held,
+    key: Arc<DataKey>,
+    number: u64,
+    /// The last of them is the last of all.
+    has_last: bool,
+}
+
+impl Sealed {
+    /// What was encrypted.
+    fn open(mut self, buffers: &Arc<Buffers>) -> Result<Bytes> {
+        let stored = self.held.length;
+        let (count, short) = (stored.div_ceil(SEALED_BYTES), stored % SEALED_BYTES);
+        let length = stored.checked_sub(count * TAG_BYTES);
+        let length = length.filter(|_| short == 0 || short >= TAG_BYTES);
+        let length = length.ok_or_else(cut_off)?;
+        buffers.filled(length, |into| {
+            for (number, chunk) in (self.number..).zip(into_chunks(into, count)) {
+                let last = self.has_last && number + 1 == self.number + count as u64;
+                let mut tag = [0; TAG_BYTES];
+                self.held.fill(chunk);
+                self.held.fill(&mut tag);
+                self.key.open(number, last, chunk, tag)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Threads that decrypt the next piece while the one before is used, as long as one of them has nothing to do. When all
+/// have, so has the machine: then whoever reads decrypts.
+pub(super) struct Decrypters {
+    pool: Pool,
+    threads: usize,
+    busy: Arc<AtomicUsize>,
+}
+
+impl Decrypters {
+    pub(super) fn new() -> Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let threads = threads.min(DECRYPTERS_MAX);
+        let pool = Pool::new("archive-decrypt", threads)
+            .map_err(|error| Error::io("archive.open", "a thread can't start", error))?;
+        Ok(Self {
+            pool,
+            threads,
+            busy: Arc::default(),
+        })
+    }
+
+    fn open(&self, sealed: Sealed, buffers: &Arc<Buffers>) -> Opening {
+        let number = sealed.number;
+        let (sender, piece) = oneshot::channel();
+        let (buffers, busy) = (Arc::clone(buffers), Busy(Arc::clone(&self.busy)));
+        let is_free = self.busy.fetch_add(1, Ordering::Relaxed) < self.threads;
+        let open = move || {
+            let opened = sealed.open(&buffers);
+            drop(busy);
+            // Nobody may wait any more.
+            let _ = sender.send(opened);
+        };
+        match is_free {
+            true => self.pool.spawn(open),
+            false => open(),
+        }
+        Opening { number, piece }
+    }
+}
+
+/// One that has something to do, also when it is given up.
+struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn cut_off() -> Error {
+    corrupt("the instance is shorter than it was")
+}
+
+impl Chunks {
+    /// The next chunks, as many as make a piece; none when there are no more.
+    async fn next(&mut self) -> Result<Option<Sealed>> {
+        if self.done {
+            return Ok(None);
+        }
+        let wanted = (self.end - self.number).min(CHUNKS_AT_ONCE as u64);
+        let wanted_bytes = wanted as usize * SEALED_BYTES;
+        // One byte more tells that the last of them is not the last of all.
+        while self.held.length <= wanted_bytes && !self.inside_ended {
+            match self.inside.next().await {
+                Some(piece) => self.held.push(piece?),
+                None => self.inside_ended = true,
+            }
+        }
+        let held = self.held.split_to(wanted_bytes);
+        if held.length == 0 {
+            // Every instance has a first chunk.
+            return if self.number == 0 {
+                Err(cut_off())
+            } else {
+                Ok(None)
+            };
+        }
+        let number = self.number;
+        let has_last = self.inside_ended && self.held.length == 0;
+        self.number += wanted;
+        self.done = has_last || self.number == self.end;
+        Ok(Some(Sealed {
+            held,
+            key: Arc::clone(&self.key),
+            number,
+            has_last,
+        }))
+    }
+}
+
+/// The stream of [`Archive::read`](pacs_core::Archive::read).
+pub(super) fn stream(
+    shared: Arc<Shared>,
+    locator: &Locator,
+    range: Range<u64>,
+) -> BoxStream<'static, Result<Bytes>> {
+    if range.start >= range.end {
+        return shared.inside.read(locator, 0..0);
+    }
+    let reading = Reading {
+        shared,
+        locator: locator.clone(),
+        range,
+        stage: Stage::Beginning,
+    };
+    stream::unfold(reading, |mut reading| async move {
+        let item = reading.next().await.transpose()?;
+        if item.is_err() {
+            reading.stage = Stage::Ended;
+        }
+        Some((item, reading))
+    })
+    .boxed()
+}
+
+/// How the instance at `locator` is kept.
+pub(super) async fn kept(shared: &Shared, locator: &Locator) -> Result<Kept> {
+    let mut held = Held::default();
+    let mut inside = shared.inside.read(locator, 0..START_BYTES as u64);
+    while let Some(piece) = inside.try_next().await? {
+        held.push(piece);
+    }
+    Kept::of(&held.peek(START_BYTES))
+}
+
+impl Reading {
+    /// The next piece; none at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match &mut self.stage {
+                Stage::Beginning => self.begin().await?,
+                Stage::Plain(pieces) => return pieces.try_next().await,
+                Stage::Encrypted(_) => match self.decrypt().await? {
+                    Some(piece) if piece.is_empty() => {}
+                    piece => return Ok(piece),
+                },
+                Stage::Ended => return Ok(None),
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        let chunk = CHUNK_BYTES as u64;
+        let number = self.range.start / chunk;
+        // The range isn't empty, so its end is not 0.
+        let end = (self.range.end - 1) / chunk + 1;
+        // One byte more than the chunks: it tells that the last of them is not the last of all.
+        let behind = place(end).saturating_add(1);
+        let inside = &self.shared.inside;
+        let mut chunks = match number {
+            // All that is read is read at once: an archive with a checksum of the whole compares it.
+            0 => inside.read(&self.locator, 0..behind),
+            _ => inside.read(&self.locator, 0..START_BYTES as u64),
+        };
+        let mut held = Held::default();
+        let mut inside_ended = false;
+        while held.length < START_BYTES && !inside_ended {
+            match chunks.next().await {
+                Some(piece) => held.push(piece?),
+                None => inside_ended = true,
+            }
+        }
+        let header = match Kept::of(&held.peek(START_BYTES))? {
+            Kept::Encrypted(header) => header,
+            Kept::Plain if self.shared.options.plain_too => {
+                self.stage = Stage::Plain(inside.read(&self.locator, self.range.clone()));
+                return Ok(());
+            }
+            Kept::Plain => return Err(plain()),
+        };
+        if number == 0 {
+            held.split_to(HEADER_BYTES);
+        } else {
+            (held, inside_ended) = (Held::default(), false);
+            chunks = inside.read(&self.locator, place(number)..behind);
+        }
+        let key = Arc::new(header.open(&*self.shared.master(&header.id).await?)?);
+        self.stage = Stage::Encrypted(Box::new(Chunks {
+            inside: chunks,
+            inside_ended,
+            held,
+            key,
+            number,
+            end,
+            done: false,
+            opening: None,
+        }));
+        Ok(())
+    }
+
+    /// The next piece, decrypted; none when there are no more.
+    async fn decrypt(&mut self) -> Result<Option<Bytes>> {
+        let Stage::Encrypted(chunks) = &mut self.stage else {
+            return Ok(None);
+        };
+        let (decrypters, buffers) = (&self.shared.decrypters, &self.shared.buffers);
+        let opening = match chunks.opening.take() {
+            Some(opening) => opening,
+            None => match chunks.next().await? {
+                // What is one piece is decrypted where it is used.
+                Some(sealed) if chunks.done => {
+                    let (number, piece) = (sealed.number, sealed.open(buffers)?);
+                    self.stage = Stage::Ended;
+                    return Ok(Some(self.asked_for(number, piece)));
+                }
+                Some(sealed) => decrypters.open(sealed, buffers),
+                None => {
+                    let done = chunks.done;
+                    self.stage = Stage::Ended;
+                    if !done {
+                        // There is nothing where the range begins.
+                        check_end(Arc::clone(&self.shared), &self.locator, self.range.start).await?;
+                    }
+                    return Ok(None);
+                }
+            },
+        };
+        // The next one is read while this one is decrypted, and decrypted while this one is used.
+        let next = chunks.next().await?;
+        let piece = opening.piece.await.unwrap_or_else(|_| {
+            let why = "decrypting failed";
+            Err(Error::new(ErrorKind::Internal, "archive.read", why))
+        })?;
+        chunks.opening = next.map(|sealed| decrypters.open(sealed, buffers));
+        Ok(Some(self.asked_for(opening.number, piece)))
+    }
+
+    /// What was asked for of a piece that begins with this chunk.
+    fn asked_for(&self, number: u64, piece: Bytes) -> Bytes {
+        let (first, length) = (number * CHUNK_BYTES as u64, piece.len());
+        let within = |at: u64| usize::try_from(at.saturating_sub(first)).map_or(length, |at| at.min(length));
+        piece.slice(within(self.range.start)..within(self.range.end))
+    }
+}
+
+/// That the instance ends before `start`, by the chunk that says so: it is not only cut off.
+async fn check_end(shared: Arc<Shared>, locator: &Locator, start: u64) -> Result<()> {
+    let mut pieces = stream(shared, locator, 0..u64::MAX);
+    let mut length = 0;
+    while let Some(piece) = pieces.try_next().await? {
+        length += piece.len() as u64;
+    }
+    match length <= start {
+        true => Ok(()),
+        false => Err(cut_off()),
+    }
+}
+
+/// `into` as so many chunks; also where it is empty.
+fn into_chunks(into: &mut [u8], count: usize) -> impl Iterator<Item = &mut [u8]> {
+    let mut rest = into;
+    (0..count).map(move |_| {
+        let length = rest.len().min(CHUNK_BYTES);
+        let (chunk, behind) = std::mem::take(&mut rest).split_at_mut(length);
+        rest = behind;
+        chunk
+    })
+}
+
+/// What is kept was taken in before there was this layer.
+pub(super) fn plain() -> Error {
+    let why =
+        "the instance was kept before encryption was switched on; what is plain is read where that is set";
+    Error::new(ErrorKind::Refused, "archive.read", why)
+}
