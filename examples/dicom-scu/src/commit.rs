@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pacs_core::{Error, Result, Uid};
-use pacs_net::scu::{COMMITMENT_INSTANCES_MAX, CommitmentRequest, Commitments, Reference, Remote};
+use pacs_net::scu::{COMMITMENT_INSTANCES_MAX, CommitmentRequest, Commitments, Reference};
 use tokio::net::TcpListener;
 
 use crate::cli::{Peer, ToCommit};
