@@ -71,9 +71,9 @@ async fn a_study_is_fetched_over_https_and_urls_in_answers_say_so() {
     let fetched = source.fetch_study(&here, &study, true).await.unwrap();
     assert_eq!((fetched.instances, fetched.missing.len()), (1, 0));
     assert!(here.lookup(&kept.key.instance).await.unwrap().is_some());
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert!(!seen.is_empty());
-    for certificate in seen.iter() {
+    for certificate in &seen {
         let certificate = certificate.as_ref().expect("it came over TLS");
         assert_eq!(
             certificate.as_ref().unwrap().common_name.as_deref(),
