@@ -110,6 +110,7 @@ pub use dicom_dictionary_std::{tags, uids};
 pub mod archive;
 pub mod budget;
 pub mod dataset;
+pub mod deid;
 pub mod engine;
 pub mod error;
 pub mod hooks;
