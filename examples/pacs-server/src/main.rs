@@ -10,6 +10,7 @@ mod amend;
 mod cli;
 mod config;
 mod conformance;
+mod export;
 mod import;
 mod logging;
 mod maintain;
@@ -70,6 +71,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Import { directory, workers } => {
             with_store(store::open_or_make(config, Vec::new())?, |store| {
                 import::run(&store.pacs, &directory, workers.into(), &store::imports(config))
+            })
+        }
+        Command::Export(wanted) => {
+            let by = wanted.deidentifier()?;
+            with_store(store::open(config)?, |store| {
+                export::run(config, &store.pacs, &wanted, by.as_ref())
             })
         }
         Command::Migrate(wanted) => {

@@ -316,6 +316,8 @@ fn rule(element: &Element) -> Option<Cow<'static, Row>> {
         (tags::SPECIFIC_CHARACTER_SET, _) => made(Action::Remove, &[]),
         // No group of a data set; and no pixels but those of the instance itself.
         (Tag(..0x0008 | 0x7FE0.., _), _) => made(Action::Remove, &[]),
+        // Without its data, the rest of an overlay says nothing, and isn't valid.
+        (Tag(0x6000..=0x60FF, _), _) => made(Action::Remove, &[]),
         // The text of content and annotations that are cleaned and not dummies.
         (tags::TEXT_VALUE | tags::UNFORMATTED_TEXT_VALUE, _) => {
             made(Action::Dummy, &[(Column::Descriptors, Action::Clean)])
@@ -345,14 +347,9 @@ fn understood(element: Element) -> Option<Element> {
             let is_read = !is_text(vr) || std::str::from_utf8(bytes).is_ok();
             is_read.then_some(Element { vr, ..element })
         }
-        (_, None, _) if !is_repeating(element.tag) => None,
+        (_, None, _) => None,
         _ => Some(element),
     }
-}
-
-/// Whether the tag is of a group that repeats, of which the dictionary may not know each.
-fn is_repeating(tag: Tag) -> bool {
-    matches!(tag.0 & 0xFF00, 0x5000 | 0x6000)
 }
 
 fn is_text(vr: VR) -> bool {

@@ -16,6 +16,7 @@
 //!   text that stays the identifying values of the same instance are replaced by `***`.
 //! - What the dictionary doesn't know is left out, and so is what stands as UN that isn't text, a number or bytes by
 //!   it. Private attributes are left out unless they are safe and the profile retains those.
+//! - Of an overlay all is left out, as its data is.
 //! - The content of a report and graphic annotations become one dummy, unless the profile cleans them.
 //! - What stands behind the pixel data is left out, preamble and File Meta Information are made anew.
 //! - A data set in Explicit VR Big Endian or deflated leaves in Explicit VR Little Endian; so does one whose compressed
@@ -61,6 +62,8 @@ pub struct Deidentifier {
 pub struct Deidentified {
     /// Study, series and instance, by their other UIDs.
     pub key: InstanceKey,
+    /// The patient's pseudonym; empty where the instance has no Patient ID.
+    pub patient: String,
     /// SOP Class UID (0008,0016).
     pub sop_class: Uid,
     /// The transfer syntax of the data set: that which is stored, or Explicit VR Little Endian.

@@ -108,12 +108,12 @@ impl Head {
         self.behind.is_some_and(|behind| behind.tag.0 == PIXELS)
     }
 
-    /// The data set that takes the place of this one, in the same transfer syntax; pixel data that is blanked is not
+    /// The patient's pseudonym, and the data set that takes the place of this one, in the same transfer syntax; pixel data that is blanked is not
     /// encapsulated.
     ///
     /// # Errors
     /// Those of [`Blanking::of`]; `OutOfResources` when the header lacks what stays.
-    pub(crate) fn deidentify(self, by: &Deidentifier, blank: &[Rectangle]) -> Result<Source> {
+    pub(crate) fn deidentify(self, by: &Deidentifier, blank: &[Rectangle]) -> Result<(String, Source)> {
         let Self {
             header,
             left_out,
@@ -164,7 +164,8 @@ impl Head {
             }
         });
         let rest = rest.map_ok(|pieces| stream::iter(pieces).map(Ok)).try_flatten();
-        Ok(stream::iter(pieces).chain(rest).boxed())
+        let patient = made.string(tags::PATIENT_ID).unwrap_or_default().to_owned();
+        Ok((patient, stream::iter(pieces).chain(rest).boxed()))
     }
 }
 
@@ -280,3 +281,6 @@ fn too_long() -> Error {
     )
     .with_retry(crate::error::Retry::Never)
 }
+
+#[cfg(test)]
+mod tests;

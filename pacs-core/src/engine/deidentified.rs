@@ -46,9 +46,10 @@ impl Pacs {
         if !native && !blank.is_empty() {
             (transfer_syntax, head) = self.decoded_head(record).await?;
         }
-        let data_set = head.deidentify(by, &blank)?;
+        let (patient, data_set) = head.deidentify(by, &blank)?;
         Ok(Deidentified {
             key: by.key(&record.key)?,
+            patient,
             sop_class: record.sop_class,
             transfer_syntax,
             data_set: Box::pin(data_set.map_err(Error::about_kept)),
