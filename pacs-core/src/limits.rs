@@ -20,6 +20,13 @@ pub const PARSED_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// stand long before.
 pub const INFLATED_LENGTH_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
+/// The tags of elements left out of a header which are named; the rest is counted.
+pub const LEFT_OUT_NAMED_MAX: usize = 64;
+
+/// What stands before the pixel data of an instance that is de-identified: it is held while names are looked for in
+/// all of it. Waveforms and surfaces, which stand there too, are some 10 MiB.
+pub const DEIDENTIFIED_HEADER_LENGTH_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// A File Meta Information group. Real ones are below 1 KiB; private information may add to it.
 pub const FILE_META_LENGTH_MAX_BYTES: usize = 64 * 1024;
 

@@ -11,6 +11,7 @@ use pacs_core::route::Trigger;
 use crate::amend::{self, Of};
 use crate::certs;
 use crate::config::Config;
+use crate::export::Export;
 use crate::migrate::Migrate;
 
 /// A PACS in one binary: receives instances, keeps them, finds them and hands them out.
@@ -39,6 +40,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
+    /// Write studies into a folder as DICOM files, as they are or de-identified
+    ///
+    /// The server must not be running. What is there already is written again.
+    Export(Export),
     /// Take over the studies of another PACS; an interrupted migration goes on where it was
     ///
     /// The server must not be running. What is complete here already is not fetched again.

@@ -11,6 +11,7 @@ mod certs;
 mod cli;
 mod config;
 mod conformance;
+mod export;
 mod import;
 mod logging;
 mod maintain;
@@ -71,6 +72,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Import { directory, workers } => {
             with_store(store::open_or_make(config, Vec::new())?, |store| {
                 import::run(&store.pacs, &directory, workers.into(), &store::imports(config))
+            })
+        }
+        Command::Export(wanted) => {
+            let by = wanted.deidentifier()?;
+            with_store(store::open(config)?, |store| {
+                export::run(config, &store.pacs, &wanted, by.as_ref())
             })
         }
         Command::Migrate(wanted) => {

@@ -7,6 +7,7 @@ mod coerce;
 mod committer;
 mod compare;
 mod correction;
+mod deidentified;
 mod digest;
 mod forward;
 mod frames;

@@ -46,7 +46,7 @@ pub(crate) use number::numbers;
 pub use path::{AttributePath, AttributeStep};
 pub use person::{PersonKey, fold_person_name, folded_groups};
 pub use sequence::Keys;
-pub(crate) use temporal::date_time;
+pub(crate) use temporal::{date_time, days as days_since_1970};
 pub use wildcard::Pattern;
 
 use crate::dataset::DataSet;

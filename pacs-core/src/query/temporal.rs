@@ -73,7 +73,7 @@ fn time_digits(bytes: &[u8]) -> Option<Span<u64>> {
 }
 
 /// Days since 1970-01-01 in the Gregorian calendar, for any year of four digits.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days(year: i64, month: i64, day: i64) -> i64 {
     // Years are counted from March, so that the leap day is the last of a year.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
+use pacs_core::deid::Deidentifier;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, InstanceRecord, Pacs, Result, Retry, Uid};
 use tokio::io::AsyncWriteExt as _;
@@ -17,23 +19,41 @@ use super::{Destination, Found, Tried, find, in_order};
 pub struct ToFolder {
     pacs: Pacs,
     directory: PathBuf,
+    deidentifier: Option<Deidentifier>,
 }
 
 impl ToFolder {
     /// Into this directory, which is made when the first instance comes.
     pub fn new(pacs: Pacs, directory: PathBuf) -> Self {
-        Self { pacs, directory }
+        Self {
+            pacs,
+            directory,
+            deidentifier: None,
+        }
+    }
+
+    /// The same, de-identified: names of files are those of the other UIDs.
+    #[must_use]
+    pub fn deidentifying(mut self, by: Option<Deidentifier>) -> Self {
+        self.deidentifier = by;
+        self
     }
 
     async fn write(&self, record: &InstanceRecord) -> Result<()> {
-        let [study, series, instance] =
-            [record.key.study, record.key.series, record.key.instance].map(|uid| uid.file_name());
+        let (key, pieces) = match &self.deidentifier {
+            None => (record.key, self.pacs.outgoing_file(record)),
+            Some(by) => {
+                let made = self.pacs.deidentified(record, by).await?;
+                (made.key, made.into_file())
+            }
+        };
+        let [study, series, instance] = [key.study, key.series, key.instance].map(|uid| uid.file_name());
         let directory = self.directory.join(study).join(series);
         let path = directory.join(format!("{instance}.dcm"));
         // Others may write into the same folder.
         let unfinished = directory.join(format!(".{instance}.{}.part", Uid::random()));
         tokio::fs::create_dir_all(&directory).await.map_err(failed)?;
-        let written = self.write_to(&unfinished, record).await;
+        let written = write_to(&unfinished, pieces).await;
         let written = match written {
             Ok(()) => tokio::fs::rename(&unfinished, &path).await.map_err(failed),
             Err(error) => Err(error),
@@ -70,16 +90,15 @@ impl ToFolder {
             || tokio::fs::File::create(&probe).await.is_err()
             || tokio::fs::remove_file(&probe).await.is_err()
     }
+}
 
-    async fn write_to(&self, path: &Path, record: &InstanceRecord) -> Result<()> {
-        let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
-        let mut pieces = self.pacs.outgoing_file(record);
-        while let Some(piece) = pieces.try_next().await? {
-            file.write_all(&piece).await.map_err(failed)?;
-        }
-        file.flush().await.map_err(failed)?;
-        file.sync_all().await.map_err(failed)
+async fn write_to(path: &Path, mut pieces: BoxStream<'static, Result<Bytes>>) -> Result<()> {
+    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+    while let Some(piece) = pieces.try_next().await? {
+        file.write_all(&piece).await.map_err(failed)?;
     }
+    file.flush().await.map_err(failed)?;
+    file.sync_all().await.map_err(failed)
 }
 
 fn failed(error: io::Error) -> Error {

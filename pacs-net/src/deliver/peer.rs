@@ -1,7 +1,7 @@
 //! [`ToPeer`]: instances to a peer, by C-STORE.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dicom_dictionary_std::tags;
@@ -9,6 +9,8 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use pacs_core::dataset::Element;
+use pacs_core::dataset::recode::{Overrides, Recoder, Target, is_native, recode};
+use pacs_core::deid::{Deidentified, Deidentifier};
 use pacs_core::query::LevelAttributes;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
@@ -24,33 +26,87 @@ use crate::util;
 pub struct ToPeer {
     pacs: Pacs,
     remote: Remote,
+    deidentifier: Option<Deidentifier>,
 }
 
 impl ToPeer {
     /// To this peer. An association is opened for each line, one operation at a time on it: so the order is kept.
     pub fn new(pacs: Pacs, remote: Remote) -> Self {
-        Self { pacs, remote }
+        Self {
+            pacs,
+            remote,
+            deidentifier: None,
+        }
+    }
+
+    /// The same, de-identified.
+    #[must_use]
+    pub fn deidentifying(mut self, by: Option<Deidentifier>) -> Self {
+        self.deidentifier = by;
+        self
     }
 }
 
 struct Item {
     waiting: Waiting,
     record: InstanceRecord,
+    /// It de-identified, once it is its turn: what is said of it, and itself until it is sent.
+    made: Option<(Outgoing, Mutex<Option<Result<Deidentified>>>)>,
 }
 
-struct Items(Kept);
+struct Items {
+    kept: Kept,
+    by: Option<Deidentifier>,
+}
+
+impl Items {
+    /// The de-identified data set, and its transfer syntax.
+    async fn deidentified(&self, item: &Item, by: &Deidentifier) -> Result<(Uid, Pieces)> {
+        self.kept.pacs.admit_retrieve(&self.kept.source, &item.record)?;
+        let made = item
+            .made
+            .as_ref()
+            .and_then(|(_, made)| made.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let made = match made {
+            Some(made) => made?,
+            // It is sent again.
+            None => self.kept.pacs.deidentified(&item.record, by).await?,
+        };
+        Ok((made.transfer_syntax, made.data_set))
+    }
+}
 
 impl Supply<Item> for Items {
     fn outgoing(&self, item: &Item) -> Outgoing {
-        self.0.outgoing(&item.record)
+        match &item.made {
+            Some((outgoing, _)) => *outgoing,
+            None => self.kept.outgoing(&item.record),
+        }
     }
 
     fn open<'a>(&'a self, item: &'a Item) -> BoxFuture<'a, Result<Pieces>> {
-        self.0.open(&item.record)
+        match &self.by {
+            Some(by) => Box::pin(async move { Ok(self.deidentified(item, by).await?.1) }),
+            None => self.kept.open(&item.record),
+        }
     }
 
     fn convert<'a>(&'a self, item: &'a Item, accepted: &'a [Uid]) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
-        self.0.convert(&item.record, accepted)
+        let Some(by) = &self.by else {
+            return self.kept.convert(&item.record, accepted);
+        };
+        Box::pin(async move {
+            let (from, pieces) = self.deidentified(item, by).await?;
+            let target = accepted.iter().find_map(|accepted| Target::of(accepted));
+            let (Some(target), true) = (target, is_native(&from)) else {
+                let why = format!(
+                    "the receiver does not take transfer syntax {from}, and what is de-identified isn't decoded for it"
+                );
+                return Err(Error::new(ErrorKind::Unsupported, "store.convert", why));
+            };
+            let recoder = Recoder::new(&from, target, Overrides::default())?;
+            Ok((target.uid(), recode(recoder, pieces)))
+        })
     }
 }
 
@@ -63,8 +119,17 @@ impl Destination for ToPeer {
                 match find(&self.pacs, &waiting).await {
                     Found::Instance(record) => {
                         kinds.insert((record.sop_class, record.transfer_syntax));
+                        if self.deidentifier.is_some() {
+                            // What it may become, which is known when its turn has come.
+                            let explicit = Target::ExplicitLittleEndian.uid();
+                            kinds.insert((record.sop_class, explicit));
+                        }
                         let record = *record;
-                        items.push(Item { waiting, record });
+                        items.push(Item {
+                            waiting,
+                            record,
+                            made: None,
+                        });
                     }
                     Found::Nothing(tried) if tried.is_over() => nothing.push((waiting, tried)),
                     // None behind it goes before it.
@@ -86,15 +151,25 @@ impl Destination for ToPeer {
                 },
                 patience: Duration::from_secs(60),
             };
-            let items = stream::iter(items).then(move |item| {
-                let gate = Arc::clone(&gated);
-                async move { gate.acquire().await.ok().map(|turn| (turn.forget(), item).1) }
+            let (pacs, by) = (self.pacs.clone(), self.deidentifier.clone());
+            let items = stream::iter(items).then(move |mut item: Item| {
+                let (gate, pacs, by) = (Arc::clone(&gated), pacs.clone(), by.clone());
+                async move {
+                    gate.acquire().await.ok()?.forget();
+                    if let Some(by) = &by {
+                        let made = pacs.deidentified(&item.record, by).await;
+                        item.made = Some((outgoing(&item.record, &made), Mutex::new(Some(made))));
+                    }
+                    Some(item)
+                }
             });
             let items = items.take_while(|item| futures::future::ready(item.is_some()));
             let items = items.filter_map(futures::future::ready);
+            let by = self.deidentifier.clone();
+            let supply = Items { kept, by };
             let sent = match kinds.is_empty() {
                 true => stream::empty().boxed(),
-                false => Sending::to(self.remote.clone()).send(&kinds, Arc::new(Items(kept)), items),
+                false => Sending::to(self.remote.clone()).send(&kinds, Arc::new(supply), items),
             };
             let sent = sent.map(move |(item, sent)| {
                 let tried = tried(&item.record, sent);
@@ -107,6 +182,22 @@ impl Destination for ToPeer {
             in_order(stream::iter(nothing).chain(sent).chain(stream::iter(last)))
         };
         stream::once(begun).flatten().boxed()
+    }
+}
+
+/// What is said of an instance that is de-identified, or of one that can't be: then it isn't sent.
+fn outgoing(record: &InstanceRecord, made: &Result<Deidentified>) -> Outgoing {
+    match made {
+        Ok(made) => Outgoing {
+            sop_class: made.sop_class,
+            sop_instance: made.key.instance,
+            transfer_syntax: made.transfer_syntax,
+        },
+        Err(_) => Outgoing {
+            sop_class: record.sop_class,
+            sop_instance: record.key.instance,
+            transfer_syntax: record.transfer_syntax,
+        },
     }
 }
 

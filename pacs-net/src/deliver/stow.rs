@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use axum::body::Body;
+use bytes::Bytes;
 use dicom_dictionary_std::tags;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::{Request, StatusCode, header};
 use pacs_core::dataset::json;
+use pacs_core::deid::Deidentifier;
 use pacs_core::route::{Line, Waiting};
-use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Uid};
+use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Retry, Uid};
 
 use super::http::not_taken;
 use super::{Destination, Found, Tried, find};
@@ -27,6 +29,7 @@ const TOGETHER_MAX: usize = 20;
 pub struct ToStow {
     pacs: Pacs,
     caller: Caller,
+    deidentifier: Option<Deidentifier>,
 }
 
 impl ToStow {
@@ -38,7 +41,15 @@ impl ToStow {
         Ok(Self {
             pacs,
             caller: Caller::new(url, connector)?,
+            deidentifier: None,
         })
+    }
+
+    /// The same, de-identified; each in a request of its own.
+    #[must_use]
+    pub fn deidentifying(mut self, by: Option<Deidentifier>) -> Self {
+        self.deidentifier = by;
+        self
     }
 
     /// Stores several in one request; where that goes wrong as a whole, each in one of its own, so that one doesn't
@@ -56,14 +67,15 @@ impl ToStow {
                 }
             }
         }
-        let tried = self.send(found.iter().map(|(_, record)| record)).await;
+        let records: Vec<InstanceRecord> = found.iter().map(|(_, record)| record.clone()).collect();
+        let tried = self.send(&records).await;
         if found.len() > 1
             && tried
                 .iter()
                 .all(|tried| matches!(tried, Tried::Failed(_) | Tried::Broken(_)))
         {
             for (waiting, record) in found {
-                let tried = self.send([&record]).await.pop();
+                let tried = self.send(std::slice::from_ref(&record)).await.pop();
                 let tried = tried.unwrap_or_else(|| Tried::Broken(String::new()));
                 let goes_on = tried.is_over();
                 ended.push((waiting, tried));
@@ -79,13 +91,28 @@ impl ToStow {
     }
 
     /// Sends these in one request; answers how it ended for each.
-    async fn send<'r>(&self, records: impl IntoIterator<Item = &'r InstanceRecord>) -> Vec<Tried> {
-        let records: Vec<InstanceRecord> = records.into_iter().cloned().collect();
-        let instances: Vec<Uid> = records.iter().map(|record| record.key.instance).collect();
+    async fn send(&self, records: &[InstanceRecord]) -> Vec<Tried> {
+        let (mut instances, mut files) = (Vec::new(), Vec::new());
+        for record in records {
+            match &self.deidentifier {
+                None => {
+                    instances.push(record.key.instance);
+                    files.push(self.pacs.outgoing_file(record));
+                }
+                Some(by) => match self.pacs.deidentified(record, by).await {
+                    Ok(made) => {
+                        instances.push(made.key.instance);
+                        files.push(made.into_file());
+                    }
+                    // It is alone.
+                    Err(error) => return vec![not_made(&error)],
+                },
+            }
+        }
         if instances.is_empty() {
             return Vec::new();
         }
-        let answer = match self.request(records) {
+        let answer = match self.request(files) {
             Ok(request) => self.caller.call(request).await.map_err(Tried::from),
             Err(error) => Err(Tried::Refused(error.to_string())),
         };
@@ -117,10 +144,9 @@ impl ToStow {
         each.collect()
     }
 
-    fn request(&self, records: Vec<InstanceRecord>) -> Result<Request<Body>> {
-        let pacs = self.pacs.clone();
-        let part = move |record| Ok(Part::new(&MediaType::DICOM, pacs.outgoing_file(&record)));
-        let multipart = related(&MediaType::DICOM, stream::iter(records).map(part));
+    fn request(&self, files: Vec<BoxStream<'static, Result<Bytes>>>) -> Result<Request<Body>> {
+        let part = |file| Ok(Part::new(&MediaType::DICOM, file));
+        let multipart = related(&MediaType::DICOM, stream::iter(files).map(part));
         let request = Request::post(self.caller.uri().clone())
             .header(header::CONTENT_TYPE, multipart.media_type.header_value())
             .header(header::ACCEPT, "application/dicom+json")
@@ -129,6 +155,14 @@ impl ToStow {
             let why = error.to_string();
             pacs_core::Error::new(pacs_core::ErrorKind::Invalid, "deliver.stow", why)
         })
+    }
+}
+
+/// What it means that an instance can't be de-identified.
+fn not_made(error: &pacs_core::Error) -> Tried {
+    match error.retry() {
+        Retry::Later => Tried::Broken(error.to_string()),
+        Retry::Never => Tried::Refused(error.to_string()),
     }
 }
 
@@ -167,7 +201,12 @@ fn failures(body: &[u8]) -> HashMap<Uid, u16> {
 
 impl Destination for ToStow {
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
-        let together = stream::iter(batch).chunks(TOGETHER_MAX);
+        // The header of each that is de-identified is in memory.
+        let together = match self.deidentifier {
+            Some(_) => 1,
+            None => TOGETHER_MAX,
+        };
+        let together = stream::iter(batch).chunks(together);
         let mut ended = false;
         together
             .then(move |chunk| self.store(chunk))

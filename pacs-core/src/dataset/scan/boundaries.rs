@@ -10,24 +10,24 @@ use crate::dataset::syntax::{self, Encoding, ITEM_END, SEQUENCE_END};
 use crate::error::Result;
 
 /// Behind the last element that can be told: zeros that fill up, or what makes no sense.
-pub(in crate::dataset) const END: Tag = Tag(0xFFFF, 0xFFFF);
+pub(crate) const END: Tag = Tag(0xFFFF, 0xFFFF);
 
 /// The beginning of an element of the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dataset) struct Boundary {
-    pub(in crate::dataset) tag: Tag,
+pub(crate) struct Boundary {
+    pub(crate) tag: Tag,
     /// The first byte of its header, from the start of the data set.
-    pub(in crate::dataset) start: u64,
+    pub(crate) start: u64,
     /// Behind its value, when its length says that.
-    pub(in crate::dataset) end: Option<u64>,
+    pub(crate) end: Option<u64>,
 }
 
 /// Finds the elements of the top level in a data set that is not deflated, as leniently as a
 /// [`Scanner`](super::Scanner). Holds no value.
-pub(in crate::dataset) struct Boundaries(Walker);
+pub(crate) struct Boundaries(Walker);
 
 impl Boundaries {
-    pub(in crate::dataset) fn new(transfer_syntax: &str) -> Self {
+    pub(crate) fn new(transfer_syntax: &str) -> Self {
         let encoding = Encoding::of(transfer_syntax);
         let mut walker = Walker::new(encoding, syntax::is_video(transfer_syntax), Holding::NOTHING);
         walker.boundaries = Some(Vec::new());
@@ -35,17 +35,17 @@ impl Boundaries {
     }
 
     /// Takes the next bytes.
-    pub(in crate::dataset) fn push(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.0.push(bytes)
     }
 
     /// The elements that were found since the last call.
-    pub(in crate::dataset) fn take(&mut self) -> Vec<Boundary> {
+    pub(crate) fn take(&mut self) -> Vec<Boundary> {
         self.0.boundaries.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Up to here it is told to which element the bytes belong.
-    pub(in crate::dataset) fn told(&self) -> u64 {
+    pub(crate) fn told(&self) -> u64 {
         match self.0.state {
             State::Header => self.0.position - self.0.carried as u64,
             State::Length { .. } if self.0.levels.is_empty() => self.0.element_start,
@@ -54,13 +54,13 @@ impl Boundaries {
     }
 
     /// How elements are laid out, as their first one shows.
-    pub(in crate::dataset) fn encoding(&self) -> Encoding {
+    pub(crate) fn encoding(&self) -> Encoding {
         self.0.encoding
     }
 
     /// What must stand between the end of the bytes pushed and a further element: the delimiters that are
     /// missing. `None` when the data set ends inside an element.
-    pub(in crate::dataset) fn delimiters(&self) -> Option<BytesMut> {
+    pub(crate) fn delimiters(&self) -> Option<BytesMut> {
         let Walker {
             state,
             carry,

@@ -10,8 +10,6 @@ use crate::limits;
 const OVERHEAD_BYTES: usize = 64;
 /// A value up to this length may also use the reserve.
 const SHORT_VALUE_BYTES: usize = 1024;
-/// The tags of elements that were left out which are named, the rest is counted.
-pub(super) const LEFT_OUT_NAMED_MAX: usize = 64;
 
 /// How much a walk may hold.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +45,13 @@ impl Holding {
         value_bytes: limits::METADATA_LENGTH_MAX_BYTES,
         total_bytes: limits::METADATA_LENGTH_MAX_BYTES,
         nested_bytes: limits::METADATA_LENGTH_MAX_BYTES,
+        reserve_bytes: 0,
+    };
+    /// For the header of an instance that is de-identified.
+    pub(super) const DEIDENTIFIED: Holding = Holding {
+        value_bytes: limits::DEIDENTIFIED_HEADER_LENGTH_MAX_BYTES,
+        total_bytes: limits::DEIDENTIFIED_HEADER_LENGTH_MAX_BYTES,
+        nested_bytes: limits::DEIDENTIFIED_HEADER_LENGTH_MAX_BYTES,
         reserve_bytes: 0,
     };
     /// For a data set that is held whole.
@@ -118,7 +123,7 @@ impl Walker {
     pub(super) fn leave_out(&mut self, tag: Tag) {
         let tag = self.levels.first().map_or(tag, |level| level.tag);
         self.left_out_count += 1;
-        if self.left_out.last() != Some(&tag) && self.left_out.len() < LEFT_OUT_NAMED_MAX {
+        if self.left_out.last() != Some(&tag) && self.left_out.len() < limits::LEFT_OUT_NAMED_MAX {
             self.left_out.push(tag);
         }
     }

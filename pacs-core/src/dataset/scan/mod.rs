@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-pub(super) mod boundaries;
+pub(crate) mod boundaries;
 mod bulk;
 mod element;
 mod holding;
@@ -82,7 +82,7 @@ pub struct Scan {
 
 /// Whether a header holds what there is of `tag`, by what it names as left out.
 fn holds(left_out: &[Tag], tag: Tag) -> bool {
-    left_out.len() < holding::LEFT_OUT_NAMED_MAX && !left_out.contains(&tag)
+    left_out.len() < crate::limits::LEFT_OUT_NAMED_MAX && !left_out.contains(&tag)
 }
 
 impl Scan {
@@ -197,6 +197,11 @@ impl Scanner {
         let noted = self.walker.noted.as_mut();
         let values = noted.map(|noted| std::mem::take(&mut noted.values));
         Ok((self.finish()?, values.unwrap_or_default()))
+    }
+
+    /// One that holds all that stands before the pixel data, to be de-identified.
+    pub(crate) fn for_deidentifying(transfer_syntax: &Uid) -> Self {
+        Self::holding(transfer_syntax, Holding::DEIDENTIFIED)
     }
 
     fn holding(transfer_syntax: &str, holding: Holding) -> Self {

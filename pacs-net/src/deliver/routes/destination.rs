@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pacs_core::{AeTitle, Pacs};
+use pacs_core::{AeTitle, Pacs, deid};
 use serde::Deserialize;
 
 use super::super::priors::Wanted;
-use super::super::{FetchPriors, Service, ToFolder, ToReportReceiver};
+use super::super::{FetchPriors, Service, ToFolder, ToPeer, ToReportReceiver};
 #[cfg(feature = "web")]
 use super::super::{ToStow, ToWebhook};
 #[cfg(feature = "web")]
@@ -32,6 +32,10 @@ pub(super) struct Destination {
     secret: Option<String>,
     /// Directory that files are written into.
     folder: Option<PathBuf>,
+    /// AE title of the peer that instances are sent to.
+    peer: Option<String>,
+    /// How what goes there is de-identified.
+    deidentify: Option<deid::Settings>,
     /// Host and port of who takes reports as HL7 messages.
     report: Option<String>,
     /// Reports go over TLS.
@@ -84,12 +88,13 @@ impl Destination {
             self.stow.is_some(),
             self.webhook.is_some(),
             self.folder.is_some(),
+            self.peer.is_some(),
             self.report.is_some(),
             self.priors.is_some(),
         ];
         if kinds.into_iter().filter(|is| *is).count() != 1 {
             return Err(format!(
-                "the destination {:?} needs one of stow, webhook, folder, report and priors",
+                "the destination {:?} needs one of stow, webhook, folder, peer, report and priors",
                 self.name
             ));
         }
@@ -98,6 +103,17 @@ impl Destination {
                 "the destination {:?}: a webhook needs a secret, and nothing else one",
                 self.name
             ));
+        }
+        if self.deidentify.is_some() && !(self.stow.is_some() || self.folder.is_some() || self.peer.is_some())
+        {
+            return Err(format!(
+                "the destination {:?}: deidentify is of one with stow, folder or peer",
+                self.name
+            ));
+        }
+        self.deidentifier().map(drop)?;
+        if let Some(peer) = &self.peer {
+            self.known("peer", peer, peers).map(drop)?;
         }
         if let Some(report) = &self.report {
             self.host_and_port(report)?;
@@ -117,7 +133,7 @@ impl Destination {
                 }
                 self.service_at(priors, &Connector::default()).map(drop)?;
             }
-            Some(title) => self.archive(title, peers).map(drop)?,
+            Some(title) => self.known("priors", title, peers).map(drop)?,
             None if self.by.is_some()
                 || self.same.is_some()
                 || self.at_most.is_some()
@@ -136,12 +152,19 @@ impl Destination {
         }
     }
 
-    /// The peer that priors are fetched from.
-    fn archive<'a>(&self, title: &str, peers: &'a [Peer]) -> Result<&'a Peer, String> {
+    /// What de-identifies what goes there.
+    fn deidentifier(&self) -> Result<Option<deid::Deidentifier>, String> {
+        let made = self.deidentify.as_ref().map(deid::Settings::deidentifier);
+        let made = made.transpose();
+        made.map_err(|error| format!("the destination {:?}: {}", self.name, error.context()))
+    }
+
+    /// The peer that a key names.
+    fn known<'a>(&self, key: &str, title: &str, peers: &'a [Peer]) -> Result<&'a Peer, String> {
         let known = peers.iter().find(|peer| peer.ae_title.as_str() == title);
         known.ok_or_else(|| {
             format!(
-                "the destination {:?}: priors names {title:?}, which is the AE title of no [[peer]]",
+                "the destination {:?}: {key} names {title:?}, which is the AE title of no [[peer]]",
                 self.name
             )
         })
@@ -198,7 +221,10 @@ impl Destination {
         let pacs = pacs.clone();
         let destination: Arc<dyn super::super::Destination> = match self {
             #[cfg(feature = "web")]
-            Self { stow: Some(url), .. } => Arc::new(ToStow::new(pacs, url, connector).map_err(failed)?),
+            Self { stow: Some(url), .. } => {
+                let to = ToStow::new(pacs, url, connector).map_err(failed)?;
+                Arc::new(to.deidentifying(self.deidentifier()?))
+            }
             #[cfg(feature = "web")]
             Self {
                 webhook: Some(url),
@@ -207,7 +233,14 @@ impl Destination {
             } => Arc::new(ToWebhook::new(url, secret, connector).map_err(failed)?),
             Self {
                 folder: Some(folder), ..
-            } => Arc::new(ToFolder::new(pacs, folder.clone())),
+            } => Arc::new(ToFolder::new(pacs, folder.clone()).deidentifying(self.deidentifier()?)),
+            Self {
+                peer: Some(title), ..
+            } => {
+                let peer = self.known("peer", title, peers)?;
+                let remote = peer.remote(ae_title, connector);
+                Arc::new(ToPeer::new(pacs, remote).deidentifying(self.deidentifier()?))
+            }
             Self {
                 report: Some(report), ..
             } => {
@@ -226,7 +259,7 @@ impl Destination {
                 let archive = match is_url(title) {
                     true => self.service_at(title, connector)?,
                     false => {
-                        let peer = self.archive(title, peers)?;
+                        let peer = self.known("priors", title, peers)?;
                         Source::Peer {
                             remote: peer.remote(ae_title, connector),
                             how: match self.by {
