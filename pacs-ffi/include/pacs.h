@@ -1964,11 +1964,17 @@ enum pacs_status pacs_remote_store_file(struct pacs_context *context,
  * patience-seconds = 30         # that an instance waits for its turn
  * any-sop-class = false         # true: also those that the Standard's dictionary doesn't know
  *
+ * [tls]                         # without it nothing is encrypted; PEM files, read again when they change
+ * certificate = "pacs.pem"
+ * key = "pacs-key.pem"
+ * authorities = "ca.pem"        # that the certificates of the other side must come from
+ *
  * [[peer]]                      # a destination of C-MOVE
  * ae-title = "WORKSTATION"
  * host = "192.0.2.7"
  * port = 104
  * associations = 2
+ * tls = false                   # true: it is called over TLS
  * ```
  *
  * Blocks shortly. Errors: `PACS_INVALID` for the configuration, with the line; `PACS_IO` when the address can't be
@@ -1992,6 +1998,10 @@ enum pacs_status pacs_dicom_start(struct pacs_engine *engine,
  * cors-origins = []             # pages of these origins may use it
  * any-sop-class = false
  * spool = "/var/tmp"            # where bulk data waits that comes beside metadata
+ *
+ * [tls]                         # without it nothing is encrypted; PEM files, read again when they change
+ * certificate = "pacs.pem"
+ * key = "pacs-key.pem"
  * ```
  *
  * Blocks shortly. Errors: as `pacs_dicom_start`.

@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use pacs_core::{AeTitle, Result as CoreResult};
 use pacs_net::scp::{AdmissionHook, Limits, ScpOptions, Server};
-use pacs_net::settings::{Peer, ae_title, at_least_one};
+use pacs_net::settings::{Peer, Protocol, Tls, ae_title, at_least_one};
 use pacs_net::tls::Connector;
 use pacs_net::web::http::health::{Health, metrics_router};
 use pacs_net::web::http::layers::with_problems;
@@ -68,6 +68,7 @@ struct DicomSettings {
     #[serde(deserialize_with = "at_least_one")]
     patience_seconds: u32,
     any_sop_class: bool,
+    tls: Tls,
     #[serde(rename = "peer")]
     peers: Vec<Peer>,
 }
@@ -83,6 +84,7 @@ impl Default for DicomSettings {
             idle_seconds: 600,
             patience_seconds: 30,
             any_sop_class: false,
+            tls: Tls::default(),
             peers: Vec::new(),
         }
     }
@@ -103,8 +105,9 @@ impl DicomSettings {
         options.timeouts.idle = Duration::from_secs(self.idle_seconds.into());
         options.patience = Duration::from_secs(self.patience_seconds.into());
         options.admission = engine.admission.clone().map(AdmissionHook);
-        // None of them is called over TLS.
-        let connector = Connector::default();
+        let credentials = self.tls.credentials()?;
+        let connector = Connector::new(&credentials)?;
+        options.tls = self.tls.acceptor(&credentials, Protocol::Dicom)?;
         let destinations = self.peers.iter().map(|peer| peer.destination(&connector));
         options.destinations = destinations.collect();
         Ok(options)
@@ -179,11 +182,17 @@ fn start<B: Bound>(
 /// patience-seconds = 30         # that an instance waits for its turn
 /// any-sop-class = false         # true: also those that the Standard's dictionary doesn't know
 ///
+/// [tls]                         # without it nothing is encrypted; PEM files, read again when they change
+/// certificate = "pacs.pem"
+/// key = "pacs-key.pem"
+/// authorities = "ca.pem"        # that the certificates of the other side must come from
+///
 /// [[peer]]                      # a destination of C-MOVE
 /// ae-title = "WORKSTATION"
 /// host = "192.0.2.7"
 /// port = 104
 /// associations = 2
+/// tls = false                   # true: it is called over TLS
 /// ```
 ///
 /// Blocks shortly. Errors: `PACS_INVALID` for the configuration, with the line; `PACS_IO` when the address can't be
@@ -218,6 +227,7 @@ struct WebSettings {
     cors_origins: Vec<String>,
     any_sop_class: bool,
     spool: Option<PathBuf>,
+    tls: Tls,
 }
 
 impl Default for WebSettings {
@@ -230,6 +240,7 @@ impl Default for WebSettings {
             cors_origins: Vec::new(),
             any_sop_class: false,
             spool: None,
+            tls: Tls::default(),
         }
     }
 }
@@ -247,6 +258,10 @@ impl Default for WebSettings {
 /// cors-origins = []             # pages of these origins may use it
 /// any-sop-class = false
 /// spool = "/var/tmp"            # where bulk data waits that comes beside metadata
+///
+/// [tls]                         # without it nothing is encrypted; PEM files, read again when they change
+/// certificate = "pacs.pem"
+/// key = "pacs-key.pem"
 /// ```
 ///
 /// Blocks shortly. Errors: as `pacs_dicom_start`.
@@ -274,8 +289,14 @@ pub unsafe extern "C" fn pacs_web_start(
             .merge(health.router())
             .merge(metrics_router(metrics.clone(), pacs.clone()));
         let address = SocketAddr::new(settings.listen, settings.port);
+        let credentials = settings.tls.credentials()?;
+        let tls = settings.tls.acceptor(&credentials, Protocol::Http)?;
         let bind = async move {
             let server = HttpServer::bind(address, with_problems(router), HttpLimits::default()).await?;
+            let server = match tls {
+                Some(tls) => server.with_tls(tls)?,
+                None => server,
+            };
             Ok((server.with_metrics(metrics), health))
         };
         out.set(start(engine, bind)?);

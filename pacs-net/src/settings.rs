@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pacs_core::{AeTitle, Result};
+use pacs_core::{AeTitle, Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::scp::Destination;
@@ -68,8 +68,8 @@ impl Peer {
 }
 
 /// What connections are made secure with: one table for all protocols. The keys of a file are the fields' names, with
-/// hyphens.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// hyphens. By default there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tls {
     /// Our certificate, and behind it those that lead from it to an authority. With one, every server speaks TLS.
@@ -78,8 +78,9 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// The authorities that the other side's certificate must come from.
     pub authorities: Option<PathBuf>,
-    /// Over which protocols clients must show a certificate.
-    pub client_certificates: Vec<Protocol>,
+    /// Over which protocols clients must show a certificate. Where it isn't said, DICOM and HL7: devices and information
+    /// systems show certificates, as IHE ATNA has it; browsers need not.
+    pub client_certificates: Option<Vec<Protocol>>,
     /// Over which protocols connections without TLS are taken too, on the same port.
     pub plain: Vec<Protocol>,
 }
@@ -107,19 +108,6 @@ impl Protocol {
     }
 }
 
-impl Default for Tls {
-    /// No TLS. With it, devices and information systems show certificates, as IHE ATNA has it; browsers need not.
-    fn default() -> Self {
-        Self {
-            certificate: None,
-            key: None,
-            authorities: None,
-            client_certificates: vec![Protocol::Dicom, Protocol::Hl7],
-            plain: Vec::new(),
-        }
-    }
-}
-
 impl Tls {
     /// What the files hold.
     ///
@@ -133,16 +121,28 @@ impl Tls {
         })
     }
 
+    /// Over which protocols clients must show a certificate.
+    pub fn required(&self) -> &[Protocol] {
+        self.client_certificates
+            .as_deref()
+            .unwrap_or(&[Protocol::Dicom, Protocol::Hl7])
+    }
+
     /// By which a server of `protocol` takes connections; without TLS where there is no certificate.
     ///
     /// # Errors
-    /// `Invalid` when clients must show a certificate, and no authorities are named.
+    /// `Invalid` when clients must show a certificate, and no authorities are named; or when it is said how clients come
+    /// over TLS, and there is no certificate that makes it so.
     pub fn acceptor(&self, credentials: &Credentials, protocol: Protocol) -> Result<Option<Acceptor>> {
         if self.certificate.is_none() {
+            if self.client_certificates.is_some() || !self.plain.is_empty() {
+                let why = "[tls] without a certificate: nothing would be taken over TLS";
+                return Err(Error::new(ErrorKind::Invalid, "tls.settings", why));
+            }
             return Ok(None);
         }
         let clients = match self.authorities {
-            _ if self.client_certificates.contains(&protocol) => ClientCertificates::Required,
+            _ if self.required().contains(&protocol) => ClientCertificates::Required,
             Some(_) => ClientCertificates::Offered,
             None => ClientCertificates::Ignored,
         };

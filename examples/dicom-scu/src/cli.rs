@@ -332,10 +332,10 @@ pub(crate) struct Peer {
     #[arg(long, value_name = "FILE", requires = "tls")]
     pub(crate) tls_authorities: Option<PathBuf>,
     /// The certificate that is shown to it, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires_all = ["tls", "tls_key"])]
     pub(crate) tls_certificate: Option<PathBuf>,
     /// The key of that, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    #[arg(long, value_name = "FILE", requires_all = ["tls", "tls_certificate"])]
     pub(crate) tls_key: Option<PathBuf>,
     /// The peer
     #[arg(value_name = "HOST:PORT", value_parser = address)]

@@ -75,7 +75,7 @@ fn on_the_wire(config: &Config) -> Vec<String> {
         profile.to_owned(),
         format!(
             "Clients must show a certificate over: {}.",
-            named(&config.tls.client_certificates)
+            named(config.tls.required())
         ),
         format!(
             "Connections without TLS are taken over: {}.",

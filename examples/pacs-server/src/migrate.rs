@@ -32,6 +32,9 @@ pub(crate) struct Migrate {
     /// AE title; without it by C-GET. Not from a DICOMweb service, which gives them by WADO-RS
     #[arg(long = "move")]
     by_move: bool,
+    /// Call TITLE@HOST:PORT over TLS, by `[tls]` of the configuration; a peer of it says so itself
+    #[arg(long)]
+    tls: bool,
     /// Only studies of this date and later
     #[arg(long, value_name = "DATE")]
     from: Option<Day>,
@@ -93,7 +96,8 @@ impl Migrate {
         match place.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) if !host.is_empty() && port > 0 => {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
-                Ok(source(Remote::new(host, port, title, config.ae_title)))
+                let remote = Remote::new(host, port, title, config.ae_title);
+                Ok(source(remote.with_tls(self.tls.then_some(connector))))
             }
             _ => Err(format!("{place:?} is not HOST:PORT")),
         }

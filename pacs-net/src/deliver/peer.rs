@@ -13,7 +13,7 @@ use pacs_core::dataset::recode::{Overrides, Recoder, Target, is_native, recode};
 use pacs_core::deid::{Deidentified, Deidentifier};
 use pacs_core::query::LevelAttributes;
 use pacs_core::route::{Line, Waiting};
-use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
+use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Retry, Source, Uid};
 use tokio::sync::Semaphore;
 
 use super::{Destination, Found, Tried, find, in_order};
@@ -239,6 +239,8 @@ fn not_sent(error: &Error) -> Tried {
     let text = error.context().to_owned();
     match error.kind() {
         _ if error.operation() == "store.associate" => Tried::Away(text),
+        // A key that can't be had now.
+        ErrorKind::Refused if error.retry() == Retry::Later => Tried::Busy(text),
         // No context, no transcoding, not allowed, damaged: the same another time.
         ErrorKind::Unsupported
         | ErrorKind::Refused

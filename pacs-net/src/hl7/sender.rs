@@ -11,7 +11,7 @@ use super::ack::AckCode;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
 use super::path::Path;
-use crate::tls::{Connector, Stream};
+use crate::tls::{self, Connector, Stream};
 use crate::util;
 
 /// How a [`Sender`] behaves.
@@ -105,7 +105,10 @@ impl Sender {
             connection.exchange(&bytes, &id),
         );
         let answer = match exchanged.await {
-            Ok(answer) => answer.map_err(|error| error.with_retry(Retry::Later))?,
+            Ok(answer) => answer.map_err(|error| match tls::is_refusal(&error) {
+                true => self.not_secured(error),
+                false => error.with_retry(Retry::Later),
+            })?,
             Err(_) => {
                 let why = "the receiver did not acknowledge the message in time";
                 return Err(Error::new(ErrorKind::TimedOut, "hl7.send", why));
@@ -148,16 +151,30 @@ impl Sender {
             let _ = stream.set_nodelay(true);
             match &self.tls {
                 None => Ok(Stream::plain(stream)),
-                Some(connector) => connector.connect(&self.host, stream).await.map_err(|error| {
-                    let why = format!("{}: {}", failed(), error.context());
-                    Error::new(error.kind(), CONNECT, why).with_source(error)
-                }),
+                Some(connector) => {
+                    let secured = connector.connect(&self.host, stream).await;
+                    secured.map_err(|error| self.not_secured(error))
+                }
             }
         };
         match timeout(self.options.connect, opened).await {
             Ok(stream) => Ok(Connection(Reader::new(stream?, MESSAGE_LENGTH_MAX_BYTES))),
             Err(_) => Err(Error::new(ErrorKind::TimedOut, CONNECT, failed())),
         }
+    }
+}
+
+impl Sender {
+    fn not_secured(&self, error: Error) -> Error {
+        let why = format!(
+            "no connection to {}:{}: {}",
+            self.host,
+            self.port,
+            error.context()
+        );
+        Error::new(error.kind(), CONNECT, why)
+            .with_source(error)
+            .with_retry(Retry::Later)
     }
 }
 

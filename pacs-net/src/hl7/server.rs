@@ -170,7 +170,10 @@ impl Server {
                         .set_nodelay(true)
                         .map_err(|error| Error::io("hl7.accept", "no connection", error))?;
                     let stream = match &options.tls {
-                        Some(tls) => tls.accept(stream, options.transfer).await?,
+                        Some(tls) => tokio::select! {
+                            stream = tls.accept(stream, options.transfer) => stream?,
+                            () = stopping.wait() => return Ok(()),
+                        },
                         None => Stream::plain(stream),
                     };
                     let reader = Reader::within(large, stream, options.message_length_max);

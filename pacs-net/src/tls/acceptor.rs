@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pacs_core::{Error, ErrorKind, Result};
 use rustls::ServerConfig;
-use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use tokio::net::TcpStream;
 
@@ -168,6 +168,11 @@ fn config(
     let mut config = builder
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
+    if clients != ClientCertificates::Ignored {
+        // A session that is taken up again would let a client in whose certificate has expired since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -30,8 +30,11 @@ mod connector;
 mod credentials;
 mod stream;
 
+use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 
+use rustls::AlertDescription;
 use rustls::crypto::CryptoProvider;
 
 pub use acceptor::{Acceptor, ClientCertificates};
@@ -46,4 +49,37 @@ static VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS
 /// Its cipher suites are those of RFC 9325 4.2 with ECDHE, and those of TLS 1.3.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Whether an error comes of a certificate that one side doesn't believe: what is sent over the connection is not at fault.
+/// In TLS 1.3 a client is told so when it reads for the first time.
+pub(crate) fn is_refusal(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inside.and_then(|inside| inside.downcast_ref());
+        match tls.or_else(|| error.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+                return true;
+            }
+            Some(rustls::Error::AlertReceived(alert)) => return is_of_certificates(*alert),
+            _ => cause = error.source(),
+        }
+    }
+    false
+}
+
+fn is_of_certificates(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
 }

@@ -160,7 +160,14 @@ pub async fn connect_tls(
         let stream = opened((host, port)).await?;
         Connection::tune(&stream);
         let peer = stream.peer_addr().ok();
-        Ok(Connection::secured(connector.connect(host, stream).await?, peer))
+        // Whatever is wrong with a certificate, the host isn't there as long as it is, and it may be mended.
+        let secured = connector.connect(host, stream).await.map_err(|error| {
+            let why = error.context().to_owned();
+            Error::new(error.kind(), OPERATION, why)
+                .with_source(error)
+                .with_retry(Retry::Later)
+        });
+        Ok(Connection::secured(secured?, peer))
     };
     connect(within(proposal, secured).await?, proposal).await
 }

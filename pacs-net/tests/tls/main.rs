@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pacs_core::{AeTitle, ErrorKind, Options, Pacs, Result};
+use pacs_core::{AeTitle, ErrorKind, Options, Pacs, Result, Retry};
 use pacs_net::dimse::Status;
 use pacs_net::hl7::{self, Fault, Handler, Incoming, Message};
 use pacs_net::scp::{AdmissionHook, Limits, ScpOptions, Server};
@@ -217,7 +217,14 @@ async fn a_server_is_believed_only_for_its_host_while_it_is_valid_and_from_a_kno
         let answer = running.echo(&connector(room.path(), None, &authority)).await;
         match answer {
             Ok(status) => assert!(is_believed && status == Status::SUCCESS),
-            Err(error) => assert!(!is_believed && error.kind() == ErrorKind::Refused, "{error}"),
+            Err(error) => {
+                assert!(!is_believed && error.kind() == ErrorKind::Refused, "{error}");
+                // It isn't there, as far as anybody is concerned who has something for it.
+                assert_eq!(
+                    (error.operation(), error.retry()),
+                    ("association.connect", Retry::Later)
+                );
+            }
         }
     }
 }
@@ -345,7 +352,13 @@ async fn hl7_goes_over_tls_between_those_who_believe_each_other() {
     }
     assert!(sender().send(&message).await.is_err());
     let unknown = sender().with_tls(Some(connector(room.path(), None, &authority)));
-    assert!(unknown.send(&message).await.is_err());
+    // In TLS 1.3 it is told so when the connection is open already: the message is not at fault.
+    let error = unknown.send(&message).await.unwrap_err();
+    assert_eq!(
+        (error.operation(), error.retry()),
+        ("hl7.connect", Retry::Later),
+        "{error}"
+    );
     assert_eq!(*taking.0.lock().unwrap(), 2);
 }
 
@@ -420,5 +433,57 @@ fn what_can_not_be_used_says_which_file_and_why() {
     let error = tls.acceptor(&credentials, Protocol::Dicom).unwrap_err();
     assert!(error.to_string().contains("authorities must be named"), "{error}");
     assert!(tls.acceptor(&credentials, Protocol::Http).unwrap().is_some());
+    // Who says how clients come over TLS doesn't get a server without.
+    for forgotten in [
+        "client-certificates = [\"dicom\"]",
+        "client-certificates = []",
+        "plain = [\"http\"]",
+    ] {
+        let forgotten: Tls = toml::from_str(forgotten).unwrap();
+        let error = forgotten
+            .acceptor(&Credentials::default(), Protocol::Dicom)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+    let nothing = Tls::default().acceptor(&Credentials::default(), Protocol::Dicom);
+    assert!(nothing.unwrap().is_none());
     assert!(!format!("{tls:?}{credentials:?}").contains("PRIVATE"));
+}
+
+#[tokio::test]
+async fn a_session_is_not_taken_up_again_where_a_certificate_is_looked_at() {
+    use rustls::pki_types::pem::PemObject as _;
+    let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
+    let server = credentials(
+        room.path(),
+        "server",
+        Some((&authority, Wanted::default())),
+        &authority,
+    );
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = std::fs::read(room.path().join("server-ca.pem")).unwrap();
+    roots
+        .add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap())
+        .unwrap();
+    for (clients, expected) in [
+        (ClientCertificates::Offered, rustls::HandshakeKind::Full),
+        (ClientCertificates::Ignored, rustls::HandshakeKind::Resumed),
+    ] {
+        let running = Running::behind(Acceptor::new(&server, clients).unwrap()).await;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            let stream = connector.connect(name, stream).await.unwrap();
+            kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+        }
+        assert_eq!(kinds, [rustls::HandshakeKind::Full, expected]);
+    }
 }

@@ -5,6 +5,7 @@
 //! opened as if it were not.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const NEW_NOTE: &str = "encryption.new";
 
 /// How instances are encrypted: where the keys are, as [`layers::encrypt`](crate::layers::encrypt) has them. One of the
 /// three is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Encryption {
     /// The file of keys; [`KeyFile::add`] makes one.
@@ -33,6 +34,18 @@ pub struct Encryption {
     pub key_command: Vec<String>,
     /// Instances that were kept before encryption was switched on are read too.
     pub plain_too: bool,
+}
+
+/// A command's arguments may be secrets.
+impl fmt::Debug for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encryption")
+            .field("key_file", &self.key_file)
+            .field("key_variable", &self.key_variable)
+            .field("key_command", &self.key_command.first())
+            .field("plain_too", &self.plain_too)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Encryption {

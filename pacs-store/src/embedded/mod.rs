@@ -87,10 +87,11 @@ impl Store {
 
     /// Opens an engine on an archive of the program's own, with an index in the data directory, which is made where
     /// there is none. Where `settings` say that instances are kept in memory, it is the index that is; of the archive
-    /// they say nothing else: it isn't encrypted by them. Blocks. Of `options`, what `settings` say too is taken from them.
+    /// they say nothing else. Blocks. Of `options`, what `settings` say too is taken from them.
     ///
     /// # Errors
-    /// As [`open`](Self::open); also `Mismatch` when the data directory has an archive.
+    /// As [`open`](Self::open); also `Mismatch` when the data directory has an archive, and `Invalid` when the settings want
+    /// encryption: a program that has an archive of its own puts [`EncryptedArchive`](crate::EncryptedArchive) around it itself.
     pub fn open_on(archive: Arc<dyn Archive>, settings: &Settings, options: Options) -> Result<Self> {
         Self::with(archive, own_directory(settings)?, settings, options)
     }
@@ -195,6 +196,10 @@ fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
 
 /// Where the index of an archive of the program's own is.
 fn own_directory(settings: &Settings) -> Result<Option<PathBuf>> {
+    if settings.encryption.is_some() {
+        let why = "encryption: an archive of the program's own is not encrypted by settings";
+        return Err(Error::new(ErrorKind::Invalid, "store.settings", why));
+    }
     let directory = settings.own_directory();
     if let Some(directory) = &directory {
         settings.check_own()?;
@@ -327,7 +332,13 @@ mod tests {
 
         let data = tempfile::tempdir().unwrap();
         let in_memory = settings(data.path(), ArchiveKind::Memory);
-        drop(Store::open_on(own, &in_memory, Options::default()).unwrap());
+        drop(Store::open_on(own.clone(), &in_memory, Options::default()).unwrap());
+        let wanted = Settings {
+            encryption: Some(Encryption::default()),
+            ..in_memory
+        };
+        let refused = Store::open_on(own, &wanted, Options::default()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
     }
 

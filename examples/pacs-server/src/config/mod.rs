@@ -294,7 +294,7 @@ mod tests {
                 certificate: Some(PathBuf::from("pacs.pem")),
                 key: Some(PathBuf::from("pacs-key.pem")),
                 authorities: Some(PathBuf::from("ca.pem")),
-                client_certificates: vec![Protocol::Http],
+                client_certificates: Some(vec![Protocol::Http]),
                 plain: vec![Protocol::Dicom, Protocol::Hl7],
             },
             attributes: vec![Attribute {
@@ -330,6 +330,7 @@ mod tests {
                 "ohif-directory",
                 "port = 2575",
                 "certificate",
+                "client-certificates",
                 "key",
                 "authorities",
             ];

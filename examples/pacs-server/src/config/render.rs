@@ -263,15 +263,16 @@ impl Config {
         let named = |protocols: &[Protocol]| {
             toml::Value::Array(protocols.iter().map(|protocol| quoted(protocol.name())).collect())
         };
-        out.setting(
-            "client-certificates",
-            named(&tls.client_certificates),
-            "Over which of \"dicom\", \"http\" and \"hl7\" clients must show a certificate.",
-        );
+        let required = format!("client-certificates = {}", named(tls.required()));
+        out.text("Over which of \"dicom\", \"http\" and \"hl7\" clients must show a certificate.");
+        match tls.client_certificates {
+            Some(_) => out.line(format_args!("{required}")),
+            None => out.text(&required),
+        }
         out.setting(
             "plain",
             named(&tls.plain),
-            "Over which of them connections without TLS are taken too, on the same port.",
+            "Over which of them connections without TLS are taken too, on the same port: whoever comes so shows nothing.",
         );
     }
 }

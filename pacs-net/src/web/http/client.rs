@@ -19,8 +19,9 @@ use pacs_core::{Error, ErrorKind, Result};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tower::timeout::Timeout;
 
-use crate::tls::Connector;
+use crate::tls::{self, Connector};
 
 /// What of an answer is read that is read whole.
 const ANSWER_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -37,10 +38,11 @@ pub(crate) struct Caller {
     uri: Uri,
     patience: Duration,
     connector: Connector,
-    client: Arc<Mutex<Made>>,
+    /// Made when it is first needed.
+    client: Arc<Mutex<Option<Made>>>,
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+type HttpClient = Client<Timeout<HttpsConnector<HttpConnector>>, Body>;
 
 /// By what the present one was made.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ fn made(config: Arc<ClientConfig>) -> Made {
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector);
+    // Of the handshake of TLS too, which the connector itself waits for without end.
+    let connector = Timeout::new(connector, CONNECT);
     Made(config, Client::builder(TokioExecutor::new()).build(connector))
 }
 
@@ -95,7 +99,7 @@ impl Caller {
     /// Of a service or a resource at this URL, called by `connector` where it begins with `https://`.
     ///
     /// # Errors
-    /// `Invalid` when it is none, or the connector can't be used.
+    /// `Invalid` when it is none.
     pub(crate) fn new(url: &str, connector: &Connector) -> Result<Self> {
         let invalid = |why: &'static str| Error::new(ErrorKind::Invalid, "http.url", why);
         let uri: Uri = url.parse().map_err(|_| invalid("the URL can't be read"))?;
@@ -106,7 +110,7 @@ impl Caller {
             uri,
             patience: PATIENCE,
             connector: connector.clone(),
-            client: Arc::new(Mutex::new(made(connector.config()?))),
+            client: Arc::default(),
         })
     }
 
@@ -114,10 +118,8 @@ impl Caller {
     fn client(&self) -> Result<HttpClient> {
         let config = self.connector.config()?;
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&client.0, &config) {
-            *client = made(config);
-        }
-        Ok(client.1.clone())
+        let present = client.take().filter(|made| Arc::ptr_eq(&made.0, &config));
+        Ok(client.insert(present.unwrap_or_else(|| made(config))).1.clone())
     }
 
     /// What is called.
@@ -205,7 +207,7 @@ impl Caller {
         client.request(request).await.map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             let why = format!("{}: {error}{}", self.host(), cause.unwrap_or_default());
-            match error.is_connect() {
+            match error.is_connect() || tls::is_refusal(&error) {
                 true => NoAnswer::Away(why),
                 false => NoAnswer::Broken(why),
             }

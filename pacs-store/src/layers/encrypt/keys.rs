@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pacs_core::{Error, ErrorKind, Result};
+use pacs_core::{Error, ErrorKind, Result, Retry};
 use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -272,7 +272,8 @@ fn current(provider: &dyn KeyProvider) -> Result<Arc<Master>> {
 
 fn missing(id: &KeyId) -> Error {
     let why = format!("the key {id} is missing: what was written with it can't be read");
-    Error::new(ErrorKind::Refused, "key.ask", why)
+    // It may be put back.
+    Error::new(ErrorKind::Refused, "key.ask", why).with_retry(Retry::Later)
 }
 
 #[cfg(test)]

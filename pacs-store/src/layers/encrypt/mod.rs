@@ -204,7 +204,14 @@ impl Shared {
         };
         let plain = match self.is_plain(&stored.locator).await {
             // Damage is told when it is read; what was removed meanwhile, by the archive inside.
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => false,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported
+                ) =>
+            {
+                false
+            }
             plain => plain?,
         };
         let length = match plain {

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pacs_core::{Error, ErrorKind, Result};
+use pacs_core::{Error, ErrorKind, Result, Retry};
 use zeroize::Zeroizing;
 
 use super::keys::{Key, KeyId, KeyProvider};
@@ -100,7 +100,7 @@ impl KeyProvider for KeyList {
 }
 
 fn refused(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Refused, "key.ask", why)
+    Error::new(ErrorKind::Refused, "key.ask", why).with_retry(Retry::Later)
 }
 
 /// Says of where a list that can't be read comes. `Refused`, whatever it was: what is kept is not at fault.
@@ -153,9 +153,23 @@ impl KeyFile {
             let what = format!("{} can't be written", self.path.display());
             Error::io("key.add", what, error)
         };
-        let before = match fs::symlink_metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Zeroizing::new(String::new()),
-            _ => self.text().map_err(|error| self.refused(&error))?,
+        // Where a link leads, the file is.
+        let path = match fs::canonicalize(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.path.clone(),
+            path => path.map_err(failed)?,
+        };
+        let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let directory = fs::File::open(directory.unwrap_or(Path::new("."))).map_err(failed)?;
+        // One at a time, so that none leaves out another's key. The lock goes with the handle.
+        rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| failed(error.into()))?;
+        let (before, owner) = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Zeroizing::new(String::new()), None),
+            found => {
+                let found = found.map_err(failed)?;
+                let text = self.text().map_err(|error| self.refused(&error))?;
+                (text, Some((found.uid(), found.gid())))
+            }
         };
         let known = KeyList::parse(&before).map_err(|error| self.refused(&error))?;
         let mut ids = (1..).map(|number| KeyId::parse(&format!("key-{number}")));
@@ -163,8 +177,8 @@ impl KeyFile {
         // The names don't come to an end.
         let id = id.unwrap_or_else(|| KeyId::parse("key"))?;
         let hex = Key::random()?.to_hex();
-        // Another one that is made at the same time is in nobody's way; one that was left is.
-        let mut new_path = self.path.clone().into_os_string();
+        // One that was left is in the way.
+        let mut new_path = path.clone().into_os_string();
         new_path.push(".new");
         let new_path = PathBuf::from(new_path);
         match fs::remove_file(&new_path) {
@@ -177,16 +191,17 @@ impl KeyFile {
             .mode(0o600)
             .open(&new_path)
             .map_err(failed)?;
+        // Who reads it may be another than who makes the key.
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::fchown(&new, Some(user), Some(group)).map_err(failed)?;
+        }
         let written = [id.as_str(), " ", &hex, "\n", &before]
             .iter()
             .try_for_each(|part| new.write_all(part.as_bytes()))
             .and_then(|()| new.sync_all())
-            .and_then(|()| fs::rename(&new_path, &self.path));
+            .and_then(|()| fs::rename(&new_path, &path));
         written.map_err(failed)?;
-        let directory = self.path.parent().filter(|it| !it.as_os_str().is_empty());
-        fs::File::open(directory.unwrap_or(Path::new(".")))
-            .and_then(|directory| directory.sync_all())
-            .map_err(failed)?;
+        directory.sync_all().map_err(failed)?;
         Ok(id)
     }
 
@@ -433,6 +448,22 @@ mod tests {
             assert!(error.to_string().starts_with("line 2: "), "{error}");
             assert!(!format!("{error:?}").contains(&secret));
         }
+    }
+
+    #[test]
+    fn keys_that_are_added_at_once_are_all_there_where_a_link_leads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, link) = (directory.path().join("keys"), directory.path().join("link"));
+        KeyFile::new(&path).add().expect("is added");
+        std::os::unix::fs::symlink(&path, &link).expect("is linked");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| KeyFile::new(&link).add().expect("is added"));
+            }
+        });
+        assert!(fs::symlink_metadata(&link).expect("is there").is_symlink());
+        let list = KeyFile::new(&path).list().expect("is read");
+        assert_eq!(list.ids().count(), 9);
     }
 
     #[test]
