@@ -7,9 +7,9 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::known::Known;
-use super::profile::{Dates, Profile};
+use super::profile::{Dates, Profile, SafePrivate};
 use super::project::{Project, Whose};
-use super::table::{Action, Column, Row, is_safe, row};
+use super::table::{Action, Column, Row, row};
 use super::{dates, dummy};
 use crate::dataset::{DataSet, Element, Value, is_private_creator, standard_vr};
 
@@ -399,7 +399,7 @@ impl Creators {
     }
 
     /// The creator of a private element that is safe, and where that stands.
-    fn safe(&self, tag: Tag, also: &[super::profile::SafePrivate]) -> Option<(String, Tag)> {
+    fn safe(&self, tag: Tag, named: &[SafePrivate]) -> Option<(String, Tag)> {
         let block = tag.1 >> 8;
         // The low byte, which is the element in its block.
         let element = (tag.1 & 0xFF) as u8;
@@ -407,10 +407,10 @@ impl Creators {
             .0
             .iter()
             .find(|(place, _)| *place == Tag(tag.0, block) && block >= 0x10)?;
-        let is_named = |safe: &super::profile::SafePrivate| {
+        let is_safe = |safe: &SafePrivate| {
             (safe.group, safe.element, safe.creator.trim()) == (tag.0, element, creator.as_str())
         };
-        (is_safe(tag.0, element, creator) || also.iter().any(is_named)).then(|| (creator.clone(), *place))
+        named.iter().any(is_safe).then(|| (creator.clone(), *place))
     }
 }
 

@@ -17,8 +17,8 @@ use crate::error::Result;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Profile {
-    /// Retain Safe Private (E.3.10): what the Standard's table of safe private attributes names, and
-    /// [`safe_private`](Self::safe_private).
+    /// Retain Safe Private (E.3.10): what [`safe_private`](Self::safe_private) names, and nothing else. The Standard's own
+    /// table of private attributes that some makers say are safe is not taken for granted.
     pub retain_safe_private: bool,
     /// Retain UIDs (E.3.9).
     pub retain_uids: bool,
@@ -45,7 +45,7 @@ pub struct Profile {
     pub documents: Documents,
     /// Where annotations are burned in: that is blanked (Clean Pixel Data, E.3.1).
     pub regions: Vec<Region>,
-    /// Private attributes that are known to be safe, beside those of the Standard's table.
+    /// Private attributes that are known to be safe.
     pub safe_private: Vec<SafePrivate>,
 }
 

@@ -1,4 +1,4 @@
-//! Table E.1-1 of PS3.15, read from `table.txt`; and the private attributes that are safe, from `safe_private.txt`.
+//! Table E.1-1 of PS3.15, read from `table.txt`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -52,25 +52,9 @@ pub(super) struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("table.txt")));
 
-static SAFE: LazyLock<Vec<(u16, u8, &'static str)>> = LazyLock::new(|| {
-    let lines = include_str!("safe_private.txt").lines();
-    let entries = lines.filter(|line| !line.starts_with('#')).filter_map(|line| {
-        let (group, rest) = line.split_once(' ')?;
-        let (element, creator) = rest.split_once(' ')?;
-        let element = u8::from_str_radix(element, 16).ok()?;
-        Some((u16::from_str_radix(group, 16).ok()?, element, creator))
-    });
-    entries.collect()
-});
-
 /// What the table says of an attribute; `None` where it says nothing.
 pub(super) fn row(tag: Tag) -> Option<&'static Row> {
     TABLE.row(tag)
-}
-
-/// Whether a private attribute is safe, by the group, the element in its block and its Private Creator.
-pub(super) fn is_safe(group: u16, element: u8, creator: &str) -> bool {
-    SAFE.contains(&(group, element, creator))
 }
 
 impl Table {
@@ -218,12 +202,5 @@ mod tests {
         assert_eq!(basic(Tag(0x6002, 0x4000)), Some(Action::Remove));
         assert_eq!(basic(Tag(0x6002, 0x0010)), None);
         assert_eq!(basic(Tag(0x0009, 0x1001)), Some(Action::Remove));
-    }
-
-    #[test]
-    fn every_line_of_the_safe_private_attributes_is_read() {
-        assert_eq!(SAFE.len(), lines(include_str!("safe_private.txt")).count());
-        assert!(is_safe(0x2001, 0x03, "Philips Imaging DD 001"));
-        assert!(!is_safe(0x2001, 0x03, "PHILIPS MR"));
     }
 }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -15,11 +17,11 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use pacs_core::{Error, ErrorKind, Result};
+use pacs_core::{Error, ErrorKind};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::timeout::Timeout;
+use tower::{BoxError, Service};
 
 use crate::tls::{self, Connector};
 
@@ -42,7 +44,7 @@ pub(crate) struct Caller {
     client: Arc<Mutex<Option<Made>>>,
 }
 
-type HttpClient = Client<Timeout<HttpsConnector<HttpConnector>>, Body>;
+type HttpClient = Client<InTime, Body>;
 
 /// By what the present one was made.
 #[derive(Debug)]
@@ -59,9 +61,31 @@ fn made(config: Arc<ClientConfig>) -> Made {
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector);
-    // Of the handshake of TLS too, which the connector itself waits for without end.
-    let connector = Timeout::new(connector, CONNECT);
-    Made(config, Client::builder(TokioExecutor::new()).build(connector))
+    Made(
+        config,
+        Client::builder(TokioExecutor::new()).build(InTime(connector)),
+    )
+}
+
+/// Connects within a time, of which the handshake of TLS is a part: the connector itself waits for that without end.
+#[derive(Clone, Debug)]
+struct InTime(HttpsConnector<HttpConnector>);
+
+type Connected = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+
+impl Service<Uri> for InTime {
+    type Response = Connected;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Connected, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(CONNECT, self.0.call(uri));
+        async move { connecting.await.map_err(|_| "no connection in time")? }.boxed()
+    }
 }
 
 /// Why there is no answer.
@@ -100,7 +124,7 @@ impl Caller {
     ///
     /// # Errors
     /// `Invalid` when it is none.
-    pub(crate) fn new(url: &str, connector: &Connector) -> Result<Self> {
+    pub(crate) fn new(url: &str, connector: &Connector) -> pacs_core::Result<Self> {
         let invalid = |why: &'static str| Error::new(ErrorKind::Invalid, "http.url", why);
         let uri: Uri = url.parse().map_err(|_| invalid("the URL can't be read"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
@@ -115,7 +139,7 @@ impl Caller {
     }
 
     /// By the credentials as they are now. When they have changed, what the old ones hold of connections goes with them.
-    fn client(&self) -> Result<HttpClient> {
+    fn client(&self) -> pacs_core::Result<HttpClient> {
         let config = self.connector.config()?;
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let present = client.take().filter(|made| Arc::ptr_eq(&made.0, &config));
@@ -177,7 +201,7 @@ impl Caller {
     /// The body of an answer, as it comes: however long it takes in all, who sends it must not be silent.
     ///
     /// Its errors are `Io` when it breaks off, and `TimedOut`. They are the last item.
-    pub(crate) fn pieces(&self, body: Incoming) -> BoxStream<'static, Result<Bytes>> {
+    pub(crate) fn pieces(&self, body: Incoming) -> BoxStream<'static, pacs_core::Result<Bytes>> {
         let (patience, host) = (self.patience, self.host().to_owned());
         let begin = Some((body.into_data_stream(), host));
         let pieces = stream::unfold(begin, move |state| async move {
