@@ -27,10 +27,7 @@ fn one(value: &str, days_back: i64) -> Option<String> {
         _ => return None,
     };
     let (date, rest) = undotted.split_at_checked(said)?;
-    if !rest
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b".+- ".contains(&byte))
-    {
+    if !is_time_and_offset(rest, said == 8) {
         return None;
     }
     let number = |from: usize, to: usize| date.get(from..to).unwrap_or("01").parse::<i64>().ok();
@@ -41,6 +38,16 @@ fn one(value: &str, days_back: i64) -> Option<String> {
     let (year, month, day) = civil(days_since_1970(year, month, day) - days_back);
     let text = format!("{:04}{month:02}{day:02}", year.clamp(0, 9999));
     Some(format!("{}{rest}", text.get(..said)?))
+}
+
+/// Whether it is what may stand behind the date of a DT (PS3.5 6.2): anything else may be another date.
+fn is_time_and_offset(rest: &str, may_have_time: bool) -> bool {
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (time, offset) = rest.split_at(rest.find(['+', '-']).unwrap_or(rest.len()));
+    let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let is_time = all_digits(seconds) && seconds.len() <= 6 && all_digits(fraction) && fraction.len() <= 6;
+    let is_offset = offset.is_empty() || offset.len() == 5 && all_digits(&offset[1..]);
+    is_time && is_offset && (may_have_time || time.is_empty())
 }
 
 /// The date so many days after 1970-01-01, in the Gregorian calendar.
@@ -90,7 +97,16 @@ mod tests {
         assert_eq!(shifted("202403", 31).as_deref(), Some("202401"));
         assert_eq!(shifted("2024", 1).as_deref(), Some("2023"));
         assert_eq!(shifted("", 1).as_deref(), Some(""));
-        for text in ["yesterday", "20241301", "2024030", "20240301 Doe"] {
+        for text in [
+            "yesterday",
+            "20241301",
+            "2024030",
+            "20240301 Doe",
+            "2024-03-01",
+            "2024.3.1",
+            "20240301-20240305",
+            "202403-20240305",
+        ] {
             assert_eq!(shifted(text, 1), None, "{text}");
         }
     }

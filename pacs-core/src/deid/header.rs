@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
             if tag.0 % 2 == 1 {
                 if self.profile.retain_safe_private
                     && let Some((creator, place)) = creators.safe(tag, &self.profile.safe_private)
-                    && let Some(kept) = self.keep(element)
+                    && let Some(kept) = self.private(element)
                 {
                     made.put_text(place, VR::LO, creator);
                     made.put(kept);
@@ -185,6 +185,17 @@ impl<'a> Run<'a> {
             }
         };
         Some(Element { tag, vr, value })
+    }
+
+    /// Keeps a private element that is safe, as far as its VR says what it is.
+    fn private(&self, element: Element) -> Option<Element> {
+        match (element.vr, self.profile.dates) {
+            _ if element.is_empty() => Some(element),
+            (VR::UN | VR::UR, _) => None,
+            (VR::PN, _) | (VR::DA | VR::DT | VR::TM, Dates::Remove) => Some(self.dummy(element)),
+            (VR::DA | VR::DT | VR::TM, Dates::Shift) => self.clean(element, Some(Column::ModifiedDates)),
+            _ => self.keep(element),
+        }
     }
 
     /// Cleans an element as an option wants it; where it can't be cleaned, what the Basic Profile does is done.
@@ -287,8 +298,13 @@ fn choose(profile: &Profile, element: &Element) -> Chosen {
         };
     };
     let taken = row.options.iter().filter(|(column, _)| profile.takes(*column));
-    // What is kept by one option is not cleaned by another.
-    let option = taken.min_by_key(|(_, action)| *action != Action::Keep);
+    // What is kept by one option is not cleaned by another; but a real date beside those that have gone back would give
+    // away by how much.
+    let option = taken.min_by_key(|(column, action)| match (column, action) {
+        (Column::ModifiedDates, _) => 0,
+        (_, Action::Keep) => 1,
+        _ => 2,
+    });
     match option {
         Some((column, action)) => Chosen {
             action: *action,
@@ -318,6 +334,17 @@ fn rule(element: &Element) -> Option<Cow<'static, Row>> {
         (Tag(..0x0008 | 0x7FE0.., _), _) => made(Action::Remove, &[]),
         // Without its data, the rest of an overlay says nothing, and isn't valid.
         (Tag(0x6000..=0x60FF, _), _) => made(Action::Remove, &[]),
+        // What newer editions than the table's have put there: what a patient is called, is asked about, or comes from. How
+        // an animal is described stays.
+        (Tag(0x0010, element), vr)
+            if (vr == VR::SQ || is_text(vr)) && !matches!(element, 0x0212..=0x0229 | 0x2201..=0x2296) =>
+        {
+            made(Action::Remove, &[])
+        }
+        // Diagnoses in codes, which are newer than the table too.
+        (Tag(0x0008, 0x1301..=0x1304), _) => made(Action::Remove, &[(Column::Descriptors, Action::Clean)]),
+        // Where the original is, and often whose it is.
+        (_, VR::UR) => made(Action::Remove, &[]),
         // The text of content and annotations that are cleaned and not dummies.
         (tags::TEXT_VALUE | tags::UNFORMATTED_TEXT_VALUE, _) => {
             made(Action::Dummy, &[(Column::Descriptors, Action::Clean)])
@@ -337,13 +364,14 @@ fn rule(element: &Element) -> Option<Cow<'static, Row>> {
 
 /// An element as the Standard's dictionary lets it be read; `None` where nothing does.
 fn understood(element: Element) -> Option<Element> {
+    // By which it is told what identifies: a sender that says another one doesn't hide it.
+    const TELLING: [VR; 7] = [VR::PN, VR::DA, VR::DT, VR::TM, VR::UI, VR::AS, VR::UR];
     let known = standard_vr(element.tag);
     match (element.vr, known, &element.value) {
-        // Left out or emptied whatever it is.
-        _ if row(element.tag).is_some_and(|row| matches!(row.basic, Action::Remove)) => Some(element),
-        // Its bytes may be items.
-        (VR::UN, None | Some(VR::SQ | VR::UN), Value::Bytes(bytes)) if !bytes.is_empty() => None,
-        (VR::UN, Some(vr), Value::Bytes(bytes)) => {
+        // Its bytes may be items, with all that stands in these.
+        (_, Some(VR::SQ), Value::Bytes(bytes)) if !bytes.is_empty() => None,
+        (VR::UN, None | Some(VR::UN), Value::Bytes(bytes)) if !bytes.is_empty() => None,
+        (told, Some(vr), Value::Bytes(bytes)) if told == VR::UN || told != vr && TELLING.contains(&vr) => {
             let is_read = !is_text(vr) || std::str::from_utf8(bytes).is_ok();
             is_read.then_some(Element { vr, ..element })
         }

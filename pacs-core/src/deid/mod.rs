@@ -22,7 +22,9 @@
 //! - A data set in Explicit VR Big Endian or deflated leaves in Explicit VR Little Endian; so does one whose compressed
 //!   pixels are blanked.
 //!
-//! What is not done: nothing looks for faces, or for text in pixels; and what names somebody in free text in other
+//! - What stands in group 0010 and is newer than the table is left out, and so are diagnoses in codes and URLs.
+//!
+//! What is not done: nothing looks for faces, into comments within compressed frames, or for text in pixels; and what names somebody in free text in other
 //! words than the attributes do stays in it, where descriptors are cleaned and not removed.
 
 mod dates;
@@ -39,6 +41,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dicom_core::Tag;
 use dicom_dictionary_std::{tags, uids};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -131,8 +134,19 @@ impl Deidentifier {
         {
             return refused("an encapsulated document can't be de-identified", document);
         }
+        if header.contains(tags::PIXEL_DATA_PROVIDER_URL) {
+            return refused(
+                "the pixels are elsewhere, as they are",
+                tags::PIXEL_DATA_PROVIDER_URL,
+            );
+        }
         if !head.has_pixels() {
             return Ok(Vec::new());
+        }
+        if self.profile.burned_in == BurnedIn::Refuse
+            && let Some(tag) = overlay_in_pixels(head)
+        {
+            return refused("an overlay stands in bits of the pixel data", tag);
         }
         match self.profile.rectangles(header) {
             Some(rectangles) => Ok(rectangles),
@@ -168,11 +182,32 @@ fn may_be_burned_in(header: &DataSet) -> bool {
         uids::MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE_STORAGE,
         uids::MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE_IMAGE_STORAGE,
     ];
-    match header.string(tags::BURNED_IN_ANNOTATION) {
-        Some("YES") => true,
-        Some("NO") => false,
-        _ => header
-            .string(tags::SOP_CLASS_UID)
-            .is_some_and(|class| PRONE.contains(&class)),
+    const PRONE_MODALITIES: [&str; 5] = ["US", "IVUS", "OT", "ES", "XC"];
+    let text = |tag| header.string(tag).unwrap_or_default().trim();
+    let burned_in = text(tags::BURNED_IN_ANNOTATION);
+    if burned_in.eq_ignore_ascii_case("NO") {
+        return false;
     }
+    let is_screen = |value: &str| {
+        let value = value.to_ascii_uppercase();
+        value.contains("SCREEN") || value.contains("SAVE")
+    };
+    burned_in.eq_ignore_ascii_case("YES")
+        || PRONE.contains(&text(tags::SOP_CLASS_UID))
+        || PRONE_MODALITIES.contains(&text(tags::MODALITY))
+        || !text(tags::CONVERSION_TYPE).is_empty()
+        || header
+            .get(tags::IMAGE_TYPE)
+            .is_some_and(|image_type| image_type.strings().any(is_screen))
+}
+
+/// The position of an overlay that has no data of its own, but unused bits of the pixel data (retired, PS3.5 8.1.2).
+fn overlay_in_pixels(head: &Head) -> Option<Tag> {
+    let header = head.header();
+    let groups = (0x6000..=0x60FE).step_by(2);
+    let mut positions = groups.map(|group| Tag(group, 0x0102)).filter(|position| {
+        let data = Tag(position.0, 0x3000);
+        !header.contains(data) && !head.lacks(data)
+    });
+    positions.find(|position| header.u16(*position).is_some_and(|bit| bit > 0))
 }

@@ -40,6 +40,13 @@ impl Blanking {
             let why = "pixels that share bytes with each other can't be blanked";
             return Err(Error::new(ErrorKind::Unsupported, "deid.blank", why).with_tag(tags::BITS_ALLOCATED));
         }
+        // 4 are the most that a photometric interpretation has (PS3.3 C.7.6.3.1.2).
+        if samples > 4 {
+            let why = "no image has so many samples per pixel";
+            return Err(
+                Error::new(ErrorKind::Unsupported, "deid.blank", why).with_tag(tags::SAMPLES_PER_PIXEL)
+            );
+        }
         let planes = match header.u16(tags::PLANAR_CONFIGURATION) {
             Some(1) => samples,
             _ => 1,
@@ -62,6 +69,10 @@ impl Blanking {
             }
         }
         ranges.retain(|range| !range.is_empty());
+        if ranges.is_empty() {
+            let why = "no region that is to be blanked lies within the image";
+            return Err(Error::new(ErrorKind::Refused, "deid.blank", why));
+        }
         ranges.sort_unstable_by_key(|range| range.start);
         ranges.dedup_by(|next, before| {
             let touches = next.start <= before.end;

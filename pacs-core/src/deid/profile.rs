@@ -63,7 +63,8 @@ pub enum Dates {
 }
 
 /// What is done with an image that may have annotations burned in: Burned In Annotation (0028,0301) is YES; or it
-/// isn't NO, and the image is an ultrasound or a secondary capture.
+/// isn't NO, and the image is an ultrasound, a secondary capture, a photograph, a saved screen or converted from something
+/// else. So it is with one that has an overlay in unused bits of its pixel data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BurnedIn {

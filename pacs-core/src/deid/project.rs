@@ -102,8 +102,11 @@ impl Whose {
     }
 }
 
+/// Whether the Standard has given it: below its root, few and short arcs. Some senders make UIDs of instances of one of
+/// these, by appending numbers.
 pub(super) fn is_well_known(uid: &str) -> bool {
-    uid.starts_with("1.2.840.10008.")
+    let arcs = uid.strip_prefix("1.2.840.10008.");
+    arcs.is_some_and(|arcs| arcs.split('.').count() <= 8 && arcs.split('.').all(|arc| arc.len() <= 4))
 }
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
@@ -134,7 +137,15 @@ mod tests {
         assert_ne!(Project::new("two", SECRET).unwrap().uid("1.2.3"), uid);
         let other = Project::new("one", b"fedcba9876543210").unwrap();
         assert_ne!(other.uid("1.2.3"), uid);
-        assert_eq!(one.uid("1.2.840.10008.1.2"), "1.2.840.10008.1.2");
+        for known in ["1.2.840.10008.1.2", "1.2.840.10008.5.1.4.1.1.501.2.1"] {
+            assert_eq!(one.uid(known), known);
+        }
+        for made in [
+            "1.2.840.10008.5.1.4.1.1.2.20240301.5",
+            "1.2.840.10008.5.1.4.1.1.2.1.2.3.4",
+        ] {
+            assert_ne!(one.uid(made), made);
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ struct Passing {
     passes: bool,
     blanking: Option<Blanking>,
     value_at: Option<u64>,
+    /// Pixel data is known to come.
+    has_pixels: bool,
     ended: bool,
 }
 
@@ -117,10 +119,11 @@ impl Head {
         let Self {
             header,
             left_out,
+            behind,
             mut passing,
             source,
-            ..
         } = self;
+        passing.has_pixels = behind.is_some_and(|behind| behind.tag.0 == PIXELS);
         let run = Run::new(&by.profile, &by.project, &header);
         if !left_out.iter().all(|tag| run.leaves_out(*tag)) {
             return Err(too_long());
@@ -179,6 +182,7 @@ impl Passing {
             passes: false,
             blanking: None,
             value_at: None,
+            has_pixels: false,
             ended: false,
         }
     }
@@ -213,6 +217,15 @@ impl Passing {
         while let Some(boundary) = self.found.pop_front() {
             self.pass_until(boundary.start, &mut out)?;
             let Boundary { tag, start, .. } = boundary;
+            if tag.0 == PIXELS && !self.has_pixels {
+                let why =
+                    "pixel data stands behind what belongs behind it: whether it may leave was not looked at";
+                return Err(Error::new(ErrorKind::Invalid, "deid.stream", why).with_tag(tag));
+            }
+            if self.blanking.is_some() && tag.0 == PIXELS && matches!(tag.1, 0x08 | 0x09) {
+                let why = "pixels that are no integers can't be blanked";
+                return Err(Error::new(ErrorKind::Unsupported, "deid.stream", why).with_tag(tag));
+            }
             // Offset tables, their total length, and pixel data of any kind.
             self.passes = tag.0 == PIXELS && matches!(tag.1, 0x01..=0x03 | 0x08..=0x10);
             self.ended |= tag == END;

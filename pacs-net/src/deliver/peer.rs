@@ -247,6 +247,8 @@ fn not_sent(error: &Error) -> Tried {
         | ErrorKind::Corrupt
         | ErrorKind::Mismatch
         | ErrorKind::Invalid => Tried::Refused(text),
+        // What no room of ours is large enough for.
+        ErrorKind::OutOfResources if error.retry() == Retry::Never => Tried::Refused(text),
         ErrorKind::OutOfResources => Tried::Busy(text),
         // The association broke while this one was under way: it may be what breaks it.
         _ => Tried::Broken(text),

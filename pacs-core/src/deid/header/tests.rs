@@ -264,3 +264,76 @@ fn items_of_dummies_keep_their_structure_and_no_value() {
         assert_eq!(observer.string(tag), Some(value), "{tag}");
     }
 }
+
+#[test]
+fn what_is_newer_than_the_table_and_what_a_sender_calls_otherwise_does_not_slip_through() {
+    let mut header = header();
+    let mut item = DataSet::new();
+    item.put_text(tags::PATIENT_NAME, VR::PN, "Doe^Jane");
+    let raw = b"\x10\0\x10\0PN\x08\0Doe^Jane";
+    header.put_text(Tag(0x0010, 0x0012), VR::LT, "Evi");
+    header.put_items(Tag(0x0010, 0x0041), vec![item.clone()]);
+    header.put_items(Tag(0x0008, 0x1301), vec![item]);
+    header.put_text(tags::RETRIEVE_URL, VR::UR, "https://pacs/?patientID=4711-A");
+    // Items, a name and an age, by VRs that are not theirs.
+    header.put(Element {
+        tag: tags::REFERENCED_SERIES_SEQUENCE,
+        vr: VR::OB,
+        value: Value::Bytes(Bytes::from_static(raw)),
+    });
+    header.put_text(tags::EVALUATOR_NAME, VR::LO, "Doctor^Who");
+    header.put_text(tags::PATIENT_AGE, VR::SH, "093Y");
+    header.put_text(tags::PROTOCOL_NAME, VR::LO, "for Who");
+    let profile = Profile {
+        retain_patient_characteristics: true,
+        clean_descriptors: true,
+        ..Profile::default()
+    };
+    for profile in [Profile::default(), profile] {
+        let made = made(&profile, &header);
+        for tag in [
+            Tag(0x0010, 0x0012),
+            Tag(0x0010, 0x0041),
+            tags::RETRIEVE_URL,
+            tags::REFERENCED_SERIES_SEQUENCE,
+        ] {
+            assert!(!made.contains(tag), "{tag}");
+        }
+        assert_ne!(made.string(tags::EVALUATOR_NAME), Some("Doctor^Who"));
+        assert_ne!(made.string(tags::PATIENT_AGE), Some("093Y"));
+        assert_ne!(made.string(tags::PROTOCOL_NAME), Some("for Who"));
+        let diagnoses = made.items(Tag(0x0008, 0x1301));
+        assert!(
+            diagnoses
+                .iter()
+                .all(|item| item.string(tags::PATIENT_NAME) != Some("Doe^Jane"))
+        );
+    }
+}
+
+#[test]
+fn no_real_date_stays_beside_those_that_have_gone_back() {
+    let mut header = header();
+    header.put_text(tags::DATE_OF_LAST_CALIBRATION, VR::DA, "20240301");
+    header.put_text(Tag(0x0029, 0x100C), VR::DA, "20240301");
+    header.put_text(Tag(0x0029, 0x100D), VR::UN, "of Eva");
+    let safe = |element| SafePrivate {
+        group: 0x0029,
+        element,
+        creator: "MAKER".into(),
+    };
+    let profile = Profile {
+        dates: Dates::Shift,
+        retain_device_identity: true,
+        retain_safe_private: true,
+        safe_private: vec![safe(0x0C), safe(0x0D)],
+        ..Profile::default()
+    };
+    let made = made(&profile, &header);
+    let study = made.string(tags::STUDY_DATE).unwrap();
+    assert_ne!(study, "20240301");
+    assert_eq!(made.string(tags::DATE_OF_LAST_CALIBRATION), Some(study));
+    assert_eq!(made.string(Tag(0x0029, 0x100C)), Some(study));
+    // Nothing says what is in it.
+    assert!(!made.contains(Tag(0x0029, 0x100D)));
+}

@@ -107,3 +107,57 @@ fn pixels_leave_before_all_of_them_have_come() {
     });
     assert!(passed.unwrap() > 90 * 1024);
 }
+
+#[test]
+fn pixels_that_nobody_looked_at_do_not_leave() {
+    // What belongs behind them stands in front.
+    let late = [&header(), PADDING, NATIVE].concat();
+    let error = made(&EXPLICIT, &[], &late, usize::MAX).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let rectangle = |y| Rectangle {
+        x: 0,
+        y,
+        width: 2,
+        height: 1,
+    };
+    // Nothing would be blanked, and the instance would say that it was.
+    let native = [&header(), NATIVE].concat();
+    let error = made(&EXPLICIT, &[rectangle(2)], &native, usize::MAX).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    let float = b"\xE0\x7F\x08\x00OF\0\0\x04\0\0\0\x01\x02\x03\x04";
+    let error = made(&EXPLICIT, &[rectangle(0)], &[&header()[..], float].concat(), 7).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn images_that_may_say_whose_they_are_in_their_pixels_are_refused() {
+    let admitted = |change: &dyn Fn(&mut DataSet)| {
+        let mut set = scan::parse(&header(), &EXPLICIT).unwrap();
+        change(&mut set);
+        let bytes = encode::encode(&set, &EXPLICIT, &CharacterSet::utf8()).unwrap();
+        let bytes = Bytes::from([&bytes, NATIVE].concat());
+        block_on(async {
+            let source = stream::iter([Ok(bytes)]).boxed();
+            let head = Head::read(&EXPLICIT, source).await.unwrap();
+            by().admit(&head).map(drop).map_err(|error| error.kind())
+        })
+    };
+    assert_eq!(admitted(&|_| ()), Ok(()));
+    let text = |tag, vr, text: &'static str| admitted(&move |set| set.put_text(tag, vr, text));
+    for (tag, vr, value) in [
+        (tags::BURNED_IN_ANNOTATION, VR::CS, "yes"),
+        (tags::MODALITY, VR::CS, "US"),
+        (tags::CONVERSION_TYPE, VR::CS, "WSD"),
+        (tags::IMAGE_TYPE, VR::CS, "DERIVED\\SECONDARY\\SCREEN SAVE"),
+        (tags::PIXEL_DATA_PROVIDER_URL, VR::UR, "http://h/1"),
+    ] {
+        assert_eq!(text(tag, vr, value), Err(ErrorKind::Refused), "{tag}");
+    }
+    let overlay = |set: &mut DataSet| set.put_u16(Tag(0x6000, 0x0102), 12);
+    assert_eq!(admitted(&overlay), Err(ErrorKind::Refused));
+    let told = |set: &mut DataSet| {
+        set.put_text(tags::MODALITY, VR::CS, "US");
+        set.put_text(tags::BURNED_IN_ANNOTATION, VR::CS, "NO");
+    };
+    assert_eq!(admitted(&told), Ok(()));
+}
