@@ -93,6 +93,7 @@
 //! | have one frame, or a picture of it | [`Pacs::frame_reader`]; `Pacs::renderer` (feature `render`) |
 //! | know why something failed, and what a peer is answered | [`error`] |
 //! | know how much of anything is allowed | [`limits`] |
+//! | know what is defended against whom, and what isn't | [`threats`] |
 //!
 //! The crates around this one: `pacs-store` has archives and indexes, `pacs-net` reaches an engine over
 //! DICOM and DICOMweb, `pacs-ffi` puts all of it behind a C ABI.
@@ -128,6 +129,8 @@ pub mod route;
 mod testing;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[doc = include_str!("threats.md")]
+pub mod threats {}
 pub mod uid;
 pub mod workflow;
 
