@@ -30,7 +30,7 @@ pub(crate) struct Export {
     /// them. More than once: all must match
     #[arg(short = 'k', long = "key", value_name = "KEYWORD=VALUE", required = true, value_parser = amend::element)]
     keys: Vec<Element>,
-    /// De-identify by PS3.15 annex E, as this TOML file says: a project, its secret, a [profile]
+    /// De-identify by PS3.15 annex E, as this TOML file says: a project, its secret, and the options of its profile
     #[arg(long, value_name = "FILE")]
     deidentify: Option<PathBuf>,
 }
