@@ -4,9 +4,11 @@
 // What is skipped, and what peers say, stands in the output.
 #![allow(clippy::print_stdout)]
 
+mod python;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -20,28 +22,9 @@ use pacs_core::engine::Announced;
 use pacs_core::{DataSet, Options, Pacs, Received, Result, Source, Uid, VR, tags};
 use pacs_store::{MemoryArchive, MemoryIndex};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/frames_pydicom.py");
+use python::python_with;
 
-/// The interpreter of the peers' virtual environment.
-fn python() -> Option<PathBuf> {
-    let venv = std::env::var_os("PACS_PEERS_VENV").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers-venv"),
-        PathBuf::from,
-    );
-    let python = venv.join("bin/python");
-    let works = Command::new(&python)
-        .args(["-c", "import numpy, pydicom, openjpeg, libjpeg, rle"])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !works && std::env::var_os("PACS_REQUIRE_PEERS").is_some() {
-        panic!(
-            "pydicom and its decoders are required, and are not in {}",
-            venv.display()
-        );
-    }
-    works.then_some(python)
-}
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/frames_pydicom.py");
 
 fn script(python: &Path, argument: &str, input: &str) -> String {
     let mut child = Command::new(python)
@@ -171,8 +154,7 @@ fn describe(header: &DataSet) -> String {
 
 #[test]
 fn every_frame_of_pydicoms_files_is_the_one_that_pydicom_reads() {
-    let Some(python) = python() else {
-        println!("skipped: no virtual environment with pydicom and its decoders (see .ci/peers)");
+    let Some(python) = python_with("numpy, pydicom, openjpeg, libjpeg, rle") else {
         return;
     };
     let folder = std::env::temp_dir().join(format!("pacs-frames-{}", std::process::id()));

@@ -1,10 +1,9 @@
 //! Scans every file of pydicom's test data and compares what is read with what pydicom reads.
-//!
-//! The interpreter is named by `PACS_PYDICOM_PYTHON`, or stands in the virtual environment that
-//! `PACS_PEERS_VENV` names or in `target/peers-venv`.
 
 // What is skipped, and every problem found, is said in the output.
 #![allow(clippy::print_stderr)]
+
+mod python;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,8 @@ use pacs_core::dataset::scan::{Scan, Scanner};
 use pacs_core::dataset::{DataSet, Value};
 use pacs_core::limits;
 
+use python::python_with;
+
 /// From the place of an element ("00081140[0].00081150") to its VR and value.
 type Elements = BTreeMap<String, (String, Vec<u8>)>;
 
@@ -25,17 +26,6 @@ struct Told {
     syntax: String,
     elements: Elements,
     unread: bool,
-}
-
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("PACS_PYDICOM_PYTHON").map(PathBuf::from);
-    let venv = std::env::var_os("PACS_PEERS_VENV").map(|venv| Path::new(&venv).join("bin/python"));
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers-venv/bin/python");
-    let python = named.or(venv).unwrap_or(target);
-    let has_pydicom = Command::new(&python).args(["-c", "import pydicom"]).output();
-    has_pydicom
-        .is_ok_and(|output| output.status.success())
-        .then_some(python)
 }
 
 fn told(python: &Path) -> Vec<Told> {
@@ -185,15 +175,7 @@ const NOT_DICOM: [&str; 2] = [
 
 #[test]
 fn every_file_of_pydicom_is_read_as_pydicom_reads_it() {
-    let Some(python) = python() else {
-        let required = std::env::var_os("PACS_REQUIRE_PEERS").is_some_and(|value| value == "1");
-        assert!(
-            !required,
-            "PACS_REQUIRE_PEERS is set and no Python with pydicom is found"
-        );
-        eprintln!(
-            "skipped: no Python with pydicom (PACS_PYDICOM_PYTHON, PACS_PEERS_VENV or target/peers-venv)"
-        );
+    let Some(python) = python_with("pydicom") else {
         return;
     };
     let mut differences = Vec::new();

@@ -1,11 +1,10 @@
 //! Writes every file of pydicom's test data as DICOM JSON and compares it, value by value, with what pydicom makes of
 //! it. Bulk data is compared with what pydicom has inline.
-//!
-//! The interpreter is named by `PACS_PYDICOM_PYTHON`, or stands in the virtual environment that
-//! `PACS_PEERS_VENV` names or in `target/peers-venv`.
 
 // What is skipped, and what differs for a reason, is said in the output.
 #![allow(clippy::print_stderr)]
+
+mod python;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,16 +16,7 @@ use pacs_core::dataset::{Value as Held, json};
 use pacs_core::{Tag, limits};
 use serde_json::Value;
 
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("PACS_PYDICOM_PYTHON").map(PathBuf::from);
-    let venv = std::env::var_os("PACS_PEERS_VENV").map(|venv| Path::new(&venv).join("bin/python"));
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers-venv/bin/python");
-    let python = named.or(venv).unwrap_or(target);
-    let has_pydicom = Command::new(&python).args(["-c", "import pydicom"]).output();
-    has_pydicom
-        .is_ok_and(|output| output.status.success())
-        .then_some(python)
-}
+use python::python_with;
 
 /// The file, and pydicom's JSON.
 fn told(python: &Path) -> Vec<(PathBuf, String)> {
@@ -255,15 +245,7 @@ const INVALID: [(&str, &str); 7] = [
 
 #[test]
 fn every_file_of_pydicom_is_the_json_that_pydicom_makes_of_it() {
-    let Some(python) = python() else {
-        let required = std::env::var_os("PACS_REQUIRE_PEERS").is_some_and(|value| value == "1");
-        assert!(
-            !required,
-            "PACS_REQUIRE_PEERS is set and no Python with pydicom is found"
-        );
-        eprintln!(
-            "skipped: no Python with pydicom (PACS_PYDICOM_PYTHON, PACS_PEERS_VENV or target/peers-venv)"
-        );
+    let Some(python) = python_with("pydicom") else {
         return;
     };
     let mut differences = Vec::new();

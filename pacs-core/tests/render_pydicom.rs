@@ -4,9 +4,11 @@
 // What is skipped, and how far apart the pictures are, stands in the output.
 #![allow(clippy::print_stdout)]
 
+mod python;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use bytes::Bytes;
@@ -21,25 +23,9 @@ use pacs_core::pixel::{DecodingRoom, Overrides, Target, transcode};
 use pacs_core::uid::Uid;
 use pacs_core::{Result, VR, tags};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/render_pydicom.py");
+use python::python_with;
 
-/// The interpreter of the peers' virtual environment.
-fn python() -> Option<PathBuf> {
-    let venv = std::env::var_os("PACS_PEERS_VENV").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers-venv"),
-        PathBuf::from,
-    );
-    let python = venv.join("bin/python");
-    let works = Command::new(&python)
-        .args(["-c", "import numpy, pydicom"])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !works && std::env::var_os("PACS_REQUIRE_PEERS").is_some() {
-        panic!("pydicom is required, and is not in {}", venv.display());
-    }
-    works.then_some(python)
-}
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/render_pydicom.py");
 
 fn script(python: &Path, arguments: &[&str]) -> String {
     let output = Command::new(python)
@@ -202,8 +188,7 @@ fn options(window: &str, viewport: &str) -> RenderOptions {
 
 #[test]
 fn pictures_of_every_file_are_within_one_level_of_the_standards_formulas() {
-    let Some(python) = python() else {
-        println!("skipped: no virtual environment with pydicom (see .ci/peers)");
+    let Some(python) = python_with("numpy, pydicom") else {
         return;
     };
     let folder = std::env::temp_dir().join(format!("pacs-render-{}", std::process::id()));

@@ -3,6 +3,8 @@
 // What is skipped, and what peers say, stands in the output.
 #![allow(clippy::print_stdout)]
 
+mod python;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,30 +22,13 @@ use pacs_core::limits::DECODING_LENGTH_MAX_BYTES;
 use pacs_core::pixel::{DecodingRoom, Overrides, Target, can_transcode, transcode};
 use pacs_core::uid::Uid;
 
+use python::python_with;
+
+/// What reads all that we write.
+const WITH_DECODERS: &str = "numpy, pydicom, openjpeg, libjpeg, rle";
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcode_pydicom.py");
 const JPEG_XL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jpegxl_pydicom.py");
-
-/// The interpreter of the peers' virtual environment, when it has what is to be imported.
-fn python_with(imports: &str) -> Option<PathBuf> {
-    let venv = std::env::var_os("PACS_PEERS_VENV").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers-venv"),
-        PathBuf::from,
-    );
-    let python = venv.join("bin/python");
-    let works = Command::new(&python)
-        .args(["-c", &format!("import {imports}")])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !works && std::env::var_os("PACS_REQUIRE_PEERS").is_some() {
-        panic!("{imports} are required, and are not in {}", venv.display());
-    }
-    works.then_some(python)
-}
-
-fn python() -> Option<PathBuf> {
-    python_with("numpy, pydicom, openjpeg, libjpeg, rle")
-}
 
 fn script(python: &Path, argument: &str, input: &str) -> String {
     run(python, &[SCRIPT, argument], input)
@@ -175,8 +160,7 @@ fn check(python: &Path, folder: &Path, paths: &[(String, Option<String>)]) {
 
 #[test]
 fn every_file_of_pydicom_reads_there_as_its_source_does() {
-    let Some(python) = python() else {
-        println!("skipped: no virtual environment with pydicom and its decoders (see .ci/peers)");
+    let Some(python) = python_with(WITH_DECODERS) else {
         return;
     };
     let folder = folder("files");
@@ -224,7 +208,7 @@ fn what_dcmtk_compresses_reads_in_pydicom_as_its_source_does() {
         .is_ok();
     let required = std::env::var_os("PACS_REQUIRE_PEERS").is_some();
     assert!(dcmtk || !required, "DCMTK is required, and is not there");
-    let Some(python) = python().filter(|_| dcmtk) else {
+    let Some(python) = python_with(WITH_DECODERS).filter(|_| dcmtk) else {
         println!("skipped: DCMTK or a virtual environment with pydicom is not there (see .ci/peers)");
         return;
     };
@@ -291,7 +275,6 @@ fn write_transcoded(file: &[u8], out: &Path) -> Result<()> {
 #[test]
 fn what_libjxl_compresses_has_the_pixels_that_it_decodes_itself() {
     let Some(python) = python_with("numpy, pydicom, openjpeg, libjpeg, rle, imagecodecs") else {
-        println!("skipped: no virtual environment with pydicom and imagecodecs (see .ci/peers)");
         return;
     };
     let folder = folder("jpegxl");
@@ -317,8 +300,7 @@ fn what_libjxl_compresses_has_the_pixels_that_it_decodes_itself() {
 #[cfg(feature = "jpeg2000")]
 #[test]
 fn a_codestream_of_jpeg_2000_is_decoded_under_the_labels_of_part_2_too() {
-    let Some(python) = python() else {
-        println!("skipped: no virtual environment with pydicom and its decoders (see .ci/peers)");
+    let Some(python) = python_with(WITH_DECODERS) else {
         return;
     };
     let folder = folder("part2");
@@ -370,8 +352,7 @@ fn seed() -> u64 {
 
 #[test]
 fn damaged_frames_are_errors_or_other_pixels_and_stop_nothing() {
-    let Some(python) = python() else {
-        println!("skipped: no virtual environment with pydicom and its decoders (see .ci/peers)");
+    let Some(python) = python_with(WITH_DECODERS) else {
         return;
     };
     // PACS_TEST_CASES raises the number of damaged copies of each file.

@@ -114,6 +114,12 @@ fn header(file: &[u8]) -> DataSet {
     scanner.finish().unwrap().header
 }
 
+/// The command that writes all patients to `out`, by a profile.
+fn deidentifying<'a>(profile: &'a Path, out: &'a Path) -> [&'a str; 6] {
+    let [profile, out] = [profile, out].map(|path| path.to_str().unwrap());
+    ["export", out, "-k", "PatientID=*", "--deidentify", profile]
+}
+
 #[test]
 fn what_matches_is_written_as_it_is_kept() {
     let room = directory();
@@ -143,14 +149,7 @@ fn a_profile_de_identifies_and_blanks_and_names_what_it_refuses() {
     let project = "project = \"trial\"\nsecret = \"0123456789abcdef\"\n[profile]\ndates = \"shift\"\n";
     fs::write(&profile, project).unwrap();
     let export = |out: &Path| {
-        let arguments = [
-            "export",
-            out.to_str().unwrap(),
-            "-k",
-            "PatientID=*",
-            "--deidentify",
-            profile.to_str().unwrap(),
-        ];
+        let arguments = deidentifying(&profile, out);
         run(&data, &arguments)
     };
     let out = room.path().join("out");
@@ -214,14 +213,7 @@ fn a_profile_that_can_not_be_read_is_refused_without_its_secret() {
         ),
     ] {
         fs::write(&profile, text).unwrap();
-        let arguments = [
-            "export",
-            out.to_str().unwrap(),
-            "-k",
-            "PatientID=*",
-            "--deidentify",
-            profile.to_str().unwrap(),
-        ];
+        let arguments = deidentifying(&profile, &out);
         let (code, _, said) = run_all(&data, &arguments);
         assert_eq!(code, 1);
         assert!(

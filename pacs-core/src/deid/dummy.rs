@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 
-use crate::dataset::{DataSet, Element, Value};
+use crate::dataset::{DataSet, Element, Value, syntax};
 
 /// In the place of text. It fits every VR: CS, AE and SH too.
 const TEXT: &str = "ANONYMIZED";
@@ -18,20 +18,7 @@ pub(super) fn value(vr: VR, original: &[u8]) -> Bytes {
         VR::AS => "000Y",
         VR::IS | VR::DS => "0",
         VR::UR => "urn:uuid:00000000-0000-0000-0000-000000000000",
-        VR::AT
-        | VR::FD
-        | VR::FL
-        | VR::SL
-        | VR::SS
-        | VR::SV
-        | VR::UL
-        | VR::US
-        | VR::UV
-        | VR::OD
-        | VR::OF
-        | VR::OL
-        | VR::OV
-        | VR::OW => return Bytes::from(vec![0; original.len()]),
+        vr if syntax::number_size(vr) > 1 => return Bytes::from(vec![0; original.len()]),
         VR::OB | VR::UN => return Bytes::from_static(&[0, 0]),
         _ => TEXT,
     };

@@ -112,6 +112,12 @@ fn credentials(
     Credentials::read(files).unwrap()
 }
 
+/// Of a server whose clients are of the same authority.
+fn of_server(folder: &Path, authority: &Authority) -> Credentials {
+    let own = Some((authority, Wanted::default()));
+    credentials(folder, "server", own, authority)
+}
+
 fn connector(folder: &Path, own: Option<(&Authority, Wanted)>, believed: &Authority) -> Connector {
     Connector::new(&credentials(folder, "client", own, believed)).unwrap()
 }
@@ -119,12 +125,7 @@ fn connector(folder: &Path, own: Option<(&Authority, Wanted)>, believed: &Author
 #[tokio::test]
 async fn an_association_over_tls_is_served_and_admission_knows_the_certificate() {
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let running = Running::behind(Acceptor::new(&server, ClientCertificates::Required).unwrap()).await;
     let client = connector(room.path(), Some((&authority, Wanted::default())), &authority);
     assert_eq!(running.echo(&client).await.unwrap(), Status::SUCCESS);
@@ -145,12 +146,7 @@ async fn who_shows_no_certificate_a_foreign_or_an_old_one_is_refused() {
         Authority::new("one"),
         Authority::new("another"),
     );
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let required = Running::behind(Acceptor::new(&server, ClientCertificates::Required).unwrap()).await;
     let offered = Running::behind(Acceptor::new(&server, ClientCertificates::Offered).unwrap()).await;
     let old = Wanted {
@@ -232,12 +228,7 @@ async fn a_server_is_believed_only_for_its_host_while_it_is_valid_and_from_a_kno
 #[tokio::test]
 async fn without_tls_nobody_comes_in_unless_that_is_allowed_on_the_same_port() {
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let acceptor = Acceptor::new(&server, ClientCertificates::Required).unwrap();
     let strict = Running::behind(acceptor.clone()).await;
     assert!(strict.echo_as("127.0.0.1", None).await.is_err());
@@ -293,12 +284,7 @@ async fn certificates_that_change_are_used_at_once_and_broken_ones_change_nothin
 async fn one_that_says_nothing_or_nonsense_keeps_nobody_else_out() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let running = Running::behind(Acceptor::new(&server, ClientCertificates::Ignored).unwrap()).await;
     let _silent = tokio::net::TcpStream::connect(running.address).await.unwrap();
     let mut nonsense = tokio::net::TcpStream::connect(running.address).await.unwrap();
@@ -327,12 +313,7 @@ impl Handler for Taking {
 #[tokio::test]
 async fn hl7_goes_over_tls_between_those_who_believe_each_other() {
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let taking = Arc::new(Taking(Mutex::new(0)));
     let options = hl7::ServerOptions {
         tls: Some(Acceptor::new(&server, ClientCertificates::Required).unwrap()),
@@ -452,30 +433,14 @@ fn what_can_not_be_used_says_which_file_and_why() {
 
 #[tokio::test]
 async fn a_session_is_not_taken_up_again_where_a_certificate_is_looked_at() {
-    use rustls::pki_types::pem::PemObject as _;
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
-    let mut roots = rustls::RootCertStore::empty();
-    let pem = std::fs::read(room.path().join("server-ca.pem")).unwrap();
-    roots
-        .add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap())
-        .unwrap();
+    let server = of_server(room.path(), &authority);
     for (clients, expected) in [
         (ClientCertificates::Offered, rustls::HandshakeKind::Full),
         (ClientCertificates::Ignored, rustls::HandshakeKind::Resumed),
     ] {
         let running = Running::behind(Acceptor::new(&server, clients).unwrap()).await;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS12])
-            .unwrap()
-            .with_root_certificates(roots.clone())
-            .with_no_client_auth();
+        let config = authority.client(&[&rustls::version::TLS12]);
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let mut kinds = Vec::new();
         for _ in 0..2 {

@@ -28,12 +28,7 @@ async fn listening(router: Router, acceptor: Acceptor) -> (u16, oneshot::Sender<
 #[tokio::test]
 async fn a_study_is_fetched_over_https_and_urls_in_answers_say_so() {
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let (here, there) = (pacs().await, pacs().await);
     let (announced, bytes) = instance(1, 1, 1, 0);
     let mut receipt = there.receive(announced).await.unwrap();
@@ -89,34 +84,18 @@ async fn a_study_is_fetched_over_https_and_urls_in_answers_say_so() {
 #[tokio::test]
 async fn http_2_is_chosen_in_the_handshake() {
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new("one"));
-    let server = credentials(
-        room.path(),
-        "server",
-        Some((&authority, Wanted::default())),
-        &authority,
-    );
+    let server = of_server(room.path(), &authority);
     let acceptor = Acceptor::new(&server, ClientCertificates::Ignored).unwrap();
     let router = Router::new().route(
         "/",
         get(async |request: axum::extract::Request| format!("{:?}", request.version())),
     );
     let (port, _stop) = listening(router, acceptor).await;
-    let mut roots = rustls::RootCertStore::empty();
-    use rustls::pki_types::pem::PemObject as _;
-    let pem = std::fs::read(room.path().join("server-ca.pem")).unwrap();
-    roots
-        .add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap())
-        .unwrap();
     for (offered, expected) in [
         (&[&b"h2"[..], b"http/1.1"][..], &b"h2"[..]),
         (&[b"http/1.1"], b"http/1.1"),
     ] {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots.clone())
-            .with_no_client_auth();
+        let mut config = authority.client(rustls::DEFAULT_VERSIONS);
         config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let name = "localhost".try_into().unwrap();

@@ -140,22 +140,11 @@ fn note(data: &Path, used: impl Iterator<Item = (KeyId, String)>) -> Result<()> 
 mod tests {
     use futures::executor::block_on;
     use futures::{TryStreamExt, stream};
-    use pacs_core::dataset::charset::CharacterSet;
-    use pacs_core::dataset::encode::encode;
-    use pacs_core::{DataSet, InstanceRecord, Options, Source, VR, tags, uids};
+    use pacs_core::{InstanceRecord, Options, Source};
 
+    use super::super::tests::file;
     use super::super::{ArchiveKind, Settings, Store};
     use super::*;
-
-    fn file(number: u32) -> bytes::Bytes {
-        let mut set = DataSet::new();
-        set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
-        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
-        set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
-        set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
-        let encoded = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
-        encoded.expect("is encoded").into()
-    }
 
     fn settings(data: &Path, archive: ArchiveKind, encryption: Option<Encryption>) -> Settings {
         Settings {

@@ -266,7 +266,22 @@ fn note_attributes(directory: &Path, attributes: &AttributeSet) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use pacs_core::dataset::charset::CharacterSet;
+    use pacs_core::dataset::encode::encode;
+    use pacs_core::{DataSet, VR, tags, uids};
+
     use super::*;
+
+    /// An instance of a study and a series.
+    pub(super) fn file(number: u32) -> bytes::Bytes {
+        let mut set = DataSet::new();
+        set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
+        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
+        set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
+        set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
+        let encoded = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
+        encoded.expect("is encoded").into()
+    }
 
     pub(super) fn settings(data: &Path, archive: ArchiveKind) -> Settings {
         Settings {

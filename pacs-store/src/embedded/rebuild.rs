@@ -178,23 +178,11 @@ mod tests {
     use std::fs::OpenOptions;
 
     use futures::stream;
-    use pacs_core::dataset::charset::CharacterSet;
-    use pacs_core::dataset::encode::encode;
-    use pacs_core::{DataSet, Options, Source, Uid, VR, tags, uids};
+    use pacs_core::{Options, Source, Uid};
 
     use super::super::ArchiveKind;
-    use super::super::tests::settings;
+    use super::super::tests::{file, settings};
     use super::*;
-
-    fn file(number: u32) -> bytes::Bytes {
-        let mut set = DataSet::new();
-        set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
-        set.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
-        set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
-        set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
-        let encoded = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
-        encoded.expect("is encoded").into()
-    }
 
     /// A closed store with instances 1 to 5.
     fn filled(settings: &Settings) {
