@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pacs_core::{AeTitle, Error, ErrorKind, Result};
+use pacs_core::{AeTitle, Error, ErrorKind};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::scp::Destination;
@@ -113,7 +113,7 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Credentials::read`].
-    pub fn credentials(&self) -> Result<Credentials> {
+    pub fn credentials(&self) -> pacs_core::Result<Credentials> {
         Credentials::read(Files {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
@@ -133,7 +133,11 @@ impl Tls {
     /// # Errors
     /// `Invalid` when clients must show a certificate, and no authorities are named; or when it is said how clients come
     /// over TLS, and there is no certificate that makes it so.
-    pub fn acceptor(&self, credentials: &Credentials, protocol: Protocol) -> Result<Option<Acceptor>> {
+    pub fn acceptor(
+        &self,
+        credentials: &Credentials,
+        protocol: Protocol,
+    ) -> pacs_core::Result<Option<Acceptor>> {
         if self.certificate.is_none() {
             if self.client_certificates.is_some() || !self.plain.is_empty() {
                 let why = "[tls] without a certificate: nothing would be taken over TLS";
@@ -158,7 +162,7 @@ impl Tls {
 ///
 /// # Errors
 /// Why the text is none.
-pub fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<AeTitle, D::Error> {
+pub fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AeTitle, D::Error> {
     let text = String::deserialize(deserializer)?;
     AeTitle::parse(&text).map_err(|error| de::Error::custom(error.context()))
 }
@@ -167,7 +171,7 @@ pub fn ae_title<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resu
 ///
 /// # Errors
 /// That it is 0.
-pub fn at_least_one<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+pub fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + PartialEq + Default,
@@ -180,7 +184,7 @@ where
     }
 }
 
-fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() {
         Err(de::Error::custom("a host name or address must stand here"))
@@ -189,14 +193,14 @@ fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<
     }
 }
 
-fn port<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u16, D::Error> {
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     match u16::deserialize(deserializer)? {
         0 => Err(de::Error::custom("a port is 1 to 65535")),
         port => Ok(port),
     }
 }
 
-fn associations<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<usize, D::Error> {
+fn associations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let number = usize::deserialize(deserializer)?;
     if (1..=Peer::ASSOCIATIONS_MAX).contains(&number) {
         Ok(number)

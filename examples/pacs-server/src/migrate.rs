@@ -13,7 +13,6 @@ use pacs_net::migrate::{Day, Migration, Watcher};
 use pacs_net::scp::{Limits, Server};
 use pacs_net::scu::Remote;
 use pacs_net::settings::Protocol;
-use pacs_net::tls::Connector;
 use tokio::signal::unix::{SignalKind, signal};
 use twox_hash::XxHash3_128;
 
@@ -68,13 +67,12 @@ fn hours(text: &str) -> Result<Hours, String> {
 impl Migrate {
     /// Where the studies are.
     pub(crate) fn source(&self, config: &Config) -> Result<Source, String> {
-        let told = |error: pacs_core::Error| error.to_string();
-        let connector = Connector::new(&config.tls.credentials().map_err(told)?).map_err(told)?;
+        let (_, connector) = config.secure()?;
         if self.source.contains("://") {
             if self.by_move {
                 return Err("--move is for peers: a DICOMweb service knows no C-MOVE".to_owned());
             }
-            let service = WebService::new(&self.source, &connector).map_err(told)?;
+            let service = WebService::new(&self.source, &connector).map_err(|error| error.to_string())?;
             return Ok(Source::Web(service));
         }
         let source = |remote| Source::Peer {
@@ -147,10 +145,10 @@ pub(crate) fn run(config: &Config, pacs: &Pacs, wanted: &Migrate, source: Source
         let listening = async {
             if wanted.by_move {
                 let address = SocketAddr::new(config.listen, config.dicom_port);
-                let told = |error: pacs_core::Error| error.to_string();
-                let credentials = config.tls.credentials().map_err(told)?;
-                let mut options = serve::options(config, &Connector::new(&credentials).map_err(told)?);
-                options.tls = config.tls.acceptor(&credentials, Protocol::Dicom).map_err(told)?;
+                let (credentials, connector) = config.secure()?;
+                let mut options = serve::options(config, &connector);
+                let acceptor = config.tls.acceptor(&credentials, Protocol::Dicom);
+                options.tls = acceptor.map_err(|error| error.to_string())?;
                 // The source knows better what it keeps.
                 options.any_sop_class = true;
                 let bound = Server::bind(address, pacs.clone(), options, Limits::default()).await;

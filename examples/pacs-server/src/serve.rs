@@ -57,8 +57,7 @@ async fn listen(
     let metrics = Metrics::new();
     let address = SocketAddr::new(config.listen, config.dicom_port);
     let limits = limits(config);
-    let credentials = config.tls.credentials().map_err(failed)?;
-    let connector = Connector::new(&credentials).map_err(failed)?;
+    let (credentials, connector) = config.secure()?;
     let acceptor = |protocol| config.tls.acceptor(&credentials, protocol).map_err(failed);
     let mut options = options(config, &connector);
     options.tls = acceptor(Protocol::Dicom)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pacs_core::AeTitle;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
+use pacs_net::tls::{Connector, Credentials};
 use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Settings};
 use serde::Deserialize;
 
@@ -224,6 +225,16 @@ impl Config {
             encryption: self.encryption.clone(),
             attributes: self.attributes.clone(),
         }
+    }
+
+    /// What connections are made secure with, and by what others are called over TLS.
+    pub(crate) fn secure(&self) -> Result<(Credentials, Connector), String> {
+        let credentials = self.tls.credentials();
+        let secure = credentials.and_then(|credentials| {
+            let connector = Connector::new(&credentials)?;
+            Ok((credentials, connector))
+        });
+        secure.map_err(|error| error.to_string())
     }
 
     /// How long running associations may take to end after a signal to stop.
