@@ -172,6 +172,9 @@ await drive(async (browser) => {
     await tabTo(keys, () => document.activeElement.textContent === 'Claim');
     await keys.keyboard.press('Enter');
     await keys.locator('#who[open]').waitFor();
+    // An event comes meanwhile, and every row is made anew.
+    await keys.evaluate(() => { document.querySelector('#steps tr').dataset.before = ''; dispatchEvent(new Event('storage')); });
+    await keys.waitForFunction(() => !document.querySelector('#steps tr[data-before]'));
     await keys.keyboard.type('Keys');
     await keys.keyboard.press('Enter');
     await says(keys, 'Phantom', '(you)');

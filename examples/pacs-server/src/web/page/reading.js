@@ -49,6 +49,8 @@ function keep(step, transaction) {
 /** Asks who reads; false where nobody says so. */
 function introduce() {
   const dialog = $('who'), form = dialog.querySelector('form');
+  // The browser would lead back to the button that was there, and rows are made anew meanwhile.
+  const { at } = document.activeElement.dataset;
   [form.elements.family.value, form.elements.given.value] = [...reader().split('^'), '', ''];
   dialog.returnValue = '';
   dialog.showModal();
@@ -58,6 +60,7 @@ function introduce() {
       const said = dialog.returnValue === 'ok' && part('family');
       if (said) localStorage.setItem('reader', [said, part('given')].filter(Boolean).join('^'));
       show();
+      if (at) comeBack(at);
       done(Boolean(said));
     };
   });
@@ -173,7 +176,11 @@ function show(areMore = false) {
   // Who is at a row stays there, whatever came meanwhile.
   const at = $('steps').contains(document.activeElement) && document.activeElement.dataset.at;
   $('steps').replaceChildren(...rows.map(row));
-  if (!at) return;
+  if (at) comeBack(at);
+}
+
+/** To a button of a row; where that is no more to the row, and where the row is gone to the list. */
+function comeBack(at) {
   const place = (wanted) => $('steps').querySelector(`[data-at="${wanted}"]`);
   (place(at) ?? place(at.replace(/ .*/, ' open')) ?? $('reading-results')).focus();
 }
