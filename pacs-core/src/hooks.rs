@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::access::{Certificate, Door, Identity};
 use crate::dataset::DataSet;
 use crate::engine::StoreOutcome;
 use crate::error::Result;
@@ -27,6 +28,13 @@ pub struct Source {
     /// Who asked the sender for this by a C-MOVE, where it says so: Move Originator Application Entity Title
     /// (0000,1030; PS3.7 9.1.1.1). Not known after a restart.
     pub move_originator: Option<AeTitle>,
+    /// By which way the request came in; `None` for what the program around the engine does itself, which needs no leave
+    /// ([`access`](crate::access)).
+    pub door: Option<Door>,
+    /// Whom the other side has shown itself to be, by a certificate that was verified.
+    pub certificate: Option<Arc<Certificate>>,
+    /// The user that was proven.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// An instance whose bytes have arrived and that is about to be committed.

@@ -81,6 +81,7 @@
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
 //! | schedule procedure steps, know what was performed | [`workflow`] |
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
+//! | say who may do what | [`access`]: [`access::Policy`], or an [`AccessControl`](access::AccessControl) of one's own, in [`Options::access`] |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::amend_patient`], [`Pacs::merge_patients`] |
 //! | hand instances out without who they are of | [`deid`]: [`deid::Profile`], [`deid::Project`], [`Pacs::deidentified`] |
@@ -110,6 +111,7 @@
 pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::{tags, uids};
 
+pub mod access;
 pub mod archive;
 pub mod budget;
 pub mod dataset;
@@ -134,6 +136,7 @@ pub mod threats {}
 pub mod uid;
 pub mod workflow;
 
+pub use access::{AccessControl, Permission};
 pub use archive::{Archive, ArchiveCapability, ArchiveWriter, Entry, Locator, Sequence, Stored, Timestamp};
 pub use dataset::DataSet;
 #[cfg(feature = "render")]

@@ -91,6 +91,16 @@ pub(crate) fn settings(configuration: *const c_char) -> Result<Settings, Failure
 /// duplicates = "replace"        # other bytes under a UID that is kept; the old ones stay as an earlier version. Or "keep-first", "refuse"
 /// index-cache-mebibytes = 128
 ///
+/// [access]                      # who may do what, where a call or a peer of a server says who asks
+/// anyone = []                   # what everybody may: store, find, retrieve, delete, amend, work, route, administer
+/// [[access.role]]
+/// name = "reader"
+/// allow = ["find", "retrieve"]
+/// only = { Modality = ["US"] }  # of what part; left out: of all
+/// [[access.peer]]               # known by ae-title, addresses, certificate: all that is named
+/// ae-title = "WORKSTATION"
+/// roles = ["reader"]
+///
 /// [[attribute]]                 # what is searched beyond the Standard's query models
 /// level = "series"              # patient, study, series or instance
 /// path = "ProtocolName"

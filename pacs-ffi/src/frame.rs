@@ -16,8 +16,8 @@ use crate::error::{Failure, pacs_status};
 use crate::ffi::{self, Sized_, fill};
 use crate::guard::{call, close};
 use crate::handle::{self, Object};
-use crate::instance::{Instance, Reader, pacs_instance, pacs_reader};
-use crate::store::{pacs_source, source};
+use crate::instance::{Instance, Reader, admit, pacs_instance, pacs_reader};
+use crate::store::pacs_source;
 
 /// Reads single frames of an instance, never the whole of it for one frame. May be used from any thread, and from many
 /// at once.
@@ -55,9 +55,7 @@ pub unsafe extern "C" fn pacs_frames_open(
 ) -> pacs_status {
     call(instance, |instance: &Instance| {
         let out = ffi::out(frames)?;
-        instance
-            .pacs
-            .admit_retrieve(&self::source(source)?, &instance.record)?;
+        admit(instance, source)?;
         let reader = block_on(instance.pacs.frame_reader(&instance.record))?;
         let frames = reader.count();
         out.set(handle::insert(Frames {
@@ -226,9 +224,7 @@ pub unsafe extern "C" fn pacs_instance_render(
 ) -> pacs_status {
     call(instance, |instance: &Instance| {
         let out = ffi::out(reader)?;
-        instance
-            .pacs
-            .admit_retrieve(&self::source(source)?, &instance.record)?;
+        admit(instance, source)?;
         let asked = ffi::optional_sized(picture)?;
         let mut options = RenderOptions::default();
         let mut format = PictureFormat::Png;

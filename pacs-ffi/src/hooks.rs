@@ -262,6 +262,8 @@ pub(crate) struct SourceText {
     calling: Option<std::ffi::CString>,
     called: Option<std::ffi::CString>,
     address: Option<std::ffi::CString>,
+    user: Option<std::ffi::CString>,
+    roles: Option<std::ffi::CString>,
 }
 
 impl SourceText {
@@ -271,6 +273,11 @@ impl SourceText {
             calling: title(&source.calling_ae),
             called: title(&source.called_ae),
             address: source.address.map(|address| c_string(&address.to_string())),
+            user: source.identity.as_ref().map(|user| c_string(&user.name)),
+            roles: source
+                .identity
+                .as_ref()
+                .map(|user| c_string(&user.roles.join(","))),
         }
     }
 
@@ -282,6 +289,8 @@ impl SourceText {
             calling_ae: pointer(&self.calling),
             called_ae: pointer(&self.called),
             address: pointer(&self.address),
+            user: pointer(&self.user),
+            roles: pointer(&self.roles),
         }
     }
 }

@@ -146,9 +146,7 @@ pub unsafe extern "C" fn pacs_instance_header(
 ) -> pacs_status {
     call(instance, |instance: &Instance| {
         let out = ffi::out(header)?;
-        instance
-            .pacs
-            .admit_retrieve(&self::source(source)?, &instance.record)?;
+        admit(instance, source)?;
         let metadata = block_on(instance.pacs.metadata(&instance.record))?;
         out.set(handle_for(&instance.context, metadata.header.clone())?);
         Ok(())
@@ -282,14 +280,20 @@ impl Object for Reader {
     }
 }
 
-/// Who asks is asked about: the hook decides.
+/// Whether who asks may have the instance: access control and the hook decide.
+pub(crate) fn admit(instance: &Instance, asking: *const pacs_source) -> Result<(), Failure> {
+    let Instance { pacs, record, .. } = instance;
+    Ok(block_on(pacs.admit_retrieve(&source(asking)?, record))?)
+}
+
+/// Who asks is asked about.
 fn pieces(
     instance: &Instance,
     asking: *const pacs_source,
     form: i32,
 ) -> Result<BoxStream<'static, CoreResult<Bytes>>, Failure> {
+    admit(instance, asking)?;
     let Instance { pacs, record, .. } = instance;
-    pacs.admit_retrieve(&source(asking)?, record)?;
     Ok(match form {
         0 => pacs.outgoing_file(record),
         1 => pacs.outgoing_data_set(record),
@@ -414,7 +418,7 @@ pub unsafe extern "C" fn pacs_instance_read_range(
     call(instance, |instance: &Instance| {
         let (out, mut room) = (ffi::out(length)?, ffi::room(buffer, capacity)?);
         let Instance { pacs, record, .. } = instance;
-        pacs.admit_retrieve(&self::source(source)?, record)?;
+        admit(instance, source)?;
         if offset >= record.length {
             return Err(Failure::end());
         }

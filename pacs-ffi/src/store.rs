@@ -11,6 +11,7 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, stream};
+use pacs_core::access::{Door, Identity};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
@@ -31,7 +32,8 @@ use crate::handle::{self, Object};
 /// Room for a UID of 64 characters and NUL.
 pub const PACS_UID_LENGTH: usize = 65;
 
-/// Who sends or asks, as far as it is known. It is what hooks are told.
+/// Who sends or asks, as far as it is known. It is what hooks are told, and where the configuration has an `[access]`
+/// table, who may what is held against it: a call that names no source is the program's own, and needs no leave.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pacs_source {
@@ -43,6 +45,10 @@ pub struct pacs_source {
     pub called_ae: *const c_char,
     /// Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
     pub address: *const c_char,
+    /// The user that the program has proven; may be null. The user's roles count then, in place of the peer's.
+    pub user: *const c_char,
+    /// The roles of the user, with commas between; may be null.
+    pub roles: *const c_char,
 }
 
 // SAFETY: it begins with its size, and all zero is valid.
@@ -65,7 +71,20 @@ pub(crate) fn source(pointer: *const pacs_source) -> Result<Source, Failure> {
                 .map_err(|_| Failure::argument("an address is that of a host, with its port"))?,
         ),
     };
+    let roles = ffi::optional_text(given.roles)?.unwrap_or_default();
+    let user = ffi::optional_text(given.user)?.map(|name| Identity {
+        name: name.to_owned(),
+        roles: roles
+            .split(',')
+            .map(str::trim)
+            .filter(|role| !role.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        ..Identity::default()
+    });
     Ok(Source {
+        door: Some(Door::Call),
+        identity: user.map(Arc::new),
         calling_ae: title(given.calling_ae)?,
         called_ae: title(given.called_ae)?,
         address,

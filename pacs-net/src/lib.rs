@@ -115,6 +115,7 @@ pub mod deliver;
 pub mod dimse;
 pub mod fetch;
 pub mod hl7;
+pub mod identity;
 pub mod migrate;
 mod pace;
 pub mod scp;

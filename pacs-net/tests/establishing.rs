@@ -81,6 +81,7 @@ impl Admission for Doorkeeper {
             Ok(Admitted {
                 identity_response: Bytes::from_static(b"welcome"),
                 policy: (request.calling_ae_title == "GUEST").then(|| Arc::new(tighter)),
+                ..Admitted::default()
             })
         })
     }

@@ -1,6 +1,7 @@
 //! What HL7 messages do to an engine.
 #![allow(clippy::print_stderr)]
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use dicom_dictionary_std::{tags, uids};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use pacs_core::access::{self, Permission, Role};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::{Element, base64, part10, scan};
@@ -75,6 +77,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Self {
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
         let trouble = Arc::new(AtomicU8::new(0));
         let ledger: Arc<dyn Ledger> = Arc::new(Troubled {
@@ -83,7 +89,7 @@ impl World {
         });
         let options = Options {
             ledger: Some(Arc::clone(&ledger)),
-            ..Options::default()
+            ..options
         };
         let pacs = Pacs::open(archive, index, options).await.unwrap();
         let receiver = Receiver::new(pacs.clone(), ReceiverOptions::default()).unwrap();
@@ -498,6 +504,51 @@ async fn orders_are_new_changed_and_cancelled_on_the_worklist() {
         assert_eq!((fault.code, fault.condition), (code, condition), "{id}: {fault}");
     }
     assert_eq!(world.worklist.of_order("ACC1").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn each_kind_of_message_needs_its_permission_and_what_is_refused_is_not_kept() {
+    let address = "192.0.2.7:2575".parse().unwrap();
+    for permission in Permission::ALL {
+        let role = Role {
+            name: "one".to_owned(),
+            allow: vec![permission],
+            only: BTreeMap::new(),
+        };
+        let peer = access::Peer {
+            addresses: vec!["192.0.2.0/24".parse().unwrap()],
+            roles: vec!["one".to_owned()],
+            ..access::Peer::default()
+        };
+        let policy = access::Policy::new(Vec::new(), vec![role], vec![peer]).unwrap();
+        let options = Options {
+            access: Arc::new(policy),
+            ..Options::default()
+        };
+        let world = World::with(options).await;
+        world.keep("1.2.3.4", "1.2", "4711", "Do^Jane").await;
+        world.send(&order("1", "NW", "CT")).await.unwrap();
+        for (number, (message, needed)) in [
+            (adt("A08", "2", "4711", "Doe^Jane"), Permission::Amend),
+            (order("3", "XO", "CT"), Permission::Work),
+            (report("4", "4711"), Permission::Store),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let incoming = Incoming::new(Bytes::from(message), &Charset::default(), Some(address));
+            let answer = world.receiver.handle(incoming).await;
+            assert_eq!(
+                answer.is_ok(),
+                permission == needed,
+                "{number} with {permission:?}: {answer:?}"
+            );
+            if let Err(fault) = answer {
+                assert_eq!(fault.code, AckCode::Reject);
+            }
+        }
+        assert!(world.receiver.failed().list(None, 10).await.unwrap().is_empty());
+    }
 }
 
 fn report(id: &str, patient: &str) -> String {

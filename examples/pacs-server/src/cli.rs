@@ -13,6 +13,7 @@ use crate::certs;
 use crate::config::Config;
 use crate::export::Export;
 use crate::migrate::Migrate;
+use crate::users;
 
 /// A PACS in one binary: receives instances, keeps them, finds them and hands them out.
 ///
@@ -107,6 +108,13 @@ pub(crate) enum Command {
         #[arg(value_name = "SURVIVING")]
         surviving: String,
     },
+    /// Say, add and remove who is let in by a password; also while the server runs
+    Users {
+        #[command(subcommand)]
+        command: users::Command,
+    },
+    /// Make a link by which somebody sees some studies for some days; also while the server runs
+    Share(users::Shared),
     /// Make keys for what is kept
     Keys {
         #[command(subcommand)]

@@ -48,14 +48,28 @@ fn security(config: &Config) -> Vec<String> {
     told.extend(on_the_wire(config));
     told.extend(
         [
-            "Users are not identified: a program in front of it does that.",
-            "An association is accepted when it calls this server by its AE title.",
+            access(config),
             delete,
             "Logs, errors and metrics hold no patient data.",
         ]
         .map(str::to_owned),
     );
     told
+}
+
+fn access(config: &Config) -> &'static str {
+    match (&config.access, config.listen.is_loopback()) {
+        (Some(_), _) => {
+            "An association is accepted when it calls this server by its AE title, and its requestor may do anything by the roles \
+             of its user or of itself. User identity negotiation (PS3.7 D.3.3.7) is supported with user name and passcode (type 2) \
+             and JSON Web Token (type 5), with a response where one is asked for; an identity that is not believed has the \
+             association rejected, others are passed over. What a requestor may not do is answered 0124 (not authorized)."
+        }
+        (None, true) => {
+            "Users are not identified. An association is accepted when it calls this server by its AE title."
+        }
+        (None, false) => "No association is accepted: nothing is configured of who may do what.",
+    }
 }
 
 fn on_the_wire(config: &Config) -> Vec<String> {

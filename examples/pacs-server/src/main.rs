@@ -19,6 +19,7 @@ mod migrate;
 mod routing;
 mod serve;
 mod store;
+mod users;
 mod web;
 
 use std::io::Write as _;
@@ -120,6 +121,8 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Merge { prior, surviving } => with_store(store::open(config)?, |store| {
             amend::merge(config, &store.pacs, &prior, &surviving)
         }),
+        Command::Users { command } => users::run(config, command),
+        Command::Share(shared) => users::share(config, shared),
         Command::Keys {
             command: Keys::New { file },
         } => maintain::new_key(&file).map(|()| true),

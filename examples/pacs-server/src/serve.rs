@@ -62,6 +62,8 @@ async fn listen(
     let mut options = options(config, &connector);
     options.tls = acceptor(Protocol::Dicom)?;
     options.monitor = Some(Arc::new(metrics.clone()));
+    let identities = config.identities(&connector)?;
+    options.identities = identities.clone();
     let server = Server::bind(address, store.pacs.clone(), options, limits)
         .await
         .map_err(failed)?;
@@ -71,7 +73,16 @@ async fn listen(
     let http = match config.web.off {
         true => None,
         false => {
-            let http = web::bind(config, &store.pacs, &metrics, &health, dicom, (rates, deliveries)).await?;
+            let served = web::Served {
+                pacs: store.pacs.clone(),
+                metrics: metrics.clone(),
+                health: health.clone(),
+                dicom,
+                rates,
+                deliveries,
+                identities,
+            };
+            let http = web::bind(config, served).await?;
             Some(match acceptor(Protocol::Http)? {
                 Some(acceptor) => http.with_tls(acceptor).map_err(failed)?,
                 None => http,

@@ -30,6 +30,7 @@ pub(crate) fn open_to_serve(
         observers,
         router: Some(Arc::new(router)),
         stable_after: Duration::from_secs(config.stable_after_seconds.into()),
+        access: config.control()?,
         ..Options::default()
     };
     Store::open_or_make(&config.store(), options).map_err(|error| explained(config, &error))

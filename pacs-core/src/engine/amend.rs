@@ -16,6 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::coerce::{self, Original, Reason};
 use super::recovery::read_header;
 use super::{Pacs, Receipt, StoreOutcome, outgoing};
+use crate::access::Permission;
 use crate::archive::Timestamp;
 use crate::dataset::part10::Meta;
 use crate::dataset::{DataSet, Element, coercion, conform, syntax};
@@ -78,11 +79,13 @@ impl Pacs {
     /// and what is known of a series for all of it.
     ///
     /// # Errors
+    /// - `Refused` when `source` may not amend everything.
     /// - `Invalid` when nothing is wanted, something that may not be amended or not of this scope, a value that the
     ///   attribute can't have (PS3.5 6.2), no Patient ID, or the scope is everything, or all patients without one.
     /// - `NotFound` when nothing of the scope is kept.
     /// - What the index says, and what of the archive or the engine would fail any other instance too.
     pub async fn amend(&self, source: &Source, scope: Scope, wanted: DataSet) -> Result<Amended> {
+        self.permit_all(source, Permission::Amend)?;
         let at_most = match scope {
             Scope::All | Scope::Patient(_) | Scope::Study(_) => Level::Patient,
             Scope::Series(_) => Level::Series,
@@ -108,6 +111,7 @@ impl Pacs {
         patient: &PatientId,
         wanted: DataSet,
     ) -> Result<Amended> {
+        self.permit_all(source, Permission::Amend)?;
         self.check_wanted(&wanted, Level::Patient)?;
         let scopes = self.amendable(patient, &wanted).await?;
         self.put(source, scopes, &wanted).await
@@ -174,6 +178,7 @@ impl Pacs {
         prior: &PatientId,
         surviving: &PatientId,
     ) -> Result<Amended> {
+        self.permit_all(source, Permission::Amend)?;
         if prior.agrees(surviving) {
             return Err(invalid("a patient can't be merged with itself"));
         }

@@ -1,5 +1,6 @@
 //! [`Pacs`]: archive and index put together, so that success means kept.
 
+mod access;
 mod amend;
 mod block_on;
 mod bulk;
@@ -27,21 +28,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
 use futures::stream::BoxStream;
-use futures::{SinkExt, StreamExt, TryStreamExt};
 
+use crate::access::{AccessControl, AllowAll, Permission};
 use crate::archive::{Archive, Sequence};
 use crate::budget::Budget;
-use crate::dataset::DataSet;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hooks::{AdmitAll, Coercer, Decider, Observer, Source};
+use crate::hooks::{AdmitAll, Coercer, Decider, Observer};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::ledger::Ledger;
 use crate::limits;
 #[cfg(feature = "pixel")]
 use crate::pixel::DecodingRoom;
-use crate::query::{AttributeSet, Query};
+use crate::query::AttributeSet;
 use crate::route::{Outbox, Router, Trigger};
 use crate::uid::Uid;
 use crate::workflow::ups::Ups;
@@ -104,6 +105,8 @@ pub struct Options {
     /// How often what was applied to the index is made durable there. Bounds the time that an opening
     /// after a crash takes; no instance depends on it.
     pub checkpoint_interval: Duration,
+    /// Who says who may do what.
+    pub access: Arc<dyn AccessControl>,
     /// Who decides what is admitted.
     pub decider: Arc<dyn Decider>,
     /// Who coerces attributes of what arrives; nobody, and all stays as it came.
@@ -128,6 +131,7 @@ impl Default for Options {
             attributes: Arc::new(AttributeSet::default()),
             receipts_max: limits::RECEIPTS_MAX,
             checkpoint_interval: Duration::from_secs(5),
+            access: Arc::new(AllowAll),
             decider: Arc::new(AdmitAll),
             coercer: None,
             router: None,
@@ -165,6 +169,7 @@ struct Inner {
     archive: Arc<dyn Archive>,
     index: Arc<Watched>,
     attributes: Arc<AttributeSet>,
+    access: Arc<dyn AccessControl>,
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
     ledger: Option<Arc<dyn Ledger>>,
@@ -289,6 +294,7 @@ impl Pacs {
                 archive,
                 index,
                 attributes: options.attributes,
+                access: options.access,
                 decider: options.decider,
                 coercer: options.coercer,
                 ups: options.ledger.clone().map(Ups::new),
@@ -316,8 +322,9 @@ impl Pacs {
     /// Begins to take in an instance; waits while too many are on their way in.
     ///
     /// # Errors
-    /// `OutOfResources` when the archive has no room.
+    /// `Refused` when its source may not store; `OutOfResources` when the archive has no room.
     pub async fn receive(&self, announced: Announced) -> Result<Receipt> {
+        self.permit(&announced.source, Permission::Store)?;
         Receipt::begin(Arc::clone(&self.inner), announced).await
     }
 
@@ -325,17 +332,6 @@ impl Pacs {
     /// way in: then one that makes no progress is in the way.
     pub fn receipts_are_short(&self) -> bool {
         self.inner.receipts.is_short()
-    }
-
-    /// Answers a query: one identifier for each match, with the keys that were asked for
-    /// (PS3.4 C.4.1.1.3.2).
-    ///
-    /// # Errors
-    /// What the decider or, as an item of the stream, the index says.
-    pub fn find(&self, source: &Source, mut query: Query) -> Result<BoxStream<'static, Result<DataSet>>> {
-        self.inner.decider.before_find(source, &mut query)?;
-        let matches = self.inner.index.query(query.clone());
-        Ok(matches.map_ok(move |record| query.answer(&record)).boxed())
     }
 
     /// Every instance of `scope`, those of one series together.

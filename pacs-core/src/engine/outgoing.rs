@@ -15,7 +15,6 @@ use crate::dataset::charset::CharacterSet;
 use crate::dataset::part10::{self, Meta};
 use crate::dataset::{Element, FrameTable, Value, coercion, encode, syntax};
 use crate::error::{Error, ErrorKind, Result};
-use crate::hooks::Source;
 use crate::index::InstanceRecord;
 #[cfg(feature = "pixel")]
 use crate::pixel::{self, Target};
@@ -23,14 +22,6 @@ use crate::route::Changes;
 use crate::uid::Uid;
 
 impl Pacs {
-    /// Whether `source` may have this instance.
-    ///
-    /// # Errors
-    /// What the decider says.
-    pub fn admit_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
-        self.inner.decider.before_retrieve(source, record)
-    }
-
     /// The record of an instance as it leaves for one receiver, with these changes: whatever makes of it what leaves
     /// ([`outgoing_data_set`](Self::outgoing_data_set), [`outgoing_file`](Self::outgoing_file),
     /// [`transcode`](Self::transcode)) applies them. It is not for the index.

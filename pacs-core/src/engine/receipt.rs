@@ -316,6 +316,7 @@ impl Receipt {
             }
         };
         if self.amends.is_none() {
+            self.pacs.may_store(&self.announced.source, &scan.header)?;
             self.pacs.decider.before_store(&Arriving {
                 key,
                 header: &scan.header,

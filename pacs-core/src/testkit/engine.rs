@@ -1,5 +1,6 @@
 //! The engine's promises, run on any pair of archive and index.
 
+mod access;
 mod amend;
 mod coercion;
 mod frames;
@@ -17,6 +18,7 @@ use futures::executor::block_on;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+pub use self::access::*;
 pub use self::amend::*;
 pub use self::coercion::*;
 pub use self::frames::*;
@@ -92,6 +94,9 @@ macro_rules! engine_conformance {
                 a_dicomdir_is_refused_with_a_reason,
                 observers_are_told_in_order_what_was_kept_routed_and_removed,
                 a_decider_refuses_with_its_own_error,
+                nobody_does_what_they_may_not_and_the_program_itself_may_all,
+                who_may_find_a_part_finds_that_and_nothing_that_counts_the_rest,
+                what_is_handed_out_or_stored_is_of_the_part_that_is_theirs,
                 what_is_decided_waits_in_the_outbox_once_for_each_destination,
                 what_was_kept_before_there_was_a_router_goes_nowhere,
                 what_nobody_was_asked_about_is_asked_about_after_reopening,

@@ -62,7 +62,10 @@ struct Items {
 impl Items {
     /// The de-identified data set, and its transfer syntax.
     async fn deidentified(&self, item: &Item, by: &Deidentifier) -> Result<(Uid, Pieces)> {
-        self.kept.pacs.admit_retrieve(&self.kept.source, &item.record)?;
+        self.kept
+            .pacs
+            .admit_retrieve(&self.kept.source, &item.record)
+            .await?;
         let made = item
             .made
             .as_ref()

@@ -20,7 +20,7 @@ use super::charset::Charset;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
 use crate::serving::Port;
-use crate::tls::{Acceptor, Stream};
+use crate::tls::{Acceptor, Certificate, Stream};
 use crate::util::Signal;
 
 /// A message on its way in.
@@ -32,13 +32,20 @@ pub struct Incoming {
     pub message: Result<Message, Fault>,
     /// Who sent it, where it came over a network.
     pub peer: Option<SocketAddr>,
+    /// Whom the sender has shown itself to be, by a certificate.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Incoming {
     /// Reads what came; `undeclared` is the character set of who names none.
     pub fn new(bytes: Bytes, undeclared: &Charset, peer: Option<SocketAddr>) -> Self {
         let message = Message::parse_with(&bytes, undeclared).map_err(Fault::from);
-        Self { bytes, message, peer }
+        Self {
+            bytes,
+            message,
+            peer,
+            certificate: None,
+        }
     }
 }
 
@@ -176,8 +183,9 @@ impl Server {
                         },
                         None => Stream::plain(stream),
                     };
+                    let peer = (Some(address), stream.certificate());
                     let reader = Reader::within(large, stream, options.message_length_max);
-                    serve(reader, Some(address), &*handler, &options, &stopping).await
+                    serve(reader, peer, &*handler, &options, &stopping).await
                 };
                 match served.await {
                     Ok(()) => tracing::info!(%address, "an HL7 connection ended"),
@@ -200,7 +208,7 @@ impl std::fmt::Debug for Server {
 /// Answers what comes over one connection until it ends.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut reader: Reader<S>,
-    peer: Option<SocketAddr>,
+    (peer, certificate): (Option<SocketAddr>, Option<Arc<Certificate>>),
     handler: &dyn Handler,
     options: &ServerOptions,
     stopping: &Signal,
@@ -224,7 +232,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let frame = timeout(options.transfer, reader.next()).await.map_err(slow)??;
         let (bytes, outcome) = match frame {
             Frame::Message(bytes) => {
-                let incoming = Incoming::new(bytes.clone(), &options.undeclared, peer);
+                let incoming = Incoming {
+                    certificate: certificate.clone(),
+                    ..Incoming::new(bytes.clone(), &options.undeclared, peer)
+                };
                 (bytes, Some(handle(handler, incoming).await))
             }
             Frame::TooLong(head) => (head, None),

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use dicom_dictionary_std::uids;
 use futures::future::BoxFuture;
+use pacs_core::access::{Door, Permission};
 use pacs_core::workflow::{PerformedSteps, Worklist};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
@@ -34,6 +35,7 @@ pub use worklist::find_worklist;
 use tokio::sync::Semaphore;
 
 use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
+use crate::identity::Identities;
 use crate::scu::{Commitments, Remote};
 use crate::tls::{self, Connector};
 use crate::transport::{Admission, Timeouts};
@@ -82,6 +84,8 @@ pub struct ScpOptions {
     pub monitor: Option<Arc<dyn Monitor>>,
     /// Who else decides who may associate, besides the AE title that must be called.
     pub admission: Option<AdmissionHook>,
+    /// Who believes users.
+    pub identities: Option<Identities>,
     /// Is told what modalities say they do.
     pub performed: Option<PerformedHook>,
     /// Where reports on storage commitment arrive that we asked for as SCU.
@@ -128,6 +132,7 @@ impl ScpOptions {
             tls: None,
             monitor: None,
             admission: None,
+            identities: None,
             performed: None,
             commitments: None,
             availability: None,
@@ -170,6 +175,22 @@ impl PacsServices {
 }
 
 impl PacsServices {
+    /// Goes on where who asks may do this with all that it may be about.
+    fn allowed<'a>(
+        &'a self,
+        permission: Permission,
+        operation: Operation,
+        go_on: impl FnOnce(Operation) -> BoxFuture<'a, Result<Reply>>,
+    ) -> BoxFuture<'a, Result<Reply>> {
+        match self.pacs.permit_all(&source(&operation), permission) {
+            Ok(()) => go_on(operation),
+            Err(error) => {
+                drop(operation);
+                Box::pin(std::future::ready(Err(error)))
+            }
+        }
+    }
+
     fn performed(&self) -> Result<PerformedSteps> {
         Ok(PerformedSteps::new(Arc::clone(self.pacs.ledger()?)))
     }
@@ -182,11 +203,17 @@ impl Services for PacsServices {
 
     fn c_find(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         match operation.context().abstract_syntax.as_str() {
-            uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND => Box::pin(async move {
-                let worklist = Worklist::new(Arc::clone(self.pacs.ledger()?));
-                worklist::find_worklist(&worklist, operation).await
+            uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND => {
+                self.allowed(Permission::Find, operation, move |operation| {
+                    Box::pin(async move {
+                        let worklist = Worklist::new(Arc::clone(self.pacs.ledger()?));
+                        worklist::find_worklist(&worklist, operation).await
+                    })
+                })
+            }
+            _ if is_ups(&operation) => self.allowed(Permission::Find, operation, |operation| {
+                Box::pin(ups::find(self, operation))
             }),
-            _ if is_ups(&operation) => Box::pin(ups::find(self, operation)),
             _ => Box::pin(query::find(self, operation)),
         }
     }
@@ -200,42 +227,53 @@ impl Services for PacsServices {
     }
 
     fn n_create(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
-        match operation.context().abstract_syntax.as_str() {
-            uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
-                let hook = self.options.performed.as_ref();
-                performed::create_performed(&self.performed()?, hook, operation).await
-            }),
-            uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
-            _ if is_ups(&operation) => Box::pin(ups::create(self, operation)),
-            _ => unrecognized(operation),
-        }
+        self.allowed(Permission::Work, operation, |operation| {
+            match operation.context().abstract_syntax.as_str() {
+                uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
+                    let hook = self.options.performed.as_ref();
+                    performed::create_performed(&self.performed()?, hook, operation).await
+                }),
+                uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
+                _ if is_ups(&operation) => Box::pin(ups::create(self, operation)),
+                _ => unrecognized(operation),
+            }
+        })
     }
 
     fn n_set(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
-        match operation.context().abstract_syntax.as_str() {
-            uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
-                let hook = self.options.performed.as_ref();
-                performed::set_performed(&self.performed()?, hook, operation).await
-            }),
-            _ if is_ups(&operation) => Box::pin(ups::set(self, operation)),
-            _ => unrecognized(operation),
-        }
+        self.allowed(Permission::Work, operation, |operation| {
+            match operation.context().abstract_syntax.as_str() {
+                uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
+                    let hook = self.options.performed.as_ref();
+                    performed::set_performed(&self.performed()?, hook, operation).await
+                }),
+                _ if is_ups(&operation) => Box::pin(ups::set(self, operation)),
+                _ => unrecognized(operation),
+            }
+        })
     }
 
     fn n_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
-        match operation.context().abstract_syntax.as_str() {
-            uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => {
-                Box::pin(async move { performed::get_performed(&self.performed()?, operation).await })
+        self.allowed(Permission::Find, operation, |operation| {
+            match operation.context().abstract_syntax.as_str() {
+                uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => {
+                    Box::pin(async move { performed::get_performed(&self.performed()?, operation).await })
+                }
+                _ if is_ups(&operation) => Box::pin(ups::get(self, operation)),
+                _ => unrecognized(operation),
             }
-            _ if is_ups(&operation) => Box::pin(ups::get(self, operation)),
-            _ => unrecognized(operation),
-        }
+        })
     }
 
     fn n_action(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         match operation.context().abstract_syntax.as_str() {
-            uids::STORAGE_COMMITMENT_PUSH_MODEL => Box::pin(commitment::action(self, operation)),
-            _ if is_ups(&operation) => Box::pin(ups::action(self, operation)),
+            // Who has instances kept may ask whether they are.
+            uids::STORAGE_COMMITMENT_PUSH_MODEL => self.allowed(Permission::Store, operation, |operation| {
+                Box::pin(commitment::action(self, operation))
+            }),
+            _ if is_ups(&operation) => self.allowed(Permission::Work, operation, |operation| {
+                Box::pin(ups::action(self, operation))
+            }),
             _ => unrecognized(operation),
         }
     }
@@ -271,6 +309,10 @@ fn source(operation: &Operation) -> Source {
         Role::Requestor => (called, calling),
     };
     Source {
+        // What comes on an association of our own was asked for.
+        door: (negotiated.role == Role::Acceptor).then_some(Door::Dicom),
+        certificate: negotiated.certificate.clone(),
+        identity: negotiated.identity.clone(),
         calling_ae: AeTitle::parse(asking).ok(),
         called_ae: AeTitle::parse(asked).ok(),
         address: operation.peer(),

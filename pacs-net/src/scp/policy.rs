@@ -6,11 +6,13 @@ use std::sync::Arc;
 use dicom_core::dictionary::UidDictionary;
 use dicom_dictionary_std::{StandardSopClassDictionary, uids};
 use futures::future::BoxFuture;
-use pacs_core::Uid;
+use pacs_core::access::{Door, Identity, Permission};
 use pacs_core::query::Model;
+use pacs_core::{AeTitle, Error, ErrorKind, Pacs, Source, Uid};
 
 use super::{ScpOptions, ups};
 use crate::dimse::CommandField;
+use crate::identity::Identify;
 use crate::scu::{self, NATIVE};
 use crate::transport::{Admission, Admitted, Peer};
 use crate::ul::negotiate::{AcceptPolicy, ContextRule};
@@ -176,7 +178,61 @@ pub(super) struct StorageAdmission {
     pub(super) policy: Arc<AcceptPolicy>,
     /// Asked first.
     pub(super) further: Option<Arc<dyn Admission>>,
+    /// Who is asked who may what.
+    pub(super) pacs: Pacs,
+    /// Who believes users; nobody, and a user identity counts for nothing.
+    pub(super) identities: Option<Arc<dyn Identify>>,
 }
+
+impl StorageAdmission {
+    /// The user that a requestor proves to be, where it does.
+    async fn user(&self, request: &AssociateRq, peer: &Peer) -> Result<Option<Arc<Identity>>, Rejection> {
+        let (Some(identities), Some(said)) = (&self.identities, &request.user.identity) else {
+            return Ok(None);
+        };
+        let address = peer.address.map(|address| address.ip());
+        let not_believed = |error: Error| {
+            tracing::warn!(?address, %error, "a user identity was not believed");
+            Rejection::NOT_BELIEVED
+        };
+        let text = |bytes| {
+            std::str::from_utf8(bytes).map_err(|_| {
+                let why = "the user identity is not UTF-8";
+                not_believed(Error::new(ErrorKind::Invalid, "identity.read", why))
+            })
+        };
+        let proven = match said.kind {
+            USER_NAME_AND_PASSCODE => {
+                let name = text(&said.primary)?;
+                identities.password(name, &said.secondary, address).await
+            }
+            JSON_WEB_TOKEN => identities.token(text(&said.primary)?, address).await,
+            // A name alone proves nothing, and the others nobody here can look into: it is as if nothing had been said.
+            _ => return Ok(None),
+        };
+        proven.map(Some).map_err(not_believed)
+    }
+
+    /// Whether it may do anything at all.
+    fn may_anything(&self, request: &AssociateRq, peer: &Peer, user: Option<&Arc<Identity>>) -> bool {
+        let source = Source {
+            door: Some(Door::Dicom),
+            calling_ae: AeTitle::parse(&request.calling_ae_title).ok(),
+            called_ae: AeTitle::parse(&request.called_ae_title).ok(),
+            address: peer.address,
+            certificate: peer.certificate.clone(),
+            identity: user.cloned(),
+            ..Source::default()
+        };
+        let may = |permission| self.pacs.permit(&source, permission).is_ok();
+        Permission::ALL.into_iter().any(may)
+    }
+}
+
+/// User Identity Type (PS3.7 table D.3-14).
+const USER_NAME_AND_PASSCODE: u8 = 2;
+/// The same.
+const JSON_WEB_TOKEN: u8 = 5;
 
 impl Admission for StorageAdmission {
     fn admit<'a>(
@@ -204,10 +260,15 @@ impl Admission for StorageAdmission {
             })
             .collect();
         Box::pin(async move {
+            let user = self.user(request, peer).await?;
+            if !self.may_anything(request, peer, user.as_ref()) {
+                return Err(Rejection::CALLING_AE_NOT_RECOGNIZED);
+            }
             let mut admitted = match &self.further {
                 Some(further) => further.admit(request, peer).await?,
                 None => Admitted::default(),
             };
+            admitted.identity = admitted.identity.or(user);
             // A policy that it gives for this peer says all that is accepted.
             if admitted.policy.is_none() && !storage.is_empty() {
                 let mut policy = (*self.policy).clone();

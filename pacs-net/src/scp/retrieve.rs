@@ -10,10 +10,11 @@ use dicom_dictionary_std::tags;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use pacs_core::access::{Part, Permission};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
 use pacs_core::query::{Model, Retrieval, retrieval};
-use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
+use pacs_core::{DataSet, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -110,6 +111,8 @@ enum OnCancel {
 /// One retrieval: which instances, and what of them must be known beforehand.
 struct Job {
     asked: Arc<Retrieval>,
+    /// Who asks.
+    source: Source,
     total: usize,
     /// SOP classes and transfer syntaxes, for the negotiation with a destination.
     kinds: BTreeSet<(Uid, Uid)>,
@@ -117,14 +120,17 @@ struct Job {
 
 impl Job {
     async fn read(services: &PacsServices, operation: &mut Operation, model: Model) -> Result<Self> {
+        let source = source(operation);
+        services.pacs.permit(&source, Permission::Retrieve)?;
         let (identifier, _) = query::identifier(operation).await?;
         let asked = Arc::new(retrieval(model, &identifier)?);
         let mut job = Job {
             asked,
+            source,
             total: 0,
             kinds: BTreeSet::new(),
         };
-        let mut records = records(&services.pacs, &job.asked);
+        let mut records = records(&services.pacs, &job.asked, &job.source);
         while let Some(record) = records.try_next().await? {
             job.total += 1;
             job.kinds.insert((record.sop_class, record.transfer_syntax));
@@ -136,7 +142,7 @@ impl Job {
     /// next is begun to be read when it is asked for, which is meanwhile.
     fn items(&self, kept: &Arc<Kept>) -> BoxStream<'static, Item> {
         let kept = Arc::clone(kept);
-        records(&kept.pacs, &self.asked)
+        records(&kept.pacs, &self.asked, &self.source)
             .filter_map(|record| async move {
                 record
                     .inspect_err(|error| tracing::error!(%error, "the index failed within a retrieval"))
@@ -247,12 +253,35 @@ impl Item {
     }
 }
 
-fn records(pacs: &Pacs, asked: &Arc<Retrieval>) -> BoxStream<'static, Result<InstanceRecord>> {
-    let (pacs, asked) = (pacs.clone(), Arc::clone(asked));
-    stream::iter(asked.scopes.clone())
-        .flat_map(move |scope| pacs.instances(scope))
-        .try_filter(move |record| std::future::ready(asked.asks_for(record)))
-        .boxed()
+/// What is asked for, of what `source` may have: the rest isn't shown to be there.
+fn records(
+    pacs: &Pacs,
+    asked: &Arc<Retrieval>,
+    source: &Source,
+) -> BoxStream<'static, Result<InstanceRecord>> {
+    let (engine, asked) = (pacs.clone(), Arc::clone(asked));
+    let records = stream::iter(asked.scopes.clone())
+        .flat_map(move |scope| engine.instances(scope))
+        .try_filter(move |record| std::future::ready(asked.asks_for(record)));
+    match pacs.permit(source, Permission::Retrieve) {
+        Ok(Part::All) => records.boxed(),
+        Ok(Part::Only(_)) => {
+            let (pacs, source) = (pacs.clone(), source.clone());
+            let theirs = move |record: InstanceRecord| {
+                let (pacs, source) = (pacs.clone(), source.clone());
+                async move {
+                    let permitted = pacs.permit_instance(&source, Permission::Retrieve, &record.key);
+                    match permitted.await {
+                        Ok(()) => Ok(Some(record)),
+                        Err(error) if error.kind() == ErrorKind::Refused => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            records.try_filter_map(theirs).boxed()
+        }
+        Err(error) => stream::iter([Err(error)]).boxed(),
+    }
 }
 
 #[derive(Default)]
@@ -379,7 +408,7 @@ impl Kept {
 
     /// The stored data set, if `source` may have the instance.
     async fn stored(&self, item: &Item) -> Result<Pieces> {
-        self.pacs.admit_retrieve(&self.source, &item.record)?;
+        self.pacs.admit_retrieve(&self.source, &item.record).await?;
         self.opening.store(true, Ordering::Relaxed);
         match item.take() {
             Some(begun) => begun,

@@ -60,6 +60,8 @@ impl Server {
                 any_sop_class: options.any_sop_class,
                 policy,
                 further: options.admission.clone().map(|hook| hook.0),
+                pacs: pacs.clone(),
+                identities: options.identities.clone().map(|identities| identities.0),
             }),
             timeouts: options.timeouts,
             slots: Some(Arc::new(Semaphore::new(limits.associations_max))),

@@ -32,7 +32,7 @@ impl Supply<InstanceRecord> for Kept {
 
     fn open<'a>(&'a self, record: &'a InstanceRecord) -> BoxFuture<'a, Result<Pieces>> {
         async move {
-            self.pacs.admit_retrieve(&self.source, record)?;
+            self.pacs.admit_retrieve(&self.source, record).await?;
             Ok(self.pacs.outgoing_data_set(record))
         }
         .boxed()
@@ -45,7 +45,7 @@ impl Supply<InstanceRecord> for Kept {
         accepted: &'a [Uid],
     ) -> BoxFuture<'a, Result<(Uid, Pieces)>> {
         async move {
-            self.pacs.admit_retrieve(&self.source, record)?;
+            self.pacs.admit_retrieve(&self.source, record).await?;
             let data_set = async { Ok(self.pacs.read_data_set(record)) };
             transcoded(&self.pacs, record, data_set, accepted, self.patience).await
         }

@@ -38,9 +38,10 @@ use rustls::AlertDescription;
 use rustls::crypto::CryptoProvider;
 
 pub use acceptor::{Acceptor, ClientCertificates};
-pub use certificate::Certificate;
 pub use connector::Connector;
 pub use credentials::{Credentials, Files};
+/// What a certificate that was verified says of whom it belongs to.
+pub use pacs_core::access::Certificate;
 pub(crate) use stream::Stream;
 
 /// What is negotiated, the better first (RFC 9325 3.1, 4.2).

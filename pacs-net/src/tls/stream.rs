@@ -52,7 +52,7 @@ impl Stream {
         };
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates()?.first()?;
-        Certificate::of(certificate).map(Arc::new)
+        super::certificate::read(certificate).map(Arc::new)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use pacs_core::access::Identity;
 use pacs_core::{Error, ErrorKind, Result, Retry};
 use tokio::sync::Semaphore;
 
@@ -39,6 +40,8 @@ pub struct Admitted {
     pub identity_response: Bytes,
     /// A policy for this peer alone, in place of the acceptor's.
     pub policy: Option<Arc<AcceptPolicy>>,
+    /// The user that the requestor has proven to be by its user identity (PS3.7 D.3.3.7).
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// Decides who may associate. It is asked after the acceptor's policy found nothing to object.
@@ -188,7 +191,11 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
         ac.user.identity_response = Some(admitted.identity_response);
     }
     receiver.set_maximum_length(policy.maximum_length_bytes);
-    let negotiated = Arc::new(Negotiated::new(Role::Acceptor, &rq, &ac));
+    let negotiated = Arc::new(Negotiated {
+        certificate: peer.certificate,
+        identity: admitted.identity,
+        ..Negotiated::new(Role::Acceptor, &rq, &ac)
+    });
     shared.request(Event::AssociateAccept)?;
     shared.send_pdu(&Pdu::AssociateAc(Box::new(ac))).await?;
     Ok(Association {

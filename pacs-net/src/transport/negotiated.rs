@@ -1,6 +1,9 @@
 //! [`Negotiated`]: what both sides have agreed on.
 
+use std::sync::Arc;
+
 use pacs_core::Uid;
+use pacs_core::access::{Certificate, Identity};
 
 use crate::ul::pdu::{AssociateAc, AssociateRq, ContextResult};
 use crate::ul::state::Role;
@@ -40,6 +43,10 @@ pub struct Negotiated {
     pub peer: UserInformation,
     /// SOP class extended negotiation as the acceptor answered it.
     pub extended: Vec<ExtendedNegotiation>,
+    /// Whom the peer has shown itself to be, by a certificate.
+    pub certificate: Option<Arc<Certificate>>,
+    /// The user that the requestor has proven to be.
+    pub identity: Option<Arc<Identity>>,
 }
 
 impl Negotiated {
@@ -112,6 +119,8 @@ impl Negotiated {
                 ..peer.clone()
             },
             extended: ac.user.extended.clone(),
+            certificate: None,
+            identity: None,
         }
     }
 

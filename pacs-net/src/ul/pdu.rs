@@ -126,6 +126,9 @@ impl Rejection {
     pub const CALLING_AE_NOT_RECOGNIZED: Self = Self::new(1, 1, 3);
     /// Permanent, service user: called AE title not recognized.
     pub const CALLED_AE_NOT_RECOGNIZED: Self = Self::new(1, 1, 7);
+    /// Permanent, service provider (ACSE): no reason given. The answer to a user identity that is not believed
+    /// (PS3.7 D.3.3.7).
+    pub const NOT_BELIEVED: Self = Self::new(1, 2, 1);
     /// Permanent, service provider (ACSE): protocol version not supported.
     pub const PROTOCOL_VERSION_NOT_SUPPORTED: Self = Self::new(1, 2, 2);
     /// Transient, service provider (presentation): temporary congestion.

@@ -16,8 +16,7 @@
 //! # In a program of one's own
 //!
 //! ```
-//! use std::net::SocketAddr;
-//!
+//! //!
 //! use axum::{Router, routing::get};
 //! use pacs_core::Pacs;
 //! use pacs_net::web::{self, WebOptions};
@@ -93,6 +92,7 @@
 //! a Store of metadata (such an instance fails); Non-Patient Instance and Storage Commitment Services. Parameters that are
 //! neither of the Standard nor attributes are refused in a search, so that a mistyped one does not find everybody.
 
+pub mod access;
 mod capabilities;
 pub(crate) mod commits;
 pub mod fhir;
@@ -105,7 +105,6 @@ mod store;
 mod ups;
 mod uri;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -113,15 +112,18 @@ use ::http::request::Parts;
 use ::http::uri::Authority;
 use ::http::{Extensions, HeaderMap, Method, StatusCode, Uri, header};
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request};
 use axum::routing::{MethodRouter, delete, get, post};
 use pacs_core::budget::Budget;
-use pacs_core::{Pacs, Source};
+use pacs_core::{Pacs, Permission, Source};
 
 pub(crate) use self::capabilities::{Transaction, transactions};
+
+use self::access::{Guard, Needs};
 use self::http::layers::{with_compression, with_cors, with_privacy, with_privacy_of_routes, with_problems};
 use self::http::problem::{Problem, WebResult};
 use self::http::server::Secured;
+use crate::identity::Identities;
 
 /// How requests are answered.
 #[derive(Clone, Debug)]
@@ -142,6 +144,8 @@ pub struct WebOptions {
     pub any_sop_class: bool,
     /// Origins whose pages may open event channels, beside the server's own: browsers let any page do so. `*` for all.
     pub origins: Vec<String>,
+    /// Who believes users.
+    pub identities: Option<Identities>,
 }
 
 impl Default for WebOptions {
@@ -153,6 +157,7 @@ impl Default for WebOptions {
             spool: std::env::temp_dir(),
             any_sop_class: false,
             origins: Vec::new(),
+            identities: None,
         }
     }
 }
@@ -182,13 +187,16 @@ impl Web {
         }
     }
 
-    /// Who asks.
+    /// Who asks, as it was found when they were let in.
     fn source(&self, extensions: &Extensions) -> Source {
-        let address = extensions.get::<ConnectInfo<SocketAddr>>();
-        Source {
-            address: address.map(|ConnectInfo(address)| *address),
-            ..Source::default()
-        }
+        access::source(extensions)
+    }
+
+    /// Who lets in, to what `needs` says.
+    fn guard(&self, needs: impl Fn(&Method, &str) -> Needs + Send + Sync + 'static) -> Guard {
+        let own = self.options.origin.iter();
+        let origins = own.chain(&self.options.origins).cloned().collect();
+        Guard::new(self.pacs.clone(), self.options.identities.clone(), needs).with_origins(origins)
     }
 
     /// The URL that those in an answer begin with.
@@ -338,6 +346,11 @@ pub fn router(pacs: Pacs, options: WebOptions) -> Router {
         )
         // No limit but the disk: bodies are streamed.
         .layer(DefaultBodyLimit::disable());
+    let guard = web.guard({
+        let path = path.clone();
+        move |method, template| access::of_studies(method, template.strip_prefix(&path).unwrap_or(template))
+    });
+    let router = guard.around(router);
     if path.is_empty() {
         // What is nowhere is told by the program around, which may have a page at the root too.
         let router = router
@@ -369,5 +382,7 @@ pub fn wado_uri(pacs: Pacs, options: WebOptions, path: &str) -> Router {
         path if path.is_empty() => "/".to_owned(),
         path => path,
     };
-    with_privacy_of_routes(Router::new().route(&path, get(uri::retrieve)).with_state(web))
+    let guard = web.guard(|_, _| Needs::Part(Permission::Retrieve));
+    let router = guard.around(Router::new().route(&path, get(uri::retrieve)));
+    with_privacy_of_routes(router.with_state(web))
 }

@@ -20,8 +20,8 @@ pub(super) async fn remove(
 ) -> WebResult {
     let asking = Asking::of(&web, &request)?;
     let resource = Resource::parse(&uids)?;
-    // What may not be fetched is not shown to be there.
-    let mut instances = resource.instances(&web.pacs, &asking.source);
+    // What may not be deleted is not shown to be there.
+    let mut instances = resource.deletable(&web.pacs, &asking.source);
     let mut removed = 0_u64;
     while let Some(record) = instances.try_next().await? {
         removed += u64::from(web.pacs.remove(&record.key.instance).await?);

@@ -2,7 +2,9 @@
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use pacs_core::{Error, ErrorKind, InstanceRecord, Level, Pacs, Result, Scope, Source, Uid};
+use pacs_core::{
+    Error, ErrorKind, InstanceRecord, Level, Pacs, Permission, Result, Retry, Scope, Source, Uid,
+};
 
 /// A study, a series or an instance, by the UIDs in the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,32 @@ impl Resource {
             && among(self.instance, record.key.instance)
     }
 
+    /// Its instances that `source` may delete.
+    pub(super) fn deletable(
+        &self,
+        pacs: &Pacs,
+        source: &Source,
+    ) -> BoxStream<'static, Result<InstanceRecord>> {
+        let (resource, engine, source) = (*self, pacs.clone(), source.clone());
+        let records = pacs.instances(self.scope()).try_filter_map(move |record| {
+            let (engine, source) = (engine.clone(), source.clone());
+            async move {
+                if !resource.holds(&record) {
+                    return Ok(None);
+                }
+                let permitted = engine
+                    .permit_instance(&source, Permission::Delete, &record.key)
+                    .await;
+                match permitted {
+                    Ok(()) => Ok(Some(record)),
+                    Err(error) if error.kind() == ErrorKind::Refused => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        Box::pin(records)
+    }
+
     /// Its instances that `source` may have.
     pub(super) fn instances(
         &self,
@@ -82,9 +110,12 @@ impl Resource {
         source: &Source,
     ) -> BoxStream<'static, Result<InstanceRecord>> {
         let (resource, engine, source) = (*self, pacs.clone(), source.clone());
-        let records = pacs.instances(self.scope()).try_filter(move |record| {
-            let admitted = resource.holds(record) && engine.admit_retrieve(&source, record).is_ok();
-            futures::future::ready(admitted)
+        let records = pacs.instances(self.scope()).try_filter_map(move |record| {
+            let (engine, source) = (engine.clone(), source.clone());
+            async move {
+                let is_theirs = resource.holds(&record) && may_have(&engine, &source, &record).await?;
+                Ok(is_theirs.then_some(record))
+            }
         });
         Box::pin(records)
     }
@@ -99,8 +130,20 @@ impl Resource {
             None => None,
         };
         let record = found.filter(|record| self.holds(record)).ok_or_else(not_found)?;
-        pacs.admit_retrieve(source, &record)?;
+        pacs.admit_retrieve(source, &record).await?;
         Ok(record)
+    }
+}
+
+/// Whether `source` may have an instance.
+///
+/// # Errors
+/// What the index says: else an answer would lack what can't be looked at now.
+pub(super) async fn may_have(pacs: &Pacs, source: &Source, record: &InstanceRecord) -> Result<bool> {
+    match pacs.admit_retrieve(source, record).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.retry() == Retry::Later => Err(error),
+        Err(_) => Ok(false),
     }
 }
 

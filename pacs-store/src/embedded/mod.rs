@@ -103,11 +103,19 @@ impl Store {
         options: Options,
     ) -> Result<Self> {
         let attributes = Arc::new(settings.attribute_set()?);
+        let access = match &settings.access {
+            Some(policy) => {
+                policy.check(&attributes)?;
+                Arc::new(policy.clone())
+            }
+            None => options.access,
+        };
         let index = index(directory.as_deref(), settings)?;
         let empty = block_on(index.totals())?.instances == 0;
         let options = Options {
             duplicates: settings.duplicates.policy(),
             attributes: Arc::clone(&attributes),
+            access,
             ledger: Some(match options.ledger {
                 Some(ledger) => ledger,
                 None => ledger(directory.as_deref())?,

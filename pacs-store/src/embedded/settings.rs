@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pacs_core::access::Policy;
 use pacs_core::query::{AttributePath, AttributeSet};
 use pacs_core::{DuplicatePolicy, Error, ErrorKind, Level, Result};
 use serde::{Deserialize, Deserializer, de};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub index_cache_mebibytes: u32,
     /// How instances are encrypted; without it they are kept as they came.
     pub encryption: Option<Encryption>,
+    /// Who may do what; without it, what the options of the opening say.
+    pub access: Option<Policy>,
     /// What is searched beyond the attributes of the Standard's query models.
     #[serde(rename = "attribute")]
     pub attributes: Vec<Attribute>,
@@ -37,6 +40,7 @@ impl Default for Settings {
             duplicates: Duplicates::Replace,
             index_cache_mebibytes: 128,
             encryption: None,
+            access: None,
             attributes: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! The settings: from their defaults, a TOML file and the command line, in this order.
 
+mod access;
 mod render;
 mod values;
 
@@ -13,6 +14,7 @@ use pacs_net::tls::{Connector, Credentials};
 use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Settings};
 use serde::Deserialize;
 
+pub(crate) use access::AccessConfig;
 use values::{filter, origin, origins};
 
 /// All settings. The file's keys are the names of the command line's flags.
@@ -48,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) stable_after_seconds: u32,
     /// How what is kept is encrypted.
     pub(crate) encryption: Option<Encryption>,
+    /// Who may do what; where it isn't said, everybody on this machine may everything, and nobody else anything.
+    pub(crate) access: Option<AccessConfig>,
     /// How much is served at once, and how long is waited.
     pub(crate) limits: LimitsConfig,
     /// What HL7 messages are taken.
@@ -160,6 +164,7 @@ impl Default for Config {
             routes: None,
             stable_after_seconds: 60,
             encryption: None,
+            access: None,
             limits: LimitsConfig::default(),
             hl7: Hl7Config::default(),
             web: WebConfig::default(),
@@ -191,7 +196,11 @@ impl Config {
             ));
         }
         let attributes = config.store().attribute_set();
-        attributes.map_err(|error| error.to_string())?;
+        let attributes = attributes.map_err(|error| error.to_string())?;
+        if let Some(access) = &config.access {
+            let policy = access.policy()?;
+            policy.check(&attributes).map_err(|error| error.to_string())?;
+        }
         if let Some(encryption) = &config.encryption {
             encryption.provider().map_err(|error| error.to_string())?;
         }
@@ -223,6 +232,7 @@ impl Config {
             duplicates: self.duplicates,
             index_cache_mebibytes: self.index_cache_mebibytes,
             encryption: self.encryption.clone(),
+            access: None,
             attributes: self.attributes.clone(),
         }
     }
@@ -256,7 +266,11 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use pacs_core::access::{self, Permission, Role, Values};
     use pacs_core::query::AttributeSet;
+    use pacs_net::identity::IssuerSettings;
     use pacs_net::settings::Protocol;
     use pacs_store::embedded::AttributeLevel;
 
@@ -285,6 +299,42 @@ mod tests {
                 key_command: vec!["vault".to_owned(), "a \"quoted\" word".to_owned()],
                 plain_too: true,
                 ..Encryption::default()
+            }),
+            access: Some(AccessConfig {
+                anyone: vec![Permission::Find],
+                users: Some(PathBuf::from("/srv/users")),
+                roles: vec![
+                    Role {
+                        name: "reader".to_owned(),
+                        allow: vec![Permission::Find, Permission::Retrieve],
+                        only: [
+                            ("Modality".to_owned(), Values::One("US".to_owned())),
+                            (
+                                "InstitutionName".to_owned(),
+                                Values::Any(vec!["A \"quoted\"".to_owned(), "B".to_owned()]),
+                            ),
+                        ]
+                        .into(),
+                    },
+                    Role {
+                        name: "modality".to_owned(),
+                        allow: Vec::new(),
+                        only: BTreeMap::new(),
+                    },
+                ],
+                peers: vec![access::Peer {
+                    ae_title: Some("CT1".parse().unwrap()),
+                    addresses: vec!["10.1.0.0/16".parse().unwrap(), "::1".parse().unwrap()],
+                    certificate: Some("ct1.example".to_owned()),
+                    roles: vec!["modality".to_owned()],
+                }],
+                issuers: vec![IssuerSettings {
+                    url: "https://login.example/realms/hospital".to_owned(),
+                    audience: "pacs".to_owned(),
+                    roles_claim: "realm_access.roles".to_owned(),
+                    roles: [("Readers".to_owned(), vec!["reader".to_owned()])].into(),
+                    name_claim: "email".to_owned(),
+                }],
             }),
             hl7: Hl7Config { port: Some(2575) },
             limits: LimitsConfig {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pacs_net::settings::{Peer, Protocol};
 use pacs_store::embedded::{Attribute, AttributeLevel};
 
-use super::{Config, LogFormat};
+use super::{AccessConfig, Config, LogFormat};
 
 impl Config {
     /// All settings with their meaning, as TOML that [`parse`](Self::parse) reads back.
@@ -74,6 +74,7 @@ impl Config {
             "A series or a study is stable when nothing came to it for so long.",
         );
         self.render_encryption(&mut out);
+        self.render_access(&mut out);
         out.table(
             "[limits]",
             "What is beyond these is refused or waits; every number is at least 1.",
@@ -231,6 +232,29 @@ impl Config {
 }
 
 impl Config {
+    fn render_access(&self, out: &mut Rendering) {
+        const MEANING: &str = "Who may do what. Without this table everybody on this machine may everything, and nobody beyond it anything.\n\
+             # Permissions: store, find, retrieve, delete, amend, work, route, administer. `pacs-server users` adds users,\n\
+             # `pacs-server share` makes a link to a study that is good for some days.";
+        let Some(access) = &self.access else {
+            out.gap();
+            out.text(MEANING);
+            let mut example = Rendering::default();
+            AccessConfig::example().render(&mut example);
+            for line in example.0.lines() {
+                // A header that the examples of other tables don't begin with: it is one of a whole.
+                match line.starts_with('[') {
+                    true => out.text(&format!(" {line}")),
+                    false => out.text(line),
+                }
+            }
+            return;
+        };
+        out.gap();
+        out.text(MEANING);
+        access.render(out);
+    }
+
     fn render_tls(&self, out: &mut Rendering) {
         out.table(
             "[tls]",
@@ -278,18 +302,18 @@ impl Config {
 }
 
 #[derive(Default)]
-struct Rendering(String);
+pub(super) struct Rendering(String);
 
 impl Rendering {
     fn gap(&mut self) {
         self.0.push('\n');
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.line(format_args!("# {text}"));
     }
 
-    fn setting(&mut self, key: &str, value: impl std::fmt::Display, meaning: &str) {
+    pub(super) fn setting(&mut self, key: &str, value: impl std::fmt::Display, meaning: &str) {
         self.text(meaning);
         self.line(format_args!("{key} = {value}"));
     }
@@ -343,13 +367,13 @@ impl Rendering {
         self.line(format_args!("tls = {}", peer.tls));
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String can't fail.
         let _ = writeln!(self.0, "{line}");
     }
 }
 
 /// `text` as a TOML string.
-fn quoted(text: &str) -> toml::Value {
+pub(super) fn quoted(text: &str) -> toml::Value {
     toml::Value::String(text.to_owned())
 }

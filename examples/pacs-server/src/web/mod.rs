@@ -19,12 +19,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
-use pacs_core::Pacs;
+use pacs_core::{Pacs, Permission};
 use pacs_net::deliver::Deliveries;
+use pacs_net::identity::Identities;
+use pacs_net::web::access::{Guard, Needs};
 use pacs_net::web::http::health::{Health, metrics_router};
 use pacs_net::web::http::layers::{with_identity, with_problems};
 use pacs_net::web::http::metrics::Metrics;
@@ -50,46 +52,72 @@ pub(crate) fn options(config: &Config) -> WebOptions {
     }
 }
 
+/// What is served over HTTP.
+pub(crate) struct Served {
+    pub(crate) pacs: Pacs,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    /// Where it listens for DICOM.
+    pub(crate) dicom: SocketAddr,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) deliveries: watch::Receiver<Option<Deliveries>>,
+    /// Who believes users.
+    pub(crate) identities: Option<Identities>,
+}
+
 /// Listens for HTTP. The error is fit to be shown.
-pub(crate) async fn bind(
-    config: &Config,
-    pacs: &Pacs,
-    metrics: &Metrics,
-    health: &Health,
-    dicom: SocketAddr,
-    (rates, deliveries): (Arc<Rates>, watch::Receiver<Option<Deliveries>>),
-) -> Result<HttpServer, String> {
+pub(crate) async fn bind(config: &Config, served: Served) -> Result<HttpServer, String> {
+    let address = SocketAddr::new(config.listen, config.http_port);
+    let metrics = served.metrics.clone();
+    let server = HttpServer::bind(address, router(config, served)?, HttpLimits::default())
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(server.with_metrics(metrics))
+}
+
+/// All that is served, each to who may.
+fn router(config: &Config, served: Served) -> Result<Router, String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let ohif = Ohif::find(config.web.ohif_directory.as_deref(), config.ae_title)?;
-    let address = SocketAddr::new(config.listen, config.http_port);
-    let (open, associations_max) = (metrics.clone(), config.limits.associations);
+    let (open, associations_max) = (served.metrics.clone(), config.limits.associations);
     let status = Status {
-        pacs: pacs.clone(),
+        pacs: served.pacs.clone(),
         data: config.data.clone(),
         ae_title: config.ae_title,
-        dicom,
-        rates,
+        dicom: served.dicom,
+        rates: served.rates,
         associations: Box::new(move || usize::try_from(open.associations_open()).unwrap_or(usize::MAX)),
         associations_max,
     };
-    let options = options(config);
+    let mut options = options(config);
+    options.identities = served.identities.clone();
     let origins = &config.web.cors_origins;
-    let dicomweb = web::services(pacs, options, web::WADO_URI, origins).map_err(failed)?;
+    let dicomweb = web::services(&served.pacs, options, web::WADO_URI, origins).map_err(failed)?;
     let has_ohif = ohif.is_some();
     let page = outbox::OutboxPage {
-        pacs: pacs.clone(),
-        deliveries,
+        pacs: served.pacs.clone(),
+        deliveries: served.deliveries,
     };
     let router = routes(status, ohif)
         .merge(outbox::routes(page))
-        .merge(reading::routes(pacs.clone()))
-        .merge(health.router())
-        .merge(metrics_router(metrics.clone(), pacs.clone()));
-    let router = whole(router, dicomweb, has_ohif);
-    let server = HttpServer::bind(address, router, HttpLimits::default())
-        .await
-        .map_err(failed)?;
-    Ok(server.with_metrics(metrics.clone()))
+        .merge(reading::routes(served.pacs.clone()))
+        .merge(served.health.router())
+        .merge(metrics_router(served.metrics, served.pacs.clone()));
+    let router = Guard::new(served.pacs, served.identities, needs).around(router);
+    Ok(whole(router, dicomweb, has_ohif))
+}
+
+/// What a request beside DICOMweb needs. Pages are programs: they show what they may ask for.
+fn needs(_: &Method, template: &str) -> Needs {
+    match template {
+        "/quick" | "/app-config.js" | "/healthz" | "/readyz" => Needs::Nothing,
+        _ if page::paths().any(|path| path == template.strip_prefix("/quick").unwrap_or(template)) => {
+            Needs::Nothing
+        }
+        "/status" | "/study-status" => Needs::Part(Permission::Find),
+        template if template.starts_with("/outbox") => Needs::All(Permission::Route),
+        _ => Needs::All(Permission::Administer),
+    }
 }
 
 /// All that is served; what is nowhere is a problem, or OHIF's to answer.
@@ -133,6 +161,8 @@ pub(crate) fn routes(status: Status, ohif: Option<Ohif>) -> Router {
     with_identity(router.layer(CompressionLayer::new()))
 }
 
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod tests {
     use std::fs;

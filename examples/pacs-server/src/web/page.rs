@@ -39,6 +39,11 @@ const FILES: [(&str, &str, &[u8]); 13] = [
     file!("/viewer.js", SCRIPT, "viewer.js"),
 ];
 
+/// The paths of its files.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(path, ..)| *path)
+}
+
 /// The page. `root` is where the server's own paths begin, seen from it: `./` or `../`.
 pub(super) fn routes(root: &str) -> Router {
     FILES

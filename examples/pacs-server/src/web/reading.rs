@@ -6,11 +6,14 @@
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::http::header;
+use axum::http::{Extensions, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use futures::TryStreamExt as _;
+use pacs_core::query::{Model, QueryOptions};
 use pacs_core::workflow::Reading;
-use pacs_core::{Pacs, Result, Uid};
+use pacs_core::{DataSet, Level, Pacs, Permission, Query, Result, Source, Uid, tags};
+use pacs_net::web::access::source;
 use pacs_net::web::http::problem::Problem;
 use serde_json::{Map, json};
 
@@ -21,7 +24,7 @@ pub(super) fn routes(pacs: Pacs) -> Router {
     Router::new().route("/study-status", get(told)).with_state(pacs)
 }
 
-async fn told(State(pacs): State<Pacs>, RawQuery(query): RawQuery) -> Response {
+async fn told(State(pacs): State<Pacs>, RawQuery(query): RawQuery, extensions: Extensions) -> Response {
     let query = query.unwrap_or_default();
     let studies = query.strip_prefix("study=").unwrap_or_default();
     let studies: Result<Vec<Uid>> = studies.split(',').map(Uid::parse).collect();
@@ -33,7 +36,7 @@ async fn told(State(pacs): State<Pacs>, RawQuery(query): RawQuery) -> Response {
     let answer = async {
         let reading = Reading::new(&pacs)?;
         let mut answer = Map::new();
-        for study in studies {
+        for study in theirs(&pacs, &source(&extensions), studies).await? {
             if let Some(status) = reading.status(&study).await? {
                 answer.insert(study.to_string(), json!(status.as_str()));
             }
@@ -44,6 +47,24 @@ async fn told(State(pacs): State<Pacs>, RawQuery(query): RawQuery) -> Response {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(error) => Problem::from(&error).into_response(),
     }
+}
+
+/// Those of the studies that `source` may know of: the others are not known to be there.
+async fn theirs(pacs: &Pacs, source: &Source, studies: Vec<Uid>) -> Result<Vec<Uid>> {
+    if pacs.permit_all(source, Permission::Find).is_ok() {
+        // Also those of which nothing came yet.
+        return Ok(studies);
+    }
+    let mut theirs = Vec::new();
+    for study in studies {
+        let mut keys = DataSet::new();
+        keys.put_uid(tags::STUDY_INSTANCE_UID, &study);
+        let query = Query::new(Model::StudyRoot, Level::Study, keys, QueryOptions::default());
+        if pacs.find(source, query)?.try_next().await?.is_some() {
+            theirs.push(study);
+        }
+    }
+    Ok(theirs)
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ fn source(calling: &str, originator: Option<&str>) -> Source {
         called_ae: Some(title("PACS")),
         address: None,
         move_originator: originator.map(title),
+        ..Source::default()
     }
 }
 

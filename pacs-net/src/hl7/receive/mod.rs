@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use pacs_core::access::{Door, Permission};
 use pacs_core::workflow::Worklist;
 use pacs_core::{DataSet, Ledger, Pacs, Result, Retry, Source, Timestamp};
 
@@ -135,6 +136,7 @@ impl Receiver {
 impl Handler for Receiver {
     fn handle(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {
+            self.inner.may(&incoming)?;
             let identity = Identity::of(&incoming);
             match self.inner.before(identity).await.map_err(Fault::from)? {
                 Some(before) => {
@@ -147,12 +149,46 @@ impl Handler for Receiver {
     }
 }
 
+/// Who sends a message. One that is tried again, the program sends itself.
+fn source(incoming: &Incoming) -> Source {
+    Source {
+        door: incoming.peer.is_some().then_some(Door::Hl7),
+        address: incoming.peer,
+        certificate: incoming.certificate.clone(),
+        ..Source::default()
+    }
+}
+
 impl Inner {
+    /// Whether who sends a message may have it done. What they may not is not kept either.
+    fn may(&self, incoming: &Incoming) -> Result<(), Fault> {
+        let kind = incoming
+            .message
+            .as_ref()
+            .ok()
+            .and_then(|message| message.get("MSH-9.1"));
+        let permissions = match kind.as_deref() {
+            Some("ADT") => &[Permission::Amend][..],
+            Some("ORM" | "OMI") => &[Permission::Work],
+            Some("ORU") => &[Permission::Store],
+            // It will be refused, and be kept as one that failed for who may send any.
+            _ => &[Permission::Amend, Permission::Work, Permission::Store],
+        };
+        let source = source(incoming);
+        let permitted = permissions
+            .iter()
+            .map(|permission| self.pacs.permit_all(&source, *permission));
+        let refused = permitted.reduce(|one, other| one.or(other)).unwrap_or(Ok(()));
+        // HL7 table 0357 has no better word for it.
+        refused.map_err(|error| Fault::reject(Condition::Internal, error.context().to_owned()))
+    }
+
     /// Does what a message says.
     async fn act(&self, message: &Message, identity: Identity, incoming: &Incoming) -> Result<(), Fault> {
+        // It was allowed; how it is done, with what is kept, is the receiver's doing.
         let source = Source {
-            address: incoming.peer,
-            ..Source::default()
+            door: None,
+            ..source(incoming)
         };
         let get = |path| message.get(path).unwrap_or_default();
         if get("MSH-10").trim().is_empty() {

@@ -27,11 +27,12 @@ use dicom_dictionary_std::tags;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pacs_core::query::{Model, Query, QueryOptions};
-use pacs_core::{DataSet, Level, Pacs, Source, Uid, VR};
+use pacs_core::{DataSet, Level, Pacs, Permission, Source, Uid, VR};
 use serde_json::{Value, json};
 
 use self::outcome::{FhirResult, Outcome};
 use self::search::Search;
+use super::access::Needs;
 use super::http::accept::{Accept, Offer};
 use super::http::body;
 use super::http::layers::with_privacy;
@@ -64,6 +65,12 @@ struct Fhir {
 pub fn router(pacs: Pacs, options: WebOptions, path: &str) -> Router {
     let path = super::normalised(path);
     let web = Web::new(pacs, options);
+    let guard = web
+        .guard(|_, template| match template.ends_with("/metadata") {
+            true => Needs::Nothing,
+            false => Needs::Part(Permission::Find),
+        })
+        .answering(|problem| Outcome::from(problem).into_response());
     let state = Arc::new(Fhir {
         web,
         path: path.clone(),
@@ -72,7 +79,9 @@ pub fn router(pacs: Pacs, options: WebOptions, path: &str) -> Router {
         .route("/metadata", get(metadata))
         .route("/ImagingStudy", get(search_by_query))
         .route("/ImagingStudy/_search", post(search_by_form).get(search_by_query))
-        .route("/ImagingStudy/{id}", get(read))
+        .route("/ImagingStudy/{id}", get(read));
+    let router = guard
+        .around(router)
         .layer(DefaultBodyLimit::disable())
         .fallback(async || Outcome::from(Problem::not_found("there is no such resource")))
         .method_not_allowed_fallback(async || Outcome::from(Problem::bare(StatusCode::METHOD_NOT_ALLOWED)))

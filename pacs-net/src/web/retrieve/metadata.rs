@@ -18,7 +18,7 @@ use super::super::http::body;
 use super::super::http::media_type::MediaType;
 use super::super::http::multipart::{Part, related};
 use super::super::http::problem::WebResult;
-use super::super::resource::Resource;
+use super::super::resource::{Resource, may_have};
 use super::super::{Asking, Segments, Web};
 use super::instances::ways;
 use super::listing::Listing;
@@ -49,9 +49,12 @@ pub(crate) async fn retrieve(
     let described = web
         .pacs
         .metadata_in(resource.scope())
-        .try_filter(move |(record, _)| {
-            let admitted = resource.holds(record) && pacs.admit_retrieve(&source, record).is_ok();
-            std::future::ready(admitted)
+        .try_filter_map(move |(record, metadata)| {
+            let (pacs, source) = (pacs.clone(), source.clone());
+            async move {
+                let is_theirs = resource.holds(&record) && may_have(&pacs, &source, &record).await?;
+                Ok(is_theirs.then_some((record, metadata)))
+            }
         });
     let mut response = if media_type.is_multipart() {
         let parts = described.map_ok(move |(record, metadata)| {

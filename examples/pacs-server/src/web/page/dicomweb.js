@@ -4,6 +4,14 @@
 export const root = new URL(document.querySelector('meta[name=root]').content, document.baseURI);
 const studies = new URL('dicom-web/studies', root).href;
 
+/** By which somebody comes who was sent a link. It is in no address for long, and in no other tab. */
+const given = new URLSearchParams(location.hash.slice(1)).get('token');
+if (given) {
+  sessionStorage.setItem('token', given);
+  history.replaceState(null, '', location.pathname + location.search);
+}
+const token = sessionStorage.getItem('token');
+
 const WORDS = {
   400: 'The server does not understand this request.',
   401: 'You are not signed in.',
@@ -21,7 +29,8 @@ const WORDS = {
 export async function get(url, accept, signal, more) {
   let answer;
   try {
-    answer = await fetch(url, { headers: { Accept: accept, ...(more && { 'Content-Type': accept }) }, signal, ...more });
+    const headers = { Accept: accept, ...(more && { 'Content-Type': accept }), ...(token && { Authorization: `Bearer ${token}` }) };
+    answer = await fetch(url, { headers, signal, ...more });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new Error('The server can’t be reached. Is it running, and are you connected?');
@@ -38,6 +47,11 @@ export async function get(url, accept, signal, more) {
 async function sets(url, signal) {
   const answer = await get(url, 'application/dicom+json', signal);
   return answer.status === 204 ? [] : answer.json();
+}
+
+/** Where an element finds a picture: itself can't say who asks. */
+export async function picture(url) {
+  return token ? URL.createObjectURL(await (await get(url, 'image/jpeg')).blob()) : url;
 }
 
 const seriesPath = (study, series) => `${studies}/${study}/series/${series}`;

@@ -1,5 +1,7 @@
 // Small helps for the document.
 
+import { picture } from './dicomweb.js';
+
 export const $ = (id) => document.getElementById(id);
 
 /** Makes an element; properties that the element has are set, others become attributes. */
@@ -48,9 +50,13 @@ export const short = (number) => String(Math.abs(number) < 100 ? +number.toPreci
 /** A thumbnail, or the modality's letters where there is none. */
 export function thumb(url, modality) {
   const tile = h('span', { className: 'thumb', textContent: modality });
-  const image = h('img', { alt: '', loading: 'lazy', width: 96, height: 96, src: url });
+  const image = h('img', { alt: '', loading: 'lazy', width: 96, height: 96 });
   image.onerror = () => image.remove();
-  image.onload = () => tile.classList.add('there');
+  image.onload = () => {
+    tile.classList.add('there');
+    URL.revokeObjectURL(image.src);
+  };
+  picture(url).then((src) => { image.src = src; }, image.onerror);
   tile.append(image);
   return tile;
 }

@@ -1,0 +1,135 @@
+//! `users` and `share`: who is let in by a password, and links that are good for some days.
+
+use std::io::{self, BufRead as _, Write as _};
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use pacs_core::Uid;
+use pacs_net::identity::{Share, Shares, User, Users};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use crate::config::Config;
+use crate::maintain::say;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Say who there is, with their roles
+    List,
+    /// Add a user, or give one that is there another password and other roles; the password is the first line of
+    /// standard input
+    Add {
+        /// What the user is called
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// A role that they have
+        #[arg(long = "role", value_name = "ROLE", required = true)]
+        roles: Vec<String>,
+    },
+    /// Remove a user
+    Remove {
+        /// What the user is called
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shared {
+    /// Study Instance UID
+    #[arg(value_name = "STUDY", required = true)]
+    studies: Vec<Uid>,
+    /// Days that the link is good for
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    days: u16,
+    /// With whom, or what for: it stands in the log of who came with the link
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    name: String,
+    /// How who gets the link reaches this server: `https://pacs.example`
+    #[arg(long, value_name = "URL")]
+    origin: Option<String>,
+}
+
+pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
+    let failed = |error: pacs_core::Error| error.to_string();
+    let file = config.users();
+    let mut users = Users::list(&file).map_err(failed)?;
+    match command {
+        Command::List => {
+            let lines = users
+                .iter()
+                .map(|user| format!("{}: {}\n", user.name, user.roles.join(", ")));
+            say(&lines.collect::<String>())?;
+            return Ok(true);
+        }
+        Command::Add { name, roles } => {
+            let policy = config
+                .access
+                .as_ref()
+                .ok_or("there are no users without an [access] table in the configuration")?
+                .policy()?;
+            if let Some(role) = roles.iter().find(|role| !policy.has_role(role)) {
+                return Err(format!("there is no role {role:?}"));
+            }
+            let user = User::new(&name, roles, password()?.as_bytes()).map_err(failed)?;
+            users.retain(|known| known.name != user.name);
+            users.push(user);
+        }
+        Command::Remove { name } => {
+            let before = users.len();
+            users.retain(|known| known.name != name);
+            if users.len() == before {
+                return Err("there is no such user".to_owned());
+            }
+        }
+    }
+    Users::write(&file, &users).map_err(failed)?;
+    Ok(true)
+}
+
+/// The first line of standard input; what is typed is not shown.
+fn password() -> Result<String, String> {
+    let input = io::stdin();
+    let before = tcgetattr(&input).ok();
+    if let Some(before) = &before {
+        // Where it can't be asked, the line is taken all the same.
+        let _ = write!(io::stderr(), "Password: ");
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        let _ = tcsetattr(&input, OptionalActions::Now, &hidden);
+    }
+    let mut line = String::new();
+    let read = input.lock().read_line(&mut line);
+    if let Some(before) = &before {
+        let _ = tcsetattr(&input, OptionalActions::Now, before);
+        let _ = writeln!(io::stderr());
+    }
+    read.map_err(|error| format!("no password: {error}"))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Writes a link, for whoever has it.
+pub(crate) fn share(config: &Config, shared: Shared) -> Result<bool, String> {
+    let failed = |error: pacs_core::Error| error.to_string();
+    if config.access.is_none() {
+        return Err("nothing is shared without an [access] table in the configuration".to_owned());
+    }
+    let shares = Shares::open(&config.shares()).map_err(failed)?;
+    let days = Duration::from_secs(u64::from(shared.days) * 24 * 3600);
+    let share = Share {
+        name: shared.name,
+        studies: shared.studies,
+        until: SystemTime::now() + days,
+    };
+    let token = shares.token(&share).map_err(failed)?;
+    let configured = Some(config.web.origin.clone()).filter(|origin| !origin.is_empty());
+    let origin = shared.origin.or(configured).unwrap_or_else(|| {
+        let scheme = config.tls.certificate.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://localhost:{}", config.http_port)
+    });
+    // Behind the #, where it goes to no server and into no log.
+    say(&format!(
+        "{}/quick/#token={token}\n",
+        origin.trim_end_matches('/')
+    ))?;
+    Ok(true)
+}

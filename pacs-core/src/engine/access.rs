@@ -1,0 +1,224 @@
+//! What the engine asks its [`AccessControl`](crate::access::AccessControl), and what comes of the answers.
+
+use std::sync::Arc;
+
+use dicom_dictionary_std::tags;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+
+use super::{Inner, Pacs};
+use crate::access::{Part, Permission, Restriction, refused};
+use crate::dataset::DataSet;
+use crate::error::Result;
+use crate::hooks::Source;
+use crate::index::InstanceRecord;
+use crate::query::{Model, Query, QueryOptions};
+use crate::uid::{InstanceKey, Level};
+
+impl Pacs {
+    /// With what part of what is kept `source` may do this; what the program around the engine does itself, it may with all.
+    ///
+    /// The engine asks itself before it stores, finds, hands out and amends. A door asks about what it does otherwise.
+    ///
+    /// # Errors
+    /// `Refused` when with none.
+    pub fn permit(&self, source: &Source, permission: Permission) -> Result<Part> {
+        self.inner.permit(source, permission)
+    }
+
+    /// The same for what can't be done with a part: whoever may only with a part may not.
+    ///
+    /// # Errors
+    /// `Refused` when not with all.
+    pub fn permit_all(&self, source: &Source, permission: Permission) -> Result<()> {
+        match self.permit(source, permission)? {
+            Part::All => Ok(()),
+            Part::Only(_) => Err(refused(permission)),
+        }
+    }
+
+    /// Whether `source` may do this with an instance that is kept: whether the study, the series or the instance, as it
+    /// is found by a query, is of the part that it may do it with.
+    ///
+    /// # Errors
+    /// `Refused` when it may not; what the index says.
+    pub async fn permit_instance(
+        &self,
+        source: &Source,
+        permission: Permission,
+        instance: &InstanceKey,
+    ) -> Result<()> {
+        let Part::Only(any) = self.permit(source, permission)? else {
+            return Ok(());
+        };
+        for restriction in &*any {
+            if self.inner.fits(restriction, instance).await? {
+                return Ok(());
+            }
+        }
+        Err(refused(permission))
+    }
+
+    /// Whether `source` may have this instance.
+    ///
+    /// # Errors
+    /// `Refused` when it may not; what the decider or the index says.
+    pub async fn admit_retrieve(&self, source: &Source, record: &InstanceRecord) -> Result<()> {
+        self.permit_instance(source, Permission::Retrieve, &record.key)
+            .await?;
+        self.inner.decider.before_retrieve(source, record)
+    }
+
+    /// Answers a query: one identifier for each match, with the keys that were asked for
+    /// (PS3.4 C.4.1.1.3.2).
+    ///
+    /// Who may find a part finds that. A patient or a study of which a part is theirs is found, without the numbers of
+    /// what else is of it.
+    ///
+    /// # Errors
+    /// `Refused` when `source` may not find; what the decider or, as an item of the stream, the index says.
+    pub fn find(&self, source: &Source, mut query: Query) -> Result<BoxStream<'static, Result<DataSet>>> {
+        let part = self.permit(source, Permission::Find)?;
+        self.inner.decider.before_find(source, &mut query)?;
+        if let Part::Only(any) = &part
+            && let [only] = &**any
+            && self.inner.level_of(only) <= query.level()
+        {
+            // So that the index takes a short way. What is found is looked at below all the same.
+            query.restrict(only.keys());
+        }
+        let matches = self.inner.index.query(query.clone());
+        let matches = match part {
+            Part::All => matches,
+            Part::Only(any) => self.of_part(any, query.level(), matches),
+        };
+        Ok(matches.map_ok(move |record| query.answer(&record)).boxed())
+    }
+
+    /// Of what was found at `level` that which fits any of these.
+    fn of_part(
+        &self,
+        any: Arc<[Restriction]>,
+        level: Level,
+        matches: BoxStream<'static, Result<DataSet>>,
+    ) -> BoxStream<'static, Result<DataSet>> {
+        let inner = Arc::clone(&self.inner);
+        let fitting = move |mut found: DataSet| {
+            let (inner, any) = (Arc::clone(&inner), Arc::clone(&any));
+            async move {
+                let mut is_below = false;
+                for restriction in &*any {
+                    if inner.level_of(restriction) <= level {
+                        if restriction.fits(&found) {
+                            return Ok(Some(found));
+                        }
+                    } else if !is_below {
+                        is_below = inner.has_below(&found, level, restriction).await?;
+                    }
+                }
+                if is_below {
+                    // They count what is not theirs too.
+                    found.retain(|element| !DERIVED.contains(&element.tag));
+                }
+                Ok(is_below.then_some(found))
+            }
+        };
+        matches.try_filter_map(fitting).boxed()
+    }
+}
+
+/// What is told of an entity by what is below it.
+const DERIVED: [dicom_core::Tag; 8] = [
+    tags::NUMBER_OF_PATIENT_RELATED_STUDIES,
+    tags::NUMBER_OF_PATIENT_RELATED_SERIES,
+    tags::NUMBER_OF_PATIENT_RELATED_INSTANCES,
+    tags::NUMBER_OF_STUDY_RELATED_SERIES,
+    tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
+    tags::NUMBER_OF_SERIES_RELATED_INSTANCES,
+    tags::MODALITIES_IN_STUDY,
+    tags::SOP_CLASSES_IN_STUDY,
+];
+
+impl Inner {
+    pub(super) fn permit(&self, source: &Source, permission: Permission) -> Result<Part> {
+        let Some(door) = source.door else {
+            return Ok(Part::All);
+        };
+        self.access.permit(source, permission).inspect_err(|error| {
+            let user = source.identity.as_ref().map(|user| user.name.as_str());
+            let calling = source.calling_ae.as_ref().map(|title| title.as_str());
+            let (address, permission) = (source.address, permission.name());
+            tracing::info!(?door, user, calling, ?address, permission, %error, "refused");
+        })
+    }
+
+    /// Whether `source` may store an instance with this beginning.
+    pub(super) fn may_store(&self, source: &Source, header: &DataSet) -> Result<()> {
+        match self.permit(source, Permission::Store)? {
+            part if part.holds(header) => Ok(()),
+            _ => Err(refused(Permission::Store)),
+        }
+    }
+
+    fn level_of(&self, restriction: &Restriction) -> Level {
+        restriction.level(|tag| self.attributes.level_of(tag))
+    }
+
+    /// Whether an instance that is kept is of this part, as a query finds it.
+    async fn fits(&self, restriction: &Restriction, instance: &InstanceKey) -> Result<bool> {
+        let level = self.level_of(restriction);
+        let mut keys = DataSet::new();
+        keys.put_uid(tags::STUDY_INSTANCE_UID, &instance.study);
+        if level >= Level::Series {
+            keys.put_uid(tags::SERIES_INSTANCE_UID, &instance.series);
+        }
+        if level >= Level::Instance {
+            keys.put_uid(tags::SOP_INSTANCE_UID, &instance.instance);
+        }
+        self.any(level, keys, restriction).await
+    }
+
+    /// Whether below an entity of `level` something is of this part.
+    async fn has_below(&self, found: &DataSet, level: Level, restriction: &Restriction) -> Result<bool> {
+        let mut keys = DataSet::new();
+        let unique = [
+            (
+                Level::Patient,
+                &[tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID][..],
+            ),
+            (Level::Study, &[tags::STUDY_INSTANCE_UID]),
+            (Level::Series, &[tags::SERIES_INSTANCE_UID]),
+        ];
+        // Of a study its UID says all, whosever it is.
+        let known = unique.iter().filter(|(at, _)| match level {
+            Level::Patient => *at == Level::Patient,
+            level => *at > Level::Patient && *at <= level,
+        });
+        for tag in known.flat_map(|(_, tags)| *tags) {
+            if let Some(element) = found.get(*tag) {
+                keys.put(element.clone());
+            }
+        }
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        self.any(self.level_of(restriction), keys, restriction).await
+    }
+
+    async fn any(&self, level: Level, keys: DataSet, restriction: &Restriction) -> Result<bool> {
+        let options = QueryOptions {
+            relational: true,
+            ..QueryOptions::default()
+        };
+        let mut query = Query::new(Model::StudyRoot, level, keys.clone(), options);
+        query.restrict(restriction.keys());
+        let mut found = self.index.query(query).boxed();
+        while let Some(found) = found.try_next().await? {
+            // A value may look like a wild card.
+            let is_it = keys.iter().all(|key| found.get(key.tag) == Some(key));
+            if is_it && restriction.fits(&found) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
