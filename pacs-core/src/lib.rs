@@ -83,6 +83,7 @@
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::amend_patient`], [`Pacs::merge_patients`] |
+//! | record who did what with whose data | [`audit`]: [`audit::Audit`], [`audit::AuditTrail`] |
 //! | hand instances out without who they are of | [`deid`]: [`deid::Profile`], [`deid::Project`], [`Pacs::deidentified`] |
 //! | send instances on by rules | [`route`]: [`route::Rules`] decide, [`Pacs::outbox`] has what is decided |
 //! | tell what is fetched from elsewhere apart from what is new | [`Pacs::fetching`] |
@@ -111,6 +112,7 @@ pub use dicom_core::{Tag, VR};
 pub use dicom_dictionary_std::{tags, uids};
 
 pub mod archive;
+pub mod audit;
 pub mod budget;
 pub mod dataset;
 pub mod deid;
