@@ -7,8 +7,8 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `00000000000000000001.audit` and others | records; the name is the number of the first |
-//! | `head` | number and hash of the last record that was acknowledged, twice |
-//! | `sent` | the number of the last record that was sent, twice |
+//! | `head` | number and hash of the last record that was acknowledged, three times |
+//! | `sent` | the number of the last record that was sent, three times |
 //! | `lock` | nothing; who writes holds it |
 //!
 //! A record has a number, a time, the hash of the record before, the message, and the SHA-256 of all this. So the hash of

@@ -8,7 +8,7 @@ use super::record::{AuditHead, FILE_HEADER, FILE_HEADER_BYTES, NONE};
 use super::state::StateFile;
 use super::walk::{FileEnd, Finding, LogFile, Walk};
 use super::{HEAD, write_whole};
-use crate::medium::{Medium, MediumFile};
+use crate::medium::{Medium, MediumFile, read_exact_at};
 
 /// What an opening found, besides a log that is as it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,8 +78,6 @@ pub(super) fn open(medium: &dyn Medium) -> io::Result<Opened> {
     }
     walk.end();
     let file = medium.open(&last_file.path)?;
-    // Of what is whole some may be with the operating system alone; from now on it counts as acknowledged.
-    file.sync_data()?;
     let last = walk.last.unwrap_or(NONE);
     let torn_bytes = match end {
         FileEnd::Torn { bytes, .. } => bytes,
@@ -117,11 +115,18 @@ pub(super) fn open(medium: &dyn Medium) -> io::Result<Opened> {
                 write_whole(&*file, FILE_HEADER, 0)?;
                 end = FILE_HEADER_BYTES;
             }
-            file.sync_data()?;
             bytes = bytes - torn_bytes + (end - at);
             end
         }
     };
+    // What is whole and was not acknowledged is from now on. A sync of it may have failed before the process died, and then a further
+    // one would say nothing: so it is written once more.
+    if let Some(from) = walk.unacknowledged_at {
+        let mut rest = Vec::new();
+        read_exact_at(&*file, &mut rest, (end - from) as usize, from)?;
+        write_whole(&*file, &rest, from)?;
+    }
+    file.sync_data()?;
     Ok(Opened {
         file,
         end,

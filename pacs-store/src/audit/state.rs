@@ -1,4 +1,7 @@
-//! [`StateFile`]: a number and a hash that are written again and again, one of two copies after the other.
+//! [`StateFile`]: a number and a hash that are written again and again, one of three copies after the other.
+//!
+//! They stand in one piece of the medium. When the machine dies, the one that was being written is broken, and where the piece is torn
+//! another one; the third is whole.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -11,12 +14,14 @@ const MAGIC: &[u8; 8] = b"audithd1";
 
 const COPY_BYTES: usize = 64;
 
+const COPIES: usize = 3;
+
 /// What a copy carries of its own checksum.
 const CHECK_BYTES: usize = 16;
 
 pub(super) struct StateFile {
     file: Arc<dyn MediumFile>,
-    next: u64,
+    next: usize,
 }
 
 /// What such a file says.
@@ -25,7 +30,7 @@ pub(super) struct State {
     /// The newest copy that can be read.
     pub(super) newest: Option<AuditHead>,
     pub(super) exists: bool,
-    /// Both copies can be read, and there is nothing else.
+    /// All copies can be read, and there is nothing else.
     pub(super) is_whole: bool,
 }
 
@@ -42,36 +47,30 @@ impl StateFile {
             }
             Err(error) => return Err(error),
         };
-        let length = file.length()?;
-        let mut copies = [None; 2];
-        for (copy, at) in copies.iter_mut().zip([0, COPY_BYTES as u64]) {
-            if length >= at + COPY_BYTES as u64 {
-                let mut bytes = Vec::new();
-                read_exact_at(&*file, &mut bytes, COPY_BYTES, at)?;
-                *copy = decode(&bytes);
-            }
-        }
-        let is_whole = copies.iter().all(Option::is_some) && length == 2 * COPY_BYTES as u64;
+        let copies = copies(&*file)?;
         Ok(State {
             newest: copies.into_iter().flatten().max_by_key(|head| head.sequence),
             exists: true,
-            is_whole,
+            is_whole: copies.iter().all(Option::is_some) && file.length()? == (COPIES * COPY_BYTES) as u64,
         })
     }
 
-    /// Opens the file to be written, or makes it; both copies say `now` then, and are durable.
+    /// Opens the file to be written, or makes it; all copies say `now` then, and are durable.
     pub(super) fn begin(medium: &dyn Medium, name: &str, now: &AuditHead) -> io::Result<Self> {
         let path = Path::new(name);
         let file = match medium.create(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => medium.open(path)?,
             other => other?,
         };
-        if file.length()? > 2 * COPY_BYTES as u64 {
-            file.truncate(2 * COPY_BYTES as u64)?;
+        if file.length()? > (COPIES * COPY_BYTES) as u64 {
+            file.truncate((COPIES * COPY_BYTES) as u64)?;
         }
+        let copies = copies(&*file)?;
         let mut state = Self { file, next: 0 };
-        // One after the other, so that one is whole at any moment.
-        for _ in 0..2 {
+        // Broken ones first, and one after the other, so that one is whole at any moment.
+        let (broken, whole): (Vec<usize>, Vec<usize>) = (0..COPIES).partition(|at| copies[*at].is_none());
+        for at in broken.into_iter().chain(whole) {
+            state.next = at;
             state.write(now)?;
             state.file.sync_data()?;
         }
@@ -79,17 +78,31 @@ impl StateFile {
         Ok(state)
     }
 
-    /// Writes over the older copy. It survives the process at once, and the machine some time later.
+    /// Writes over the oldest copy. It survives the process at once, and the machine some time later.
     pub(super) fn write(&mut self, now: &AuditHead) -> io::Result<()> {
         let bytes = encode(now);
-        write_all_at(&*self.file, &[&bytes], self.next * COPY_BYTES as u64)?;
-        self.next = 1 - self.next;
+        write_all_at(&*self.file, &[&bytes], (self.next * COPY_BYTES) as u64)?;
+        self.next = (self.next + 1) % COPIES;
         Ok(())
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+fn copies(file: &dyn MediumFile) -> io::Result<[Option<AuditHead>; COPIES]> {
+    let length = file.length()?;
+    let mut copies = [None; COPIES];
+    for (number, copy) in copies.iter_mut().enumerate() {
+        let at = (number * COPY_BYTES) as u64;
+        if length >= at + COPY_BYTES as u64 {
+            let mut bytes = Vec::new();
+            read_exact_at(file, &mut bytes, COPY_BYTES, at)?;
+            *copy = decode(&bytes);
+        }
+    }
+    Ok(copies)
 }
 
 fn encode(head: &AuditHead) -> Vec<u8> {

@@ -34,7 +34,7 @@ pub struct Verified {
     /// Bytes at the end of what was being written when the process or the machine died, or is being written now. Nobody was told
     /// that they are kept, so nothing is lost. The next opening takes them away.
     pub torn_bytes: u64,
-    /// One of the two copies of the head can't be read, as when the machine died while it was written. By the other the log is what it
+    /// Not all of the three copies of the head can be read, as when the machine died while it was written. By the others the log is what it
     /// should be, up to the record before at least. The next opening writes it anew.
     pub is_head_torn: bool,
 }

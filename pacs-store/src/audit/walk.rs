@@ -164,6 +164,10 @@ pub(super) struct Walk {
     pub(super) heads: Vec<AuditHead>,
     /// That records are gone here was said already.
     pub(super) is_told: bool,
+    /// And up to which is not known yet.
+    is_open: bool,
+    /// Where in the file that was last gone through the first record stands that was not acknowledged.
+    pub(super) unacknowledged_at: Option<u64>,
     pub(super) records: u64,
     pub(super) findings: Vec<Finding>,
     pub(super) findings_count: u64,
@@ -187,6 +191,8 @@ impl Walk {
             last: None,
             heads: Vec::new(),
             is_told: false,
+            is_open: false,
+            unacknowledged_at: None,
             records: 0,
             findings: Vec::new(),
             findings_count: 0,
@@ -207,6 +213,7 @@ impl Walk {
         named: &LogFile,
         is_last: bool,
     ) -> io::Result<FileEnd> {
+        self.unacknowledged_at = None;
         let length = file.length()?;
         let mut header = Vec::new();
         let header_length = FILE_HEADER_BYTES.min(length);
@@ -244,6 +251,7 @@ impl Walk {
                             });
                         }
                         self.is_told = true;
+                        self.is_open = true;
                         self.previous = None;
                         return Ok(FileEnd::Here(length));
                     };
@@ -303,6 +311,9 @@ impl Walk {
     fn record(&mut self, frame: &Frame) {
         self.records += 1;
         let sequence = frame.head.sequence;
+        if sequence > self.acknowledged && self.unacknowledged_at.is_none() {
+            self.unacknowledged_at = Some(frame.start);
+        }
         if sequence < self.expected {
             self.find(Finding::OutOfPlace { sequence });
             return;
@@ -314,6 +325,7 @@ impl Walk {
                     last: sequence - 1,
                 });
             }
+            self.close_gap(sequence - 1);
         } else if self.previous.is_some_and(|previous| previous != frame.previous) {
             self.find(Finding::Unchained { sequence });
         }
@@ -324,15 +336,33 @@ impl Walk {
         {
             self.find(Finding::OtherHead { sequence });
         }
-        self.is_told = false;
+        (self.is_told, self.is_open) = (false, false);
         self.expected = sequence + 1;
         self.previous = Some(frame.head.hash);
         self.last = Some(frame.head);
     }
 
+    /// The records up to this one are those that could not be read.
+    fn close_gap(&mut self, until: u64) {
+        let open = self.findings.iter_mut().rev().find_map(|finding| match finding {
+            Finding::Changed {
+                last: last @ None, ..
+            } => Some(last),
+            _ => None,
+        });
+        if self.is_open
+            && let Some(last) = open
+        {
+            *last = Some(until);
+        }
+    }
+
     /// Holds the end against the heads.
     pub(super) fn end(&mut self) {
         let acknowledged = self.heads.iter().map(|head| head.sequence).max().unwrap_or(0);
+        if acknowledged >= self.expected {
+            self.close_gap(acknowledged);
+        }
         if acknowledged >= self.expected && !self.is_told {
             self.find(Finding::Cut {
                 last: self.expected - 1,
