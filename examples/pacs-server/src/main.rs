@@ -7,6 +7,7 @@
 //! ```
 
 mod amend;
+mod audit;
 mod certs;
 mod cli;
 mod config;
@@ -28,9 +29,10 @@ use std::sync::Arc;
 use clap::Parser as _;
 
 use pacs_core::route::Reloadable;
+use pacs_store::audit::Known;
 use pacs_store::embedded::Store;
 
-use cli::{Command, Keys};
+use cli::{AuditCommand, Command, Keys};
 use config::Config;
 
 fn main() -> ExitCode {
@@ -120,6 +122,10 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Merge { prior, surviving } => with_store(store::open(config)?, |store| {
             amend::merge(config, &store.pacs, &prior, &surviving)
         }),
+        Command::Audit { command } => match command {
+            AuditCommand::Verify { head, after } => audit::verify_log(config, &Known { head, after }),
+            AuditCommand::Show { after, count } => audit::show(config, after, count),
+        },
         Command::Keys {
             command: Keys::New { file },
         } => maintain::new_key(&file).map(|()| true),

@@ -1,5 +1,6 @@
 //! The settings: from their defaults, a TOML file and the command line, in this order.
 
+mod audit;
 mod render;
 mod values;
 
@@ -13,6 +14,7 @@ use pacs_net::tls::{Connector, Credentials};
 use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Settings};
 use serde::Deserialize;
 
+pub(crate) use audit::AuditConfig;
 use values::{filter, origin, origins};
 
 /// All settings. The file's keys are the names of the command line's flags.
@@ -48,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) stable_after_seconds: u32,
     /// How what is kept is encrypted.
     pub(crate) encryption: Option<Encryption>,
+    /// Where it is recorded who did what with whose data.
+    pub(crate) audit: Option<AuditConfig>,
     /// How much is served at once, and how long is waited.
     pub(crate) limits: LimitsConfig,
     /// What HL7 messages are taken.
@@ -160,6 +164,7 @@ impl Default for Config {
             routes: None,
             stable_after_seconds: 60,
             encryption: None,
+            audit: None,
             limits: LimitsConfig::default(),
             hl7: Hl7Config::default(),
             web: WebConfig::default(),
@@ -286,6 +291,12 @@ mod tests {
                 plain_too: true,
                 ..Encryption::default()
             }),
+            audit: Some(AuditConfig {
+                directory: Some(PathBuf::from("/srv/audit \"log\"")),
+                repository: Some("tls://audit.example:6514".parse().unwrap()),
+                required: true,
+                limit_mebibytes: Some(4096),
+            }),
             hl7: Hl7Config { port: Some(2575) },
             limits: LimitsConfig {
                 associations: 2,
@@ -339,6 +350,8 @@ mod tests {
             // Of a table whose header is no comment.
             let of_table = [
                 "ohif-directory",
+                "repository",
+                "required",
                 "port = 2575",
                 "certificate",
                 "client-certificates",
@@ -387,6 +400,7 @@ mod tests {
             ),
             ("[limits]\noperations = 0", "line 2", "at least 1"),
             ("[encryption]\nkey = \"x\"", "line 2", "unknown field `key`"),
+            ("[audit]\nrepository = \"audit:514\"", "line 2", "tls://"),
             ("[web]\norigin = \"pacs.example\"", "line 2", "https://"),
             (
                 "[web]\ncors-origins = [\"https://a.example/path\"]",
