@@ -63,11 +63,17 @@ impl Timestamp {
 
     /// The value of a DT (PS3.5 6.2), in UTC. Nothing is later than the end of the year 9999, the last that a DT can say.
     pub fn date_time(self) -> String {
+        self.utc().format("%Y%m%d%H%M%S%.6f+0000").to_string()
+    }
+
+    /// The same moment as RFC 3339 writes it, and with it `xsd:dateTime`: `2026-01-02T03:04:05.678Z`.
+    pub fn rfc3339(self) -> String {
+        self.utc().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    }
+
+    fn utc(self) -> DateTime<Utc> {
         const LAST: u64 = 253_402_300_799_999;
-        let since = Duration::from_millis(self.0.min(LAST));
-        DateTime::<Utc>::from(UNIX_EPOCH + since)
-            .format("%Y%m%d%H%M%S%.6f+0000")
-            .to_string()
+        DateTime::from(UNIX_EPOCH + Duration::from_millis(self.0.min(LAST)))
     }
 }
 

@@ -84,6 +84,7 @@
 //! | say who may do what | [`access`]: [`access::Policy`], or an [`AccessControl`](access::AccessControl) of one's own, in [`Options::access`] |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::amend_patient`], [`Pacs::merge_patients`] |
+//! | record who did what with whose data | [`audit`]: [`audit::Audit`], [`audit::AuditTrail`] |
 //! | hand instances out without who they are of | [`deid`]: [`deid::Profile`], [`deid::Project`], [`Pacs::deidentified`] |
 //! | send instances on by rules | [`route`]: [`route::Rules`] decide, [`Pacs::outbox`] has what is decided |
 //! | tell what is fetched from elsewhere apart from what is new | [`Pacs::fetching`] |
@@ -113,6 +114,7 @@ pub use dicom_dictionary_std::{tags, uids};
 
 pub mod access;
 pub mod archive;
+pub mod audit;
 pub mod budget;
 pub mod dataset;
 pub mod deid;

@@ -168,3 +168,13 @@ pub const DELIVERY_TEXT_LENGTH_MAX_BYTES: usize = 512;
 
 /// Subscribers of one procedure step, and global ones. Each is told of each change.
 pub const UPS_SUBSCRIBERS_MAX: usize = 1000;
+
+/// An audit message as XML. Every receiver takes syslog messages of 32,768 bytes (PS3.15 A.6), and their header has to fit too.
+pub const AUDIT_DOCUMENT_LENGTH_MAX_BYTES: usize = 32_000;
+
+/// One text within an audit message, as it is written. The longest that DICOM has, a person's name in three component groups,
+/// fits where it isn't made of the widest letters alone.
+pub const AUDIT_TEXT_LENGTH_MAX_BYTES: usize = 512;
+
+/// What of a query stands in its audit message. Identifiers are some hundred bytes; lists of UIDs make them longer.
+pub const AUDIT_QUERY_LENGTH_MAX_BYTES: usize = 6 * 1024;

@@ -1,6 +1,6 @@
 //! How peers reach a PACS: the DICOM upper layer, DIMSE messages, servers and clients.
 //!
-//! Thirteen rooms, each on top of those before:
+//! Fourteen rooms, each on top of those before:
 //!
 //! | room | what it does | begin at |
 //! | --- | --- | --- |
@@ -15,6 +15,7 @@
 //! | [`conformance`] | what all this comes to for a peer: a DICOM Conformance Statement (PS3.2) | [`conformance::Statement`] |
 //! | [`fetch`] | studies of another PACS, by whatever it offers | [`fetch::Source`] |
 //! | [`migrate`] | all studies of another PACS, brought into an engine | [`migrate::Migration`] |
+//! | [`audit`] | sends the audit trail to a repository (PS3.15 A.6, A.7) | [`audit::Sender`] |
 //! | [`settings`] | peers as a configuration file has them | [`settings::Peer`] |
 //! | `web` | the same over HTTP: DICOMweb (PS3.18); feature `web` | `web::http::server` |
 //!
@@ -110,6 +111,7 @@
 //! 4 KiB at rest), one command set ([`dimse::COMMAND_SET_LENGTH_MAX_BYTES`]), and what a service
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
+pub mod audit;
 pub mod conformance;
 pub mod deliver;
 pub mod dimse;

@@ -1,4 +1,5 @@
-//! Where a PACS keeps things: backends of [`pacs_core::Archive`], [`pacs_core::Index`] and [`pacs_core::Ledger`].
+//! Where a PACS keeps things: backends of [`pacs_core::Archive`], [`pacs_core::Index`], [`pacs_core::Ledger`] and
+//! [`pacs_core::audit::AuditTrail`].
 //!
 //! | backend | keeps |
 //! | --- | --- |
@@ -7,12 +8,14 @@
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
 //! | [`EncryptedArchive`] | what another archive keeps, encrypted |
+//! | [`AuditLog`] | who did what with whose data: the audit trail, in files that are chained by hashes |
 //! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
 //!
 //! [`embedded`] opens them by settings, as a configuration file has them. [`pool`] is for backends that block.
 //!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
+pub mod audit;
 mod buffers;
 pub mod embedded;
 pub mod folder;
@@ -23,6 +26,7 @@ pub mod pool;
 pub mod redb;
 pub mod segment;
 
+pub use audit::{AuditLog, AuditLogOptions};
 pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};

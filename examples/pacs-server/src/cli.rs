@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use pacs_core::AeTitle;
 use pacs_core::dataset::Element;
 use pacs_core::route::Trigger;
+use pacs_store::audit::AuditHead;
 
 use crate::amend::{self, Of};
+use crate::audit;
 use crate::certs;
 use crate::config::Config;
 use crate::export::Export;
@@ -115,10 +117,42 @@ pub(crate) enum Command {
     },
     /// Make a link by which somebody sees some studies for some days; also while the server runs
     Share(users::Shared),
+    /// The audit trail: who did what with whose data
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Make keys for what is kept
     Keys {
         #[command(subcommand)]
         command: Keys,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check that no record was changed, removed, inserted or moved; the server may be running
+    ///
+    /// Says at the end which head the log has now. Whoever can write where the log is could make all of it anew: a head that
+    /// was noted down elsewhere tells.
+    Verify {
+        /// The head that was noted down: a number, a colon and 64 digits
+        #[arg(long, value_name = "HEAD", value_parser = audit::head)]
+        head: Option<AuditHead>,
+        /// The head of the last file before, where files were taken away on purpose
+        #[arg(long, value_name = "HEAD", value_parser = audit::head)]
+        after: Option<AuditHead>,
+    },
+    /// Print messages, as XML; that they were read is recorded too
+    ///
+    /// The server must not be running.
+    Show {
+        /// Behind the record of this number
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        after: u64,
+        /// So many
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+        count: usize,
     },
 }
 

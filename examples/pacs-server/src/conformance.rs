@@ -46,6 +46,7 @@ fn security(config: &Config) -> Vec<String> {
     };
     let mut told = vec![address.to_owned(), kept.to_owned()];
     told.extend(on_the_wire(config));
+    told.extend(audit_trail(config));
     told.extend(
         [
             access(config),
@@ -70,6 +71,33 @@ fn access(config: &Config) -> &'static str {
         }
         (None, false) => "No association is accepted: nothing is configured of who may do what.",
     }
+}
+
+/// What PS3.15 A.5 and A.6 ask a statement to say.
+fn audit_trail(config: &Config) -> Vec<String> {
+    let Some(audit) = &config.audit else {
+        return vec!["Events are not recorded for audit.".to_owned()];
+    };
+    let mut told = vec![
+        "Events are recorded by the Audit Trail Message Format Profile (PS3.15 A.5), without extensions of its schema: Application \
+         Activity, Audit Log Used, Security Alert. Messages are not received."
+            .to_owned(),
+        "The server is identified by its process ID (UserID), its AE title (AlternativeUserID) and `pacs-server` (UserName), and as \
+         source of messages by its AE title."
+            .to_owned(),
+        match audit.required {
+            true => "What can't be recorded is not served.",
+            false => "What can't be recorded is served all the same.",
+        }
+        .to_owned(),
+    ];
+    told.extend(audit.repository.as_ref().map(|repository| {
+        format!(
+            "Messages of up to 32,768 bytes are sent over syslog (PS3.15 A.6 over TLS, A.7 over UDP) to {repository}, with MSGID \
+             `DICOM+RFC3881`, a byte order mark and no STRUCTURED-DATA."
+        )
+    }));
+    told
 }
 
 fn on_the_wire(config: &Config) -> Vec<String> {

@@ -7,6 +7,7 @@
 //! ```
 
 mod amend;
+mod audit;
 mod certs;
 mod cli;
 mod config;
@@ -29,9 +30,10 @@ use std::sync::Arc;
 use clap::Parser as _;
 
 use pacs_core::route::Reloadable;
+use pacs_store::audit::Known;
 use pacs_store::embedded::Store;
 
-use cli::{Command, Keys};
+use cli::{AuditCommand, Command, Keys};
 use config::Config;
 
 fn main() -> ExitCode {
@@ -123,6 +125,10 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         }),
         Command::Users { command } => users::run(config, command),
         Command::Share(shared) => users::share(config, shared),
+        Command::Audit { command } => match command {
+            AuditCommand::Verify { head, after } => audit::verify_log(config, &Known { head, after }),
+            AuditCommand::Show { after, count } => audit::show(config, after, count),
+        },
         Command::Keys {
             command: Keys::New { file },
         } => maintain::new_key(&file).map(|()| true),

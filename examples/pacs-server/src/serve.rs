@@ -40,7 +40,10 @@ pub(crate) fn serve(
                 .spawn_scoped(scope, || reindex(store))
                 .map_err(|error| format!("a thread can't start: {error}"))?;
         }
-        let served = runtime.block_on(listen(config, store, rates, routing));
+        let served = config.audit().and_then(|trail| {
+            let serving = listen(config, store, rates, routing);
+            runtime.block_on(trail.during(config, serving))
+        });
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
         served.and(closed)

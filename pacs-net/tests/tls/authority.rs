@@ -1,4 +1,5 @@
 //! An authority of a test, and certificates of it.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs;
 use std::path::Path;

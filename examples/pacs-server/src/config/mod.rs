@@ -1,6 +1,7 @@
 //! The settings: from their defaults, a TOML file and the command line, in this order.
 
 mod access;
+mod audit;
 mod render;
 mod values;
 
@@ -15,6 +16,7 @@ use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Setti
 use serde::Deserialize;
 
 pub(crate) use access::AccessConfig;
+pub(crate) use audit::AuditConfig;
 use values::{filter, origin, origins};
 
 /// All settings. The file's keys are the names of the command line's flags.
@@ -52,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) encryption: Option<Encryption>,
     /// Who may do what; where it isn't said, everybody on this machine may everything, and nobody else anything.
     pub(crate) access: Option<AccessConfig>,
+    /// Where it is recorded who did what with whose data.
+    pub(crate) audit: Option<AuditConfig>,
     /// How much is served at once, and how long is waited.
     pub(crate) limits: LimitsConfig,
     /// What HL7 messages are taken.
@@ -165,6 +169,7 @@ impl Default for Config {
             stable_after_seconds: 60,
             encryption: None,
             access: None,
+            audit: None,
             limits: LimitsConfig::default(),
             hl7: Hl7Config::default(),
             web: WebConfig::default(),
@@ -336,6 +341,12 @@ mod tests {
                     name_claim: "email".to_owned(),
                 }],
             }),
+            audit: Some(AuditConfig {
+                directory: Some(PathBuf::from("/srv/audit \"log\"")),
+                repository: Some("tls://audit.example:6514".parse().unwrap()),
+                required: true,
+                limit_mebibytes: Some(4096),
+            }),
             hl7: Hl7Config { port: Some(2575) },
             limits: LimitsConfig {
                 associations: 2,
@@ -389,6 +400,8 @@ mod tests {
             // Of a table whose header is no comment.
             let of_table = [
                 "ohif-directory",
+                "repository",
+                "required",
                 "port = 2575",
                 "certificate",
                 "client-certificates",
@@ -437,6 +450,7 @@ mod tests {
             ),
             ("[limits]\noperations = 0", "line 2", "at least 1"),
             ("[encryption]\nkey = \"x\"", "line 2", "unknown field `key`"),
+            ("[audit]\nrepository = \"audit:514\"", "line 2", "tls://"),
             ("[web]\norigin = \"pacs.example\"", "line 2", "https://"),
             (
                 "[web]\ncors-origins = [\"https://a.example/path\"]",

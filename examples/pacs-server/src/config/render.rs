@@ -75,6 +75,7 @@ impl Config {
         );
         self.render_encryption(&mut out);
         self.render_access(&mut out);
+        self.render_audit(&mut out);
         out.table(
             "[limits]",
             "What is beyond these is refused or waits; every number is at least 1.",
@@ -189,6 +190,45 @@ impl Config {
             encryption.plain_too,
             "Read also what was kept before encryption was switched on.",
         );
+    }
+
+    fn render_audit(&self, out: &mut Rendering) {
+        const MEANING: &str = "The audit trail (PS3.15 A.5): who did what with whose data. Without this table nothing is recorded.";
+        let Some(audit) = &self.audit else {
+            out.gap();
+            out.text(MEANING);
+            out.text(" [audit]");
+            out.text("repository = \"tls://audit.example:6514\"");
+            out.text("required = true");
+            return;
+        };
+        out.table("[audit]", MEANING);
+        let path = |path: &Path| quoted(&path.to_string_lossy());
+        out.text("Directory of the log; without it, `audit` below the data directory.");
+        match &audit.directory {
+            Some(directory) => out.line(format_args!("directory = {}", path(directory))),
+            None => out.text("directory = \"/srv/audit\""),
+        }
+        out.text(
+            "Where messages are sent over syslog: tls://, tcp:// or udp://, host and port. What waits is in the log.",
+        );
+        match &audit.repository {
+            Some(repository) => {
+                out.line(format_args!("repository = {}", quoted(&repository.to_string())));
+            }
+            None => out.text("repository = \"tls://audit.example:6514\""),
+        }
+        out.setting(
+            "required",
+            audit.required,
+            "Nothing is served that could not be recorded, and each record is on stable storage before. Without it, what can't\n\
+             # be recorded is logged, and records of the last second may be lost when the machine dies.",
+        );
+        out.text("How large the log may become; then records are refused, and none is dropped. Without it, as large as the disk.");
+        match audit.limit_mebibytes {
+            Some(limit) => out.line(format_args!("limit-mebibytes = {limit}")),
+            None => out.text("limit-mebibytes = 10240"),
+        }
     }
 
     fn render_web(&self, out: &mut Rendering) {

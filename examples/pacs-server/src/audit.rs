@@ -1,0 +1,230 @@
+//! The audit trail of the server: recording while it serves, `audit verify` and `audit show`.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use pacs_core::audit::{
+    AccessPoint, AlertSubject, Audit, AuditQueue, AuditSource, AuditTrail as _, Code, Message, Outcome,
+    OutcomeIndicator, Participant,
+};
+use pacs_net::audit::{Origin, Sender, SenderOptions};
+use pacs_store::audit::{AuditHead, Durability, Known, read, verify};
+use pacs_store::{AuditLog, AuditLogOptions};
+use tokio::sync::oneshot;
+
+use crate::config::{AuditConfig, Config};
+use crate::maintain::say;
+
+/// The name that logs know the process by.
+const NAME: &str = "pacs-server";
+
+/// A trail that is open, or none where none is configured.
+pub(crate) struct Trail {
+    /// What those get who have events to tell.
+    pub(crate) audit: Audit,
+    log: Option<Arc<AuditLog>>,
+}
+
+impl Config {
+    /// Opens the audit trail of these settings. What is found wrong with it is said, and recorded in it.
+    pub(crate) fn audit(&self) -> Result<Trail, String> {
+        let Some(settings) = &self.audit else {
+            return Ok(Trail {
+                audit: Audit::none(),
+                log: None,
+            });
+        };
+        let log = open(self, settings)?;
+        let audit = Audit::new(
+            Arc::clone(&log) as _,
+            us(self).at(AccessPoint::Host(hostname())),
+            settings.required,
+        );
+        let findings = &log.recovered().findings;
+        if !findings.is_empty() {
+            let alert = |us: Participant| {
+                let names: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                let subject = AlertSubject::Uri(uri(&self.audit_directory()));
+                let text = format!("the log of audit is not what was written: {}", names.join("; "));
+                let outcome = Outcome::failure(OutcomeIndicator::MajorFailure, text.as_str());
+                Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text)
+                    .with_outcome(outcome)
+            };
+            audit.record(alert).map_err(|error| error.to_string())?;
+        }
+        Ok(Trail {
+            audit,
+            log: Some(log),
+        })
+    }
+}
+
+fn open(config: &Config, settings: &AuditConfig) -> Result<Arc<AuditLog>, String> {
+    let options = AuditLogOptions {
+        durability: match settings.required {
+            true => Durability::Synced,
+            false => Durability::Written,
+        },
+        limit_bytes: settings.limit_mebibytes.map(|limit| u64::from(limit) << 20),
+        ..AuditLogOptions::default()
+    };
+    let source = AuditSource::new(config.ae_title.as_str());
+    let log = AuditLog::open(config.audit_directory(), source, options);
+    log.map(Arc::new).map_err(|error| error.to_string())
+}
+
+impl Trail {
+    /// Serves, and records that it began and ended, while what is recorded is sent to the repository.
+    pub(crate) async fn during(
+        self,
+        config: &Config,
+        serving: impl Future<Output = Result<(), String>>,
+    ) -> Result<(), String> {
+        let failed = |error: pacs_core::Error| error.to_string();
+        let Some(log) = &self.log else {
+            return serving.await;
+        };
+        tracing::info!(head = %log.head(), "events are recorded for audit");
+        self.audit
+            .submit(|us| Message::application_started(us, [launcher()]))
+            .await
+            .map_err(failed)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let sending = match sender(config, log)? {
+            Some(sender) => Some(tokio::spawn(sender.run(async move {
+                // Its end without a word means the same.
+                let _ = stopped.await;
+            }))),
+            None => None,
+        };
+        let served = serving.await;
+        let outcome = match &served {
+            Ok(()) => Outcome::SUCCESS,
+            Err(error) => Outcome::failure(OutcomeIndicator::SeriousFailure, error.as_str()),
+        };
+        let ended = self
+            .audit
+            .submit(|us| Message::application_stopped(us, []).with_outcome(outcome))
+            .await;
+        drop(stop);
+        if let Some(sending) = sending
+            && sending.await.is_err()
+        {
+            tracing::error!("the sender of the audit trail panicked");
+        }
+        log.close();
+        tracing::info!(head = %log.head(), "the log of audit is closed");
+        served.and(ended.map_err(failed))
+    }
+}
+
+fn sender(config: &Config, log: &Arc<AuditLog>) -> Result<Option<Sender>, String> {
+    let repository = config.audit.as_ref().and_then(|audit| audit.repository.clone());
+    let Some(repository) = repository else {
+        return Ok(None);
+    };
+    let (_, connector) = config.secure()?;
+    Ok(Some(Sender::new(
+        Arc::clone(log) as Arc<dyn AuditQueue>,
+        repository,
+        connector,
+        Origin::new(&hostname(), NAME, std::process::id()),
+        SenderOptions::default(),
+    )))
+}
+
+/// This process, as the system's logs know it (PS3.15 A.5.2.1).
+fn us(config: &Config) -> Participant {
+    Participant::process(std::process::id().to_string(), [config.ae_title]).named(NAME)
+}
+
+/// Who started this process, as far as the environment tells.
+fn launcher() -> Participant {
+    let name = ["LOGNAME", "USER"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    let number = || std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
+    let name = name.unwrap_or_else(|| format!("uid {}", number()));
+    Participant::person(format!("{name}@{}", hostname())).requesting()
+}
+
+fn hostname() -> String {
+    let name = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .into_iter()
+        .find_map(|file| std::fs::read_to_string(file).ok());
+    let name = name.map(|name| name.trim().to_owned());
+    name.filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+fn uri(directory: &Path) -> String {
+    let whole = std::path::absolute(directory);
+    format!("file://{}", whole.as_deref().unwrap_or(directory).display())
+}
+
+/// `audit verify`: whether every record is what was written. Answers whether nothing was found.
+pub(crate) fn verify_log(config: &Config, known: &Known) -> Result<bool, String> {
+    let verified = verify(config.audit_directory(), known).map_err(|error| error.to_string())?;
+    let mut text = format!(
+        "{:>10} records whole\n{:>10} findings\n",
+        verified.records, verified.findings_count
+    );
+    for finding in &verified.findings {
+        text.push_str(&format!("\n{finding}"));
+    }
+    let unnamed = verified.findings_count - verified.findings.len() as u64;
+    if unnamed > 0 {
+        text.push_str(&format!("\nand {unnamed} more"));
+    }
+    if !verified.findings.is_empty() {
+        text.push('\n');
+    }
+    if verified.torn_bytes > 0 {
+        text.push_str(&format!(
+            "\n{} bytes at the end belong to no record yet: they are being written, or the server died while they were.\n",
+            verified.torn_bytes
+        ));
+    }
+    if verified.is_head_torn {
+        text.push_str("\nNot every copy of the head can be read; another copy says where the log ends.\n");
+    }
+    text.push_str(&format!(
+        "\nhead {}\nNoted down elsewhere and given with --head, it tells later whether all up to here is still the same.\n",
+        verified.head
+    ));
+    say(&text)?;
+    Ok(verified.findings.is_empty())
+}
+
+/// `audit show`: prints messages. That they were read is recorded before.
+pub(crate) fn show(config: &Config, after: u64, count: usize) -> Result<bool, String> {
+    let directory = config.audit_directory();
+    if !directory.is_dir() {
+        return Err(format!("there is no log of audit in {}", directory.display()));
+    }
+    let settings = AuditConfig {
+        required: true,
+        ..config.audit.clone().unwrap_or_default()
+    };
+    let log = open(config, &settings)
+        .map_err(|error| format!("reading the log is recorded in it, and can't be now: {error}"))?;
+    let who = [launcher(), us(config)];
+    log.record(&Message::audit_log_used(who, uri(&directory)))
+        .map_err(|error| error.to_string())?;
+    for record in read(&directory, after, count).map_err(|error| error.to_string())? {
+        let document = String::from_utf8_lossy(&record.document);
+        say(&format!(
+            "{} {}\n{document}\n\n",
+            record.sequence,
+            record.time.rfc3339()
+        ))?;
+    }
+    Ok(true)
+}
+
+/// A head, as the command line takes it.
+pub(crate) fn head(text: &str) -> Result<AuditHead, String> {
+    text.parse()
+        .map_err(|error: pacs_core::Error| error.context().to_owned())
+}

@@ -1,0 +1,270 @@
+//! The audit trail of the real server: recorded, verified, shown, and sent to rsyslog whatever dies in between.
+
+mod common;
+#[path = "../../../pacs-net/tests/support/rsyslog.rs"]
+mod rsyslog;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use common::{Server, directory, run, run_all};
+use rsyslog::{By, Rsyslog};
+
+/// A configuration with a table `[audit]`, and what more is wanted.
+fn configuration(directory: &Path, audit: &str) -> String {
+    let path = directory.join("pacs.toml");
+    let mut file = fs::File::create(&path).expect("can be made");
+    writeln!(file, "[audit]\n{audit}").expect("is written");
+    path.to_string_lossy().into_owned()
+}
+
+/// The files of a log.
+fn files(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data.join("audit")).expect("the log is there");
+    let paths = entries.map(|entry| entry.expect("can be read").path());
+    let mut files: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "audit"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The documents that `audit show` prints.
+fn shown(data: &Path, configuration: &str) -> Vec<String> {
+    let (code, printed) = run(
+        data,
+        &["--config", configuration, "audit", "show", "--count", "1000"],
+    );
+    assert_eq!(code, 0, "{printed}");
+    printed
+        .lines()
+        .filter(|line| line.starts_with('<'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The code and the meaning of what a document is about.
+fn event(document: &str) -> String {
+    let of = |element: &str| {
+        let (_, rest) = document.split_once(&format!("<{element} ")).expect("it is there");
+        let (_, rest) = rest.split_once("originalText=\"").expect("it has a meaning");
+        rest.split_once('"').expect("it ends").0.to_owned()
+    };
+    match document.contains("<EventTypeCode ") {
+        true => of("EventTypeCode"),
+        false => of("EventID"),
+    }
+}
+
+#[test]
+fn that_it_serves_is_recorded_and_what_was_done_to_the_records_is_found() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let configuration = configuration(directory.path(), "required = true");
+    let audit = |arguments: &[&str]| {
+        let all = [&["--config", &configuration, "audit"], arguments].concat();
+        run_all(&data, &all)
+    };
+    let server = Server::start(&data, &["--config", &configuration]);
+    // While it runs it can be verified, and not be shown unrecorded.
+    let (code, printed, _) = audit(&["verify"]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("1 records whole"), "{printed}");
+    let (code, printed, said) = audit(&["show"]);
+    assert_eq!((code, printed.as_str()), (1, ""));
+    assert!(said.contains("open"), "{said}");
+    assert!(server.stop().success());
+
+    let documents = shown(&data, &configuration);
+    let events: Vec<String> = documents.iter().map(|document| event(document)).collect();
+    assert_eq!(
+        events,
+        ["Application Start", "Application Stop", "Audit Log Used"]
+    );
+    assert!(documents[0].contains("AlternativeUserID=\"AETITLES=PACS\""));
+    let (code, printed, _) = audit(&["verify"]);
+    assert_eq!(code, 0, "{printed}");
+    let head = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("head "))
+        .expect("the head is said")
+        .to_owned();
+    assert!(head.starts_with("3:"), "{head}");
+    let (code, printed, _) = audit(&["verify", "--head", &head]);
+    assert_eq!(code, 0, "{printed}");
+
+    // One letter of the second record.
+    let file = &files(&data)[0];
+    let whole = fs::read(file).expect("can be read");
+    let at = whole
+        .windows(16)
+        .position(|bytes| bytes == b"Application Stop")
+        .expect("it is there");
+    let mut changed = whole.clone();
+    changed[at] = b'a';
+    fs::write(file, &changed).expect("can be written");
+    let (code, printed, _) = audit(&["verify"]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(
+        printed.contains("\nrecord 2: not what was written\n"),
+        "{printed}"
+    );
+
+    // The last one is gone.
+    fs::write(file, &whole[..whole.len() - 100]).expect("can be written");
+    let (code, printed, _) = audit(&["verify"]);
+    assert_eq!(code, 3, "{printed}");
+    // The server says so in the trail, serves on, and the gap is found ever after.
+    assert!(
+        Server::start(&data, &["--config", &configuration])
+            .stop()
+            .success()
+    );
+    let events: Vec<String> = shown(&data, &configuration)
+        .iter()
+        .map(|document| event(document))
+        .collect();
+    let expected = [
+        "Application Start",
+        "Application Stop",
+        "Audit Recording Stopped",
+        "Application Start",
+        "Application Stop",
+        "Audit Log Used",
+    ];
+    assert_eq!(events, expected);
+    let (code, printed, _) = audit(&["verify"]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(printed.contains("record 3: not what was written"), "{printed}");
+
+    // Another log in its place, as good as the first, is told by the head that was noted down.
+    fs::remove_dir_all(data.join("audit")).expect("can be removed");
+    assert!(
+        Server::start(&data, &["--config", &configuration])
+            .stop()
+            .success()
+    );
+    assert!(
+        Server::start(&data, &["--config", &configuration])
+            .stop()
+            .success()
+    );
+    assert_eq!(audit(&["verify"]).0, 0);
+    let (code, printed, _) = audit(&["verify", "--head", &head]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(
+        printed.contains("record 3: another than the head says"),
+        "{printed}"
+    );
+    let (code, _, said) = audit(&["verify", "--head", "3"]);
+    assert_eq!(code, 2, "{said}");
+}
+
+#[test]
+fn without_the_table_nothing_is_recorded() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    assert!(Server::start(&data, &[]).stop().success());
+    assert!(!data.join("audit").exists());
+    let (code, _, said) = run_all(&data, &["audit", "verify"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("there is no log of audit in"), "{said}");
+}
+
+#[test]
+fn a_log_that_may_not_grow_stops_a_server_that_must_record_and_no_other() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let optional = configuration(directory.path(), "limit-mebibytes = 0");
+    assert!(Server::start(&data, &["--config", &optional]).stop().success());
+    let required = configuration(directory.path(), "limit-mebibytes = 0\nrequired = true");
+    let (code, _, said) = run_all(
+        &data,
+        &[
+            "--config",
+            &required,
+            "--dicom-port",
+            "0",
+            "--http-port",
+            "0",
+            "serve",
+        ],
+    );
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("as large as it may be"), "{said}");
+}
+
+#[test]
+fn rsyslog_has_every_record_in_order_over_mutual_tls_though_it_was_away_and_the_server_was_killed() {
+    let directory = directory();
+    let certificates = directory.path().join("certs");
+    let (code, _, said) = run_all(directory.path(), &["certs", &certificates.to_string_lossy()]);
+    assert_eq!(code, 0, "{said}");
+    let file = |name: &str| certificates.join(name);
+    let files = ["server.pem", "server-key.pem", "ca.pem"].map(file);
+    let by = By::Tls([&files[0], &files[1], &files[2]]);
+    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by) else {
+        return;
+    };
+    let quoted = |name: &str| format!("{:?}", file(name).to_string_lossy());
+    let audit = format!(
+        "required = true\nrepository = \"tls://localhost:{}\"\n[tls]\nauthorities = {}\ncertificate = {}\nkey = {}\n\
+         plain = [\"dicom\", \"http\", \"hl7\"]\n",
+        rsyslog.port,
+        quoted("ca.pem"),
+        quoted("client.pem"),
+        quoted("client-key.pem"),
+    );
+    let configuration = configuration(directory.path(), &audit);
+    let data = directory.path().join("data");
+    let start = || Server::start(&data, &["--config", &configuration]);
+    for round in 0..6 {
+        // Nobody listens in the first rounds, and in the middle of one it begins to.
+        let server = start();
+        if round == 3 {
+            rsyslog.start();
+            // It has begun to send.
+            rsyslog.next();
+        }
+        if round == 4 {
+            rsyslog.stop();
+        }
+        match round % 2 {
+            0 => assert!(server.stop().success()),
+            _ => server.kill(),
+        }
+    }
+    rsyslog.start();
+    let last = start();
+    rsyslog.from_the_beginning();
+    // Those of six starts and three ends, and of this start; then of its end.
+    let mut messages = Vec::new();
+    let mut known = BTreeSet::new();
+    let mut take = |rsyslog: &mut Rsyslog, until: usize| {
+        while messages.len() < until {
+            let message = rsyslog.next();
+            let (header, document) = message
+                .split_once('\u{FEFF}')
+                .expect("a mark stands before the document");
+            assert!(header.starts_with("<85>1 2"), "{header}");
+            assert!(
+                header.contains(" pacs-server ") && header.ends_with(" DICOM+RFC3881 - "),
+                "{header}"
+            );
+            // The time tells two starts apart.
+            if known.insert(document.to_owned()) {
+                messages.push(document.to_owned());
+            }
+        }
+    };
+    take(&mut rsyslog, 10);
+    assert!(last.stop().success());
+    take(&mut rsyslog, 11);
+    rsyslog.stop();
+    let (code, printed) = run(&data, &["--config", &configuration, "audit", "verify"]);
+    assert_eq!(code, 0, "{printed}");
+    let shown = shown(&data, &configuration);
+    assert_eq!(messages, shown[..11]);
+}
