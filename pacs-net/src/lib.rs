@@ -112,6 +112,7 @@
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
 pub mod audit;
+mod audited;
 pub mod conformance;
 pub mod deliver;
 pub mod dimse;

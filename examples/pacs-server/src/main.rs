@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 
+use pacs_core::audit::Audit;
 use pacs_core::route::Reloadable;
 use pacs_store::audit::Known;
 use pacs_store::embedded::Store;
@@ -67,10 +68,11 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             let routing = routing::Routing::read(config)?;
             let router = Reloadable::new(Arc::new(routing.rules()));
             let observers = vec![Arc::clone(&rates) as _];
-            with_store(
-                store::open_to_serve(config, observers, router.clone())?,
-                |store| serve::serve(config, store, rates, (routing, router)).map(|()| true),
-            )
+            let trail = config.audit()?;
+            let opened = store::open_to_serve(config, observers, router.clone(), trail.audit.clone())?;
+            with_store(opened, |store| {
+                serve::serve(config, store, rates, (routing, router), trail).map(|()| true)
+            })
         }
         Command::Import { directory, workers } => {
             with_store(store::open_or_make(config, Vec::new())?, |store| {
@@ -87,7 +89,7 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             let source = wanted.source(config)?;
             // With its rules, so that what is taken over counts as fetched, and isn't new when it is served.
             let rules = Arc::new(routing::Routing::read(config)?.rules());
-            let opened = store::open_to_serve(config, Vec::new(), Reloadable::new(rules))?;
+            let opened = store::open_to_serve(config, Vec::new(), Reloadable::new(rules), Audit::none())?;
             with_store(opened, |store| migrate::run(config, &store.pacs, &wanted, source))
         }
         Command::Verify => with_store(store::open(config)?, |store| {

@@ -17,6 +17,7 @@ use pacs_net::web::http::metrics::Metrics;
 use pacs_store::embedded::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audit::Trail;
 use crate::config::Config;
 use crate::routing::{self, Routing};
 use crate::web::{self, Rates};
@@ -27,6 +28,7 @@ pub(crate) fn serve(
     store: &Store,
     rates: Arc<Rates>,
     routing: (Routing, Reloadable),
+    trail: Trail,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -40,10 +42,8 @@ pub(crate) fn serve(
                 .spawn_scoped(scope, || reindex(store))
                 .map_err(|error| format!("a thread can't start: {error}"))?;
         }
-        let served = config.audit().and_then(|trail| {
-            let serving = listen(config, store, rates, routing);
-            runtime.block_on(trail.during(config, serving))
-        });
+        let serving = listen(config, store, rates, routing);
+        let served = runtime.block_on(trail.during(config, serving));
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
         served.and(closed)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pacs_core::audit::Audit;
 use pacs_core::route::Reloadable;
 use pacs_core::{Error, ErrorKind, Observer, Options};
 use pacs_store::embedded::{Rebuilt, Store};
@@ -25,12 +26,14 @@ pub(crate) fn open_to_serve(
     config: &Config,
     observers: Vec<Arc<dyn Observer>>,
     router: Reloadable,
+    audit: Audit,
 ) -> Result<Store, String> {
     let options = Options {
         observers,
         router: Some(Arc::new(router)),
         stable_after: Duration::from_secs(config.stable_after_seconds.into()),
         access: config.control()?,
+        audit,
         ..Options::default()
     };
     Store::open_or_make(&config.store(), options).map_err(|error| explained(config, &error))

@@ -74,7 +74,14 @@ impl Participant {
     /// Who asks, as far as an engine is told.
     pub fn of(source: &Source) -> Self {
         let address = source.address.map(|address| address.ip());
+        let title = source.calling_ae.map(|title| title.as_str().to_owned());
         let mut participant = match (source.calling_ae, address) {
+            _ if source.identity.is_some() => {
+                let name = source.identity.as_ref().map(|user| user.name.clone());
+                let mut person = Self::person(name.unwrap_or_default());
+                person.alternative_id = title;
+                person
+            }
             (Some(title), _) => Self::application(title),
             (None, Some(address)) => Self::node(AccessPoint::Address(address)),
             // What comes over no network is asked for by the program itself.

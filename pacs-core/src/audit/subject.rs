@@ -168,8 +168,8 @@ pub struct Subjects {
 }
 
 impl Subjects {
-    /// An instance that is kept.
-    pub fn add(&mut self, record: &InstanceRecord) {
+    /// An instance that is kept; whether it is the first of its study.
+    pub fn add(&mut self, record: &InstanceRecord) -> bool {
         let attributes = &record.attributes;
         let id = PatientId::of(&attributes.patient);
         let study_uid = record.key.study;
@@ -182,8 +182,8 @@ impl Subjects {
             self.of.len() - 1
         });
         let studies = &mut self.of[at].2;
-        let study = studies.iter().rposition(|study| study.uid == study_uid);
-        let study = study.unwrap_or_else(|| {
+        let known = studies.iter().rposition(|study| study.uid == study_uid);
+        let study = known.unwrap_or_else(|| {
             let mut study = Study::new(study_uid);
             let number = attributes
                 .study
@@ -196,11 +196,17 @@ impl Subjects {
             studies.len() - 1
         });
         studies[study].add(record.sop_class, record.key.instance);
+        known.is_none()
     }
 
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
+    }
+
+    /// How many patients they are of.
+    pub fn len(&self) -> usize {
+        self.of.len()
     }
 
     /// What was gathered, one for each patient.

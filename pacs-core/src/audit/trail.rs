@@ -1,9 +1,12 @@
 //! Where messages go: [`AuditTrail`], [`Audit`] for those who have events to tell, [`AuditQueue`] for those who send them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::ready;
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -45,7 +48,15 @@ struct Inner {
     application: Participant,
     is_required: bool,
     is_failing: AtomicBool,
+    /// What was told of lately, by its hash.
+    lately: Mutex<HashMap<u64, Instant>>,
 }
+
+/// How long what was told of once is no news: who looks through a study asks for each of its pictures.
+const LATELY: Duration = Duration::from_secs(600);
+
+/// How much of it is remembered.
+const LATELY_MAX: usize = 10_000;
 
 impl Audit {
     /// To this trail; `application` is how this program takes part in events.
@@ -58,6 +69,7 @@ impl Audit {
             application,
             is_required,
             is_failing: AtomicBool::new(false),
+            lately: Mutex::default(),
         })))
     }
 
@@ -69,6 +81,25 @@ impl Audit {
     /// Whether anything is recorded.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Whether this was not asked about within the last ten minutes, where anything is recorded: for what comes many times
+    /// and is to be told of once. Now and then the same is news again before that.
+    pub fn is_news(&self, what: &impl Hash) -> bool {
+        let Some(inner) = &self.0 else {
+            return false;
+        };
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        let mut lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= LATELY_MAX {
+            lately.retain(|_, at| at.elapsed() < LATELY);
+            if lately.len() >= LATELY_MAX {
+                lately.clear();
+            }
+        }
+        let before = lately.insert(hasher.finish(), Instant::now());
+        before.is_none_or(|at| at.elapsed() >= LATELY)
     }
 
     /// Records what `message` makes of this application's own participant. It may wait for a disk.

@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 
 use super::{Inner, Pacs};
 use crate::access::{Part, Permission, Restriction, refused};
+use crate::audit::{AlertSubject, Code, Message, Outcome, OutcomeIndicator, Participant};
 use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::hooks::Source;
@@ -23,6 +24,12 @@ impl Pacs {
     /// `Refused` when with none.
     pub fn permit(&self, source: &Source, permission: Permission) -> Result<Part> {
         self.inner.permit(source, permission)
+    }
+
+    /// Whether `source` may do anything at all.
+    pub fn permit_any(&self, source: &Source) -> bool {
+        let may = |permission| self.inner.access.permit(source, permission).is_ok();
+        source.door.is_none() || Permission::ALL.into_iter().any(may)
     }
 
     /// The same for what can't be done with a part: whoever may only with a part may not.
@@ -148,6 +155,19 @@ impl Inner {
             let calling = source.calling_ae.as_ref().map(|title| title.as_str());
             let (address, permission) = (source.address, permission.name());
             tracing::info!(?door, user, calling, ?address, permission, %error, "refused");
+            let address = address.map(|address| address.ip());
+            if self.audit.is_news(&(user, calling, address, permission)) {
+                let alert = |us| {
+                    let kind = Code::USE_OF_RESTRICTED_FUNCTION;
+                    let subject = AlertSubject::Node("pacs".to_owned());
+                    let outcome = Outcome::failure(OutcomeIndicator::MinorFailure, error.context());
+                    let text = error.context();
+                    Message::security_alert(kind, [us], [Participant::of(source)], subject, text)
+                        .with_outcome(outcome)
+                };
+                // It is refused, whether or not that can be recorded.
+                drop(self.audit.submit(alert));
+            }
         })
     }
 

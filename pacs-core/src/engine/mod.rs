@@ -34,6 +34,7 @@ use futures::stream::BoxStream;
 
 use crate::access::{AccessControl, AllowAll, Permission};
 use crate::archive::{Archive, Sequence};
+use crate::audit::Audit;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{AdmitAll, Coercer, Decider, Observer};
@@ -120,6 +121,8 @@ pub struct Options {
     pub stable_after: Duration,
     /// Where deliveries, worklists and procedure steps are kept; nowhere, and there are none.
     pub ledger: Option<Arc<dyn Ledger>>,
+    /// Where it is recorded who did what with whose data.
+    pub audit: Audit,
     /// Who is told what happened.
     pub observers: Vec<Arc<dyn Observer>>,
 }
@@ -138,6 +141,7 @@ impl Default for Options {
             keep_deliveries: true,
             stable_after: Duration::from_secs(60),
             ledger: None,
+            audit: Audit::none(),
             observers: Vec::new(),
         }
     }
@@ -170,6 +174,7 @@ struct Inner {
     index: Arc<Watched>,
     attributes: Arc<AttributeSet>,
     access: Arc<dyn AccessControl>,
+    audit: Audit,
     decider: Arc<dyn Decider>,
     coercer: Option<Arc<dyn Coercer>>,
     ledger: Option<Arc<dyn Ledger>>,
@@ -295,6 +300,7 @@ impl Pacs {
                 index,
                 attributes: options.attributes,
                 access: options.access,
+                audit: options.audit,
                 decider: options.decider,
                 coercer: options.coercer,
                 ups: options.ledger.clone().map(Ups::new),
@@ -372,6 +378,11 @@ impl Pacs {
     /// Which attributes are searched and returned.
     pub fn attributes(&self) -> &AttributeSet {
         &self.inner.attributes
+    }
+
+    /// Where doors record who did what with whose data.
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
     }
 
     /// Where deliveries, worklists and procedure steps are kept.

@@ -16,13 +16,15 @@ mod ups;
 mod worklist;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dicom_dictionary_std::uids;
 use futures::future::BoxFuture;
 use pacs_core::access::{Door, Permission};
-use pacs_core::workflow::{PerformedSteps, Worklist};
+use pacs_core::audit::Action;
+use pacs_core::workflow::{PerformedChange, PerformedSteps};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
 pub use availability::{AvailabilityObserver, Available};
@@ -34,11 +36,12 @@ pub use worklist::find_worklist;
 
 use tokio::sync::Semaphore;
 
+use crate::audited::{self, Brought};
 use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
 use crate::identity::Identities;
 use crate::scu::{Commitments, Remote};
 use crate::tls::{self, Connector};
-use crate::transport::{Admission, Timeouts};
+use crate::transport::{Admission, Negotiated, Timeouts};
 use crate::ul::state::Role;
 
 /// Where a C-MOVE destination is.
@@ -150,6 +153,8 @@ pub struct PacsServices {
     read_ahead: Arc<Semaphore>,
     /// Where there is a ledger.
     commitment: Option<Arc<commitment::Reporter>>,
+    /// What an association brings.
+    brought: Arc<Brought>,
 }
 
 impl PacsServices {
@@ -161,6 +166,25 @@ impl PacsServices {
             pacs,
             options,
             read_ahead: Arc::new(Semaphore::new(retrieve::READ_AHEAD_MAX)),
+            brought: Arc::default(),
+        }
+    }
+
+    /// The same for one association: what it brings is recorded together, at the latest when it ends
+    /// ([`ended`](Self::ended)).
+    #[must_use]
+    pub fn for_association(&self) -> Self {
+        Self {
+            brought: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The association has ended: records what it brought (PS3.15 A.5.3.7).
+    pub async fn ended(&self, negotiated: &Negotiated, peer: Option<SocketAddr>) {
+        let source = source_of(negotiated, peer);
+        if let Err(error) = self.brought.tell(&self.pacs, &source).await {
+            tracing::error!(%error, "what an association brought can't be recorded for audit");
         }
     }
 
@@ -191,6 +215,18 @@ impl PacsServices {
         }
     }
 
+    /// Records what a modality says it does, and tells whom the options name.
+    fn recording(&self, action: Action, operation: &Operation) -> PerformedHook {
+        let (pacs, source) = (self.pacs.clone(), source(operation));
+        let further = self.options.performed.clone();
+        PerformedHook(Arc::new(move |change: &PerformedChange| {
+            audited::procedure_soon(&pacs, &source, action, &change.attributes);
+            if let Some(PerformedHook(further)) = &further {
+                further(change);
+            }
+        }))
+    }
+
     fn performed(&self) -> Result<PerformedSteps> {
         Ok(PerformedSteps::new(Arc::clone(self.pacs.ledger()?)))
     }
@@ -204,11 +240,8 @@ impl Services for PacsServices {
     fn c_find(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         match operation.context().abstract_syntax.as_str() {
             uids::MODALITY_WORKLIST_INFORMATION_MODEL_FIND => {
-                self.allowed(Permission::Find, operation, move |operation| {
-                    Box::pin(async move {
-                        let worklist = Worklist::new(Arc::clone(self.pacs.ledger()?));
-                        worklist::find_worklist(&worklist, operation).await
-                    })
+                self.allowed(Permission::Find, operation, |operation| {
+                    Box::pin(worklist::find(self, operation))
                 })
             }
             _ if is_ups(&operation) => self.allowed(Permission::Find, operation, |operation| {
@@ -230,8 +263,8 @@ impl Services for PacsServices {
         self.allowed(Permission::Work, operation, |operation| {
             match operation.context().abstract_syntax.as_str() {
                 uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
-                    let hook = self.options.performed.as_ref();
-                    performed::create_performed(&self.performed()?, hook, operation).await
+                    let hook = self.recording(Action::Create, &operation);
+                    performed::create_performed(&self.performed()?, Some(&hook), operation).await
                 }),
                 uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
                 _ if is_ups(&operation) => Box::pin(ups::create(self, operation)),
@@ -244,8 +277,8 @@ impl Services for PacsServices {
         self.allowed(Permission::Work, operation, |operation| {
             match operation.context().abstract_syntax.as_str() {
                 uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
-                    let hook = self.options.performed.as_ref();
-                    performed::set_performed(&self.performed()?, hook, operation).await
+                    let hook = self.recording(Action::Update, &operation);
+                    performed::set_performed(&self.performed()?, Some(&hook), operation).await
                 }),
                 _ if is_ups(&operation) => Box::pin(ups::set(self, operation)),
                 _ => unrecognized(operation),
@@ -301,7 +334,14 @@ fn is_ups(operation: &Operation) -> bool {
 
 /// Who asks.
 fn source(operation: &Operation) -> Source {
-    let negotiated = operation.negotiated();
+    Source {
+        move_originator: operation.command().move_originator().map(|(title, _)| title),
+        ..source_of(operation.negotiated(), operation.peer())
+    }
+}
+
+/// Who is at the other side of an association.
+fn source_of(negotiated: &Negotiated, peer: Option<SocketAddr>) -> Source {
     let (calling, called) = (&negotiated.calling_ae_title, &negotiated.called_ae_title);
     // Where we asked for the association, as for a C-GET, it is whom we called that makes the request.
     let (asking, asked) = match negotiated.role {
@@ -315,7 +355,7 @@ fn source(operation: &Operation) -> Source {
         identity: negotiated.identity.clone(),
         calling_ae: AeTitle::parse(asking).ok(),
         called_ae: AeTitle::parse(asked).ok(),
-        address: operation.peer(),
-        move_originator: operation.command().move_originator().map(|(title, _)| title),
+        address: peer,
+        move_originator: None,
     }
 }

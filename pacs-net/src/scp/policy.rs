@@ -6,11 +6,12 @@ use std::sync::Arc;
 use dicom_core::dictionary::UidDictionary;
 use dicom_dictionary_std::{StandardSopClassDictionary, uids};
 use futures::future::BoxFuture;
-use pacs_core::access::{Door, Identity, Permission};
+use pacs_core::access::{Door, Identity};
 use pacs_core::query::Model;
 use pacs_core::{AeTitle, Error, ErrorKind, Pacs, Source, Uid};
 
 use super::{ScpOptions, ups};
+use crate::audited;
 use crate::dimse::CommandField;
 use crate::identity::Identify;
 use crate::scu::{self, NATIVE};
@@ -191,26 +192,32 @@ impl StorageAdmission {
             return Ok(None);
         };
         let address = peer.address.map(|address| address.ip());
-        let not_believed = |error: Error| {
-            tracing::warn!(?address, %error, "a user identity was not believed");
-            Rejection::NOT_BELIEVED
-        };
         let text = |bytes| {
             std::str::from_utf8(bytes).map_err(|_| {
                 let why = "the user identity is not UTF-8";
-                not_believed(Error::new(ErrorKind::Invalid, "identity.read", why))
+                Error::new(ErrorKind::Invalid, "identity.read", why)
             })
         };
-        let proven = match said.kind {
-            USER_NAME_AND_PASSCODE => {
-                let name = text(&said.primary)?;
-                identities.password(name, &said.secondary, address).await
-            }
-            JSON_WEB_TOKEN => identities.token(text(&said.primary)?, address).await,
+        let proven = match (said.kind, text(&said.primary)) {
+            (USER_NAME_AND_PASSCODE | JSON_WEB_TOKEN, Err(error)) => Err(error),
+            (USER_NAME_AND_PASSCODE, Ok(name)) => identities.password(name, &said.secondary, address).await,
+            (JSON_WEB_TOKEN, Ok(token)) => identities.token(token, address).await,
             // A name alone proves nothing, and the others nobody here can look into: it is as if nothing had been said.
             _ => return Ok(None),
         };
-        proven.map(Some).map_err(not_believed)
+        let name = match (&proven, said.kind) {
+            (Ok(user), _) => user.name.clone(),
+            (Err(_), USER_NAME_AND_PASSCODE) => String::from_utf8_lossy(&said.primary).into_owned(),
+            (Err(_), _) => "a token".to_owned(),
+        };
+        let why_not = proven.as_ref().err().map(|error| error.context().to_owned());
+        if let Some(why_not) = &why_not {
+            tracing::warn!(?address, why_not, "a user identity was not believed");
+        }
+        let recorded = audited::login(&self.pacs, &name, address, why_not.as_deref()).await;
+        // Where it can't be recorded that must be, it may be later.
+        recorded.map_err(|_| Rejection::TEMPORARY_CONGESTION)?;
+        proven.map(Some).map_err(|_| Rejection::NOT_BELIEVED)
     }
 
     /// Whether it may do anything at all.
@@ -224,8 +231,7 @@ impl StorageAdmission {
             identity: user.cloned(),
             ..Source::default()
         };
-        let may = |permission| self.pacs.permit(&source, permission).is_ok();
-        Permission::ALL.into_iter().any(may)
+        self.pacs.permit_any(&source)
     }
 }
 

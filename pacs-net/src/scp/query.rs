@@ -4,12 +4,14 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use futures::{Stream, StreamExt, TryStreamExt};
+use pacs_core::audit::Question;
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::{encode, scan};
 use pacs_core::query::{Model, QueryOptions};
-use pacs_core::{DataSet, Error, ErrorKind, Query, Result, Uid};
+use pacs_core::{DataSet, Error, ErrorKind, Pacs, Query, Result, Source, Uid};
 
 use super::{PacsServices, source};
+use crate::audited;
 use crate::dimse::{CommandField, Operation, Reply, Status};
 use crate::scu;
 use crate::transport::Negotiated;
@@ -17,7 +19,9 @@ use crate::transport::Negotiated;
 /// Answers a match by a pending response, until there are no more or the peer cancels.
 pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
     let model = model(&operation, CommandField::C_FIND)?;
-    let (identifier, charset) = identifier(&mut operation).await?;
+    let source = source(&operation);
+    let (identifier, charset, bytes) = identifier(&mut operation).await?;
+    asked(&services.pacs, &source, &operation, &bytes).await?;
     let options = negotiated_options(operation.negotiated(), &operation.context().abstract_syntax);
     let query = Query::from_identifier(services.pacs.attributes(), model, &identifier, options)?;
     // FF01: a key is not supported for matching or for existence (PS3.4 C.4.1.1.4).
@@ -26,7 +30,7 @@ pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> R
     } else {
         Status::PENDING_OPTIONAL_KEYS
     };
-    let matches = services.pacs.find(&source(&operation), query)?;
+    let matches = services.pacs.find(&source, query)?;
     let matches = matches.map_ok(|found| completed(services, &identifier, found));
     answer_each(&operation, matches, pending, &charset).await
 }
@@ -67,13 +71,29 @@ pub(super) fn model(operation: &Operation, field: CommandField) -> Result<Model>
         })
 }
 
-/// The request's identifier, and the character set that answers can be written in.
-pub(super) async fn identifier(operation: &mut Operation) -> Result<(DataSet, CharacterSet)> {
+/// Records that this is asked.
+pub(super) async fn asked(
+    pacs: &Pacs,
+    source: &Source,
+    operation: &Operation,
+    identifier: &Bytes,
+) -> Result<()> {
+    let context = operation.context();
+    let question = || Question::Dicom {
+        sop_class: context.abstract_syntax,
+        identifier: identifier.to_vec(),
+        transfer_syntax: context.transfer_syntax,
+    };
+    audited::query(pacs, source, question).await
+}
+
+/// The request's identifier, the character set that answers can be written in, and the bytes it came as.
+pub(super) async fn identifier(operation: &mut Operation) -> Result<(DataSet, CharacterSet, Bytes)> {
     let bytes = operation.gather_data_set().await?;
     let identifier = scan::parse(&bytes, &operation.context().transfer_syntax)?;
     let declared: Vec<&str> = identifier.strings(tags::SPECIFIC_CHARACTER_SET).collect();
     let charset = CharacterSet::parse(&declared.join("\\"));
-    Ok((identifier, charset))
+    Ok((identifier, charset, bytes))
 }
 
 /// What was agreed on by SOP class extended negotiation (PS3.4 C.5.1.1).

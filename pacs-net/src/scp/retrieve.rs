@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use pacs_core::access::{Part, Permission};
+use pacs_core::audit::{Outcome, OutcomeIndicator, Participant, Subject, Subjects};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
 use pacs_core::query::{Model, Retrieval, retrieval};
@@ -19,6 +20,7 @@ use pacs_core::{DataSet, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{PacsServices, query, source};
+use crate::audited;
 use crate::dimse::{Category, CommandField, MoveOriginator, Operation, Reply, Status, SubOperations};
 #[cfg(feature = "pixel")]
 use crate::scu::transcoded;
@@ -77,9 +79,12 @@ pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) ->
         priority: operation.command().priority(),
         originator,
     };
+    let receiver = Participant::application(destination.ae_title);
     let kept = Arc::new(Kept::new(services, source));
+    job.recorded(&services.pacs, Some(&receiver), None).await?;
     let results = sending.send(&job.kinds, Arc::clone(&kept), job.items(&kept));
-    job.report(&operation, &kept, results, OnCancel::GiveUp).await
+    let reply = job.report(&operation, &kept, results, OnCancel::GiveUp).await;
+    job.over(&services.pacs, Some(&receiver), reply).await
 }
 
 /// Sends the instances back on the same association.
@@ -92,11 +97,13 @@ pub(super) async fn c_get(services: &PacsServices, mut operation: Operation) -> 
         window => window.min(services.options.operations_max),
     };
     let kept = Arc::new(Kept::new(services, source(&operation)));
+    job.recorded(&services.pacs, None, None).await?;
     let items = job.items(&kept).take_until(operation.cancelled());
     let cancelled = || operation.is_cancelled();
     let priority = operation.command().priority();
     let results = send_on(client, window, priority, Arc::clone(&kept), items, cancelled);
-    job.report(&operation, &kept, results, OnCancel::Finish).await
+    let reply = job.report(&operation, &kept, results, OnCancel::Finish).await;
+    job.over(&services.pacs, None, reply).await
 }
 
 /// What C-CANCEL does to sub-operations that are under way.
@@ -114,6 +121,8 @@ struct Job {
     /// Who asks.
     source: Source,
     total: usize,
+    /// Whose they are, where that is recorded.
+    subjects: Vec<Subject>,
     /// SOP classes and transfer syntaxes, for the negotiation with a destination.
     kinds: BTreeSet<(Uid, Uid)>,
 }
@@ -122,20 +131,52 @@ impl Job {
     async fn read(services: &PacsServices, operation: &mut Operation, model: Model) -> Result<Self> {
         let source = source(operation);
         services.pacs.permit(&source, Permission::Retrieve)?;
-        let (identifier, _) = query::identifier(operation).await?;
+        let (identifier, _, _) = query::identifier(operation).await?;
         let asked = Arc::new(retrieval(model, &identifier)?);
         let mut job = Job {
             asked,
             source,
             total: 0,
+            subjects: Vec::new(),
             kinds: BTreeSet::new(),
         };
+        let mut subjects = Subjects::default();
         let mut records = records(&services.pacs, &job.asked, &job.source);
         while let Some(record) = records.try_next().await? {
             job.total += 1;
+            if services.pacs.audit().is_on() {
+                subjects.add(&record);
+            }
             job.kinds.insert((record.sop_class, record.transfer_syntax));
         }
+        drop(records);
+        job.subjects = subjects.take();
         Ok(job)
+    }
+
+    /// Records that they begin to go (PS3.15 A.5.3.3), or that they went (A.5.3.7).
+    async fn recorded(
+        &self,
+        pacs: &Pacs,
+        receiver: Option<&Participant>,
+        outcome: Option<Outcome>,
+    ) -> Result<()> {
+        let subjects = self.subjects.clone();
+        audited::handed_out(pacs, &self.source, receiver.cloned(), subjects, outcome).await
+    }
+
+    /// The same at the end, with what came of it.
+    async fn over(&self, pacs: &Pacs, receiver: Option<&Participant>, reply: Result<Reply>) -> Result<Reply> {
+        let outcome = match &reply {
+            Ok(reply) if reply.status == Status::SUCCESS => Outcome::SUCCESS,
+            Ok(reply) => {
+                let why = format!("not all went: {}", reply.status);
+                Outcome::failure(OutcomeIndicator::MinorFailure, why)
+            }
+            Err(_) => Outcome::of(&reply),
+        };
+        self.recorded(pacs, receiver, Some(outcome)).await?;
+        reply
     }
 
     /// The instances once more: they are not held while they wait for their turn. Once one is sent, the

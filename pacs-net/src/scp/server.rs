@@ -118,7 +118,7 @@ impl Server {
         let tls = services.options.tls.clone();
         let serve = |stream, address| {
             let (acceptor, monitor) = (Arc::clone(&acceptor), monitor.clone());
-            let services: Arc<dyn Services> = services.clone();
+            let services = Arc::new(services.for_association());
             let tls = tls.clone();
             async move { serve_connection(stream, address, tls, &acceptor, services, monitor).await }
         };
@@ -133,7 +133,7 @@ async fn serve_connection(
     address: SocketAddr,
     tls: Option<tls::Acceptor>,
     acceptor: &Acceptor,
-    services: Arc<dyn Services>,
+    services: Arc<PacsServices>,
     monitor: Option<Arc<dyn Monitor>>,
 ) {
     let connection = async {
@@ -162,7 +162,10 @@ async fn serve_connection(
     let negotiated = Arc::clone(association.negotiated());
     let calling = negotiated.calling_ae_title.as_str();
     tracing::info!(%address, calling, contexts = negotiated.contexts.len(), "association accepted");
-    match serve(association, services).await {
+    let peer = association.peer();
+    let served = serve(association, Arc::clone(&services) as Arc<dyn Services>).await;
+    services.ended(&negotiated, peer).await;
+    match served {
         Ok(ended) => tracing::info!(%address, calling, how = %ended, "association ended"),
         Err(error) => tracing::warn!(%address, calling, %error, "association broken off"),
     }

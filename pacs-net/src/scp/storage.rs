@@ -15,11 +15,12 @@ use crate::pace::Pace;
 /// is kept.
 pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
     let command = operation.command();
+    let source = source(&operation);
     let announced = Announced {
         sop_class: command.sop_class()?,
         sop_instance: command.sop_instance()?,
         transfer_syntax: operation.context().transfer_syntax,
-        source: source(&operation),
+        source: source.clone(),
     };
     if announced.sop_class != operation.context().abstract_syntax {
         let why = "the SOP class is not that of the presentation context";
@@ -60,7 +61,12 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
         }
     }
     drop(data_set);
-    Ok(reply(&receipt.commit().await?))
+    let received = receipt.commit().await?;
+    services
+        .brought
+        .add(&services.pacs, &source, &received.record)
+        .await?;
+    Ok(reply(&received))
 }
 
 fn reply(received: &Received) -> Reply {

@@ -7,6 +7,7 @@ mod report;
 
 use bytes::Bytes;
 use dicom_dictionary_std::{tags, uids};
+use pacs_core::audit::Action;
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::{encode, scan};
 use pacs_core::query::Keys;
@@ -15,8 +16,9 @@ use pacs_core::{AeTitle, DataSet, Error, Result, Uid};
 
 pub(super) use report::{expire, report};
 
-use super::query::{answer_each, identifier, negotiated_options};
+use super::query::{answer_each, asked, identifier, negotiated_options};
 use super::{PacsServices, source};
+use crate::audited;
 use crate::dimse::{Operation, Reply, Status};
 use crate::scu::NATIVE;
 use crate::ul::negotiate::{AcceptPolicy, ContextRule};
@@ -57,6 +59,8 @@ pub(super) async fn create(services: &PacsServices, mut operation: Operation) ->
     let uid = operation.command().affected_sop_instance()?;
     let attributes = attributes(&mut operation).await?;
     let created = ups_of(services)?.create(uid, attributes).await?;
+    let asking = source(&operation);
+    audited::step(&services.pacs, &asking, Action::Create, &created.sop_instance).await?;
     let mut reply = answered(&created);
     reply.affected_sop_instance = Some(created.sop_instance);
     Ok(reply)
@@ -70,6 +74,7 @@ pub(super) async fn set(services: &PacsServices, mut operation: Operation) -> Re
     let uid = operation.command().sop_instance()?;
     let attributes = attributes(&mut operation).await?;
     let set = ups_of(services)?.set(&uid, None, attributes).await?;
+    audited::step(&services.pacs, &source(&operation), Action::Update, &uid).await?;
     Ok(answered(&set))
 }
 
@@ -80,6 +85,7 @@ pub(super) async fn get(services: &PacsServices, operation: Operation) -> Result
     }
     let uid = operation.command().sop_instance()?;
     let mut step = ups_of(services)?.get(&uid).await?;
+    audited::procedure(&services.pacs, &source(&operation), Action::Read, &step).await?;
     let wanted = operation.command().attribute_identifiers();
     let mut status = Status::SUCCESS;
     if !wanted.is_empty() {
@@ -169,7 +175,8 @@ pub(super) async fn find(services: &PacsServices, mut operation: Operation) -> R
     if let Some(reply) = out_of_place(&operation, &[PULL, WATCH, QUERY]) {
         return Ok(reply);
     }
-    let (identifier, charset) = identifier(&mut operation).await?;
+    let (identifier, charset, bytes) = identifier(&mut operation).await?;
+    asked(&services.pacs, &source(&operation), &operation, &bytes).await?;
     let options = negotiated_options(operation.negotiated(), &operation.context().abstract_syntax);
     let matches = ups_of(services)?.find(Keys::new(identifier, options)?);
     answer_each(&operation, matches, Status::PENDING, &charset).await

@@ -23,6 +23,7 @@ use pacs_core::{Error, Pacs, Permission, Retry, Source};
 use super::http::origin;
 use super::http::problem::{Problem, WebResult};
 use super::http::server::Secured;
+use crate::audited;
 use crate::identity::{Identities, not_believed};
 
 /// What a request needs.
@@ -163,9 +164,21 @@ impl Inner {
             Err(not_believed("nobody is believed by this scheme here"))
         };
         let is_token = scheme.eq_ignore_ascii_case("bearer");
-        believed
-            .map(Some)
-            .map_err(|error| self.challenge(&error, is_token.then_some("invalid_token")))
+        match believed {
+            Ok(user) => {
+                // Each request says it.
+                if self.pacs.audit().is_news(&("login", &user.name, address)) {
+                    audited::login(&self.pacs, &user.name, address, None).await?;
+                }
+                Ok(Some(user))
+            }
+            Err(error) => {
+                let name = (!is_token).then(|| basic(credentials)).flatten();
+                let name = name.map_or_else(|| "a token".to_owned(), |(name, _)| name);
+                audited::login(&self.pacs, &name, address, Some(error.context())).await?;
+                Err(self.challenge(&error, is_token.then_some("invalid_token")))
+            }
+        }
     }
 
     /// 401, with what would be believed (RFC 9110 11.6.1, RFC 6750 3); 429 where it isn't looked at for now, and what it

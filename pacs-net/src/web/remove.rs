@@ -7,10 +7,12 @@ use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use futures::TryStreamExt;
 use http::{Method, StatusCode};
+use pacs_core::Level;
 
 use super::http::problem::{Problem, WebResult};
 use super::resource::{Resource, not_found};
 use super::{Asking, Segments, Web};
+use crate::audited;
 
 /// `DELETE` of a study, a series or an instance: 204 when all of it is gone.
 pub(super) async fn remove(
@@ -21,10 +23,16 @@ pub(super) async fn remove(
     let asking = Asking::of(&web, &request)?;
     let resource = Resource::parse(&uids)?;
     // What may not be deleted is not shown to be there.
-    let mut instances = resource.deletable(&web.pacs, &asking.source);
+    let instances = resource.deletable(&web.pacs, &asking.source);
     let mut removed = 0_u64;
-    while let Some(record) = instances.try_next().await? {
-        removed += u64::from(web.pacs.remove(&record.key.instance).await?);
+    // In parts, so that a study of any size is deleted in bounded memory; each is recorded before it goes.
+    let mut parts = instances.try_chunks(1000);
+    while let Some(records) = parts.try_next().await.map_err(|error| error.1)? {
+        let is_study = resource.level() == Level::Study;
+        audited::deleted(&web.pacs, &asking.source, is_study, &records).await?;
+        for record in records {
+            removed += u64::from(web.pacs.remove(&record.key.instance).await?);
+        }
     }
     if removed == 0 {
         return Err(not_found().into());

@@ -6,6 +6,8 @@ use pacs_core::{
     Error, ErrorKind, InstanceRecord, Level, Pacs, Permission, Result, Retry, Scope, Source, Uid,
 };
 
+use crate::audited;
+
 /// A study, a series or an instance, by the UIDs in the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resource {
@@ -123,7 +125,8 @@ impl Resource {
     /// The instance that is named.
     ///
     /// # Errors
-    /// `NotFound` when it is not kept; what the decider says when `source` may not have it; what the index says.
+    /// `NotFound` when it is not kept; what the decider says when `source` may not have it; what the index says; that it
+    /// can't be recorded who has it, where that must be.
     pub(super) async fn instance(&self, pacs: &Pacs, source: &Source) -> Result<InstanceRecord> {
         let found = match &self.instance {
             Some(instance) => pacs.lookup(instance).await?,
@@ -131,6 +134,7 @@ impl Resource {
         };
         let record = found.filter(|record| self.holds(record)).ok_or_else(not_found)?;
         pacs.admit_retrieve(source, &record).await?;
+        audited::shown(pacs, source, &record).await?;
         Ok(record)
     }
 }

@@ -282,11 +282,8 @@ impl Config {
             let mut example = Rendering::default();
             AccessConfig::example().render(&mut example);
             for line in example.0.lines() {
-                // A header that the examples of other tables don't begin with: it is one of a whole.
-                match line.starts_with('[') {
-                    true => out.text(&format!(" {line}")),
-                    false => out.text(line),
-                }
+                // Set in, unlike the examples of settings of their own: it is one of a whole.
+                out.text(&format!(" {line}"));
             }
             return;
         };

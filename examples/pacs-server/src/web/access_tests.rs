@@ -121,6 +121,7 @@ fn routes_of(router: &Router) -> BTreeMap<String, BTreeSet<Method>> {
         let path = part.split('"').nth(1).unwrap_or_default();
         // What is nowhere has a route too.
         if let Some(methods) = methods.get(&id(part))
+            && !path.is_empty()
             && !path.contains("__private__axum_fallback")
         {
             found.insert(path.to_owned(), BTreeSet::clone(methods));

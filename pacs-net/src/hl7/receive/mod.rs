@@ -25,6 +25,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pacs_core::access::{Door, Permission};
+use pacs_core::audit::Action;
 use pacs_core::workflow::Worklist;
 use pacs_core::{DataSet, Ledger, Pacs, Result, Retry, Source, Timestamp};
 
@@ -34,6 +35,7 @@ use super::mapping::Mapping;
 use super::message::Message;
 use super::path::Path;
 use super::server::{Handler, Incoming};
+use crate::audited;
 pub use failed::{FAILED_MAX, FAILED_MAX_BYTES, FailedId, FailedMessage, FailedMessages};
 use once::Identity;
 
@@ -195,7 +197,8 @@ impl Inner {
             // It could not be told from another one.
             return Err(Fault::missing("MSH-10"));
         }
-        match (get("MSH-9.1").as_str(), get("MSH-9.2").as_str()) {
+        let kind = (get("MSH-9.1"), get("MSH-9.2"));
+        let done = match (kind.0.as_str(), kind.1.as_str()) {
             ("ADT", "A01" | "A04" | "A08" | "A28" | "A31") => self.update_patient(message, &source).await,
             ("ADT", "A40") => self.merge_patients(message, &source).await,
             ("ORM", "O01") | ("OMI", "O23") => self.take_order(message, &source).await,
@@ -210,7 +213,27 @@ impl Inner {
                 let why = "this kind of message is not taken here";
                 Err(Fault::reject(Condition::UnsupportedMessageType, why).at(at("MSH-9.1")))
             }
+        };
+        if done.is_ok() {
+            self.record(&kind.0, message, &source).await?;
         }
+        done
+    }
+
+    /// Records what a message did (PS3.15 A.5.3.13, A.5.3.14): an order, a patient, a report of one.
+    async fn record(&self, kind: &str, message: &Message, source: &Source) -> Result<(), Fault> {
+        if !self.pacs.audit().is_on() {
+            return Ok(());
+        }
+        let patient = self.patient(message)?;
+        let control = message.get("ORC-1").unwrap_or_default();
+        let action = match (kind, control.as_str()) {
+            ("ORM" | "OMI", "NW") | ("ORU", _) => Action::Create,
+            ("ORM" | "OMI", "CA" | "OC" | "DC") => Action::Delete,
+            _ => Action::Update,
+        };
+        let is_order = kind != "ADT";
+        Ok(audited::known(&self.pacs, source, is_order, action, &patient).await?)
     }
 
     /// What a message says of its patient.

@@ -39,6 +39,7 @@ use super::http::layers::with_privacy;
 use super::http::media_type::MediaType;
 use super::http::problem::Problem;
 use super::{Segments, Web, WebOptions};
+use crate::audited;
 
 /// Where FHIR usually is: see [`router`].
 pub const FHIR: &str = "/fhir";
@@ -160,6 +161,8 @@ async fn read(
     let mut keys = study_keys();
     keys.put_uid(tags::STUDY_INSTANCE_UID, &id);
     let query = Query::new(Model::StudyRoot, Level::Study, keys, OPTIONS);
+    let resource_url = format!("{}/ImagingStudy/{id}", asking.base);
+    audited::search(&fhir.web.pacs, &asking.source, &resource_url, "").await?;
     let found = fhir.web.pacs.find(&asking.source, query)?.try_next().await?;
     let found = found.ok_or_else(not_found)?;
     let resource = resource(&fhir.web.pacs, &asking.source, &asking.dicomweb, &found).await?;
@@ -203,6 +206,8 @@ async fn searched(fhir: &Fhir, asking: Asking, search: Search) -> FhirResult<Res
     let mut is_more = false;
     let mut total = Some(0);
     if let Some(keys) = search.keys(study_keys()) {
+        let resource = format!("{}/ImagingStudy", asking.base);
+        audited::search(&fhir.web.pacs, &asking.source, &resource, &asking.query).await?;
         let query = Query::new(Model::StudyRoot, Level::Study, keys, OPTIONS);
         let mut found = fhir
             .web

@@ -24,6 +24,7 @@ use super::http::media_type::MediaType;
 use super::http::multipart::{Part, related};
 use super::http::problem::WebResult;
 use super::{Asking, Segments, Web};
+use crate::audited;
 
 /// Answers that are held before the first goes out, so that it can be said how many there are more.
 const HELD_LENGTH_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -103,6 +104,7 @@ async fn search(web: &Web, asking: Asking, level: Level, within: &[String]) -> W
         offset: asked.offset,
     };
     let matches = search.matches(web, &asking)?;
+    audited::search(&web.pacs, &asking.source, &asking.base, &asking.query).await?;
     let mut response = if media_type.is_multipart() {
         search.xml(web, &asking, matches).await?
     } else {

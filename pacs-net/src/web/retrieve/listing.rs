@@ -4,11 +4,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::TryStreamExt;
+use pacs_core::audit::{Outcome, Subjects};
 use pacs_core::{InstanceRecord, Pacs, Result, Source, Timestamp};
 
 use super::super::http::conditional::Validators;
 use super::super::http::media_type::MediaType;
 use super::super::resource::{Resource, not_found};
+use crate::audited;
 
 /// The instances of a resource, without any of them.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Looks through the instances of `resource` that `source` may have.
+    /// Looks through the instances of `resource` that `source` may have, and records that they go to it.
     ///
     /// # Errors
     /// `NotFound` when there is none; what the index says.
@@ -35,6 +37,8 @@ impl Listing {
         is_acceptable: impl Fn(&InstanceRecord) -> bool,
     ) -> Result<Self> {
         let mut instances = resource.instances(pacs, source);
+        let mut subjects = pacs.audit().is_on().then(Subjects::default);
+        let mut last = None;
         let (mut count, mut acceptable, mut newest) = (0, 0, Timestamp(0));
         let mut hasher = DefaultHasher::new();
         while let Some(record) = instances.try_next().await? {
@@ -42,9 +46,22 @@ impl Listing {
             acceptable += usize::from(is_acceptable(&record));
             newest = newest.max(record.received);
             hash(&record, &mut hasher);
+            if let Some(subjects) = &mut subjects {
+                subjects.add(&record);
+                last = Some(record);
+            }
         }
         if count == 0 {
             return Err(not_found());
+        }
+        match (subjects, last) {
+            (Some(_), Some(record)) if resource.instance.is_some() => {
+                audited::shown(pacs, source, &record).await?;
+            }
+            (Some(subjects), _) => {
+                audited::handed_out(pacs, source, None, subjects.take(), Some(Outcome::SUCCESS)).await?;
+            }
+            (None, _) => {}
         }
         Ok(Self {
             count,

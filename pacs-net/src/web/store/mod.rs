@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, TryStreamExt};
 use http::header;
+use pacs_core::audit::Subjects;
 use pacs_core::budget::Budget;
 use pacs_core::{Announced, Error, ErrorKind, Pacs, Receipt, Result, Retry, Source, Uid};
 
@@ -24,6 +25,7 @@ use super::http::multipart::MultipartReader;
 use super::http::problem::{Problem, WebResult};
 use super::resource::Resource;
 use super::{Asking, Segments, Web};
+use crate::audited;
 use crate::pace::paced;
 use crate::scp::is_stored;
 
@@ -62,6 +64,7 @@ async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
         spool: web.options.spool.clone(),
         report: Report::new(&asking.base, study),
         commits: Commits::default(),
+        kept: Subjects::default(),
     };
     let pieces = body::stream(request.into_body());
     let root = content_type.root();
@@ -83,6 +86,8 @@ async fn take(web: &Web, study: Option<Uid>, request: Request) -> WebResult {
     while let Some(ended) = storing.commits.next().await {
         storing.note(ended);
     }
+    let kept = std::mem::take(&mut storing.kept).take();
+    audited::taken_in(&storing.pacs, &asking.source, kept, false).await?;
     match failed {
         // What was kept before the body broke off stays kept, and the client is told of it.
         Err(error) if storing.report.is_empty() => Err(error.into()),
@@ -114,6 +119,8 @@ struct Storing {
     spool: PathBuf,
     report: Report,
     commits: Commits,
+    /// What was kept.
+    kept: Subjects,
 }
 
 impl Storing {
@@ -168,7 +175,12 @@ impl Storing {
     /// Notes what became of an instance.
     fn note(&mut self, (announced, ended): Committed) {
         match ended {
-            Ok(received) => self.report.stored(&received),
+            Ok(received) => {
+                if self.pacs.audit().is_on() {
+                    self.kept.add(&received.record);
+                }
+                self.report.stored(&received);
+            }
             Err(error) => self.report.failed(announced.as_ref(), &error),
         }
     }

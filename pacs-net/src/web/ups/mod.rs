@@ -14,6 +14,7 @@ use axum::routing::{get, post, put};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use http::{HeaderValue, StatusCode, header};
+use pacs_core::audit::Action;
 use pacs_core::dataset::{json, xml};
 use pacs_core::workflow::ups::{Refusal, State as StepState, Ups, Warning};
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Result, Uid};
@@ -26,6 +27,7 @@ use super::http::multipart::{Part, related};
 use super::http::problem::{Problem, WebResult};
 use super::query::{warn, warning};
 use super::{Asking, Segments, Web};
+use crate::audited;
 
 /// Requesting AE (0074,1236) of who asks over HTTP and names no AE title.
 const NOBODY: &str = "UPS-RS";
@@ -58,6 +60,8 @@ async fn create(State(web): State<Arc<Web>>, request: Request) -> WebResult {
     let attributes = received(request).await?;
     let created = ups(&web)?.create(uid, attributes).await;
     let created = created.map_err(|error| refused(&error, &asking.base, StatusCode::BAD_REQUEST))?;
+    let done = (Action::Create, &created.sop_instance);
+    audited::step(&web.pacs, &asking.source, done.0, done.1).await?;
     let mut response = StatusCode::CREATED.into_response();
     let location = format!("{}/workitems/{}", asking.base, created.sop_instance);
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -85,6 +89,7 @@ async fn retrieve(State(web): State<Arc<Web>>, Segments(path): Segments, request
     let media_type = asking.accept.select(&offers)?.offer.media_type.clone();
     let step = ups(&web)?.get(&uid(&path)?).await;
     let mut step = step.map_err(|error| refused(&error, &asking.base, StatusCode::CONFLICT))?;
+    audited::procedure(&web.pacs, &asking.source, Action::Read, &step).await?;
     // What is answered is written in UTF-8.
     step.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
     let mut out = Vec::new();
@@ -114,6 +119,7 @@ async fn update(State(web): State<Arc<Web>>, Segments(path): Segments, request: 
     let is_claimed = transaction.is_some() || attributes.string(tags::TRANSACTION_UID).is_some();
     let set = ups(&web)?.set(&uid, transaction.as_ref(), attributes).await;
     set.map_err(|error| unclaimed(&error, is_claimed, &asking.base, StatusCode::BAD_REQUEST))?;
+    audited::step(&web.pacs, &asking.source, Action::Update, &uid).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -138,6 +144,7 @@ async fn change_state(State(web): State<Arc<Web>>, Segments(path): Segments, req
     let is_claimed = transaction.is_some();
     let changed =
         changed.map_err(|error| unclaimed(&error, is_claimed, &asking.base, StatusCode::CONFLICT))?;
+    audited::step(&web.pacs, &asking.source, Action::Update, &uid).await?;
     Ok(noted(StatusCode::OK, changed.warning, &asking.base))
 }
 
@@ -153,6 +160,7 @@ async fn request_cancellation(
     let information = received_if_any(request).await?;
     let asked = ups(&web)?.request_cancel(&uid, &requester, &information).await;
     let asked = asked.map_err(|error| refused(&error, &asking.base, StatusCode::CONFLICT))?;
+    audited::step(&web.pacs, &asking.source, Action::Update, &uid).await?;
     Ok(noted(StatusCode::ACCEPTED, asked.warning, &asking.base))
 }
 

@@ -24,6 +24,7 @@ use super::super::query::{remaining, warn_of_rest};
 use super::super::retrieve::metadata::array;
 use super::super::{Asking, Web};
 use super::{to_json, ups};
+use crate::audited;
 
 /// Answers that are held, so that it can be said how many there are more. A page of a list has fewer.
 const HELD_MAX: u64 = 10_000;
@@ -42,6 +43,8 @@ pub(super) async fn search(State(web): State<Arc<Web>>, request: Request) -> Web
     for tag in ALWAYS_RETURNED {
         put_return_key(&mut asked.identifier, *tag);
     }
+    let resource = format!("{}/workitems", asking.base);
+    audited::search(&web.pacs, &asking.source, &resource, &asking.query).await?;
     let keys = Keys::new(asked.identifier, asked.options)?;
     let found = match asked.everything {
         true => ups(&web)?.steps(keys),
