@@ -6,10 +6,10 @@ mod rsyslog;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use common::{Server, directory, run, run_all};
+use common::{Server, directory, free_port, peer, python, run, run_all, script, succeed};
 use rsyslog::{By, Rsyslog};
 
 /// A configuration with a table `[audit]`, and what more is wanted.
@@ -267,4 +267,130 @@ fn rsyslog_has_every_record_in_order_over_mutual_tls_though_it_was_away_and_the_
     assert_eq!(code, 0, "{printed}");
     let shown = shown(&data, &configuration);
     assert_eq!(messages, shown[..11]);
+}
+
+/// Sends an HL7 message, and answers what came back.
+fn hl7(port: u16, kind: &str, rest: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let message = format!("\x0BMSH|^~\\&|RIS|HOSP|PACS|RAD|20260310||{kind}|{kind}-1|P|2.5\r{rest}\r\x1C\r");
+    stream.write_all(message.as_bytes()).expect("is sent");
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while answer.last() != Some(&0x1C) && stream.read(&mut byte).expect("it answers") == 1 {
+        answer.push(byte[0]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn what_is_done_through_each_door_is_recorded_with_who_did_it() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let port = free_port();
+    let settings = format!(
+        "required = true\n[hl7]\nport = {port}\n[web]\ndelete = true\n[access]\nanyone = [\"amend\", \"work\"]\n\
+         [[access.role]]\nname = \"all\"\nallow = [\"store\", \"find\", \"retrieve\", \"delete\", \"work\"]\n"
+    );
+    let configuration = configuration(directory.path(), &settings);
+    let user = pacs_net::identity::User::new("anna", vec!["all".to_owned()], b"secret").expect("is one");
+    fs::create_dir_all(&data).expect("can be made");
+    pacs_net::identity::Users::write(&data.join("users"), &[user]).expect("can be written");
+    let server = Server::start(&data, &["--config", &configuration]);
+    let (Some(mut python), Some(_)) = (python(), peer("curl")) else {
+        return;
+    };
+    let credentials = directory.path().join("credentials.json");
+    let list = serde_json::json!([
+        { "as": "anna", "user": "anna", "password": "secret", "ae": "WS1" },
+        { "as": "wrong", "user": "anna", "password": "guess" },
+    ]);
+    fs::write(&credentials, list.to_string()).expect("can be written");
+    python
+        .arg(script("access.py"))
+        .arg(server.port.to_string())
+        .arg(&credentials);
+    succeed(python);
+    let curl = |method: &str, path: &str, user: &str| {
+        let mut curl = peer("curl").expect("is there");
+        curl.args([
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-X",
+            method,
+            "-u",
+            user,
+        ]);
+        curl.arg(format!("{}/{path}", server.dicomweb()));
+        succeed(curl)
+    };
+    const STUDY: &str = "1.2.826.0.1.3680043.10.9.1";
+    assert_eq!(curl("GET", "studies?PatientID=STORED", "anna:secret"), "200");
+    assert_eq!(curl("GET", &format!("studies/{STUDY}"), "anna:secret"), "200");
+    assert_eq!(curl("GET", "workitems", "anna:secret"), "200");
+    assert_eq!(curl("GET", "studies", "anna:guess"), "401");
+    assert_eq!(curl("DELETE", &format!("studies/{STUDY}"), "anna:secret"), "204");
+    let patient = "PID|||STORED||Doe^Jane||19700131|F";
+    let order = format!(
+        "{patient}\rORC|NW|P1|F1||||^^^20260310083000^^S\rOBR|1|P1|F1|CT^CT^L||||||||||||||ACC1|RP1|SPS1||||CT\rZDS|1.2"
+    );
+    for (kind, rest) in [("ADT^A08", patient), ("ORM^O01", &order)] {
+        let answer = hl7(port, kind, rest);
+        assert!(answer.contains("MSA|AA"), "{answer}");
+    }
+    let mut refused = peer("curl").expect("is there");
+    refused.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]);
+    refused.arg(format!("{}metrics", server.http));
+    assert_eq!(succeed(refused), "401");
+    assert!(server.stop().success());
+
+    let documents = shown(&data, &configuration);
+    let of = |name: &str| -> Vec<&String> {
+        documents
+            .iter()
+            .filter(|document| event(document) == name)
+            .collect()
+    };
+    let by_anna = |name: &str| {
+        of(name)
+            .iter()
+            .filter(|document| document.contains("UserID=\"anna\""))
+            .count()
+    };
+    // Over DICOM: studies, worklist, procedure steps. Over HTTP: studies, work items.
+    assert!(by_anna("Query") >= 5, "{}", by_anna("Query"));
+    assert!(by_anna("Begin Transferring DICOM Instances") >= 2);
+    let transferred = of("DICOM Instances Transferred");
+    assert!(
+        transferred
+            .iter()
+            .any(|document| document.contains("EventActionCode=\"C\"") && document.contains(STUDY))
+    );
+    assert!(
+        transferred
+            .iter()
+            .any(|document| document.contains("EventActionCode=\"R\"") && document.contains(STUDY))
+    );
+    let deleted = of("DICOM Study Deleted");
+    assert!(deleted.len() == 1 && deleted[0].contains(STUDY) && deleted[0].contains("anna"));
+    let logins = of("Login");
+    let failed = logins
+        .iter()
+        .filter(|document| document.contains("EventOutcomeIndicator=\"4\""));
+    assert_eq!(failed.count(), 2, "one over DICOM, one over HTTP");
+    assert!(logins.len() >= 4);
+    for (name, least) in [
+        ("Use of Restricted Function", 1),
+        ("Patient Record", 1),
+        ("Order Record", 1),
+        ("Procedure Record", 2),
+        ("Application Start", 1),
+        ("Application Stop", 1),
+    ] {
+        assert!(of(name).len() >= least, "{name}: {}", of(name).len());
+    }
+    let (code, printed) = run(&data, &["--config", &configuration, "audit", "verify"]);
+    assert_eq!(code, 0, "{printed}");
 }

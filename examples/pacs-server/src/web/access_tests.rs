@@ -340,7 +340,7 @@ async fn every_route_lets_in_who_has_its_permission_and_nobody_else() {
 
 #[tokio::test]
 async fn every_route_believes_the_tokens_of_its_provider_and_no_others() {
-    let Some(provider) = Provider::start() else {
+    let Some(mut provider) = Provider::start() else {
         return;
     };
     let directory = tempfile::tempdir().unwrap();
@@ -429,6 +429,14 @@ async fn every_route_believes_the_tokens_of_its_provider_and_no_others() {
     let delete = |study: &'static str| path("/dicom-web/studies/{study}", study);
     for (study, expected) in [("1.3", StatusCode::NOT_FOUND), ("1.2", StatusCode::NO_CONTENT)] {
         let answered = asked(&router, &Method::DELETE, &delete(study), Some(&of("carla"))).await;
+        assert_eq!(answered.0, expected, "{}", answered.2);
+    }
+    // The provider has another key from now on.
+    let before = of("olga");
+    provider.change_key();
+    let after = bearer(&provider.said.tokens["olga"]);
+    for (token, expected) in [(after, StatusCode::OK), (before, StatusCode::UNAUTHORIZED)] {
+        let answered = asked(&router, &Method::GET, "/dicom-web/studies", Some(&token)).await;
         assert_eq!(answered.0, expected, "{}", answered.2);
     }
 }
