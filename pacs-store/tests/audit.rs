@@ -448,28 +448,29 @@ fn files_that_were_taken_away_on_purpose_are_missed_unless_it_is_said_where_the_
     );
 }
 
-/// The head file as it was when `count` records were acknowledged.
-fn acknowledged(files: &Files, count: u64) -> Files {
-    let head = written(count, 1 << 20)
-        .into_iter()
-        .find(|(path, _)| path == Path::new("head"))
-        .unwrap();
+/// What is on the disk of a log with records 1 to `count`, of which so many were acknowledged.
+fn acknowledged(acknowledged: u64, count: u64) -> Files {
+    let medium = FaultyMedium::new(1);
+    let log = open(&medium, 1 << 20);
+    let mut head = Vec::new();
+    for number in 1..=count {
+        log.record(&message(number)).unwrap();
+        if number == acknowledged {
+            head = files(&medium);
+            head.retain(|(path, _)| path == Path::new("head"));
+        }
+    }
+    log.close();
+    let mut files = files(&medium);
+    files.retain(|(path, _)| path != Path::new("head"));
+    files.extend(head);
     files
-        .iter()
-        .map(|file| {
-            if file.0 == head.0 {
-                head.clone()
-            } else {
-                file.clone()
-            }
-        })
-        .collect()
 }
 
 #[test]
 fn a_record_that_was_never_acknowledged_may_be_torn_and_is_cut_off_and_said() {
     // As kill -9 leaves it: two are acknowledged, and of the third some is written.
-    let files = acknowledged(&written(3, 1 << 20), 2);
+    let files = acknowledged(2, 3);
     let log = files.iter().position(|(path, _)| is_log(path)).unwrap();
     let begin = places(&files[log].1)[2];
     for length in begin..files[log].1.len() {
@@ -530,7 +531,7 @@ fn a_cut_into_what_was_acknowledged_is_not_taken_for_torn_and_stays_to_be_seen()
 #[test]
 fn damage_before_a_record_that_knows_of_it_is_not_taken_for_torn_even_without_the_head() {
     // The head is old, as after the loss of power: records behind it tell that those before them were durable.
-    let files = acknowledged(&written(6, 1 << 20), 2);
+    let files = acknowledged(2, 6);
     let at = files.iter().position(|(path, _)| is_log(path)).unwrap();
     let places = places(&files[at].1);
     for record in 3..6 {

@@ -238,7 +238,7 @@ fn rsyslog_has_every_record_in_order_over_mutual_tls_though_it_was_away_and_the_
     }
     rsyslog.start();
     let last = start();
-    rsyslog.from_the_beginning();
+    rsyslog.begin_again();
     // Those of six starts and three ends, and of this start; then of its end.
     let mut messages = Vec::new();
     let mut known = BTreeSet::new();

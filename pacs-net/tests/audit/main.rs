@@ -300,7 +300,7 @@ async fn nothing_is_lost_while_the_repository_is_away_and_the_sender_dies_and_al
     let wanted: Vec<String> = all(&log).iter().map(expected).collect();
     assert_eq!(wanted.len() as u64, number - 1);
     // What was read above is read again.
-    rsyslog.from_the_beginning();
+    rsyslog.begin_again();
     tokio::task::block_in_place(|| arrived(&mut rsyslog, &wanted));
     sender.stop().await;
     assert_eq!(log.sent(), number - 1);

@@ -126,7 +126,7 @@ impl Rsyslog {
     }
 
     /// Begins again with the first message that was written.
-    pub fn from_the_beginning(&mut self) {
+    pub fn begin_again(&mut self) {
         let _ = self.tail.kill();
         let _ = self.tail.wait();
         (self.tail, self.lines) = follow(&self.directory.join("messages"));

@@ -276,17 +276,16 @@ impl Committer {
         }
         self.is_dirty = true;
         write_whole(&*self.file, &bytes, self.end).map_err(io_failed)?;
-        if self.options.durability == Durability::Synced {
-            if let Err(error) = self.file.sync_data() {
-                self.is_given_up = true;
-                return Err(io_failed(error));
-            }
+        let is_synced = self.options.durability == Durability::Synced;
+        if is_synced && let Err(error) = self.file.sync_data() {
+            self.is_given_up = true;
+            return Err(io_failed(error));
         }
         self.is_dirty = false;
         self.end += length;
         self.bytes += length;
         self.head = head;
-        if self.options.durability == Durability::Synced {
+        if is_synced {
             self.settle();
         }
         Ok(())

@@ -120,12 +120,14 @@ pub(super) fn open(medium: &dyn Medium) -> io::Result<Opened> {
         }
     };
     // What is whole and was not acknowledged is from now on. A sync of it may have failed before the process died, and then a further
-    // one would say nothing: so it is written once more.
-    if let Some(from) = walk.unacknowledged_at {
-        let mut rest = Vec::new();
-        read_exact_at(&*file, &mut rest, (end - from) as usize, from)?;
-        write_whole(&*file, &rest, from)?;
-    }
+    // one would say nothing: so it is written once more, with the beginning of a file that has nothing else.
+    let from = match walk.unacknowledged_at.unwrap_or(end) {
+        FILE_HEADER_BYTES => 0,
+        from => from,
+    };
+    let mut rest = Vec::new();
+    read_exact_at(&*file, &mut rest, (end - from) as usize, from)?;
+    write_whole(&*file, &rest, from)?;
     file.sync_data()?;
     Ok(Opened {
         file,
