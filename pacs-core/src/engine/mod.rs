@@ -19,6 +19,7 @@ mod receipt;
 mod recovery;
 #[cfg(feature = "render")]
 mod render;
+mod turns;
 mod watched;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt, TryStreamExt};
 
+use self::turns::Turns;
 use crate::archive::{Archive, Sequence};
 use crate::budget::Budget;
 use crate::dataset::DataSet;
@@ -98,7 +100,7 @@ pub struct Options {
     pub duplicates: DuplicatePolicy,
     /// Which attributes are searched and returned.
     pub attributes: Arc<AttributeSet>,
-    /// Instances on their way in at once; more wait for a turn. Bounds memory together with what an
+    /// Instances on their way in at once, half of them from one address; more wait for a turn. Bounds memory together with what an
     /// archive's writer may buffer.
     pub receipts_max: usize,
     /// How often what was applied to the index is made durable there. Bounds the time that an opening
@@ -174,7 +176,7 @@ struct Inner {
     fetched: Option<Arc<FetchedStudies>>,
     /// All of a process hear of the same changes.
     ups: Option<Ups>,
-    receipts: Budget,
+    receipts: Turns,
     /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
     /// Frame tables that are in use or being made.
@@ -296,7 +298,7 @@ impl Pacs {
                 outbox,
                 orders,
                 fetched,
-                receipts: Budget::new(options.receipts_max.max(1)),
+                receipts: Turns::new(options.receipts_max),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 tables: frames::Tables::default(),
                 #[cfg(feature = "pixel")]
@@ -313,7 +315,7 @@ impl Pacs {
         })
     }
 
-    /// Begins to take in an instance; waits while too many are on their way in.
+    /// Begins to take in an instance; waits while too many are on their way in, or half of them from this address.
     ///
     /// # Errors
     /// `OutOfResources` when the archive has no room.
@@ -321,10 +323,10 @@ impl Pacs {
         Receipt::begin(Arc::clone(&self.inner), announced).await
     }
 
-    /// Whether somebody waits in [`receive`](Self::receive) now because too many instances are on their
-    /// way in: then one that makes no progress is in the way.
-    pub fn receipts_are_short(&self) -> bool {
-        self.inner.receipts.is_short()
+    /// Whether somebody waits in [`receive`](Self::receive) now because too many instances are on their way in, in all or
+    /// from this address: then one of `source` that makes no progress is in the way.
+    pub fn receipts_are_short(&self, source: &Source) -> bool {
+        self.inner.receipts.are_short(source)
     }
 
     /// Answers a query: one identifier for each match, with the keys that were asked for
