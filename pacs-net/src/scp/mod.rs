@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use dicom_dictionary_std::uids;
 use futures::future::BoxFuture;
+use pacs_core::budget::Budget;
 use pacs_core::workflow::{PerformedSteps, Worklist};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
@@ -33,7 +34,9 @@ pub use worklist::find_worklist;
 
 use tokio::sync::Semaphore;
 
-use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
+use crate::dimse::{
+    CommandField, GATHERED_DATA_SET_LENGTH_MAX_BYTES, Operation, Reply, Services, Status, unrecognized,
+};
 use crate::scu::{Commitments, Remote};
 use crate::tls::{self, Connector};
 use crate::transport::{Admission, Timeouts};
@@ -143,9 +146,14 @@ pub struct PacsServices {
     options: Arc<ScpOptions>,
     /// One permit for each instance that is read ahead, whoever retrieves it.
     read_ahead: Arc<Semaphore>,
+    /// Memory for identifiers and attribute lists, in bytes.
+    gathering: Budget,
     /// Where there is a ledger.
     commitment: Option<Arc<commitment::Reporter>>,
 }
+
+/// All identifiers and attribute lists that are held at once and are no small ones: two of the longest.
+const GATHERED_LENGTH_MAX_BYTES: usize = 2 * GATHERED_DATA_SET_LENGTH_MAX_BYTES;
 
 impl PacsServices {
     /// Answers from `pacs`.
@@ -156,6 +164,7 @@ impl PacsServices {
             pacs,
             options,
             read_ahead: Arc::new(Semaphore::new(retrieve::READ_AHEAD_MAX)),
+            gathering: Budget::new(GATHERED_LENGTH_MAX_BYTES),
         }
     }
 
@@ -248,6 +257,10 @@ impl Services for PacsServices {
             (uids::STORAGE_COMMITMENT_PUSH_MODEL, Some(commitments)) => commitments.n_event_report(operation),
             _ => unrecognized(operation),
         }
+    }
+
+    fn gathering(&self) -> Option<&Budget> {
+        Some(&self.gathering)
     }
 
     fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {

@@ -86,9 +86,11 @@ pub(crate) async fn bind(
         .merge(health.router())
         .merge(metrics_router(metrics.clone(), pacs.clone()));
     let router = whole(router, dicomweb, has_ohif);
-    let server = HttpServer::bind(address, router, HttpLimits::default())
-        .await
-        .map_err(failed)?;
+    let limits = HttpLimits {
+        address_share: config.address_share(),
+        ..HttpLimits::default()
+    };
+    let server = HttpServer::bind(address, router, limits).await.map_err(failed)?;
     Ok(server.with_metrics(metrics.clone()))
 }
 
