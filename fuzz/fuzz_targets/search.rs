@@ -5,7 +5,6 @@
 
 #![no_main]
 
-use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
 use axum::body::{Body, to_bytes};
@@ -20,6 +19,7 @@ use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
 use pacs_core::{DataSet, Options, Pacs, Source, Uid};
+use pacs_fuzz::query::query;
 use pacs_net::web::{self, WebOptions};
 use pacs_store::{MemoryArchive, MemoryIndex};
 use tower::ServiceExt;
@@ -121,32 +121,12 @@ fn file(study: u32, series: u32, number: usize) -> Bytes {
     file.into()
 }
 
-/// A query component, of bytes and words.
-fn query(bytes: &[u8]) -> String {
-    let mut query = String::new();
-    for byte in bytes {
-        match WORDS.get(usize::from(*byte).wrapping_sub(128)) {
-            Some(word) => word.bytes().for_each(|byte| push(&mut query, byte)),
-            None => push(&mut query, *byte),
-        }
-    }
-    query
-}
-
-/// A byte as a URI holds it.
-fn push(query: &mut String, byte: u8) {
-    match byte {
-        b'!'..=b'~' if !b"\"#<>\\^`{|}".contains(&byte) => query.push(byte.into()),
-        byte => _ = write!(query, "%{byte:02X}"),
-    }
-}
-
 fuzz_target!(|bytes: &[u8]| {
     let [path, accept, bytes @ ..] = bytes else {
         return;
     };
     let path = PATHS[usize::from(*path) % PATHS.len()];
-    let uri = format!("/dicom-web{path}?{}", query(bytes));
+    let uri = format!("/dicom-web{path}?{}", query(bytes, &WORDS));
     let request = Request::get(uri)
         .header(header::HOST, "pacs.example")
         .header(header::ACCEPT, ACCEPT[usize::from(*accept) % ACCEPT.len()])

@@ -4,7 +4,7 @@
 //! happened; its error is logged and changes nothing.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::access::{Certificate, Door, Identity};
@@ -35,6 +35,22 @@ pub struct Source {
     pub certificate: Option<Arc<Certificate>>,
     /// The user that was proven.
     pub identity: Option<Arc<Identity>>,
+}
+
+impl Source {
+    /// What limits count as one address: see [`site`].
+    pub fn site(&self) -> Option<IpAddr> {
+        self.address.map(|address| site(address.ip()))
+    }
+}
+
+/// What limits count as one address: one of IPv4, in whatever form it is written, or the 64 bits of IPv6 that one site
+/// has for itself.
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
+    }
 }
 
 /// An instance whose bytes have arrived and that is about to be committed.
@@ -175,5 +191,18 @@ pub trait Observer: Send + Sync + 'static {
 impl<F: Fn(&Event) -> Result<()> + Send + Sync + 'static> Observer for F {
     fn observe(&self, event: &Event) -> Result<()> {
         self(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_of_ipv6_is_one_address_and_one_of_ipv4_is_the_same_in_either_form() {
+        let site = |text: &str| site(text.parse().unwrap());
+        assert_eq!(site("2001:db8:1:2::3"), site("2001:db8:1:2:ffff::"));
+        assert_ne!(site("2001:db8:1:2::3"), site("2001:db8:1:3::3"));
+        assert_eq!(site("::ffff:192.0.2.1"), site("192.0.2.1"));
     }
 }

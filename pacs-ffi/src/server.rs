@@ -211,6 +211,7 @@ pub unsafe extern "C" fn pacs_dicom_start(
         let address = SocketAddr::new(settings.listen, settings.port);
         let limits = Limits {
             associations_max: settings.associations,
+            ..Limits::default()
         };
         out.set(start(engine, Server::bind(address, pacs, options, limits))?);
         Ok(())

@@ -109,7 +109,8 @@
 //!
 //! Whatever a peer sends, an association holds in memory at most its read buffer (256 KiB under load,
 //! 4 KiB at rest), one command set ([`dimse::COMMAND_SET_LENGTH_MAX_BYTES`]), and what a service
-//! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
+//! chooses to gather, which [`dimse::Services::gathering`] bounds for all associations together. Every wait has a limit in
+//! [`transport::Timeouts`]. One address has at most its [`AddressShare`] of the connections that a port takes.
 
 pub mod audit;
 mod audited;
@@ -131,6 +132,8 @@ pub mod ul;
 mod util;
 #[cfg(feature = "web")]
 pub mod web;
+
+pub use serving::AddressShare;
 
 /// Our implementation class UID and version name (PS3.7 D.3.3.2), the same as in stored headers.
 pub use pacs_core::dataset::part10::{

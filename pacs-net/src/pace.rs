@@ -6,7 +6,7 @@ use bytes::Bytes;
 #[cfg(feature = "web")]
 use futures::{Stream, TryStreamExt as _};
 use pacs_core::limits::{RECEIPT_RATE_MIN_BYTES_PER_SECOND, RECEIPT_RATE_WINDOW_SECONDS};
-use pacs_core::{Error, ErrorKind, Pacs, Result};
+use pacs_core::{Error, ErrorKind, Pacs, Result, Source};
 use tokio::time::Instant;
 
 const WINDOW: Duration = Duration::from_secs(RECEIPT_RATE_WINDOW_SECONDS);
@@ -20,14 +20,14 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The next piece of a data set, which `next` yields.
+    /// The next piece of a data set of `source`, which `next` yields.
     ///
     /// # Errors
     /// `OutOfResources` when the sender is too slow while others wait for their turn; and what `next` says.
     pub(crate) async fn next(
         &mut self,
         next: impl Future<Output = Result<Option<Bytes>>>,
-        pacs: &Pacs,
+        (pacs, source): (&Pacs, &Source),
     ) -> Result<Option<Bytes>> {
         tokio::pin!(next);
         loop {
@@ -40,7 +40,7 @@ impl Pace {
                 self.bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 return Ok(piece);
             }
-            if self.bytes < WINDOW_MIN_BYTES && pacs.receipts_are_short() {
+            if self.bytes < WINDOW_MIN_BYTES && pacs.receipts_are_short(source) {
                 let why = format!(
                     "below {RECEIPT_RATE_MIN_BYTES_PER_SECOND} bytes a second while others wait to send"
                 );
@@ -53,13 +53,13 @@ impl Pace {
 
 /// The same pieces, while they come fast enough.
 #[cfg(feature = "web")]
-pub(crate) fn paced<S>(pieces: S, pacs: Pacs) -> impl Stream<Item = Result<Bytes>>
+pub(crate) fn paced<S>(pieces: S, pacs: Pacs, source: Source) -> impl Stream<Item = Result<Bytes>>
 where
     S: Stream<Item = Result<Bytes>> + Unpin,
 {
-    let begin = (pieces, Pace::default(), pacs);
-    futures::stream::try_unfold(begin, |(mut pieces, mut pace, pacs)| async move {
-        let piece = pace.next(pieces.try_next(), &pacs).await?;
-        Ok(piece.map(|piece| (piece, (pieces, pace, pacs))))
+    let begin = (pieces, Pace::default(), (pacs, source));
+    futures::stream::try_unfold(begin, |(mut pieces, mut pace, of)| async move {
+        let piece = pace.next(pieces.try_next(), (&of.0, &of.1)).await?;
+        Ok(piece.map(|piece| (piece, (pieces, pace, of))))
     })
 }

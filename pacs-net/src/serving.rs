@@ -1,4 +1,7 @@
-//! What every server does with its port: accepts connections, so many at a time, until it is to stop.
+//! What every server does with its port: accepts connections, so many at a time and so many of one address, until it is
+//! to stop.
+
+mod addresses;
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +12,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+pub use addresses::AddressShare;
+pub(crate) use addresses::{Addresses, Place};
+
 /// A port, and how many connections are served at once; a further one waits.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) listener: TcpListener,
     pub(crate) connections: Arc<Semaphore>,
+    /// A further connection of an address that has its share is closed at once.
+    pub(crate) addresses: Addresses,
+}
+
+/// A connection that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    /// Its address has its share already: nothing is served but the word that says so.
+    pub(crate) is_beyond_share: bool,
 }
 
 impl Port {
@@ -23,7 +39,7 @@ impl Port {
         self,
         stop: impl Future<Output = Duration>,
         stopping: impl FnOnce(),
-        serve: impl Fn(TcpStream, SocketAddr) -> F,
+        serve: impl Fn(Accepted) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -41,11 +57,11 @@ impl Port {
                 accepted = self.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address, permit)) => {
-                    let serving = serve(stream, address);
+                Ok((accepted, held)) => {
+                    let serving = serve(accepted);
                     running.spawn(async move {
                         serving.await;
-                        drop(permit);
+                        drop(held);
                     });
                 }
                 Err(error) => {
@@ -64,12 +80,22 @@ impl Port {
         }
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    async fn accept(&self) -> io::Result<(Accepted, (OwnedSemaphorePermit, Place))> {
         let permit = Arc::clone(&self.connections)
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        Ok((stream, address, permit))
+        loop {
+            let (stream, address) = self.listener.accept().await?;
+            // Without a place the connection is closed here.
+            if let Some(place) = self.addresses.take(address.ip()) {
+                let accepted = Accepted {
+                    stream,
+                    address,
+                    is_beyond_share: place.is_beyond_share(),
+                };
+                return Ok((accepted, (permit, place)));
+            }
+        }
     }
 }

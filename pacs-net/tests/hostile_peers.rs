@@ -3,8 +3,11 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use pacs_core::budget::Budget;
 use pacs_core::{Error, ErrorKind, Result};
 use pacs_net::dimse::*;
 use pacs_net::transport::{Acceptor, Connection, Event, accept, connect};
@@ -340,4 +343,96 @@ async fn a_message_dropped_half_sent_ends_the_association() {
     assert_eq!(error.kind(), ErrorKind::Closed);
     assert_eq!(receiver.next(None).await.unwrap_err().kind(), ErrorKind::Closed);
     drop(far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_set_that_comes_byte_by_byte_is_given_up_when_it_is_not_whole_in_time() {
+    let (mut raw, server) = raw_association().await;
+    let begin = tokio::time::Instant::now();
+    let command = store();
+    let (reading, mut writing) = tokio::io::split(&mut raw);
+    let slow = async {
+        // Each byte comes long before a wait for the next one ends.
+        for byte in command.iter().cycle() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if writing.write_all(&p_data(3, 1, &[*byte])).await.is_err() {
+                break;
+            }
+        }
+    };
+    let mut reading = reading;
+    let mut answer = Vec::new();
+    let end = async { reading.read_to_end(&mut answer).await };
+    tokio::select! {
+        () = slow => {}
+        end = end => drop(end),
+    }
+    assert_eq!(answer.first(), Some(&7), "aborted");
+    let patience = pacs_net::transport::Timeouts::default().receive;
+    assert!(begin.elapsed() >= patience && begin.elapsed() < patience * 2);
+    drop(raw);
+    assert_eq!(server.await.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+/// Gathers identifiers within what all may take, and holds them until it is told to go on.
+struct Holding {
+    room: Budget,
+    taken: tokio::sync::Notify,
+    go_on: tokio::sync::Notify,
+}
+
+impl Services for Holding {
+    fn c_find(&self, mut operation: Operation) -> BoxFuture<'_, Result<Reply>> {
+        Box::pin(async move {
+            operation.gather_data_set().await?;
+            self.taken.notify_one();
+            self.go_on.notified().await;
+            Ok(Reply::success())
+        })
+    }
+
+    fn gathering(&self) -> Option<&Budget> {
+        Some(&self.room)
+    }
+}
+
+#[tokio::test]
+async fn identifiers_of_many_associations_share_their_room_and_small_ones_always_have_some() {
+    let services = Arc::new(Holding {
+        room: Budget::new(1_000_000),
+        taken: tokio::sync::Notify::new(),
+        go_on: tokio::sync::Notify::new(),
+    });
+    let connect = || pair(policy(), proposal(), Arc::clone(&services) as Arc<dyn Services>);
+    let ask = async |client: &Client, length: usize| {
+        let context = client.context_for(&FIND).unwrap();
+        let responses = client.find(context, vec![0; length].into()).await.unwrap();
+        responses.single().await.unwrap().status()
+    };
+    let (first, _serving) = connect().await;
+    let (second, _serving_too) = connect().await;
+    let large = ask(&first, 700_000);
+    let others = async {
+        services.taken.notified().await;
+        assert_eq!(
+            ask(&second, 700_000).await,
+            Status(0xA700),
+            "there is no room now"
+        );
+        let small = async {
+            services.taken.notified().await;
+            services.go_on.notify_waiters();
+        };
+        let (status, ()) = tokio::join!(ask(&second, 10_000), small);
+        assert_eq!(status, Status::SUCCESS);
+    };
+    let (status, ()) = tokio::join!(large, others);
+    assert_eq!(status, Status::SUCCESS);
+    // What was held is there again.
+    let again = async {
+        services.taken.notified().await;
+        services.go_on.notify_one();
+    };
+    let (status, ()) = tokio::join!(ask(&second, 700_000), again);
+    assert_eq!(status, Status::SUCCESS);
 }

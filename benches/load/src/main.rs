@@ -6,12 +6,14 @@
 //! cargo run --release -p load-bench -- memory   # large instances at once, many associations: peak memory
 //! cargo run --release -p load-bench -- scale    # an index of 10 million instances: times at the wire
 //! cargo run --release -p load-bench -- routing  # what rules cost, many deliveries that wait, receivers that fail
+//! cargo run --release -p load-bench -- attacks  # resource attacks beside honest senders: what these keep of their rate
 //! cargo run --release -p load-bench -- abi      # the C ABI beside the Rust API, without a server
 //! ```
 //!
 //! Linux only: memory is read from /proc, and `setpriv` of util-linux ends the server with this program.
 
 mod abi;
+mod attacks;
 mod frames;
 mod large;
 mod made;
@@ -50,6 +52,8 @@ enum What {
     /// Receiving with rules beside receiving without, deliveries as more of them wait, a receiver beside others that
     /// fail
     Routing(routing::Arguments),
+    /// Resource attacks beside four honest senders: what these keep of their rate, peak memory
+    Attacks(attacks::Arguments),
     /// Storing, finding and reading through the C ABI beside the Rust API, in this process
     Abi(abi::Arguments),
 }
@@ -94,6 +98,7 @@ fn measure(what: What) -> Result<bool, Box<dyn Error>> {
         What::Memory(arguments) => runtime.block_on(memory::measure(&arguments)),
         What::Scale(arguments) => runtime.block_on(scale::measure(&arguments)),
         What::Routing(arguments) => runtime.block_on(routing::measure(&arguments)),
+        What::Attacks(arguments) => runtime.block_on(attacks::measure(&arguments)),
         What::Abi(arguments) => abi::measure(&arguments),
     }
 }

@@ -61,6 +61,10 @@ impl Server {
         if let Some(out) = child.stdout.take() {
             let mut out = BufReader::new(out);
             out.read_line(&mut line)?;
+            if line.contains("listens for HL7 on ") {
+                line.clear();
+                out.read_line(&mut line)?;
+            }
             out.read_line(&mut of_web)?;
         }
         let http = of_web

@@ -107,6 +107,7 @@ async fn listen(
             let receiver = Receiver::new(store.pacs.clone(), ReceiverOptions::default()).map_err(failed)?;
             let address = SocketAddr::new(config.listen, port);
             let options = hl7::ServerOptions {
+                address_share: config.address_share(),
                 tls: acceptor(Protocol::Hl7)?,
                 ..hl7::ServerOptions::default()
             };
@@ -178,6 +179,7 @@ async fn listen(
 pub(crate) fn limits(config: &Config) -> Limits {
     Limits {
         associations_max: config.limits.associations,
+        address_share: config.address_share(),
     }
 }
 

@@ -20,6 +20,7 @@ mod receipt;
 mod recovery;
 #[cfg(feature = "render")]
 mod render;
+mod turns;
 mod watched;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
 use futures::stream::BoxStream;
 
+use self::turns::Turns;
 use crate::access::{AccessControl, AllowAll, Permission};
 use crate::archive::{Archive, Sequence};
 use crate::audit::Audit;
@@ -100,7 +102,7 @@ pub struct Options {
     pub duplicates: DuplicatePolicy,
     /// Which attributes are searched and returned.
     pub attributes: Arc<AttributeSet>,
-    /// Instances on their way in at once; more wait for a turn. Bounds memory together with what an
+    /// Instances on their way in at once, half of them from one address; more wait for a turn. Bounds memory together with what an
     /// archive's writer may buffer.
     pub receipts_max: usize,
     /// How often what was applied to the index is made durable there. Bounds the time that an opening
@@ -184,7 +186,7 @@ struct Inner {
     fetched: Option<Arc<FetchedStudies>>,
     /// All of a process hear of the same changes.
     ups: Option<Ups>,
-    receipts: Budget,
+    receipts: Turns,
     /// Memory for the frame tables that are made: of instances on their way in, and of kept ones that have none.
     frame_tables: Budget,
     /// Frame tables that are in use or being made.
@@ -308,7 +310,7 @@ impl Pacs {
                 outbox,
                 orders,
                 fetched,
-                receipts: Budget::new(options.receipts_max.max(1)),
+                receipts: Turns::new(options.receipts_max),
                 frame_tables: Budget::new(limits::FRAME_TABLES_LENGTH_MAX_BYTES),
                 tables: frames::Tables::default(),
                 #[cfg(feature = "pixel")]
@@ -325,7 +327,7 @@ impl Pacs {
         })
     }
 
-    /// Begins to take in an instance; waits while too many are on their way in.
+    /// Begins to take in an instance; waits while too many are on their way in, or half of them from this address.
     ///
     /// # Errors
     /// `Refused` when its source may not store; `OutOfResources` when the archive has no room.
@@ -334,10 +336,10 @@ impl Pacs {
         Receipt::begin(Arc::clone(&self.inner), announced).await
     }
 
-    /// Whether somebody waits in [`receive`](Self::receive) now because too many instances are on their
-    /// way in: then one that makes no progress is in the way.
-    pub fn receipts_are_short(&self) -> bool {
-        self.inner.receipts.is_short()
+    /// Whether somebody waits in [`receive`](Self::receive) now because too many instances are on their way in, in all or
+    /// from this address: then one of `source` that makes no progress is in the way.
+    pub fn receipts_are_short(&self, source: &Source) -> bool {
+        self.inner.receipts.are_short(source)
     }
 
     /// Every instance of `scope`, those of one series together.

@@ -11,9 +11,9 @@ use futures::channel::oneshot;
 use super::coerce::{self, Original, Reason};
 use super::committer::{CommitRequest, CountedFrames, Request};
 use super::digest::Digester;
+use super::turns::Turn;
 use super::{Inner, StoreOutcome};
 use crate::archive::{ArchiveWriter, Locator, Sequence, Timestamp};
-use crate::budget::Share;
 use crate::dataset::DataSet;
 use crate::dataset::part10::{self, Meta};
 use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
@@ -79,7 +79,7 @@ pub struct Receipt {
     data_set_length: u64,
     /// The version that this one is an amendment of.
     amends: Option<Locator>,
-    _turn: Share,
+    _turn: Turn,
 }
 
 /// How far an instance has come.
@@ -172,7 +172,7 @@ impl Receipt {
 
     /// One that has its turn, and holds what comes.
     async fn holding(pacs: Arc<Inner>, announced: Announced) -> Result<Self> {
-        let turn = pacs.receipts.take(1).await;
+        let turn = pacs.receipts.take(&announced.source).await;
         let writer = pacs.archive.begin().await?;
         Ok(Self {
             scanner: Scanner::new(&announced.transfer_syntax).with_frame_tables_from(&pacs.frame_tables),

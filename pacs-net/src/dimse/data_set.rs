@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use pacs_core::{Error, ErrorKind, Result};
+use pacs_core::budget::Share;
+use pacs_core::{Error, ErrorKind, Result, Retry};
 use tokio::sync::oneshot;
 
 use super::reader::MessageReader;
@@ -40,6 +41,11 @@ impl DataSetStream {
         }
     }
 
+    /// Whether nothing of it is still to come.
+    pub(super) fn is_gathered(&self) -> bool {
+        self.reader.is_none()
+    }
+
     /// The next piece as it came off the wire, never empty; `None` at the end. Dropping the future
     /// loses nothing.
     ///
@@ -69,7 +75,7 @@ impl DataSetStream {
     /// # Errors
     /// `OutOfResources` when it is longer; and as [`Self::next_piece`].
     pub async fn gather(mut self, length_max: usize) -> Result<Bytes> {
-        gather(&mut self, length_max).await
+        gather(&mut self, length_max, None).await
     }
 
     fn give_back(&mut self) {
@@ -109,17 +115,37 @@ impl Pieces for MessageReader {
     }
 }
 
-/// All pieces joined; a single piece without a copy.
-pub(super) async fn gather(pieces: &mut impl Pieces, length_max: usize) -> Result<Bytes> {
+/// What is gathered without a share of what all may take.
+const SMALL_LENGTH_BYTES: usize = 64 * 1024;
+
+/// All pieces joined; a single piece without a copy. What is longer than a small one grows within `room`.
+///
+/// # Errors
+/// `OutOfResources` when it is longer than `length_max`, or when there is no room for it now; what `pieces` says.
+pub(super) async fn gather(
+    pieces: &mut impl Pieces,
+    length_max: usize,
+    mut room: Option<&mut Share>,
+) -> Result<Bytes> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(piece) = pieces.piece().await? {
-        if first.len() + rest.len() + piece.len() > length_max {
+        let length = first.len() + rest.len();
+        if length + piece.len() > length_max {
             return Err(Error::new(
                 ErrorKind::OutOfResources,
                 "data_set.gather",
                 "a data set that is held in memory is too long",
             ));
+        }
+        let large = (length + piece.len()).saturating_sub(SMALL_LENGTH_BYTES.max(length));
+        if large > 0
+            && let Some(room) = &mut room
+            && !room.grow(large)
+        {
+            let why = "data sets that are held in memory take all there is for them now";
+            let error = Error::new(ErrorKind::OutOfResources, "data_set.gather", why);
+            return Err(error.with_retry(Retry::Later));
         }
         if first.is_empty() && rest.is_empty() {
             first = piece;

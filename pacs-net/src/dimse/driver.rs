@@ -225,7 +225,7 @@ impl Reading {
         let data_set = if reader.is_between_messages() {
             None
         } else {
-            match gather(reader, GATHERED_DATA_SET_LENGTH_MAX_BYTES).await {
+            match gather(reader, GATHERED_DATA_SET_LENGTH_MAX_BYTES, None).await {
                 Ok(data_set) => Some(data_set),
                 Err(error) => {
                     reader.receiver().abort(Abort::USER).await;
@@ -266,6 +266,8 @@ impl Reading {
             context,
             command: Arc::new(command),
             data_set: Mutex::default(),
+            // Nobody waits for it, so that a share of nothing is always there.
+            room: self.services.gathering().and_then(|room| room.try_take(0)),
             cancel: Arc::default(),
             answered: Arc::default(),
         };
@@ -289,7 +291,7 @@ impl Reading {
         }
         // These run long, and while they do a C-CANCEL or the responses to sub-operations must be seen.
         if [CommandField::C_FIND, CommandField::C_MOVE, CommandField::C_GET].contains(&field) {
-            match gather(&mut reader, IDENTIFIER_LENGTH_MAX_BYTES).await {
+            match gather(&mut reader, IDENTIFIER_LENGTH_MAX_BYTES, operation.room.as_mut()).await {
                 Ok(identifier) => {
                     operation.data_set = Mutex::new(Some(DataSetStream::gathered(identifier)));
                     self.start(self.perform(operation, permit));

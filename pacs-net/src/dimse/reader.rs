@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use pacs_core::{Error, ErrorKind, Result};
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::COMMAND_SET_LENGTH_MAX_BYTES;
 use super::command::{CommandSet, too_long};
@@ -28,6 +29,8 @@ pub(super) struct MessageReader {
     /// Pieces of a command set that is not whole yet.
     command: BytesMut,
     command_context: Option<u8>,
+    /// When a command set that has begun must be whole.
+    command_deadline: Option<Instant>,
     /// The context of a data set that is not read to its end.
     data_context: Option<u8>,
     /// How the association ended within a data set: whoever read that was told, and so is `next`.
@@ -40,6 +43,7 @@ impl MessageReader {
             receiver,
             command: BytesMut::new(),
             command_context: None,
+            command_deadline: None,
             data_context: None,
             ended: None,
         }
@@ -50,8 +54,8 @@ impl MessageReader {
     }
 
     /// The next event; what is left of the last data set is discarded. `TimedOut` when nothing came
-    /// `within` this time between messages; within a message the receive timeout holds and its end
-    /// aborts the association. Dropping the future loses nothing.
+    /// `within` this time between messages; within a message the receive timeout holds, for a command set as a whole, and
+    /// its end aborts the association. Dropping the future loses nothing.
     pub(super) async fn next(&mut self, within: Duration) -> Result<Incoming> {
         while self.data_context.is_some() && self.ended.is_none() {
             // An error is kept in `ended`.
@@ -61,8 +65,12 @@ impl MessageReader {
             return ended.map(Incoming::Aborted);
         }
         loop {
-            let event = if self.command_context.is_some() {
-                self.event_within_message().await?
+            let event = if let Some(deadline) = self.command_deadline {
+                match tokio::time::timeout_at(deadline, self.event_within_message()).await {
+                    Ok(event) => event?,
+                    // A command set is small: who sends it byte by byte keeps the association's place for nothing.
+                    Err(_) => return Err(self.too_slow().await),
+                }
             } else {
                 self.receiver.next(Some(within)).await?
             };
@@ -89,6 +97,9 @@ impl MessageReader {
         }
         if !fragment.last {
             self.command_context = Some(context_id);
+            let patience = self.receiver.timeouts().receive;
+            self.command_deadline
+                .get_or_insert_with(|| Instant::now() + patience);
             self.command.extend_from_slice(&fragment.data);
             return Ok(None);
         }
@@ -100,6 +111,7 @@ impl MessageReader {
         };
         self.command = BytesMut::new();
         self.command_context = None;
+        self.command_deadline = None;
         match CommandSet::decode(&bytes) {
             Ok(command) => {
                 self.data_context = command.has_data_set().then_some(context_id);
@@ -179,6 +191,12 @@ impl MessageReader {
             }
             other => other,
         }
+    }
+
+    async fn too_slow(&mut self) -> Error {
+        self.receiver.abort(Abort::NOT_SPECIFIED).await;
+        let why = "a command set did not come whole in time";
+        Error::new(ErrorKind::TimedOut, "association.receive", why)
     }
 
     async fn violation(&mut self, reason: &'static str) -> Error {

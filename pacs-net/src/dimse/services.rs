@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use pacs_core::budget::{Budget, Share};
 use pacs_core::{Error, ErrorKind, Result};
 
 use super::GATHERED_DATA_SET_LENGTH_MAX_BYTES;
 use super::client::{Client, NO_DATA_SET, whole};
 use super::command::CommandSet;
-use super::data_set::DataSetStream;
+use super::data_set::{DataSetStream, gather};
 use super::field::CommandField;
 use super::link::Link;
 use super::reply::Reply;
@@ -75,6 +76,12 @@ pub trait Services: Send + Sync + 'static {
         unrecognized(operation)
     }
 
+    /// What gathered data sets of all associations may take in memory together, in bytes: a small one is always taken, a
+    /// larger one is refused for now where there is no room. By default each association has its own bound alone.
+    fn gathering(&self) -> Option<&Budget> {
+        None
+    }
+
     /// An operation has ended: its final response of this status is sent, `took` after its request was read. For
     /// whoever measures; it must not block.
     fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {
@@ -119,6 +126,8 @@ pub struct Operation {
     pub(super) command: Arc<CommandSet>,
     /// Behind a lock that is never taken, so that a shared operation may cross threads.
     pub(super) data_set: Mutex<Option<DataSetStream>>,
+    /// What a gathered data set has of [`Services::gathering`].
+    pub(super) room: Option<Share>,
     pub(super) cancel: Arc<Signal>,
     pub(super) answered: Arc<Signal>,
 }
@@ -160,16 +169,18 @@ impl Operation {
     ///
     /// # Errors
     /// `Invalid` when there is none, `OutOfResources` above
-    /// [`GATHERED_DATA_SET_LENGTH_MAX_BYTES`], or when the association ends before.
+    /// [`GATHERED_DATA_SET_LENGTH_MAX_BYTES`] or where [`Services::gathering`] has no room left, or when the association ends before.
     pub async fn gather_data_set(&mut self) -> Result<Bytes> {
-        let data_set = self.take_data_set().ok_or_else(|| {
+        let mut data_set = self.take_data_set().ok_or_else(|| {
             Error::new(
                 ErrorKind::Invalid,
                 "operation.data_set",
                 "the request has no data set",
             )
         })?;
-        data_set.gather(GATHERED_DATA_SET_LENGTH_MAX_BYTES).await
+        // What was read before has its room.
+        let room = self.room.as_mut().filter(|_| !data_set.is_gathered());
+        gather(&mut data_set, GATHERED_DATA_SET_LENGTH_MAX_BYTES, room).await
     }
 
     /// Sends a response that is not the final one. As with

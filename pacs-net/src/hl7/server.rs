@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use pacs_core::budget::Budget;
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -19,7 +19,7 @@ use super::ack::{Condition, Fault, answers};
 use super::charset::Charset;
 use super::message::{MESSAGE_LENGTH_MAX_BYTES, Message};
 use super::mllp::{self, Frame, Reader};
-use crate::serving::Port;
+use crate::serving::{Accepted, AddressShare, Addresses, Port};
 use crate::tls::{Acceptor, Certificate, Stream};
 use crate::util::Signal;
 
@@ -72,6 +72,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct ServerOptions {
     /// Connections at once; a further one waits until one ends.
     pub connections_max: usize,
+    /// What of them one address may have; a further one is closed.
+    pub address_share: AddressShare,
     /// How long a connection may say nothing between messages before it is closed.
     pub idle: Duration,
     /// How long one message may take to come whole, and its answer to go.
@@ -88,6 +90,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             connections_max: 64,
+            address_share: AddressShare::default(),
             // Interfaces keep a connection for good; one that died unseen is let go.
             idle: Duration::from_secs(3600),
             transfer: Duration::from_secs(60),
@@ -125,11 +128,13 @@ impl Server {
             .await
             .map_err(|error| Error::io("hl7.bind", format!("can't listen on {address}"), error))?;
         options.message_length_max = options.message_length_max.min(MESSAGE_LENGTH_MAX_BYTES);
+        let connections = options.connections_max.max(1);
         Ok(Self {
             handler,
             port: Port {
                 listener,
-                connections: Arc::new(Semaphore::new(options.connections_max.max(1))),
+                connections: Arc::new(Semaphore::new(connections)),
+                addresses: Addresses::new(options.address_share, connections, 0),
             },
             large: Budget::new(LARGE_LENGTH_MAX_BYTES),
             options: Arc::new(options),
@@ -166,7 +171,8 @@ impl Server {
             large,
         } = self;
         let stopping = Arc::new(Signal::default());
-        let serve = |stream: TcpStream, address| {
+        let serve = |accepted: Accepted| {
+            let Accepted { stream, address, .. } = accepted;
             let (handler, options) = (Arc::clone(&handler), Arc::clone(&options));
             let (stopping, large) = (Arc::clone(&stopping), large.clone());
             async move {

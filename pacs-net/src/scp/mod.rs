@@ -24,6 +24,7 @@ use dicom_dictionary_std::uids;
 use futures::future::BoxFuture;
 use pacs_core::access::{Door, Permission};
 use pacs_core::audit::Action;
+use pacs_core::budget::Budget;
 use pacs_core::workflow::{PerformedChange, PerformedSteps};
 use pacs_core::{AeTitle, Pacs, Result, Source};
 
@@ -37,7 +38,9 @@ pub use worklist::find_worklist;
 use tokio::sync::Semaphore;
 
 use crate::audited::{self, Brought};
-use crate::dimse::{CommandField, Operation, Reply, Services, Status, unrecognized};
+use crate::dimse::{
+    CommandField, GATHERED_DATA_SET_LENGTH_MAX_BYTES, Operation, Reply, Services, Status, unrecognized,
+};
 use crate::identity::Identities;
 use crate::scu::{Commitments, Remote};
 use crate::tls::{self, Connector};
@@ -151,11 +154,16 @@ pub struct PacsServices {
     options: Arc<ScpOptions>,
     /// One permit for each instance that is read ahead, whoever retrieves it.
     read_ahead: Arc<Semaphore>,
+    /// Memory for identifiers and attribute lists, in bytes.
+    gathering: Budget,
     /// Where there is a ledger.
     commitment: Option<Arc<commitment::Reporter>>,
     /// What an association brings.
     brought: Arc<Brought>,
 }
+
+/// All identifiers and attribute lists that are held at once and are no small ones: two of the longest.
+const GATHERED_LENGTH_MAX_BYTES: usize = 2 * GATHERED_DATA_SET_LENGTH_MAX_BYTES;
 
 impl PacsServices {
     /// Answers from `pacs`.
@@ -166,6 +174,7 @@ impl PacsServices {
             pacs,
             options,
             read_ahead: Arc::new(Semaphore::new(retrieve::READ_AHEAD_MAX)),
+            gathering: Budget::new(GATHERED_LENGTH_MAX_BYTES),
             brought: Arc::default(),
         }
     }
@@ -319,6 +328,10 @@ impl Services for PacsServices {
             (uids::STORAGE_COMMITMENT_PUSH_MODEL, Some(commitments)) => commitments.n_event_report(operation),
             _ => unrecognized(operation),
         }
+    }
+
+    fn gathering(&self) -> Option<&Budget> {
+        Some(&self.gathering)
     }
 
     fn operation_ended(&self, command: CommandField, status: Status, took: Duration) {

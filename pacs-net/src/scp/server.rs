@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::policy::{StorageAdmission, accept_policy};
 use super::{Monitor, PacsServices, ScpOptions, ups};
 use crate::dimse::{Services, serve};
-use crate::serving::Port;
+use crate::serving::{Accepted, AddressShare, Addresses, Port};
 use crate::tls;
 use crate::transport::{Acceptor, Connection, accept};
 
@@ -21,12 +21,16 @@ use crate::transport::{Acceptor, Connection, accept};
 pub struct Limits {
     /// Associations at once; a further one is rejected for now ("local limit exceeded", PS3.8 9.3.4).
     pub associations_max: usize,
+    /// What of them one address may have. A further one is rejected in the same words; many further connections at once
+    /// are closed.
+    pub address_share: AddressShare,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             associations_max: 1000,
+            address_share: AddressShare::default(),
         }
     }
 }
@@ -42,6 +46,9 @@ pub struct Server {
 
 /// Connections beyond the associations, so that a peer who comes too late is told so.
 const CONNECTIONS_SPARE: usize = 64;
+
+/// Of those, what one address may have beyond its share.
+const CONNECTIONS_SPARE_PER_ADDRESS: usize = 8;
 
 impl Server {
     /// Listens on `address`.
@@ -71,6 +78,11 @@ impl Server {
             port: Port {
                 listener,
                 connections: Arc::new(connections),
+                addresses: Addresses::new(
+                    limits.address_share,
+                    limits.associations_max,
+                    CONNECTIONS_SPARE_PER_ADDRESS,
+                ),
             },
             acceptor: Arc::new(acceptor),
             monitor: options.monitor.clone(),
@@ -116,11 +128,11 @@ impl Server {
             monitor,
         } = self;
         let tls = services.options.tls.clone();
-        let serve = |stream, address| {
+        let serve = |accepted| {
             let (acceptor, monitor) = (Arc::clone(&acceptor), monitor.clone());
             let services = Arc::new(services.for_association());
             let tls = tls.clone();
-            async move { serve_connection(stream, address, tls, &acceptor, services, monitor).await }
+            async move { serve_connection(accepted, tls, &acceptor, services, monitor).await }
         };
         port.serve_until(stop, || (), serve).await;
         // Nothing holds the engine any more when this has ended.
@@ -129,13 +141,17 @@ impl Server {
 }
 
 async fn serve_connection(
-    stream: tokio::net::TcpStream,
-    address: SocketAddr,
+    accepted: Accepted,
     tls: Option<tls::Acceptor>,
     acceptor: &Acceptor,
     services: Arc<PacsServices>,
     monitor: Option<Arc<dyn Monitor>>,
 ) {
+    let Accepted {
+        stream,
+        address,
+        is_beyond_share,
+    } = accepted;
     let connection = async {
         let Some(tls) = tls else {
             return Ok(Connection::tcp(stream));
@@ -147,6 +163,10 @@ async fn serve_connection(
     let connection = match connection.await {
         Ok(connection) => connection,
         Err(error) => return tracing::warn!(%address, %error, "no secure connection came about"),
+    };
+    let connection = match is_beyond_share {
+        true => connection.beyond_limit(),
+        false => connection,
     };
     let association = match accept(connection, acceptor).await {
         Ok(association) => association,

@@ -37,6 +37,7 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
             "the request has no data set",
         ));
     };
+    let from = announced.source.clone();
     let begin = tokio::time::timeout(services.options.patience, services.pacs.receive(announced));
     let mut receipt = begin.await.map_err(|_| {
         Error::new(
@@ -47,7 +48,7 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
     })??;
     let mut pace = Pace::default();
     loop {
-        match pace.next(data_set.next_piece(), &services.pacs).await {
+        match pace.next(data_set.next_piece(), (&services.pacs, &from)).await {
             Ok(Some(piece)) => receipt.write(piece).await?,
             Ok(None) => break,
             Err(error) if error.kind() == ErrorKind::OutOfResources => {

@@ -113,14 +113,14 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
         address: connection.peer,
         certificate: connection.certificate,
     };
-    let slot = acceptor
-        .slots
-        .as_ref()
-        .map(|slots| slots.clone().try_acquire_owned());
-    let (slot, full) = match slot {
+    let (slot, full) = match &acceptor.slots {
+        _ if connection.is_beyond_limit => (None, true),
         None => (None, false),
-        Some(Ok(slot)) => (Some(slot), false),
-        Some(Err(_)) => (None, true),
+        Some(slots) => {
+            let slot = Arc::clone(slots).try_acquire_owned().ok();
+            let full = slot.is_none();
+            (slot, full)
+        }
     };
     let shared = Arc::new(Shared::new(
         Role::Acceptor,

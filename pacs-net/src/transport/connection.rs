@@ -18,6 +18,7 @@ pub struct Connection {
     pub(crate) write: Box<dyn AsyncWrite + Send + Unpin>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) certificate: Option<Arc<Certificate>>,
+    pub(crate) is_beyond_limit: bool,
 }
 
 impl Connection {
@@ -32,6 +33,7 @@ impl Connection {
             write: Box::new(write),
             peer,
             certificate: None,
+            is_beyond_limit: false,
         }
     }
 
@@ -46,6 +48,7 @@ impl Connection {
             write: Box::new(super::WriteHalf(write)),
             peer,
             certificate: None,
+            is_beyond_limit: false,
         }
     }
 
@@ -56,6 +59,14 @@ impl Connection {
             certificate,
             ..Self::new(stream, peer)
         }
+    }
+
+    /// There are too many already: whatever association is requested on it is rejected for now ("local limit exceeded",
+    /// PS3.8 9.3.4).
+    #[must_use]
+    pub(crate) fn beyond_limit(mut self) -> Self {
+        self.is_beyond_limit = true;
+        self
     }
 
     /// Sets the socket options of [`Self::tcp`] on a stream that something else will wrap, such as TLS.

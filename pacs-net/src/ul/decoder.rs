@@ -15,6 +15,9 @@ const BUFFER_MIN_BYTES: usize = 4 * 1024;
 /// A read buffer under load: a few PDUs of usual size in one system call.
 const BUFFER_MAX_BYTES: usize = 256 * 1024;
 
+/// Over how many bytes it is told whether what comes is worth its buffers.
+const WORTH_WINDOW_BYTES: usize = 2 * BUFFER_MAX_BYTES;
+
 /// A piece of a message: part of one presentation data value (PS3.8 9.3.5, annex E).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -24,7 +27,8 @@ pub struct Fragment {
     pub command: bool,
     /// The command set or data set ends with this piece.
     pub last: bool,
-    /// The piece; a slice of the read buffer. Empty only when `last`.
+    /// The piece; a slice of the read buffer, or a copy where most of that is of no use to anybody. Empty only when
+    /// `last`.
     pub data: Bytes,
 }
 
@@ -62,6 +66,9 @@ pub struct Decoder {
     inside: Inside,
     maximum_length: u32,
     read_size: usize,
+    /// Bytes that came of late, and those of them that were handed on.
+    came: usize,
+    handed_on: usize,
 }
 
 impl Decoder {
@@ -72,6 +79,8 @@ impl Decoder {
             inside: Inside::Boundary,
             maximum_length,
             read_size: BUFFER_MIN_BYTES,
+            came: 0,
+            handed_on: 0,
         }
     }
 
@@ -129,6 +138,7 @@ impl Decoder {
                     None => return Ok(None),
                     Some((pdu_type::P_DATA_TF, length)) => {
                         self.buffer.advance(6);
+                        self.weigh(6, 0);
                         self.inside = Inside::PData { left: length };
                     }
                     Some((kind, length)) => {
@@ -161,6 +171,7 @@ impl Decoder {
                         left: length - 2,
                     };
                     self.buffer.advance(6);
+                    self.weigh(6, 0);
                     self.inside = Inside::Pdv {
                         pdv,
                         left_behind: left - 4 - length,
@@ -185,7 +196,15 @@ impl Decoder {
 
     /// Takes `length` bytes, at most `pdv.left`, out of the buffer.
     fn fragment(&mut self, mut pdv: Pdv, left_behind: u32, length: usize) -> Item {
-        let data = self.buffer.split_to(length).freeze();
+        self.weigh(length, length);
+        let data = match self.is_worth_its_buffers() {
+            true => self.buffer.split_to(length).freeze(),
+            false => {
+                let copy = Bytes::copy_from_slice(&self.buffer[..length]);
+                self.buffer.advance(length);
+                copy
+            }
+        };
         pdv.left -= length as u32;
         self.inside = if pdv.left == 0 {
             Inside::PData { left: left_behind }
@@ -198,6 +217,22 @@ impl Decoder {
             last: pdv.last && pdv.left == 0,
             data,
         })
+    }
+
+    /// Takes account of bytes that came, and of what of them is handed on.
+    fn weigh(&mut self, came: usize, handed_on: usize) {
+        self.came += came;
+        self.handed_on += handed_on;
+        if self.came > WORTH_WINDOW_BYTES {
+            self.came /= 2;
+            self.handed_on /= 2;
+        }
+    }
+
+    /// Whether half of what comes is handed on. A slice keeps the whole buffer in memory that it was cut from: who sends
+    /// a little between headers of nothing would have us hold many times what is counted.
+    fn is_worth_its_buffers(&self) -> bool {
+        self.handed_on >= self.came / 2
     }
 
     /// Type and length of the PDU that begins here, if its header is there and allowed.
@@ -224,5 +259,55 @@ impl Decoder {
             return Err(Violation::invalid("a PDU's length is outside what is allowed"));
         }
         Ok(Some((kind, length)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pdv(data: &[u8]) -> Vec<u8> {
+        let length = data.len() as u32 + 2;
+        [
+            &[4, 0][..],
+            &(length + 4).to_be_bytes(),
+            &length.to_be_bytes(),
+            &[1, 0],
+            data,
+        ]
+        .concat()
+    }
+
+    /// How many of the pieces, of so many bytes, keep the buffer that they came in.
+    fn slices(bytes: &[u8], length: usize) -> usize {
+        let mut decoder = Decoder::new(0);
+        let mut slices = 0;
+        for piece in bytes.chunks(BUFFER_MAX_BYTES / 2) {
+            decoder.buffer().extend_from_slice(piece);
+            loop {
+                let buffer = decoder.buffer.as_ptr_range();
+                match decoder.next_item() {
+                    Ok(Some(Item::Fragment(fragment))) if fragment.data.len() == length => {
+                        slices += usize::from(buffer.contains(&fragment.data.as_ptr()));
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(violation) => panic!("{violation:?}"),
+                }
+            }
+        }
+        slices
+    }
+
+    #[test]
+    fn what_comes_between_pdvs_of_nothing_keeps_no_buffer_and_what_comes_as_usual_is_not_copied() {
+        let nothing = pdv(&[]).repeat(20_000);
+        let wasteful = [pdv(&[7; 4200]), nothing].concat().repeat(8);
+        // Until the first buffer is gone nobody knows.
+        assert_eq!(slices(&wasteful, 4200), 1);
+        for length in [200, 4200, 16_000] {
+            let usual = pdv(&vec![7; length]).repeat(20);
+            assert_eq!(slices(&usual, length), 20);
+        }
     }
 }

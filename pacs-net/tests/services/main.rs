@@ -284,7 +284,10 @@ async fn what_is_sent_is_found_at_every_level_and_comes_back_byte_for_byte_by_c_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_that_takes_fewer_associations_than_configured_gets_everything() {
-    let one_association = Limits { associations_max: 1 };
+    let one_association = Limits {
+        associations_max: 1,
+        ..Limits::default()
+    };
     let workstation = Running::start_as(
         ScpOptions::new(title("WORKSTATION")),
         Options::default(),

@@ -47,7 +47,10 @@ async fn a_monitor_is_told_of_associations_and_operations() {
         monitor: Some(Arc::new(Recorder(sender))),
         ..ScpOptions::new(title("PACS"))
     };
-    let limits = Limits { associations_max: 1 };
+    let limits = Limits {
+        associations_max: 1,
+        ..Limits::default()
+    };
     let server = Running::start_as(options, Options::default(), limits).await;
     let proposal = Proposal::new(title("TESTER"), title("PACS"))
         .with_context(uid(uids::VERIFICATION), [&uid(uids::IMPLICIT_VR_LITTLE_ENDIAN)]);

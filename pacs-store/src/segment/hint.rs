@@ -10,7 +10,7 @@ use pacs_core::Sequence;
 use twox_hash::XxHash3_64;
 
 use super::Store;
-use super::record::{FileHeader, SegmentKind};
+use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind};
 use crate::medium::{Medium, read_exact_at, write_all_at};
 
 const NAME: &str = "hint";
@@ -87,6 +87,10 @@ impl Hint {
             let &[id, key, flags, position, end, dead_bytes, first, last] = entry else {
                 return None;
             };
+            // Before its end, and behind its header: nothing may ever be appended in front of that.
+            if !(FILE_HEADER_LENGTH..=end).contains(&position) {
+                return None;
+            }
             let kind = match flags & 1 {
                 0 => SegmentKind::Shared,
                 _ => SegmentKind::Stream,
@@ -180,9 +184,8 @@ impl Store {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_hint_reads_back_and_a_damaged_one_is_none() {
-        let segment = |id, kind, sealed| SegmentHint {
+    fn segment(id: u64, kind: SegmentKind, sealed: bool) -> SegmentHint {
+        SegmentHint {
             header: FileHeader { kind, id, key: 77 },
             position: 64,
             end: 128,
@@ -190,7 +193,33 @@ mod tests {
             first: Sequence(4),
             last: Sequence(5),
             sealed,
-        };
+        }
+    }
+
+    #[test]
+    fn a_hint_that_would_have_a_segment_go_on_in_front_of_its_first_record_or_begin_behind_its_end_is_none() {
+        for (position, end, holds) in [
+            (64, 64, true),
+            (64, 128, true),
+            (0, 0, false),
+            (0, 128, false),
+            (128, 64, false),
+        ] {
+            let segment = SegmentHint {
+                position,
+                end,
+                ..segment(1, SegmentKind::Shared, false)
+            };
+            let hint = Hint {
+                sequence: Sequence(9),
+                segments: vec![segment],
+            };
+            assert_eq!(Hint::decode(&hint.encode()).is_some(), holds, "{position} {end}");
+        }
+    }
+
+    #[test]
+    fn a_hint_reads_back_and_a_damaged_one_is_none() {
         let hint = Hint {
             sequence: Sequence(9),
             segments: vec![

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pacs_core::AeTitle;
+use pacs_net::AddressShare;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
 use pacs_net::tls::{Connector, Credentials};
 use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Settings};
@@ -17,7 +18,7 @@ use serde::Deserialize;
 
 pub(crate) use access::AccessConfig;
 pub(crate) use audit::AuditConfig;
-use values::{filter, origin, origins};
+use values::{filter, origin, origins, percent};
 
 /// All settings. The file's keys are the names of the command line's flags.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -81,6 +82,9 @@ pub(crate) struct LimitsConfig {
     /// Associations at once.
     #[serde(deserialize_with = "at_least_one")]
     pub(crate) associations: usize,
+    /// What one address may have of the connections that a port takes, in percent.
+    #[serde(deserialize_with = "percent")]
+    pub(crate) address_percent: u8,
     /// Operations that one association may have in flight.
     #[serde(deserialize_with = "at_least_one")]
     pub(crate) operations: u16,
@@ -99,6 +103,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             associations: 1000,
+            address_percent: 50,
             operations: 16,
             idle_seconds: 600,
             patience_seconds: 30,
@@ -252,6 +257,11 @@ impl Config {
         secure.map_err(|error| error.to_string())
     }
 
+    /// What one address may have of the connections that a port takes.
+    pub(crate) fn address_share(&self) -> AddressShare {
+        AddressShare::percent(self.limits.address_percent)
+    }
+
     /// How long running associations may take to end after a signal to stop.
     pub(crate) fn stop_grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds.into())
@@ -350,6 +360,7 @@ mod tests {
             hl7: Hl7Config { port: Some(2575) },
             limits: LimitsConfig {
                 associations: 2,
+                address_percent: 100,
                 operations: 3,
                 idle_seconds: 4,
                 patience_seconds: 5,
@@ -449,6 +460,7 @@ mod tests {
                 "missing field `host`",
             ),
             ("[limits]\noperations = 0", "line 2", "at least 1"),
+            ("[limits]\naddress-percent = 101", "line 2", "1 to 100"),
             ("[encryption]\nkey = \"x\"", "line 2", "unknown field `key`"),
             ("[audit]\nrepository = \"audit:514\"", "line 2", "tls://"),
             ("[web]\norigin = \"pacs.example\"", "line 2", "https://"),

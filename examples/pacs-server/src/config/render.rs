@@ -86,6 +86,12 @@ impl Config {
             "Associations at once; a further one is rejected for now (local limit exceeded).",
         );
         out.setting(
+            "address-percent",
+            self.limits.address_percent,
+            "What one address may have of the connections that a port takes at once (DICOM: associations; HTTP: 2000;\n\
+             # HL7: 64), in percent; a further one is refused. 100 where all come from one address, as behind a proxy.",
+        );
+        out.setting(
             "operations",
             self.limits.operations,
             "Operations that an association may have in flight, where the peer negotiates a window.",

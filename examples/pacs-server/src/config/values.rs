@@ -8,6 +8,13 @@ pub(super) fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strin
     Ok(text)
 }
 
+pub(super) fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    match u8::deserialize(deserializer)? {
+        percent @ 1..=100 => Ok(percent),
+        _ => Err(de::Error::custom("1 to 100 percent")),
+    }
+}
+
 /// Scheme, host and port, or nothing.
 pub(super) fn origin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -69,7 +69,11 @@ pub(crate) struct Served {
 pub(crate) async fn bind(config: &Config, served: Served) -> Result<HttpServer, String> {
     let address = SocketAddr::new(config.listen, config.http_port);
     let metrics = served.metrics.clone();
-    let server = HttpServer::bind(address, router(config, served)?, HttpLimits::default())
+    let limits = HttpLimits {
+        address_share: config.address_share(),
+        ..HttpLimits::default()
+    };
+    let server = HttpServer::bind(address, router(config, served)?, limits)
         .await
         .map_err(|error| error.to_string())?;
     Ok(server.with_metrics(metrics))

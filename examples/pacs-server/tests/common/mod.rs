@@ -89,6 +89,13 @@ impl Server {
         kibibytes.expect("the kernel tells the peak") * 1024
     }
 
+    /// Has the peak begin anew (proc(5), `clear_refs`).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn forget_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")
+            .expect("the kernel forgets the peak");
+    }
+
     /// Kills it as `kill -9` does.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("a running process can be killed");

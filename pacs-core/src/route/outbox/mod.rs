@@ -372,14 +372,15 @@ impl Outbox {
         loop {
             let page = self.inner.ledger.range(range.clone(), AT_ONCE).await?;
             let mut steps = Vec::new();
-            for (key, _) in &page {
+            for (key, value) in &page {
                 let mut parts = Parts::of(key);
                 parts.text()?;
                 parts.number()?;
                 let destination = parts.text()?;
                 let what: What = parts.text()?.parse()?;
                 steps.push(Step::Delete(record::delivery(destination, &what)));
-                steps.push(Step::Expect(key.clone(), Some(Bytes::new())));
+                // Whatever it is: else this would try it for ever.
+                steps.push(Step::Expect(key.clone(), Some(value.clone())));
                 steps.push(Step::Delete(key.clone()));
             }
             if page.is_empty() {

@@ -205,7 +205,7 @@ impl Fetching<'_> {
         pieces: impl Stream<Item = Result<Bytes>> + Send + Unpin,
         commits: &mut Commits,
     ) -> Result<()> {
-        let paced = std::pin::pin!(paced(pieces, self.pacs.clone()));
+        let paced = std::pin::pin!(paced(pieces, self.pacs.clone(), source.clone()));
         match self.pacs.receive_file(source.clone(), paced).await {
             Ok(mut receipt) => {
                 receipt.require_study(self.study);

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use super::connection;
 use super::exchange::{self, Shared};
 use super::metrics::Metrics;
-use crate::serving::Port;
+use crate::serving::{Accepted, AddressShare, Addresses, Port};
 use crate::tls::Acceptor;
 
 pub use super::exchange::{RequestId, Secured};
@@ -29,6 +29,8 @@ pub const BODY_RATE_MIN_BYTES_PER_SECOND: u64 = 1024;
 pub struct HttpLimits {
     /// Connections at once. A further one waits until one ends. Browsers open six for each page.
     pub connections_max: usize,
+    /// What of them one address may have; a further one is closed. Behind a proxy all come from one.
+    pub address_share: AddressShare,
     /// Requests at once, over all connections; a further one is answered 503. Each holds a task, and what its handler
     /// holds.
     pub requests_max: usize,
@@ -56,6 +58,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections_max: 2000,
+            address_share: AddressShare::default(),
             requests_max: 1000,
             requests_per_connection_max: 100,
             header_length_max_bytes: 64 * 1024,
@@ -93,6 +96,7 @@ impl HttpServer {
             port: Port {
                 listener,
                 connections: Arc::new(Semaphore::new(limits.connections_max)),
+                addresses: Addresses::new(limits.address_share, limits.connections_max, 0),
             },
             shared: Arc::new(Shared {
                 router: exchange::keeping_path(router),
@@ -150,7 +154,8 @@ impl HttpServer {
     pub async fn run_until(self, stop: impl Future<Output = Duration>) {
         let (stopped, watch) = watch::channel(false);
         let Self { port, shared } = self;
-        let serve = |stream, address| {
+        let serve = |accepted: Accepted| {
+            let Accepted { stream, address, .. } = accepted;
             let (shared, watch) = (Arc::clone(&shared), watch.clone());
             connection::serve(stream, address, shared, watch)
         };

@@ -148,7 +148,7 @@ impl Storing {
 
     /// One Part 10 stream.
     async fn instance(&mut self, pieces: impl Stream<Item = Result<Bytes>> + Send + Unpin) {
-        let paced = std::pin::pin!(paced(pieces, self.pacs.clone()));
+        let paced = std::pin::pin!(paced(pieces, self.pacs.clone(), self.source.clone()));
         match self.pacs.receive_file(self.source.clone(), paced).await {
             Ok(receipt) => self.commit(receipt).await,
             Err(error) => self.report.failed(None, &error),

@@ -1,0 +1,142 @@
+//! Resource attacks beside four honest senders: what they keep of their rate, and the server's peak of memory.
+//!
+//! Server, senders and attackers share the machine, so that what the attackers compute counts against the server. The
+//! rate alone is measured anew before each attack.
+
+#[path = "../../../examples/pacs-server/tests/attacks/attack.rs"]
+mod attack;
+#[path = "../../../examples/pacs-server/tests/attacks/honest.rs"]
+mod honest;
+
+use std::error::Error as StdError;
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use pacs_core::{Error, ErrorKind, Result};
+
+use self::attack::{Attack, Target};
+use self::honest::Sender;
+use crate::server::Server;
+use crate::{Common, say};
+
+/// Honest senders.
+const SENDERS: u64 = 4;
+
+/// What each sends on one association.
+const AT_A_TIME: u64 = 10;
+
+/// What of their rate they keep, at least.
+const KEPT_MIN: f64 = 0.8;
+
+/// Peak of the server's memory.
+const PEAK_MAX_MEBIBYTES: u64 = 512;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// How long the rate is measured, without an attack and beside it, in seconds
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Only attacks of these names
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, Box<dyn StdError>> {
+    let quick = arguments.common.quick;
+    let time = match quick {
+        true => Duration::from_millis(200),
+        false => Duration::from_secs(arguments.seconds),
+    };
+    let room = arguments.common.room()?;
+    // Free until somebody else takes it: the server takes it at once.
+    let hl7_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let configuration = format!("[hl7]\nport = {hl7_port}\n");
+    let (server, _) = Server::start_with(&room.path().join("data"), &configuration, "").await?;
+    let remote = server.remote();
+    let target = Target {
+        dicom: (Ipv4Addr::LOCALHOST, remote.port).into(),
+        http: server.web().address.parse()?,
+        hl7: (Ipv4Addr::LOCALHOST, hl7_port).into(),
+    };
+    let mut honest = Honest {
+        senders: (0..SENDERS)
+            .map(|number| Sender {
+                remote: remote.clone(),
+                target,
+                number,
+            })
+            .collect(),
+        sent: [0; SENDERS as usize],
+    };
+    honest.send_for(time / 2).await?;
+    say(&format!(
+        "{:<18} {:>12} {:>12} {:>8} {:>13}",
+        "", "alone", "attacked", "kept", "peak memory"
+    ))?;
+    let mut held = true;
+    for attack in Attack::ALL {
+        let name = format!("{attack:?}");
+        if !arguments.only.is_empty() && !arguments.only.contains(&name) {
+            continue;
+        }
+        let alone = honest.send_for(time).await?;
+        server.peak_memory()?;
+        let running = attack.begin(target).await;
+        let attacked = honest.send_for(time).await?;
+        drop(running);
+        let peak = server.peak_memory()? >> 20;
+        let kept = attacked / alone;
+        let missed = kept < KEPT_MIN || peak >= PEAK_MAX_MEBIBYTES;
+        held &= !missed;
+        say(&format!(
+            "{name:<18} {alone:>10.0}/s {attacked:>10.0}/s {:>6.0} % {peak:>9} MiB{}",
+            kept * 100.0,
+            if missed && !quick { "  missed" } else { "" }
+        ))?;
+    }
+    for (sender, sent) in honest.senders.iter().zip(honest.sent) {
+        sender.check(0..sent).await?;
+    }
+    say("all that was sent was fetched again, byte for byte")?;
+    server.stop()?;
+    Ok(quick || held)
+}
+
+struct Honest {
+    senders: Vec<Sender>,
+    /// Instances that each has sent.
+    sent: [u64; SENDERS as usize],
+}
+
+impl Honest {
+    /// All send as much as they can; answers how many instances a second.
+    async fn send_for(&mut self, time: Duration) -> Result<f64> {
+        let begin = Instant::now();
+        let each = self.senders.iter().zip(self.sent).map(|(sender, from)| {
+            let sender = sender.clone();
+            let send = async move {
+                let mut at = from;
+                while begin.elapsed() < time {
+                    sender.send(at..at + AT_A_TIME).await?;
+                    at += AT_A_TIME;
+                }
+                Ok(at)
+            };
+            let task = tokio::spawn(send);
+            async move {
+                let ended: Result<u64> = task
+                    .await
+                    .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "attacks", "a task panicked")));
+                ended
+            }
+        });
+        let ended = try_join_all(each).await?;
+        let before: u64 = self.sent.iter().sum();
+        self.sent.copy_from_slice(&ended);
+        let sent = self.sent.iter().sum::<u64>() - before;
+        Ok(sent as f64 / begin.elapsed().as_secs_f64())
+    }
+}
