@@ -25,11 +25,13 @@
 //! [`renew`]: EncryptedArchive::renew
 
 mod chunk;
+pub(crate) mod file;
 mod header;
 mod keys;
 mod providers;
 mod read;
 mod writer;
+mod xts;
 
 use std::fmt;
 use std::ops::Range;
@@ -52,6 +54,7 @@ use chunk::SEALED_BYTES;
 use keys::{Keys, Master};
 use read::{Decrypters, Kept};
 
+pub use file::FileKeys;
 pub use keys::{KEY_ID_LENGTH_MAX_BYTES, KEY_LENGTH_BYTES, Key, KeyId, KeyProvider};
 pub use providers::{KeyCommand, KeyFile, KeyList, KeyVariable};
 

@@ -14,7 +14,7 @@ use pacs_core::{Error, ErrorKind, Locator, Result};
 
 use super::Shared;
 use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES, place};
-use super::header::{HEADER_BYTES, Header, MAGIC};
+use super::header::{HEADER_BYTES, Header, INSTANCE};
 use crate::buffers::Buffers;
 use crate::pool::Pool;
 
@@ -41,10 +41,10 @@ pub(super) enum Kept {
 impl Kept {
     /// By its first bytes; fewer than [`START_BYTES`] only where there are no more.
     fn of(start: &[u8]) -> Result<Self> {
-        if start.len() >= MAGIC.len() && start[..MAGIC.len()] == MAGIC {
+        if start.starts_with(&INSTANCE.magic) {
             let header = start.first_chunk::<HEADER_BYTES>();
             let header = header.ok_or_else(cut_off)?;
-            return Header::read(header).map(Self::Encrypted);
+            return Header::read(&INSTANCE, header).map(Self::Encrypted);
         }
         match start.get(PREFIX) {
             Some(b"DICM") => Ok(Self::Plain),
@@ -351,7 +351,8 @@ impl Reading {
             (held, inside_ended) = (Held::default(), false);
             chunks = inside.read(&self.locator, place(number)..behind);
         }
-        let key = Arc::new(header.open(&*self.shared.master(&header.id).await?)?);
+        let key = header.open(&*self.shared.master(&header.id).await?)?;
+        let key = Arc::new(DataKey::new(&key)?);
         self.stage = Stage::Encrypted(Box::new(Chunks {
             inside: chunks,
             inside_ended,

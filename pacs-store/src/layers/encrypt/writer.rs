@@ -94,10 +94,11 @@ impl Writer {
         buffers: Arc<Buffers>,
         helpers: Arc<Pool>,
     ) -> Result<Self> {
-        let (header, key) = header::seal(master)?;
+        let key = header::new_key()?;
+        let header = header::wrap(&header::INSTANCE, master, &key)?;
         Ok(Self {
             inside,
-            key,
+            key: DataKey::new(&key)?,
             header: Some(header),
             chunk: Chunk::Short(Vec::new()),
             number: 0,
