@@ -44,8 +44,8 @@ fn get(ledger: &RedbLedger, key: &str) -> Option<Bytes> {
     block_on(ledger.get(key.as_bytes())).expect("is read")
 }
 
-/// Files with a patient in them, closed. Tells the UID of the instance.
-fn fill(directory: &Path, keys: Option<&Arc<FileKeys>>) -> String {
+/// Files with a patient in them, closed. Tells the UID of the study as the index writes it: two characters a byte.
+fn fill(directory: &Path, keys: Option<&Arc<FileKeys>>) -> Vec<u8> {
     let (index, ledger) = (directory.join("index.redb"), directory.join("ledger.redb"));
     let options = RedbIndexOptions::default();
     let (index, ledger) = match keys {
@@ -62,16 +62,32 @@ fn fill(directory: &Path, keys: Option<&Arc<FileKeys>>) -> String {
         .patient
         .put_text(tags::PATIENT_NAME, VR::PN, NAME);
     record.attributes.patient.put_text(tags::PATIENT_ID, VR::LO, ID);
-    let uid = record.key.instance.to_string();
+    let nibble = |byte: &u8| if *byte == b'.' { 11 } else { byte - b'0' + 1 };
+    let pairs = record.key.study.as_str().as_bytes().chunks_exact(2);
+    let uid = pairs
+        .map(|pair| nibble(&pair[0]) << 4 | nibble(&pair[1]))
+        .collect();
     block_on(index.apply(vec![Change::Store(Box::new(record))], Sequence(1))).expect("is applied");
     block_on(index.flush()).expect("is flushed");
     put(&ledger, "a step", NAME).expect("is put");
     uid
 }
 
-fn stands_in(path: &Path, text: &str) -> bool {
+fn stands_in(path: &Path, text: &[u8]) -> bool {
     let bytes = fs::read(path).expect("is read");
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// What is to be found in a file where it is plain.
+fn traces(uid: &[u8]) -> [(&'static str, &[u8]); 5] {
+    [
+        ("index.redb", NAME.as_bytes()),
+        // As it is searched.
+        ("index.redb", b"garbo^greta"),
+        ("index.redb", ID.as_bytes()),
+        ("index.redb", uid),
+        ("ledger.redb", NAME.as_bytes()),
+    ]
 }
 
 #[test]
@@ -82,25 +98,17 @@ fn no_name_id_or_uid_stands_in_the_files() {
         fs::create_dir(place).expect("is made");
     }
     let uid = fill(&plain, None);
-    fs::copy(plain.join("index.redb"), "/tmp/seal/plain.redb").unwrap();
     fill(&sealed, Some(&file_keys(keys("k", 7), false)));
-    let all = [
-        ("index.redb", NAME),
-        ("index.redb", ID),
-        ("index.redb", &uid),
-        ("ledger.redb", NAME),
-    ];
-    for (file, text) in all {
-        assert!(
-            stands_in(&plain.join(file), text),
-            "{file}: it is to be found where it is plain"
-        );
-        assert!(!stands_in(&sealed.join(file), text), "{file}");
+    for (file, text) in traces(&uid) {
+        assert!(stands_in(&plain.join(file), text), "{file} {text:?}");
+        assert!(!stands_in(&sealed.join(file), text), "{file} {text:?}");
     }
     // Nor what a text is made of: of a plain file most blocks repeat, of an encrypted one none does.
     let blocks = |path: &Path| {
         let bytes = fs::read(path).expect("is read");
-        let written = bytes[8192..].chunks_exact(16).filter(|block| **block != [0; 16]);
+        let written = bytes[3 * 4096..]
+            .chunks_exact(16)
+            .filter(|block| **block != [0; 16]);
         let mut blocks: Vec<Vec<u8>> = written.map(<[u8]>::to_vec).collect();
         let count = blocks.len();
         blocks.sort();
@@ -215,8 +223,8 @@ fn what_is_plain_is_refused_and_is_encrypted_where_that_is_set() {
     drop(RedbIndex::open_encrypted(&index, both, options).expect("is taken over"));
     let names = fs::read_dir(directory.path()).expect("is listed");
     assert_eq!(names.count(), 2);
-    for (file, text) in [(&index, NAME), (&index, ID), (&index, &*uid), (&ledger, NAME)] {
-        assert!(!stands_in(file, text));
+    for (file, text) in traces(&uid) {
+        assert!(!stands_in(&directory.path().join(file), text), "{file} {text:?}");
     }
     let opened = RedbLedger::open_encrypted(&ledger, Arc::clone(&strict)).expect("opens");
     assert_eq!(get(&opened, "a step"), Some(Bytes::from_static(NAME.as_bytes())));
