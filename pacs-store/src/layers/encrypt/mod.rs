@@ -50,9 +50,9 @@ use pacs_core::{
 
 use crate::buffers::Buffers;
 use crate::pool::Pool;
-use chunk::SEALED_BYTES;
 use keys::{Keys, Master};
-use read::{Decrypters, Kept};
+use read::Kept;
+use writer::GROUP_BYTES;
 
 pub use file::FileKeys;
 pub use keys::{KEY_ID_LENGTH_MAX_BYTES, KEY_LENGTH_BYTES, Key, KeyId, KeyProvider};
@@ -61,7 +61,7 @@ pub use providers::{KeyCommand, KeyFile, KeyList, KeyVariable};
 /// Buffers for what is decrypted that are kept for use: 8 MiB.
 const SPARE_BUFFERS: usize = 32;
 /// The same for what is encrypted.
-const SPARE_SEALED_BUFFERS: usize = 128;
+const SPARE_SEALED_BUFFERS: usize = 32;
 /// Threads that ask for keys, which may block, and see to commits that nobody waits for.
 const HELPERS: usize = 2;
 
@@ -91,7 +91,6 @@ struct Shared {
     buffers: Arc<Buffers>,
     /// For what is encrypted.
     sealed_buffers: Arc<Buffers>,
-    decrypters: Decrypters,
     helpers: Arc<Pool>,
 }
 
@@ -114,8 +113,7 @@ impl EncryptedArchive {
             options,
             keys: Arc::new(Keys::new(provider)?),
             buffers: Buffers::new(READ_CHUNK_BYTES, SPARE_BUFFERS),
-            sealed_buffers: Buffers::new(SEALED_BYTES, SPARE_SEALED_BUFFERS),
-            decrypters: Decrypters::new()?,
+            sealed_buffers: Buffers::new(GROUP_BYTES, SPARE_SEALED_BUFFERS),
             helpers: Arc::new(helpers),
         };
         block_on(shared.check_first())?;
