@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "what is tested is called from C")]
 
+mod deid;
 mod hooks;
 mod misuse;
 mod network;
