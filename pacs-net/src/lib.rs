@@ -110,6 +110,8 @@
 //! 4 KiB at rest), one command set ([`dimse::COMMAND_SET_LENGTH_MAX_BYTES`]), and what a service
 //! chooses to gather. Every wait has a limit in [`transport::Timeouts`].
 
+#![forbid(unsafe_code)]
+
 pub mod conformance;
 pub mod deliver;
 pub mod dimse;

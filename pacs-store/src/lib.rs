@@ -13,6 +13,8 @@
 //!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
+#![forbid(unsafe_code)]
+
 mod buffers;
 pub mod embedded;
 pub mod folder;
