@@ -1,4 +1,4 @@
-//! Encryption at rest: [`EncryptedArchive`].
+//! Encryption at rest: [`EncryptedArchive`], and [`FileKeys`] for index and ledger, which are said there.
 //!
 //! Each instance has a data key of its own. It stands before the instance, wrapped by a master key, which a
 //! [`KeyProvider`] gives: of a file, of the environment, of a command, of a program's own. The instance follows in
@@ -12,7 +12,7 @@
 //! beside the bytes: the UIDs of [`InstanceKey`](pacs_core::InstanceKey) stand in the records of the segment archive and
 //! in the names of the folder archive. It does not notice when one whole instance is put in the place of another, or an
 //! older state of the archive in the place of a newer. What is known of instances, the index and the ledger, is not in
-//! the archive and not encrypted by it.
+//! the archive: [`FileKeys`] are for these.
 //!
 //! # Rotation
 //! A new key is put first in the provider's list: what is written after the next opening, or [`renew`], is written with
