@@ -214,6 +214,26 @@ static void what_is_kept_is_amended_and_patients_are_merged() {
     expect(status([&] { engine.amend(pacs::Level::Patient, "P2", uid); }) == PACS_INVALID, "UIDs stay");
 }
 
+static void an_instance_leaves_de_identified() {
+    pacs::Context context;
+    pacs::Engine engine(context, memory);
+    engine.store(instance(context, 1));
+    std::optional<pacs::Instance> kept = engine.lookup("1.2.3.1");
+    pacs::Deidentifier by(context, "project = 'a project'\nsecret = 'sixteen bytes and more'");
+    pacs::Deidentified out = kept->deidentify(by);
+    std::vector<std::uint8_t> bytes = out.reader.read_all();
+    std::string file(bytes.begin(), bytes.end());
+    expect(!out.patient.empty() && contains(file, out.patient) && contains(file, out.instance),
+           "what leaves has the pseudonym and the other UID");
+    expect(!contains(file, "Müller") && !contains(file, "1.2.3.1"), "it has no name and no UID of what is kept");
+    std::string text;
+    expect(status([&] { pacs::Deidentifier(context, "project = 'p'\nsecret = 'short'"); }, &text) == PACS_INVALID &&
+               contains(text, "16 bytes"),
+           "a secret that is too short is refused");
+    expect(status([&] { kept->deidentify(by, pacs::Form::Stored); }) == PACS_BAD_ARGUMENT,
+           "what is stored is not de-identified");
+}
+
 static void what_is_stored_goes_where_the_program_says() {
     pacs::Context context;
     std::string routed;
@@ -410,6 +430,7 @@ try {
     hooks_live_as_long_as_they_are_needed();
     events_come_one_by_one();
     what_is_kept_is_amended_and_patients_are_merged();
+    an_instance_leaves_de_identified();
     what_is_stored_goes_where_the_program_says();
     peers_are_asked();
     calls_end_early();

@@ -107,6 +107,8 @@
 //!   HTJ2K, `jpegxl` JPEG XL. `pixel` of `pacs-net` is this one.
 //! - `render`: pictures of frames, as a browser shows them. Comes with `web` of `pacs-net`.
 
+#![forbid(unsafe_code)]
+
 /// Attribute tags, value representations, and the dictionary's names for tags and UIDs: from the versions of
 /// dicom-rs that this crate is built with.
 pub use dicom_core::{Tag, VR};

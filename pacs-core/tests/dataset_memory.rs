@@ -33,19 +33,23 @@ fn take(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
+        // SAFETY: what the caller promises is what the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
+        // SAFETY: what the caller promises is what the system's allocator asks for.
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         add(size);
         take(layout.size());
+        // SAFETY: what the caller promises is what the system's allocator asks for.
         unsafe { System.realloc(pointer, layout, size) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         take(layout.size());
+        // SAFETY: what the caller promises is what the system's allocator asks for.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -57,6 +57,11 @@
 #define PACS_ARCHIVE_REASON_LENGTH 256
 
 /**
+ * Room for a pseudonym and NUL.
+ */
+#define PACS_PSEUDONYM_LENGTH 65
+
+/**
  * Room for an operation's name.
  */
 #define PACS_OPERATION_LENGTH 48
@@ -321,6 +326,12 @@ typedef struct pacs_context pacs_context;
  * before.
  */
 typedef struct pacs_data_set pacs_data_set;
+
+/**
+ * De-identifies instances by a profile, within a project. May be used from any thread, and from many at once, with
+ * instances of each engine of its context.
+ */
+typedef struct pacs_deidentifier pacs_deidentifier;
 
 /**
  * An open store: keeps instances, finds them and hands them out. May be used from any thread, and from many at once.
@@ -918,6 +929,40 @@ typedef struct pacs_context_options {
      */
     void (*log_destroy)(void*);
 } pacs_context_options;
+
+/**
+ * What an instance is once it is de-identified.
+ */
+typedef struct pacs_deidentified {
+    /**
+     * `sizeof(pacs_deidentified)`, set by the caller.
+     */
+    size_t struct_size;
+    /**
+     * Study Instance UID.
+     */
+    char study[PACS_UID_LENGTH];
+    /**
+     * Series Instance UID.
+     */
+    char series[PACS_UID_LENGTH];
+    /**
+     * SOP Instance UID.
+     */
+    char instance[PACS_UID_LENGTH];
+    /**
+     * SOP Class UID.
+     */
+    char sop_class[PACS_UID_LENGTH];
+    /**
+     * Transfer Syntax UID: that which is stored, or Explicit VR Little Endian.
+     */
+    char transfer_syntax[PACS_UID_LENGTH];
+    /**
+     * The patient's pseudonym, which is the Patient ID and the Patient's Name; empty where there is no Patient ID.
+     */
+    char patient[PACS_PSEUDONYM_LENGTH];
+} pacs_deidentified;
 
 /**
  * How much is kept.
@@ -1545,6 +1590,50 @@ enum pacs_status pacs_data_set_json(const struct pacs_data_set *set,
                                     char *buffer,
                                     size_t capacity,
                                     size_t *length);
+
+/**
+ * Makes what de-identifies. To be freed with `pacs_deidentifier_free`.
+ *
+ * `settings` is TOML:
+ *
+ * ```toml
+ * project = "a study"               # the same patient has another pseudonym in another project
+ * secret = "at least 16 bytes"      # who has it can try out which patient a pseudonym stands for
+ *
+ * [profile]                         # the options of PS3.15 E.3; all of it may be left out
+ * dates = "remove"                  # or "shift", by as many days for all of a patient; or "keep"
+ * burned-in = "refuse"              # an image that may have names in its pixels; or "keep"
+ * retain-patient-characteristics = false
+ * clean-descriptors = false
+ * ```
+ *
+ * Does not block. Errors: `PACS_INVALID` for the settings, with the line; the secret is not shown.
+ */
+enum pacs_status pacs_deidentifier_new(struct pacs_context *context,
+                                       const char *settings,
+                                       struct pacs_deidentifier **deidentifier);
+
+/**
+ * Frees what de-identifies; null is nothing to do. Readers that it was used for go on.
+ */
+enum pacs_status pacs_deidentifier_free(struct pacs_deidentifier *deidentifier);
+
+/**
+ * Opens an instance for reading, de-identified. The stored bytes stay as they are. `form` is `PACS_FORM_FILE` or
+ * `PACS_FORM_DATA_SET`. `source`, which may be null, is who asks. `deidentified`, which may be null, becomes what comes
+ * out. The reader is to be freed with `pacs_reader_free`.
+ *
+ * Blocks: what stands before the pixel data is read now. What can be known to fail fails now and not in the reader. Errors:
+ * `PACS_REFUSED` when the profile refuses the instance, as one that may have names in its pixels; `PACS_MISMATCH` when
+ * its attributes can't be followed to their end; `PACS_OUT_OF_RESOURCES` when they are too long; `PACS_UNSUPPORTED`
+ * when its pixels can't be decoded or blanked; what a hook or the archive says.
+ */
+enum pacs_status pacs_instance_deidentify(const struct pacs_instance *instance,
+                                          const struct pacs_source *source,
+                                          const struct pacs_deidentifier *deidentifier,
+                                          int32_t form,
+                                          struct pacs_deidentified *deidentified,
+                                          struct pacs_reader **reader);
 
 /**
  * Opens a store, and makes it where there is none. To be closed with `pacs_engine_close`. `parts` may be null.

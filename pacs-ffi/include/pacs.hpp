@@ -654,6 +654,33 @@ private:
     std::uint32_t count_;
 };
 
+// De-identifies instances by a profile, within a project (PS3.15 annex E). `settings` is TOML, as `pacs_deidentifier_new`
+// takes it.
+class Deidentifier : public detail::Handle<pacs_deidentifier, pacs_deidentifier_free> {
+public:
+    Deidentifier(const Context &context, const std::string &settings)
+        : Handle(context.context(), make(context, settings)) {}
+
+private:
+    static pacs_deidentifier *make(const Context &context, const std::string &settings) {
+        pacs_deidentifier *raw = nullptr;
+        context.check(pacs_deidentifier_new(context.get(), settings.c_str(), &raw));
+        return raw;
+    }
+};
+
+// An instance that is de-identified as it is read, by its other UIDs.
+struct Deidentified {
+    std::string study;
+    std::string series;
+    std::string instance;
+    std::string sop_class;
+    std::string transfer_syntax;
+    // The patient's pseudonym; empty where there is no Patient ID.
+    std::string patient;
+    Reader reader;
+};
+
 // What picture is asked for.
 struct Picture {
     // From 1; 0 for the one that stands for all.
@@ -741,6 +768,17 @@ public:
         }
         bytes.resize(read);
         return bytes;
+    }
+
+    // De-identified; the stored bytes stay as they are. `form` is Form::File or Form::DataSet. Throws PACS_REFUSED where
+    // the profile refuses the instance.
+    Deidentified deidentify(const Deidentifier &by, Form form = Form::File, const Source &source = {}) const {
+        auto c = detail::sized<pacs_deidentified>();
+        pacs_reader *raw = nullptr;
+        check(pacs_instance_deidentify(get(), detail::CSource(source), by.get(), static_cast<std::int32_t>(form), &c,
+                                       &raw));
+        Reader reader(context(), raw);
+        return {c.study, c.series, c.instance, c.sop_class, c.transfer_syntax, c.patient, std::move(reader)};
     }
 
     // Throws PACS_NOT_FOUND where there is no pixel data.

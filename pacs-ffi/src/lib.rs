@@ -38,6 +38,7 @@ pub mod archive;
 mod backend;
 pub mod context;
 pub mod data_set;
+pub mod deid;
 pub mod engine;
 pub mod error;
 mod ffi;

@@ -1,6 +1,10 @@
 //! Whatever an archive of the caller's own answers, the process goes on: what shows is told by a status, and the archive
 //! is destroyed once.
 #![allow(unsafe_code, reason = "what is tested is called as C calls it")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one for all: the functions of the header are called with what they ask for, or with what they are to refuse"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};

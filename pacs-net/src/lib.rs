@@ -112,6 +112,8 @@
 //! chooses to gather, which [`dimse::Services::gathering`] bounds for all associations together. Every wait has a limit in
 //! [`transport::Timeouts`]. One address has at most its [`AddressShare`] of the connections that a port takes.
 
+#![forbid(unsafe_code)]
+
 pub mod audit;
 mod audited;
 pub mod conformance;

@@ -15,6 +15,8 @@
 //!
 //! The stores that keep files stand on [`medium`], and with it on its faults.
 
+#![forbid(unsafe_code)]
+
 pub mod audit;
 mod buffers;
 pub mod embedded;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pacs_core::testkit::engine::Place;
 use pacs_core::{Archive, Index, Ledger, engine_conformance};
-use pacs_store::layers::encrypt::KeyFile;
+use pacs_store::layers::encrypt::{FileKeys, KeyFile};
 use pacs_store::{
     EncryptOptions, EncryptedArchive, FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger,
     RedbIndex, RedbIndexOptions, RedbLedger, SegmentArchive, SegmentOptions,
@@ -40,6 +40,7 @@ struct Directory {
     directory: TempDir,
     archive: fn(&Path) -> Arc<dyn Archive>,
     index: fn(&Path) -> Arc<dyn Index>,
+    ledger: fn(&Path) -> Arc<dyn Ledger>,
 }
 
 impl Place for Directory {
@@ -50,7 +51,7 @@ impl Place for Directory {
         (self.index)(self.directory.path())
     }
     fn ledger(&self) -> Arc<dyn Ledger> {
-        Arc::new(RedbLedger::open(self.directory.path().join("ledger.redb")).expect("opens"))
+        (self.ledger)(self.directory.path())
     }
 }
 
@@ -59,6 +60,18 @@ fn directory(archive: fn(&Path) -> Arc<dyn Archive>, index: fn(&Path) -> Arc<dyn
         directory: TempDir::new().expect("a temporary directory"),
         archive,
         index,
+        ledger: |path| Arc::new(RedbLedger::open(path.join("ledger.redb")).expect("opens")),
+    }
+}
+
+/// Archive, index and ledger.
+fn all_encrypted() -> Directory {
+    Directory {
+        ledger: |path| {
+            let opened = RedbLedger::open_encrypted(path.join("ledger.redb"), file_keys(path));
+            Arc::new(opened.expect("opens"))
+        },
+        ..directory(encrypted, redb_encrypted)
     }
 }
 
@@ -79,13 +92,27 @@ fn folder(path: &Path) -> Arc<dyn Archive> {
     Arc::new(FolderArchive::open(path.join("folder"), options).expect("opens"))
 }
 
-fn encrypted(path: &Path) -> Arc<dyn Archive> {
+fn keys(path: &Path) -> Arc<KeyFile> {
     let keys = KeyFile::new(path.join("keys"));
     if !path.join("keys").exists() {
         keys.add().expect("is added");
     }
+    Arc::new(keys)
+}
+
+fn file_keys(path: &Path) -> Arc<FileKeys> {
+    Arc::new(FileKeys::new(keys(path), EncryptOptions::default()).expect("there is a key"))
+}
+
+fn encrypted(path: &Path) -> Arc<dyn Archive> {
     let options = EncryptOptions::default();
-    Arc::new(EncryptedArchive::open(segment(path), Arc::new(keys), options).expect("opens"))
+    Arc::new(EncryptedArchive::open(segment(path), keys(path), options).expect("opens"))
+}
+
+fn redb_encrypted(path: &Path) -> Arc<dyn Index> {
+    let options = RedbIndexOptions::default();
+    let opened = RedbIndex::open_encrypted(path.join("index.redb"), file_keys(path), options);
+    Arc::new(opened.expect("opens"))
 }
 
 fn redb(path: &Path) -> Arc<dyn Index> {
@@ -96,3 +123,4 @@ engine_conformance!(memory_memory, memory());
 engine_conformance!(segment_redb, directory(segment, redb));
 engine_conformance!(folder_redb, directory(folder, redb));
 engine_conformance!(encrypted_redb, directory(encrypted, redb));
+engine_conformance!(all_encrypted, all_encrypted());

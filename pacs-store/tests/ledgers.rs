@@ -9,6 +9,7 @@ use pacs_core::ledger::Key;
 use pacs_core::ledger_conformance;
 use pacs_core::route::Outbox;
 use pacs_core::{Ledger, Step};
+use pacs_store::layers::encrypt::{self, FileKeys, KeyId, KeyList};
 use pacs_store::{MemoryLedger, RedbLedger};
 use tempfile::TempDir;
 
@@ -22,8 +23,19 @@ fn redb() -> impl Fn() -> Arc<dyn Ledger> {
     move || Arc::new(RedbLedger::open(directory.path().join("ledger.redb")).expect("opens")) as _
 }
 
+fn encrypted() -> impl Fn() -> Arc<dyn Ledger> {
+    let directory = TempDir::new().expect("a temporary directory");
+    let keys = KeyList::new([(KeyId::parse("k").expect("a name"), encrypt::Key::new([7; 32]))]);
+    let keys = Arc::new(FileKeys::new(Arc::new(keys), Default::default()).expect("there is a key"));
+    move || {
+        let path = directory.path().join("ledger.redb");
+        Arc::new(RedbLedger::open_encrypted(path, Arc::clone(&keys)).expect("opens")) as _
+    }
+}
+
 ledger_conformance!(in_memory, memory());
 ledger_conformance!(in_redb, redb());
+ledger_conformance!(in_redb_encrypted, encrypted());
 
 #[test]
 fn a_note_of_a_delivery_that_holds_what_it_should_not_is_forgotten_like_any_other() {

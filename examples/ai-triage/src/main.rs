@@ -6,6 +6,8 @@
 //! cargo run --release -p ai-triage -- --pacs PACS@127.0.0.1:11112
 //! ```
 
+#![forbid(unsafe_code)]
+
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

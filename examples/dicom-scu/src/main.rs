@@ -9,6 +9,8 @@
 //! cargo run --release -p dicom-scu -- worklist 127.0.0.1:11112 -k ScheduledProcedureStepSequence.Modality=CT
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod cli;
 mod commit;

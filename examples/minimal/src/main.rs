@@ -5,6 +5,7 @@
 //! ```text
 //! cargo run -p minimal -- some.dcm
 //! ```
+#![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "it is what this program is for")]
 
 use std::sync::Arc;

@@ -41,7 +41,7 @@ fn security(config: &Config) -> Vec<String> {
         false => "Nothing can be deleted over a network.",
     };
     let kept = match &config.encryption {
-        Some(_) => "Instances are kept encrypted (AES-256-GCM); index and ledger are not.",
+        Some(_) => "Instances are kept encrypted (AES-256-GCM), index and ledger too (AES-256-XTS).",
         None => "What is kept is not encrypted by it.",
     };
     let mut told = vec![address.to_owned(), kept.to_owned()];

@@ -6,6 +6,8 @@
 //! cargo run --release -p pacs-server
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod amend;
 mod audit;
 mod certs;

@@ -198,8 +198,8 @@ async fn get(port: u16, study: Uid) -> HashMap<Uid, Bytes> {
     std::mem::take(&mut *received.0.lock().expect("nobody panics while holding it"))
 }
 
-async fn round(data: &Path, seed: u64, round: u64, random: &mut Random) -> (u64, u64) {
-    let server = Server::start(data, &[]);
+async fn round(data: &Path, arguments: &[&str], seed: u64, round: u64, random: &mut Random) -> (u64, u64) {
+    let server = Server::start(data, arguments);
     let port = server.port;
     let trigger = Arc::new(Trigger {
         pieces: AtomicU64::new(0),
@@ -216,7 +216,7 @@ async fn round(data: &Path, seed: u64, round: u64, random: &mut Random) -> (u64,
         acknowledged.push(sender.await.expect("a sender does not panic"));
     }
 
-    let server = Server::start(data, &[]);
+    let server = Server::start(data, arguments);
     let (mut kept_unacknowledged, mut kept_acknowledged) = (0, 0);
     for (sender, numbers) in (0..SENDERS).zip(&acknowledged) {
         let mut kept = get(server.port, study(round, sender)).await;
@@ -249,6 +249,25 @@ async fn round(data: &Path, seed: u64, round: u64, random: &mut Random) -> (u64,
 
 #[test]
 fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there() {
+    killed(&[]);
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_is_kept_whole_where_it_is_encrypted() {
+    let place = directory();
+    let text = |name: &str| {
+        let path = place.path().join(name);
+        path.to_str().expect("a temporary path is plain").to_owned()
+    };
+    let (keys, configuration) = (text("keys"), text("pacs.toml"));
+    fs::write(&configuration, format!("[encryption]\nkey-file = {keys:?}\n")).expect("is written");
+    let (code, made) = run(place.path(), &["keys", "new", &keys]);
+    assert_eq!(code, 0, "{made}");
+    killed(&["--config", &configuration]);
+}
+
+/// `arguments` are those of every call.
+fn killed(arguments: &[&str]) {
     let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
     let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
     tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
@@ -260,7 +279,7 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there()
         .expect("a runtime");
     let (mut acknowledged, mut unacknowledged) = (0, 0);
     for at in 0..rounds {
-        let (kept, beyond) = runtime.block_on(round(data.path(), seed, at, &mut random));
+        let (kept, beyond) = runtime.block_on(round(data.path(), arguments, seed, at, &mut random));
         acknowledged += kept;
         unacknowledged += beyond;
     }
@@ -268,12 +287,13 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there()
         "{rounds} kills: {acknowledged} acknowledged, all kept; {unacknowledged} kept whole without an acknowledgement"
     ));
 
-    let (_, before) = run(data.path(), &["stats"]);
-    let (code, verified) = run(data.path(), &["verify"]);
+    let called = |command: &str| run(data.path(), &[arguments, &[command]].concat());
+    let (_, before) = called("stats");
+    let (code, verified) = called("verify");
     assert_eq!((code, count(&verified, "damaged")), (0, 0), "{verified}");
-    let (code, rebuilt) = run(data.path(), &["rebuild-index"]);
+    let (code, rebuilt) = called("rebuild-index");
     assert_eq!(code, 0, "{rebuilt}");
-    let (_, after) = run(data.path(), &["stats"]);
+    let (_, after) = called("stats");
     assert_eq!(before, after, "the index and the archive disagree");
     assert_eq!(count(&after, "instances"), acknowledged + unacknowledged);
 }

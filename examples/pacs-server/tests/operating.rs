@@ -307,8 +307,10 @@ fn a_store_is_encrypted_with_keys_that_are_made_and_does_not_open_without_them()
     let (code, verified, _) = run_with(&["verify"]);
     assert_eq!((code, count(&verified, "instances whole")), (0, 2), "{verified}");
     let secret = "SECRET-PATIENT-ID".as_bytes();
-    for entry in fs::read_dir(data.join("archive/segments")).expect("is listed") {
-        let stored = fs::read(entry.expect("is listed").path()).expect("is read");
+    let segments = fs::read_dir(data.join("archive/segments")).expect("is listed");
+    let paths = segments.map(|entry| entry.expect("is listed").path());
+    for path in paths.chain([data.join("index.redb"), data.join("ledger.redb")]) {
+        let stored = fs::read(path).expect("is read");
         assert!(!stored.windows(secret.len()).any(|window| window == secret));
     }
 

@@ -6,6 +6,8 @@
 //! cargo run --release -p router -- routes.toml --data box
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod forget;
 
 use std::io::{self, Write as _};

@@ -6,6 +6,8 @@
 //! cargo run --release -p worklist -- some/folder
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod folder;
 
 use std::io::{self, Write as _};

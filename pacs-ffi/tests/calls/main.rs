@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "what is tested is called from C")]
 
 mod access;
+mod deid;
 mod hooks;
 mod misuse;
 mod network;

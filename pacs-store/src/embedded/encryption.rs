@@ -2,7 +2,7 @@
 //!
 //! `DATA/encryption` has a line for each key that instances were ever written with: its name and its check value. So a
 //! key that is missing is told at the opening and not by the first instance that needs it, and what is encrypted isn't
-//! opened as if it were not.
+//! opened as if it were not. Index and ledger name the key that they need themselves.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,13 @@ use pacs_core::{Archive, Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use crate::layers::encrypt::{
-    EncryptOptions, EncryptedArchive, KeyCommand, KeyFile, KeyId, KeyProvider, KeyVariable,
+    EncryptOptions, EncryptedArchive, FileKeys, KeyCommand, KeyFile, KeyId, KeyProvider, KeyVariable,
 };
 
 const NOTE: &str = "encryption";
 const NEW_NOTE: &str = "encryption.new";
 
-/// How instances are encrypted: where the keys are, as [`layers::encrypt`](crate::layers::encrypt) has them. One of the
+/// How instances, the index and the ledger are encrypted: where the keys are, as [`layers::encrypt`](crate::layers::encrypt) has them. One of the
 /// three is set.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -32,7 +32,8 @@ pub struct Encryption {
     pub key_variable: Option<String>,
     /// The program that writes keys, and its arguments.
     pub key_command: Vec<String>,
-    /// Instances that were kept before encryption was switched on are read too.
+    /// Instances that were kept before encryption was switched on are read too. An index and a ledger of that time are
+    /// encrypted when they are opened; what the disk held of the plain ones is not overwritten.
     pub plain_too: bool,
 }
 
@@ -64,6 +65,17 @@ impl Encryption {
             }
         }
     }
+}
+
+/// The keys of index and ledger. Blocks.
+pub(super) fn file_keys(encryption: Option<&Encryption>) -> Result<Option<Arc<FileKeys>>> {
+    let keys = encryption.map(|encryption| {
+        let options = EncryptOptions {
+            plain_too: encryption.plain_too,
+        };
+        FileKeys::new(encryption.provider()?, options).map(Arc::new)
+    });
+    keys.transpose()
 }
 
 /// The archive as the settings say, with `data` the data directory of it.
@@ -145,6 +157,7 @@ mod tests {
     use super::super::tests::file;
     use super::super::{ArchiveKind, Settings, Store};
     use super::*;
+    use crate::{RedbIndex, RedbLedger};
 
     fn settings(data: &Path, archive: ArchiveKind, encryption: Option<Encryption>) -> Settings {
         Settings {
@@ -231,13 +244,51 @@ mod tests {
             let refused = Store::open(&strict, Options::default()).expect_err("is refused");
             assert_eq!(refused.kind(), ErrorKind::Refused);
             assert!(refused.to_string().contains("before encryption"), "{refused}");
+            let starts = |file: &str| fs::read(data.join(file)).expect("is read")[..4].to_vec();
+            assert_eq!(
+                (starts("index.redb"), starts("ledger.redb")),
+                (b"redb".to_vec(), b"redb".to_vec())
+            );
             let both = settings(&data, kind, by_file(&keys, true));
             let sealed = keep(&both, 2);
             for record in [&plain, &sealed] {
                 assert_eq!(read(&both, record).expect("is read").len() as u64, record.length);
             }
             assert_eq!(Store::rebuild(&both).expect("is rebuilt").instances, 2);
+            for file in ["index.redb", "ledger.redb"] {
+                assert_ne!(starts(file), b"redb");
+            }
         }
+    }
+
+    #[test]
+    fn a_plain_index_of_encrypted_instances_is_told_and_made_anew() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (data, keys) = (place.path().join("data"), place.path().join("keys"));
+        KeyFile::new(&keys).add().expect("is added");
+        let here = settings(&data, ArchiveKind::Segment, by_file(&keys, false));
+        let record = keep(&here, 1);
+        // As it was when only instances were encrypted.
+        for file in ["index.redb", "ledger.redb"] {
+            fs::remove_file(data.join(file)).expect("is removed");
+        }
+        drop(RedbIndex::open(data.join("index.redb"), Default::default()).expect("is made"));
+        let refused = Store::open(&here, Options::default()).expect_err("is refused");
+        assert_eq!(refused.kind(), ErrorKind::Refused);
+        assert!(refused.to_string().contains("rebuild-index"), "{refused}");
+        let rebuilt = Store::rebuild(&here).expect("is rebuilt");
+        assert_eq!((rebuilt.instances, rebuilt.compared), (1, true));
+        read(&here, &record).expect("is read");
+        drop(RedbLedger::open(data.join("plain.redb")).expect("is made"));
+        fs::rename(data.join("plain.redb"), data.join("ledger.redb")).expect("is renamed");
+        let refused = Store::open(&here, Options::default()).expect_err("is refused");
+        assert!(refused.to_string().contains("plain-too"), "{refused}");
+        read(
+            &settings(&data, ArchiveKind::Segment, by_file(&keys, true)),
+            &record,
+        )
+        .expect("is read");
+        read(&here, &record).expect("is read");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! DATA/files/            or instances, a file each (folder archive)
 //! DATA/index.redb        what is searched; can be made anew from the archive
 //! DATA/ledger.redb       deliveries, worklists and procedure steps: what the archive can't tell again
-//! DATA/encryption        the names of the keys that instances were encrypted with, if they are
+//! DATA/encryption        the names of the keys that instances were encrypted with, if they are: index and ledger then are too
 //! DATA/index.attributes  which attributes the index was filled with
 //! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
 //! DATA/own-archive/      these four, where the archive is the program's own
@@ -32,6 +32,8 @@ use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result}
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
+use crate::layers::encrypt::FileKeys;
+use crate::layers::encrypt::file::PLAIN;
 use crate::{
     FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger, RedbIndex, RedbIndexOptions,
     RedbLedger, SegmentArchive, SegmentOptions,
@@ -110,7 +112,11 @@ impl Store {
             }
             None => options.access,
         };
-        let index = index(directory.as_deref(), settings)?;
+        let keys = match &directory {
+            Some(_) => encryption::file_keys(settings.encryption.as_ref())?,
+            None => None,
+        };
+        let index = index(directory.as_deref(), settings, keys.as_ref())?;
         let empty = block_on(index.totals())?.instances == 0;
         let options = Options {
             duplicates: settings.duplicates.policy(),
@@ -118,7 +124,7 @@ impl Store {
             access,
             ledger: Some(match options.ledger {
                 Some(ledger) => ledger,
-                None => ledger(directory.as_deref())?,
+                None => ledger(directory.as_deref(), keys)?,
             }),
             ..options
         };
@@ -217,19 +223,27 @@ fn own_directory(settings: &Settings) -> Result<Option<PathBuf>> {
     Ok(directory)
 }
 
-fn index(directory: Option<&Path>, settings: &Settings) -> Result<Arc<dyn Index>> {
+fn index(
+    directory: Option<&Path>,
+    settings: &Settings,
+    keys: Option<&Arc<FileKeys>>,
+) -> Result<Arc<dyn Index>> {
     let Some(directory) = directory else {
         return Ok(Arc::new(MemoryIndex::new()));
     };
-    index_at(settings, &directory.join(INDEX))
+    index_at(settings, keys, &directory.join(INDEX))
 }
 
-fn ledger(directory: Option<&Path>) -> Result<Arc<dyn Ledger>> {
+fn ledger(directory: Option<&Path>, keys: Option<Arc<FileKeys>>) -> Result<Arc<dyn Ledger>> {
     let Some(directory) = directory else {
         return Ok(Arc::new(MemoryLedger::new()));
     };
     let path = directory.join(LEDGER);
-    let opened = RedbLedger::open(&path).map_err(|error| {
+    let opened = match keys {
+        Some(keys) => RedbLedger::open_encrypted(&path, keys),
+        None => RedbLedger::open(&path),
+    };
+    let opened = opened.map_err(|error| {
         Error::new(
             error.kind(),
             "ledger.open",
@@ -239,13 +253,17 @@ fn ledger(directory: Option<&Path>) -> Result<Arc<dyn Ledger>> {
     Ok(Arc::new(opened?))
 }
 
-fn index_at(settings: &Settings, path: &Path) -> Result<Arc<dyn Index>> {
+fn index_at(settings: &Settings, keys: Option<&Arc<FileKeys>>, path: &Path) -> Result<Arc<dyn Index>> {
     let mebibytes = usize::try_from(settings.index_cache_mebibytes).unwrap_or(usize::MAX);
     let options = RedbIndexOptions {
         cache_max_bytes: mebibytes.saturating_mul(1024 * 1024),
         ..RedbIndexOptions::default()
     };
-    let opened = RedbIndex::open(path, options).map_err(|error| {
+    let opened = match keys {
+        Some(keys) => RedbIndex::open_encrypted(path, Arc::clone(keys), options),
+        None => RedbIndex::open(path, options),
+    };
+    let opened = opened.map_err(|error| {
         let kind = match error.kind() {
             // A file that can be opened and still is no index: some damage looks like a failing disk.
             ErrorKind::Io if can_be_opened(path) => ErrorKind::Corrupt,
@@ -253,7 +271,11 @@ fn index_at(settings: &Settings, path: &Path) -> Result<Arc<dyn Index>> {
             ErrorKind::AlreadyExists => ErrorKind::Refused,
             kind => kind,
         };
-        Error::new(kind, "index.open", format!("{}: {error}", path.display()))
+        let anew = match error.context() == PLAIN {
+            true => ", and rebuild-index makes it anew from the archive",
+            false => "",
+        };
+        Error::new(kind, "index.open", format!("{}: {error}{anew}", path.display()))
     });
     Ok(Arc::new(opened?))
 }

@@ -9,7 +9,8 @@ use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use pacs_core::{Archive, Entry, Error, ErrorKind, Index, InstanceKey, Locator, Pacs, Result, Scope};
 
-use super::{INDEX, Settings, Store, archive, index, index_at, note_attributes, own_directory};
+use super::encryption::file_keys;
+use super::{Encryption, INDEX, Settings, Store, archive, index, index_at, note_attributes, own_directory};
 
 /// The new index until it takes the old one's place: a rebuild that is broken off leaves the old one.
 const NEW: &str = "index.redb.new";
@@ -58,7 +59,7 @@ impl Store {
     pub fn rebuild_on(archive: &dyn Archive, settings: &Settings) -> Result<Rebuilt> {
         let directory = own_directory(settings)?;
         // Whether that archive has a lock isn't known; an open index has one. How else it is doesn't matter.
-        match index(directory.as_deref(), settings) {
+        match index(directory.as_deref(), settings, None) {
             Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
             _ => {}
         }
@@ -68,7 +69,7 @@ impl Store {
     fn rebuild_of(archive: &dyn Archive, directory: Option<&Path>, settings: &Settings) -> Result<Rebuilt> {
         let attributes = settings.attribute_set()?;
         let Some(data) = directory else {
-            let index = index(None, settings)?;
+            let index = index(None, settings, None)?;
             let recovered = block_on(Pacs::rebuild_index(archive, &*index, &attributes))?;
             return Ok(Rebuilt {
                 instances: block_on(index.totals())?.instances,
@@ -89,15 +90,21 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
+        // An old index that is plain is encrypted, to be compared with: it may be kept.
+        let encryption = settings.encryption.clone().map(|encryption| Encryption {
+            plain_too: true,
+            ..encryption
+        });
+        let keys = file_keys(encryption.as_ref())?;
         let is_there = path.exists();
         let mut rebuilt = Rebuilt::default();
         {
-            let new = index_at(settings, &new_path)?;
+            let new = index_at(settings, keys.as_ref(), &new_path)?;
             let recovered = block_on(Pacs::rebuild_index(archive, &*new, &attributes))?;
             rebuilt.instances = block_on(new.totals())?.instances;
             rebuilt.unreadable = recovered.unreadable;
             let compared = match is_there {
-                true => index_at(settings, &path)
+                true => index_at(settings, keys.as_ref(), &path)
                     .and_then(|old| block_on(compare(archive, &*old, &*new, &mut rebuilt))),
                 false => Ok(()),
             };
@@ -225,7 +232,7 @@ mod tests {
         assert_eq!(&*rebuilt.first_missing[0].instance, "1.2.3.5");
         let old = data.path().join("index.redb.old");
         assert_eq!(rebuilt.old_index.as_deref(), Some(&*old));
-        let old = index_at(&settings, &old).expect("opens");
+        let old = index_at(&settings, None, &old).expect("opens");
         assert_eq!(block_on(old.totals()).expect("totals").instances, 5);
         drop(old);
         // Nothing is missing from what is known now, and what was is still to be had.

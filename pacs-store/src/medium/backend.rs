@@ -21,14 +21,21 @@ pub struct MediumBackend {
 impl MediumBackend {
     /// Opens the file at `path`, or makes it and its name durable.
     pub fn open(medium: &dyn Medium, path: &Path) -> io::Result<Self> {
-        let file = match medium.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => medium.create(path)?,
-            other => other?,
-        };
-        // Also of a file that was there: the attempt that made it may have ended here.
-        medium.sync_directory(path.parent().unwrap_or(Path::new("")))?;
-        Ok(Self { file })
+        Ok(Self {
+            file: open_or_create(medium, path)?,
+        })
     }
+}
+
+/// Opens the file at `path`, or makes it and its name durable.
+pub(crate) fn open_or_create(medium: &dyn Medium, path: &Path) -> io::Result<Arc<dyn MediumFile>> {
+    let file = match medium.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => medium.create(path)?,
+        other => other?,
+    };
+    // Also of a file that was there: the attempt that made it may have ended here.
+    medium.sync_directory(path.parent().unwrap_or(Path::new("")))?;
+    Ok(file)
 }
 
 impl StorageBackend for MediumBackend {

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use backend::MediumBackend;
+pub(crate) use backend::open_or_create;
 pub use fault::{Faults, FaultyMedium, Loss};
 pub use system::SystemMedium;
 

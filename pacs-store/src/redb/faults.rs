@@ -11,7 +11,9 @@ use pacs_core::testkit::random::{Random, rounds};
 use pacs_core::testkit::world;
 use pacs_core::uid::Uid;
 
+use super::tests::file_keys;
 use super::{RedbIndex, RedbIndexOptions};
+use crate::layers::encrypt::FileKeys;
 use crate::medium::{Faults, FaultyMedium, Loss};
 
 /// Small, so that pages are written before a flush too.
@@ -19,8 +21,12 @@ const OPTIONS: RedbIndexOptions = RedbIndexOptions {
     cache_max_bytes: 96 * 1024,
 };
 
-fn open(medium: &FaultyMedium) -> pacs_core::Result<RedbIndex> {
-    RedbIndex::open_on(Arc::new(medium.clone()), "index.redb", OPTIONS)
+fn open(medium: &FaultyMedium, keys: Option<&Arc<FileKeys>>) -> pacs_core::Result<RedbIndex> {
+    let medium = Arc::new(medium.clone());
+    match keys {
+        Some(keys) => RedbIndex::open_encrypted_on(medium, "index.redb", Arc::clone(keys), OPTIONS),
+        None => RedbIndex::open_on(medium, "index.redb", OPTIONS),
+    }
 }
 
 /// Everything that stands in the tables.
@@ -81,6 +87,15 @@ fn any_faults(random: &mut Random) -> Faults {
 
 #[test]
 fn after_any_fault_the_index_is_what_it_was_after_some_batch_and_no_flush_is_lost() {
+    run(None);
+}
+
+#[test]
+fn after_any_fault_an_encrypted_index_is_what_it_was_after_some_batch_and_no_flush_is_lost() {
+    run(Some(&file_keys()));
+}
+
+fn run(keys: Option<&Arc<FileKeys>>) {
     rounds(25, |random| {
         let world = random.bits();
         let mut medium = FaultyMedium::new(random.bits());
@@ -91,7 +106,7 @@ fn after_any_fault_the_index_is_what_it_was_after_some_batch_and_no_flush_is_los
         for _ in 0..4 {
             // One life: opened, perhaps on a medium that fails, until it ends somehow.
             medium.set_faults(any_faults(random));
-            let mut life = open(&medium);
+            let mut life = open(&medium, keys);
             let mut unknown = None;
             if let Ok(index) = &life {
                 for _ in 0..random.below(25) {
@@ -128,7 +143,7 @@ fn after_any_fault_the_index_is_what_it_was_after_some_batch_and_no_flush_is_los
             medium = medium.crash(loss);
             drop(life);
 
-            let mut index = open(&medium).expect("the index opens on a whole medium");
+            let mut index = open(&medium, keys).expect("the index opens on a whole medium");
             let found = block_on(index.low_water()).expect("low water").0 as usize;
             batches.extend(unknown.filter(|_| found > batches.len()));
             assert!(

@@ -15,7 +15,8 @@ use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::ledger::{Ledger, LedgerCapability, Step};
 use pacs_core::limits;
 
-use super::{RedbIndexOptions, contained, error, open_file, open_storage};
+use super::{RedbIndexOptions, contained, error, open_file, open_storage, sealed};
+use crate::layers::encrypt::FileKeys;
 use crate::medium::{Medium, MediumBackend};
 
 const ENTRIES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -76,6 +77,33 @@ impl RedbLedger {
             let backend = MediumBackend::open(&*medium, &path)
                 .map_err(|error| Error::io("ledger.open", "the ledger can't be opened", error))?;
             open_storage(backend, options())
+        }))
+    }
+
+    /// As [`open`](Self::open), in a file that is [encrypted](FileKeys). Blocks where a key has to be asked for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Refused` when the file's key is missing or wrong, and when the file is plain and
+    /// [`plain_too`](crate::EncryptOptions::plain_too) isn't set.
+    pub fn open_encrypted(path: impl AsRef<Path>, keys: Arc<FileKeys>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        Self::new(Box::new(move || {
+            open_storage(sealed::open(&path, &keys)?, options())
+        }))
+    }
+
+    /// As [`open_encrypted`](Self::open_encrypted), in a file of any medium. It takes no lock.
+    ///
+    /// # Errors
+    /// As [`open_encrypted`](Self::open_encrypted).
+    pub fn open_encrypted_on(
+        medium: Arc<dyn Medium>,
+        path: impl AsRef<Path>,
+        keys: Arc<FileKeys>,
+    ) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        Self::new(Box::new(move || {
+            open_storage(sealed::open_on(&*medium, &path, &keys)?, options())
         }))
     }
 
@@ -150,6 +178,10 @@ impl Shared {
 
 /// The index's errors, as those of the ledger.
 fn of_ledger(error: Error) -> Error {
+    if error.kind() == ErrorKind::Refused {
+        // It says what is the matter with the keys.
+        return error;
+    }
     let text = match error.kind() {
         ErrorKind::Io => "the ledger could not be read or written",
         ErrorKind::OutOfResources => "there is no room for the ledger",

@@ -21,6 +21,7 @@ mod keys;
 mod ledger;
 mod plan;
 mod record;
+mod sealed;
 mod stream;
 mod tables;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, To
 use pacs_core::query::Query;
 use pacs_core::uid::Uid;
 
+use crate::layers::encrypt::{FileKeys, file::is_encrypted};
 use crate::medium::{Medium, MediumBackend};
 pub use ledger::RedbLedger;
 use record::State;
@@ -129,6 +131,38 @@ impl RedbIndex {
         }))
     }
 
+    /// As [`open`](Self::open), in a file that is [encrypted](FileKeys). Blocks where a key has to be asked for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Refused` when the file's key is missing or wrong, and when the file is plain and
+    /// [`plain_too`](crate::EncryptOptions::plain_too) isn't set: an index can be made again from the archive.
+    pub fn open_encrypted(
+        path: impl AsRef<Path>,
+        keys: Arc<FileKeys>,
+        options: RedbIndexOptions,
+    ) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        Self::new(Box::new(move || {
+            open_storage(sealed::open(&path, &keys)?, options)
+        }))
+    }
+
+    /// As [`open_encrypted`](Self::open_encrypted), in a file of any medium. It takes no lock.
+    ///
+    /// # Errors
+    /// As [`open_encrypted`](Self::open_encrypted).
+    pub fn open_encrypted_on(
+        medium: Arc<dyn Medium>,
+        path: impl AsRef<Path>,
+        keys: Arc<FileKeys>,
+        options: RedbIndexOptions,
+    ) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        Self::new(Box::new(move || {
+            open_storage(sealed::open_on(&*medium, &path, &keys)?, options)
+        }))
+    }
+
     /// Opens the index on a storage of the caller's: memory, a raw device. After an error of the storage it
     /// can't go on, because nobody can open the storage again.
     ///
@@ -171,6 +205,10 @@ fn open_file(path: &Path, options: RedbIndexOptions) -> Result<Database> {
         })
     };
     let database = open().or_else(|error| {
+        if starts_encrypted(path) {
+            let why = "the file is encrypted, and there are no keys for it";
+            return Err(Error::new(ErrorKind::Refused, "index.open", why));
+        }
         // Only now, when no other process can be about to make the file.
         let again = empty_unfinished(path).map_err(|e| Error::io("index.open", "no index", e))?;
         if again { open() } else { Err(error) }
@@ -229,6 +267,14 @@ fn is_unfinished(start: &[u8; MAGIC.len()]) -> bool {
             .iter()
             .zip(MAGIC)
             .all(|(&byte, magic)| byte == 0 || byte == magic)
+}
+
+/// Whether the file at `path` is an encrypted one, as far as can be told.
+fn starts_encrypted(path: &Path) -> bool {
+    use std::io::Read;
+    let mut start = [0; 8];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && is_encrypted(&start)
 }
 
 /// Empties the file at `path` if its making was cut off. Says whether it did.

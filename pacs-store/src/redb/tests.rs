@@ -13,6 +13,12 @@ use pacs_core::query::{LevelAttributes, Model, Query, QueryOptions};
 use pacs_core::uid::{InstanceKey, Level, Uid};
 
 use super::{RedbIndex, RedbIndexOptions};
+use crate::layers::encrypt::{FileKeys, Key, KeyId, KeyList};
+
+pub(super) fn file_keys() -> Arc<FileKeys> {
+    let keys = KeyList::new([(KeyId::parse("k").expect("a name"), Key::new([7; 32]))]);
+    Arc::new(FileKeys::new(Arc::new(keys), Default::default()).expect("there is a key"))
+}
 
 fn in_memory() -> RedbIndex {
     RedbIndex::with_backend(
@@ -331,6 +337,15 @@ pacs_core::index_conformance!(conformance, {
     let directory = tempfile::tempdir().expect("a temporary directory");
     move || -> std::sync::Arc<dyn Index> {
         let index = RedbIndex::open(directory.path().join("index.redb"), RedbIndexOptions::default());
+        std::sync::Arc::new(index.expect("the index opens"))
+    }
+});
+
+pacs_core::index_conformance!(conformance_encrypted, {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    move || -> std::sync::Arc<dyn Index> {
+        let path = directory.path().join("index.redb");
+        let index = RedbIndex::open_encrypted(path, file_keys(), RedbIndexOptions::default());
         std::sync::Arc::new(index.expect("the index opens"))
     }
 });

@@ -26,6 +26,7 @@ use pacs_core::{
     Announced, DataSet, DuplicatePolicy, ErrorKind, Index, InstanceRecord, Level, Options, Pacs, Query,
     Received, Result, Scope, StoreOutcome,
 };
+use pacs_store::layers::encrypt::{FileKeys, Key, KeyId, KeyList};
 use pacs_store::medium::{Faults, FaultyMedium, Loss};
 use pacs_store::{RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
 use support::{any_faults, any_options, filling, read, runs};
@@ -62,6 +63,8 @@ struct Run {
     random: Random,
     medium: FaultyMedium,
     segments: SegmentOptions,
+    /// Of every second seed: the index is encrypted.
+    keys: Option<Arc<FileKeys>>,
     duplicates: DuplicatePolicy,
     threads: u64,
     /// The variants of each instance that the last opening found, the current one first.
@@ -77,10 +80,19 @@ struct Opened {
     index: Arc<RedbIndex>,
 }
 
-fn open(medium: &FaultyMedium, segments: SegmentOptions, duplicates: DuplicatePolicy) -> Result<Opened> {
+fn open(
+    medium: &FaultyMedium,
+    segments: SegmentOptions,
+    keys: Option<&Arc<FileKeys>>,
+    duplicates: DuplicatePolicy,
+) -> Result<Opened> {
     let archive = Arc::new(SegmentArchive::open_on(Arc::new(medium.clone()), segments)?);
     assert_eq!(archive.statistics().damaged_segments, 0);
-    let index = RedbIndex::open_on(Arc::new(medium.clone()), "index.redb", index_options());
+    let (file, index_medium) = ("index.redb", Arc::new(medium.clone()));
+    let index = match keys {
+        Some(keys) => RedbIndex::open_encrypted_on(index_medium, file, Arc::clone(keys), index_options()),
+        None => RedbIndex::open_on(index_medium, file, index_options()),
+    };
     let index = Arc::new(index?);
     let options = Options {
         duplicates,
@@ -90,6 +102,11 @@ fn open(medium: &FaultyMedium, segments: SegmentOptions, duplicates: DuplicatePo
     };
     let pacs = block_on(Pacs::open(archive.clone(), index.clone(), options))?;
     Ok(Opened { pacs, archive, index })
+}
+
+fn file_keys() -> Arc<FileKeys> {
+    let keys = KeyList::new([(KeyId::parse("k").expect("a name"), Key::new([7; 32]))]);
+    Arc::new(FileKeys::new(Arc::new(keys), Default::default()).expect("there is a key"))
 }
 
 fn index_options() -> RedbIndexOptions {
@@ -105,6 +122,7 @@ impl Run {
         Self {
             medium: FaultyMedium::new(random.bits()),
             segments: any_options(&mut random),
+            keys: seed.is_multiple_of(2).then(file_keys),
             duplicates: *random.pick(&[
                 DuplicatePolicy::Replace,
                 DuplicatePolicy::Replace,
@@ -119,7 +137,7 @@ impl Run {
     }
 
     fn open(&self) -> Result<Opened> {
-        open(&self.medium, self.segments, self.duplicates)
+        open(&self.medium, self.segments, self.keys.as_ref(), self.duplicates)
     }
 
     fn run(&mut self) {
@@ -568,7 +586,7 @@ fn a_removal_that_fails_after_some_versions_leaves_an_index_that_knows_the_rest(
     let mut failed = 0;
     for seed in 0..40 {
         let medium = FaultyMedium::new(seed);
-        let opened = open(&medium, segments, DuplicatePolicy::Replace).expect("opens");
+        let opened = open(&medium, segments, None, DuplicatePolicy::Replace).expect("opens");
         let keep = |name, variant| {
             let stored = store(&opened.pacs, sent(name, variant), 1 << 20);
             block_on(stored).expect("is kept").record
@@ -591,7 +609,7 @@ fn a_removal_that_fails_after_some_versions_leaves_an_index_that_knows_the_rest(
         while block_on(store(&opened.pacs, sent((0, 0, 1), 0), 1 << 20)).is_err() {}
         check(&opened);
         drop(opened);
-        check(&open(&medium, segments, DuplicatePolicy::Replace).expect("opens"));
+        check(&open(&medium, segments, None, DuplicatePolicy::Replace).expect("opens"));
     }
     assert!(failed > 10);
 }

@@ -172,7 +172,7 @@ impl Config {
 impl Config {
     fn render_encryption(&self, out: &mut Rendering) {
         const MEANING: &str = "Encryption of what is kept: one of key-file, key-variable and key-command says where the keys are.\n\
-             # `pacs-server keys new FILE` makes one. Index and ledger are not encrypted.";
+             # `pacs-server keys new FILE` makes one. Index and ledger are encrypted too.";
         let Some(encryption) = &self.encryption else {
             out.gap();
             out.text(MEANING);
@@ -194,7 +194,7 @@ impl Config {
         out.setting(
             "plain-too",
             encryption.plain_too,
-            "Read also what was kept before encryption was switched on.",
+            "Read also instances that were kept before encryption was switched on, and encrypt an index and a ledger of that time.",
         );
     }
 

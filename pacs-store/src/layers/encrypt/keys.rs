@@ -191,6 +191,14 @@ pub(super) fn cipher(key: &[u8; KEY_LENGTH_BYTES]) -> Result<LessSafeKey> {
     Ok(LessSafeKey::new(key))
 }
 
+/// A key that follows from another one, for one use.
+pub(super) fn derived(key: &[u8; KEY_LENGTH_BYTES], for_use: &[u8]) -> Zeroizing<[u8; KEY_LENGTH_BYTES]> {
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), for_use);
+    let mut derived = Zeroizing::new([0; KEY_LENGTH_BYTES]);
+    derived.copy_from_slice(mac.as_ref());
+    derived
+}
+
 /// The master keys that were asked for so far.
 pub(super) struct Keys {
     provider: Arc<dyn KeyProvider>,

@@ -1,4 +1,4 @@
-//! Encryption at rest: [`EncryptedArchive`].
+//! Encryption at rest: [`EncryptedArchive`], and [`FileKeys`] for index and ledger, which are said there.
 //!
 //! Each instance has a data key of its own. It stands before the instance, wrapped by a master key, which a
 //! [`KeyProvider`] gives: of a file, of the environment, of a command, of a program's own. The instance follows in
@@ -12,7 +12,7 @@
 //! beside the bytes: the UIDs of [`InstanceKey`](pacs_core::InstanceKey) stand in the records of the segment archive and
 //! in the names of the folder archive. It does not notice when one whole instance is put in the place of another, or an
 //! older state of the archive in the place of a newer. What is known of instances, the index and the ledger, is not in
-//! the archive and not encrypted by it.
+//! the archive: [`FileKeys`] are for these.
 //!
 //! # Rotation
 //! A new key is put first in the provider's list: what is written after the next opening, or [`renew`], is written with
@@ -25,11 +25,13 @@
 //! [`renew`]: EncryptedArchive::renew
 
 mod chunk;
+pub(crate) mod file;
 mod header;
 mod keys;
 mod providers;
 mod read;
 mod writer;
+mod xts;
 
 use std::fmt;
 use std::ops::Range;
@@ -48,17 +50,18 @@ use pacs_core::{
 
 use crate::buffers::Buffers;
 use crate::pool::Pool;
-use chunk::SEALED_BYTES;
 use keys::{Keys, Master};
-use read::{Decrypters, Kept};
+use read::Kept;
+use writer::GROUP_BYTES;
 
+pub use file::FileKeys;
 pub use keys::{KEY_ID_LENGTH_MAX_BYTES, KEY_LENGTH_BYTES, Key, KeyId, KeyProvider};
 pub use providers::{KeyCommand, KeyFile, KeyList, KeyVariable};
 
 /// Buffers for what is decrypted that are kept for use: 8 MiB.
 const SPARE_BUFFERS: usize = 32;
 /// The same for what is encrypted.
-const SPARE_SEALED_BUFFERS: usize = 128;
+const SPARE_SEALED_BUFFERS: usize = 32;
 /// Threads that ask for keys, which may block, and see to commits that nobody waits for.
 const HELPERS: usize = 2;
 
@@ -88,7 +91,6 @@ struct Shared {
     buffers: Arc<Buffers>,
     /// For what is encrypted.
     sealed_buffers: Arc<Buffers>,
-    decrypters: Decrypters,
     helpers: Arc<Pool>,
 }
 
@@ -111,8 +113,7 @@ impl EncryptedArchive {
             options,
             keys: Arc::new(Keys::new(provider)?),
             buffers: Buffers::new(READ_CHUNK_BYTES, SPARE_BUFFERS),
-            sealed_buffers: Buffers::new(SEALED_BYTES, SPARE_SEALED_BUFFERS),
-            decrypters: Decrypters::new()?,
+            sealed_buffers: Buffers::new(GROUP_BYTES, SPARE_SEALED_BUFFERS),
             helpers: Arc::new(helpers),
         };
         block_on(shared.check_first())?;

@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
-use futures::channel::oneshot;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use pacs_core::limits::READ_CHUNK_BYTES;
@@ -14,14 +12,11 @@ use pacs_core::{Error, ErrorKind, Locator, Result};
 
 use super::Shared;
 use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES, place};
-use super::header::{HEADER_BYTES, Header, MAGIC};
+use super::header::{HEADER_BYTES, Header, INSTANCE};
 use crate::buffers::Buffers;
-use crate::pool::Pool;
 
 /// Chunks that are decrypted at once: as much as a piece may be.
 const CHUNKS_AT_ONCE: usize = READ_CHUNK_BYTES / CHUNK_BYTES;
-/// Threads that decrypt, at most.
-const DECRYPTERS_MAX: usize = 4;
 /// By where and what a Part 10 stream tells itself (PS3.10 7.1).
 const PREFIX: Range<usize> = 128..132;
 /// What is read to tell how an instance is kept.
@@ -41,10 +36,10 @@ pub(super) enum Kept {
 impl Kept {
     /// By its first bytes; fewer than [`START_BYTES`] only where there are no more.
     fn of(start: &[u8]) -> Result<Self> {
-        if start.len() >= MAGIC.len() && start[..MAGIC.len()] == MAGIC {
+        if start.starts_with(&INSTANCE.magic) {
             let header = start.first_chunk::<HEADER_BYTES>();
             let header = header.ok_or_else(cut_off)?;
-            return Header::read(header).map(Self::Encrypted);
+            return Header::read(&INSTANCE, header).map(Self::Encrypted);
         }
         match start.get(PREFIX) {
             Some(b"DICM") => Ok(Self::Plain),
@@ -134,15 +129,6 @@ struct Chunks {
     end: u64,
     /// The last chunk that is asked for, or the last of all, was taken.
     done: bool,
-    /// What was taken last.
-    opening: Option<Opening>,
-}
-
-/// A piece that is being decrypted.
-struct Opening {
-    /// Its first chunk.
-    number: u64,
-    piece: oneshot::Receiver<Result<Bytes>>,
 }
 
 /// Chunks that are decrypted together, as they were read.
@@ -172,55 +158,6 @@ impl Sealed {
             }
             Ok(())
         })
-    }
-}
-
-/// Threads that decrypt the next piece while the one before is used, as long as one of them has nothing to do. When all
-/// have, so has the machine: then whoever reads decrypts.
-pub(super) struct Decrypters {
-    pool: Pool,
-    threads: usize,
-    busy: Arc<AtomicUsize>,
-}
-
-impl Decrypters {
-    pub(super) fn new() -> Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-        let threads = threads.min(DECRYPTERS_MAX);
-        let pool = Pool::new("archive-decrypt", threads)
-            .map_err(|error| Error::io("archive.open", "a thread can't start", error))?;
-        Ok(Self {
-            pool,
-            threads,
-            busy: Arc::default(),
-        })
-    }
-
-    fn open(&self, sealed: Sealed, buffers: &Arc<Buffers>) -> Opening {
-        let number = sealed.number;
-        let (sender, piece) = oneshot::channel();
-        let (buffers, busy) = (Arc::clone(buffers), Busy(Arc::clone(&self.busy)));
-        let is_free = self.busy.fetch_add(1, Ordering::Relaxed) < self.threads;
-        let open = move || {
-            let opened = sealed.open(&buffers);
-            drop(busy);
-            // Nobody may wait any more.
-            let _ = sender.send(opened);
-        };
-        match is_free {
-            true => self.pool.spawn(open),
-            false => open(),
-        }
-        Opening { number, piece }
-    }
-}
-
-/// One that has something to do, also when it is given up.
-struct Busy(Arc<AtomicUsize>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -351,7 +288,8 @@ impl Reading {
             (held, inside_ended) = (Held::default(), false);
             chunks = inside.read(&self.locator, place(number)..behind);
         }
-        let key = Arc::new(header.open(&*self.shared.master(&header.id).await?)?);
+        let key = header.open(&*self.shared.master(&header.id).await?)?;
+        let key = Arc::new(DataKey::new(&key)?);
         self.stage = Stage::Encrypted(Box::new(Chunks {
             inside: chunks,
             inside_ended,
@@ -360,46 +298,34 @@ impl Reading {
             number,
             end,
             done: false,
-            opening: None,
         }));
         Ok(())
     }
 
-    /// The next piece, decrypted; none when there are no more.
+    /// The next piece, decrypted; none when there are no more. Where it is used: to hand it to another thread and wait
+    /// for that costs more than to decrypt it.
     async fn decrypt(&mut self) -> Result<Option<Bytes>> {
         let Stage::Encrypted(chunks) = &mut self.stage else {
             return Ok(None);
         };
-        let (decrypters, buffers) = (&self.shared.decrypters, &self.shared.buffers);
-        let opening = match chunks.opening.take() {
-            Some(opening) => opening,
-            None => match chunks.next().await? {
-                // What is one piece is decrypted where it is used.
-                Some(sealed) if chunks.done => {
-                    let (number, piece) = (sealed.number, sealed.open(buffers)?);
-                    self.stage = Stage::Ended;
-                    return Ok(Some(self.asked_for(number, piece)));
-                }
-                Some(sealed) => decrypters.open(sealed, buffers),
-                None => {
-                    let done = chunks.done;
-                    self.stage = Stage::Ended;
-                    if !done {
-                        // There is nothing where the range begins.
-                        check_end(Arc::clone(&self.shared), &self.locator, self.range.start).await?;
-                    }
-                    return Ok(None);
-                }
-            },
-        };
-        // The next one is read while this one is decrypted, and decrypted while this one is used.
         let next = chunks.next().await?;
-        let piece = opening.piece.await.unwrap_or_else(|_| {
-            let why = "decrypting failed";
-            Err(Error::new(ErrorKind::Internal, "archive.read", why))
-        })?;
-        chunks.opening = next.map(|sealed| decrypters.open(sealed, buffers));
-        Ok(Some(self.asked_for(opening.number, piece)))
+        let done = chunks.done;
+        if done || next.is_none() {
+            self.stage = Stage::Ended;
+        }
+        match next {
+            Some(sealed) => {
+                let (number, piece) = (sealed.number, sealed.open(&self.shared.buffers)?);
+                Ok(Some(self.asked_for(number, piece)))
+            }
+            None => {
+                if !done {
+                    // There is nothing where the range begins.
+                    check_end(Arc::clone(&self.shared), &self.locator, self.range.start).await?;
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// What was asked for of a piece that begins with this chunk.

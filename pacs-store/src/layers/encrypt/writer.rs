@@ -11,7 +11,7 @@ use futures::executor::block_on;
 use futures::future::{BoxFuture, poll_fn};
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored};
 
-use super::chunk::{CHUNK_BYTES, DataKey, TAG_BYTES};
+use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES};
 use super::header::{self, HEADER_BYTES};
 use super::keys::Master;
 use crate::buffers::{Buffer, Buffers};
@@ -22,8 +22,9 @@ pub(super) struct Writer {
     key: DataKey,
     /// What is not written yet.
     header: Option<[u8; HEADER_BYTES]>,
-    /// Not encrypted yet: at most a chunk. A full one waits until it is known whether it is the last.
-    chunk: Chunk,
+    /// Not encrypted yet. What is full waits until it is known whether it ends with the last chunk.
+    gathered: Gathered,
+    /// Of the first chunk in it.
     number: u64,
     length: u64,
     failed: bool,
@@ -31,61 +32,83 @@ pub(super) struct Writer {
     helpers: Arc<Pool>,
 }
 
-/// What is gathered of a chunk, and behind it room for its tag.
-enum Chunk {
-    /// Instances that are shorter than a chunk wait for their commit in no more memory than they need.
+/// Chunks that are gathered, encrypted and handed on together: the archive inside works in larger pieces than one.
+const GROUP_CHUNKS: usize = 4;
+/// The same as they are stored.
+pub(super) const GROUP_BYTES: usize = GROUP_CHUNKS * SEALED_BYTES;
+
+/// What is gathered, with room for its tags.
+enum Gathered {
+    /// Instances of at most a chunk wait for their commit in no more memory than they need.
     Short(Vec<u8>),
-    /// So many bytes of a buffer.
+    /// So many bytes of an instance in a buffer of [`GROUP_BYTES`], with room for a tag behind each chunk.
     Long(Buffer, usize),
 }
 
-impl Chunk {
-    fn length(&self) -> usize {
+impl Gathered {
+    /// For how many more bytes there is room.
+    fn room(&self) -> usize {
         match self {
-            Self::Short(bytes) => bytes.len(),
-            Self::Long(_, length) => *length,
+            Self::Short(_) => usize::MAX,
+            Self::Long(_, length) => GROUP_CHUNKS * CHUNK_BYTES - length,
         }
     }
 
-    /// Appends; it doesn't become longer than a chunk by it.
-    fn push(&mut self, bytes: &[u8], buffers: &Arc<Buffers>) {
+    /// Appends the first of `bytes`, and gives the others.
+    fn push<'a>(&mut self, bytes: &'a [u8], buffers: &Arc<Buffers>) -> &'a [u8] {
         match self {
-            Self::Short(before) if before.len() + bytes.len() <= SHORT_BYTES => {
-                before.extend_from_slice(bytes)
+            Self::Short(before) if before.len() + bytes.len() <= CHUNK_BYTES => {
+                before.reserve(bytes.len() + TAG_BYTES);
+                before.extend_from_slice(bytes);
+                &[]
             }
             Self::Short(before) => {
-                let mut buffer = buffers.take();
-                let length = before.len();
-                buffer.bytes_mut()[..length].copy_from_slice(before);
-                *self = Self::Long(buffer, length);
-                self.push(bytes, buffers);
+                let before = std::mem::take(before);
+                *self = Self::Long(buffers.take(), 0);
+                // No more than a chunk.
+                self.push(&before, buffers);
+                self.push(bytes, buffers)
             }
             Self::Long(buffer, length) => {
-                buffer.bytes_mut()[*length..*length + bytes.len()].copy_from_slice(bytes);
-                *length += bytes.len();
+                let mut rest = bytes;
+                while !rest.is_empty() && *length < GROUP_CHUNKS * CHUNK_BYTES {
+                    let (chunk, within) = (*length / CHUNK_BYTES, *length % CHUNK_BYTES);
+                    let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - within));
+                    let at = chunk * SEALED_BYTES + within;
+                    buffer.bytes_mut()[at..at + now.len()].copy_from_slice(now);
+                    *length += now.len();
+                    rest = later;
+                }
+                rest
             }
         }
     }
 
-    /// Encrypted, with its tag.
-    fn seal(self, key: &DataKey, number: u64, last: bool) -> Result<Bytes> {
+    /// Encrypted, with their tags, and how many chunks these are. With `last` the last of them is the last of all.
+    fn seal(self, key: &DataKey, number: u64, last: bool) -> Result<(Bytes, u64)> {
         match self {
             Self::Short(mut bytes) => {
                 bytes.resize(bytes.len() + TAG_BYTES, 0);
                 key.seal(number, last, &mut bytes)?;
-                Ok(bytes.into())
+                Ok((bytes.into(), 1))
             }
             Self::Long(mut buffer, length) => {
-                let sealed = length + TAG_BYTES;
-                key.seal(number, last, &mut buffer.bytes_mut()[..sealed])?;
-                Ok(buffer.freeze(sealed))
+                let count = length.div_ceil(CHUNK_BYTES);
+                let sealed = length + count * TAG_BYTES;
+                let chunks = buffer.bytes_mut()[..sealed].chunks_mut(SEALED_BYTES);
+                for (at, chunk) in chunks.enumerate() {
+                    key.seal(number + at as u64, last && at + 1 == count, chunk)?;
+                }
+                let bytes = match sealed < GROUP_BYTES / 2 {
+                    // It may wait for its commit, and would keep the whole buffer.
+                    true => Bytes::copy_from_slice(&buffer.bytes_mut()[..sealed]),
+                    false => buffer.freeze(sealed),
+                };
+                Ok((bytes, count as u64))
             }
         }
     }
 }
-
-/// The longest of which no buffer is taken.
-const SHORT_BYTES: usize = CHUNK_BYTES / 4;
 
 impl Writer {
     pub(super) fn new(
@@ -94,12 +117,13 @@ impl Writer {
         buffers: Arc<Buffers>,
         helpers: Arc<Pool>,
     ) -> Result<Self> {
-        let (header, key) = header::seal(master)?;
+        let key = header::new_key()?;
+        let header = header::wrap(&header::INSTANCE, master, &key)?;
         Ok(Self {
             inside,
-            key,
+            key: DataKey::new(&key)?,
             header: Some(header),
-            chunk: Chunk::Short(Vec::new()),
+            gathered: Gathered::Short(Vec::new()),
             number: 0,
             length: 0,
             failed: false,
@@ -111,22 +135,21 @@ impl Writer {
     async fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.chunk.length() == CHUNK_BYTES {
-                self.send(false).await?;
+            if self.gathered.room() == 0 {
+                let next = Gathered::Long(self.buffers.take(), 0);
+                self.send(next, false).await?;
             }
-            let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - self.chunk.length()));
-            self.chunk.push(now, &self.buffers);
-            self.length += now.len() as u64;
-            rest = later;
+            rest = self.gathered.push(rest, &self.buffers);
         }
+        self.length += bytes.len() as u64;
         Ok(())
     }
 
-    /// Encrypts the chunk and hands it on.
-    async fn send(&mut self, last: bool) -> Result<()> {
-        let chunk = std::mem::replace(&mut self.chunk, Chunk::Short(Vec::new()));
-        let sealed = chunk.seal(&self.key, self.number, last)?;
-        self.number += 1;
+    /// Encrypts what is gathered and hands it on; `next` takes its place.
+    async fn send(&mut self, next: Gathered, last: bool) -> Result<()> {
+        let gathered = std::mem::replace(&mut self.gathered, next);
+        let (sealed, count) = gathered.seal(&self.key, self.number, last)?;
+        self.number += count;
         if let Some(header) = self.header.take() {
             self.inside.write(Bytes::copy_from_slice(&header)).await?;
         }
@@ -137,7 +160,7 @@ impl Writer {
         if self.failed {
             return Err(failed_before("archive.commit"));
         }
-        self.send(true).await?;
+        self.send(Gathered::Short(Vec::new()), true).await?;
         let mut commit = self.inside.commit(key);
         let first = futures::poll!(&mut commit);
         committing.store(true, Ordering::Release);
