@@ -375,7 +375,8 @@ typedef struct pacs_receipt pacs_receipt;
 typedef struct pacs_server pacs_server;
 
 /**
- * Who sends or asks, as far as it is known. It is what hooks are told.
+ * Who sends or asks, as far as it is known. It is what hooks are told, and where the configuration has an `[access]`
+ * table, who may what is held against it: a call that names no source is the program's own, and needs no leave.
  */
 typedef struct pacs_source {
     /**
@@ -394,6 +395,14 @@ typedef struct pacs_source {
      * Network address with its port, as in `192.0.2.7:104` or `[2001:db8::7]:104`; may be null.
      */
     const char *address;
+    /**
+     * The user that the program has proven; may be null. The user's roles count then, in place of the peer's.
+     */
+    const char *user;
+    /**
+     * The roles of the user, with commas between; may be null.
+     */
+    const char *roles;
 } pacs_source;
 
 /**
@@ -1645,6 +1654,16 @@ enum pacs_status pacs_instance_deidentify(const struct pacs_instance *instance,
  * archive = "segment"           # one behind the other in large files; "folder": a file each; "memory": gone with the process
  * duplicates = "replace"        # other bytes under a UID that is kept; the old ones stay as an earlier version. Or "keep-first", "refuse"
  * index-cache-mebibytes = 128
+ *
+ * [access]                      # who may do what, where a call or a peer of a server says who asks
+ * anyone = []                   # what everybody may: store, find, retrieve, delete, amend, work, route, administer
+ * [[access.role]]
+ * name = "reader"
+ * allow = ["find", "retrieve"]
+ * only = { Modality = ["US"] }  # of what part; left out: of all
+ * [[access.peer]]               # known by ae-title, addresses, certificate: all that is named
+ * ae-title = "WORKSTATION"
+ * roles = ["reader"]
  *
  * [[attribute]]                 # what is searched beyond the Standard's query models
  * level = "series"              # patient, study, series or instance

@@ -12,7 +12,7 @@ use crate::ffi::{self, fill};
 use crate::guard::{call, call_shared, close};
 use crate::handle::{self, Object};
 use crate::instance::{Instance, Reader, pacs_instance, pacs_reader};
-use crate::store::{PACS_UID_LENGTH, pacs_source, source};
+use crate::store::{PACS_UID_LENGTH, pacs_source};
 
 /// De-identifies instances by a profile, within a project. May be used from any thread, and from many at once, with
 /// instances of each engine of its context.
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn pacs_instance_deidentify(
             return Err(Failure::argument(why));
         }
         let Instance { pacs, record, .. } = instance;
-        pacs.admit_retrieve(&self::source(source)?, record)?;
+        crate::instance::admit(instance, source)?;
         let done = block_on(pacs.deidentified(record, &by.by))?;
         let described = pacs_deidentified {
             struct_size: size_of::<pacs_deidentified>(),

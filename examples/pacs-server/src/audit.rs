@@ -91,13 +91,12 @@ impl Trail {
             .await
             .map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let sending = match sender(config, log)? {
-            Some(sender) => Some(tokio::spawn(sender.run(async move {
+        let sending = sender(config, log)?.map(|sender| {
+            tokio::spawn(sender.run(async move {
                 // Its end without a word means the same.
                 let _ = stopped.await;
-            }))),
-            None => None,
-        };
+            }))
+        });
         let served = serving.await;
         let outcome = match &served {
             Ok(()) => Outcome::SUCCESS,

@@ -237,7 +237,7 @@ fn restriction(role: &Role) -> Result<Restriction> {
             return Err(invalid(format!("{keyword} must have values, none of them empty")));
         }
         let vr = standard_vr(*tag).unwrap_or(VR::LO);
-        keys.put_text(*tag, vr, &values.join("\\"));
+        keys.put_text(*tag, vr, values.join("\\"));
     }
     Restriction::new(keys)
 }

@@ -89,7 +89,7 @@ fn a_message_with_the_longest_of_everything_fits_its_document() {
             .at(AccessPoint::Host(long.clone()))
     };
     let between = || (0..20).fold(Between::new(who(), who()), |between, _| between.and(who()));
-    let mut study = Study::new(uid(&"1.".repeat(31).trim_end_matches('.').to_owned()));
+    let mut study = Study::new(uid("1.".repeat(31).trim_end_matches('.')));
     for class in 0..300 {
         for instance in 0..20 {
             study.add(

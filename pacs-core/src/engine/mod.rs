@@ -39,7 +39,7 @@ use crate::archive::{Archive, Sequence};
 use crate::audit::Audit;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hooks::{AdmitAll, Coercer, Decider, Observer};
+use crate::hooks::{AdmitAll, Coercer, Decider, Observer, Source};
 use crate::index::{Index, InstanceRecord, Scope, Totals};
 use crate::ledger::Ledger;
 use crate::limits;

@@ -396,7 +396,7 @@ async fn pdu_lengths(target: Target, number: usize) -> std::io::Result<()> {
 
 async fn element_lengths(target: Target, number: usize) -> std::io::Result<()> {
     let mut peer = Association::open(target).await?;
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         peer.store(OF_CT, number).await?;
         // Institution Name and an unknown element, each of almost 4 GiB.
         let element = b"\x08\x00\x80\x00UT\0\0\xFE\xFF\xFF\xFF";
@@ -413,7 +413,7 @@ async fn element_lengths(target: Target, number: usize) -> std::io::Result<()> {
 
 async fn depth(target: Target, number: usize) -> std::io::Result<()> {
     let mut peer = Association::open(target).await?;
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         peer.store(OF_CT, number).await?;
         let level = b"\x08\x00\x40\x11SQ\0\0\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF";
         peer.data(OF_CT, &level.repeat(100_000), true).await?;
@@ -511,7 +511,7 @@ async fn slow_bytes(target: Target, number: usize) -> std::io::Result<()> {
 }
 
 async fn slow_readers(target: Target, number: usize) -> std::io::Result<()> {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let mut peer = Association::open(target).await?;
         let command = CommandSet::request(CommandField::C_GET).with_affected_sop_class(&GET);
         peer.command(OF_GET, command).await?;
@@ -557,7 +557,7 @@ fn contexts() -> Vec<u8> {
 
 async fn wild_cards(target: Target, number: usize) -> std::io::Result<()> {
     let pattern = "*?".repeat(200) + "*x*";
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let mut peer = Association::open(target).await?;
         let command = CommandSet::request(CommandField::C_FIND).with_affected_sop_class(&FIND);
         peer.command(OF_FIND, command).await?;
