@@ -81,7 +81,7 @@
 //! | keep what is known of them somewhere else | implement [`Index`]; run `index_conformance!` of `testkit` on it |
 //! | schedule procedure steps, know what was performed | [`workflow`] |
 //! | keep deliveries and worklists somewhere else | implement [`Ledger`]; run `ledger_conformance!` of `testkit` on it |
-//! | say who may do what | [`access`]: [`access::Policy`], or an [`AccessControl`](access::AccessControl) of one's own, in [`Options::access`] |
+//! | say who may do what | [`access`]: [`access::Policy`], or an [`AccessControl`] of one's own, in [`Options::access`] |
 //! | decide what is admitted, coerce attributes, be told what happened | [`hooks`]: [`Decider`], [`Coercer`], [`Observer`]s |
 //! | correct what is kept, make one patient of two | [`Pacs::amend`], [`Pacs::amend_patient`], [`Pacs::merge_patients`] |
 //! | record who did what with whose data | [`audit`]: [`audit::Audit`], [`audit::AuditTrail`] |

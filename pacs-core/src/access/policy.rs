@@ -18,7 +18,7 @@ use crate::uid::AeTitle;
 ///
 /// - Who has proven to be a user may what the user's roles allow, wherever they come from.
 /// - Everybody else may what the roles of those [`Peer`]s allow that they are.
-/// - And both may what [`anyone`](Self::anyone) may.
+/// - And both may what `anyone` may.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Policy {
@@ -94,7 +94,7 @@ impl Peer {
 }
 
 impl Policy {
-    /// Lets everybody who isn't named otherwise do this too.
+    /// Whoever isn't known may what `anyone` names; roles and peers are as a file has them.
     ///
     /// # Errors
     /// `Invalid` when a role is there twice or allows nothing that it names, when a peer has a role that is not there,
