@@ -127,7 +127,9 @@ const DEPTH_MAX: usize = 4;
 fn put_all(set: &mut DataSet, attributes: &[Attribute<'_>], depth: usize) {
     for attribute in attributes {
         let known = TAGS[usize::from(attribute.tag) % TAGS.len()];
-        let tag = attribute.any_tag.map_or(known, |(group, element)| Tag(group, element));
+        let tag = attribute
+            .any_tag
+            .map_or(known, |(group, element)| Tag(group, element));
         if tag.group() < 8 {
             continue;
         }
@@ -163,7 +165,11 @@ fn deidentifier(bits: u16) -> Deidentifier {
         clean_graphics: bit(6),
         dates: [Dates::Remove, Dates::Keep, Dates::Shift][usize::from(bits >> 7 & 3) % 3],
         burned_in: if bit(9) { BurnedIn::Keep } else { BurnedIn::Refuse },
-        documents: if bit(10) { Documents::Replace } else { Documents::Refuse },
+        documents: if bit(10) {
+            Documents::Replace
+        } else {
+            Documents::Refuse
+        },
         regions: Vec::from_iter(bit(11).then(|| Region {
             blank: vec![Rectangle {
                 x: 1,
@@ -195,7 +201,11 @@ fn check(record: &InstanceRecord, by: &Deidentifier) {
                 let name = header.string(tags::PATIENT_NAME).unwrap_or_default();
                 assert!(!name.contains("Quixadelle"), "the patient is as before");
                 assert_eq!(header.string(tags::PATIENT_IDENTITY_REMOVED), Some("YES"));
-                for tag in [tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID, tags::SOP_INSTANCE_UID] {
+                for tag in [
+                    tags::STUDY_INSTANCE_UID,
+                    tags::SERIES_INSTANCE_UID,
+                    tags::SOP_INSTANCE_UID,
+                ] {
                     let uid = header.string(tag);
                     assert!(uid.is_some_and(|uid| ![STUDY, SERIES, INSTANCE].contains(&uid)));
                 }

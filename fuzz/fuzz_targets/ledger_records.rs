@@ -23,11 +23,38 @@ use pacs_net::hl7::FailedMessages;
 use pacs_store::MemoryLedger;
 
 const KINDS: [&str; 20] = [
-    "delivery", "waiting", "line", "line-of", "later", "dead", "done", "held", "changes", "routed", "unasked",
-    "unsettled", "stable", "fetched", "ordered", "worklist", "mpps", "ups", "ups-event", "hl7-failed",
+    "delivery",
+    "waiting",
+    "line",
+    "line-of",
+    "later",
+    "dead",
+    "done",
+    "held",
+    "changes",
+    "routed",
+    "unasked",
+    "unsettled",
+    "stable",
+    "fetched",
+    "ordered",
+    "worklist",
+    "mpps",
+    "ups",
+    "ups-event",
+    "hl7-failed",
 ];
 
-const TEXTS: [&str; 8] = ["A", "1.2.3", "1.2.3.4", "1", "instance 1.2.3 5", "CT", "", "study-stable 1.2.3 7"];
+const TEXTS: [&str; 8] = [
+    "A",
+    "1.2.3",
+    "1.2.3.4",
+    "1",
+    "instance 1.2.3 5",
+    "CT",
+    "",
+    "study-stable 1.2.3 7",
+];
 
 #[derive(Arbitrary, Debug)]
 struct Entry<'a> {

@@ -80,7 +80,9 @@ fn audit_trail(config: &Config) -> Vec<String> {
     };
     let mut told = vec![
         "Events are recorded by the Audit Trail Message Format Profile (PS3.15 A.5), without extensions of its schema: Application \
-         Activity, Audit Log Used, Security Alert. Messages are not received."
+         Activity, Audit Log Used, Begin Transferring DICOM Instances, DICOM Instances Accessed, DICOM Instances Transferred, DICOM \
+         Study Deleted, Order Record, Patient Record, Procedure Record, Query, Security Alert, User Authentication. Messages are \
+         not received."
             .to_owned(),
         "The server is identified by its process ID (UserID), its AE title (AlternativeUserID) and `pacs-server` (UserName), and as \
          source of messages by its AE title."
