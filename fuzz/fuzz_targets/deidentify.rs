@@ -14,12 +14,14 @@ use dicom_dictionary_std::{tags, uids};
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use libfuzzer_sys::fuzz_target;
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::scan::parse;
 use pacs_core::dataset::{Element, Value};
 use pacs_core::deid::{BurnedIn, Dates, Deidentifier, Documents, Profile, Project, Rectangle, Region};
 use pacs_core::{DataSet, InstanceRecord, Pacs};
 use pacs_fuzz::codec::contain_decoders;
-use pacs_fuzz::instance::{INSTANCE, SERIES, STUDY, engine, explicit, forget, keep, meta, names};
+use pacs_fuzz::instance::{INSTANCE, SERIES, STUDY, engine, forget, keep, meta, names};
 
 static PACS: LazyLock<Pacs> = LazyLock::new(engine);
 
@@ -127,7 +129,9 @@ const DEPTH_MAX: usize = 4;
 fn put_all(set: &mut DataSet, attributes: &[Attribute<'_>], depth: usize) {
     for attribute in attributes {
         let known = TAGS[usize::from(attribute.tag) % TAGS.len()];
-        let tag = attribute.any_tag.map_or(known, |(group, element)| Tag(group, element));
+        let tag = attribute
+            .any_tag
+            .map_or(known, |(group, element)| Tag(group, element));
         if tag.group() < 8 {
             continue;
         }
@@ -163,7 +167,11 @@ fn deidentifier(bits: u16) -> Deidentifier {
         clean_graphics: bit(6),
         dates: [Dates::Remove, Dates::Keep, Dates::Shift][usize::from(bits >> 7 & 3) % 3],
         burned_in: if bit(9) { BurnedIn::Keep } else { BurnedIn::Refuse },
-        documents: if bit(10) { Documents::Replace } else { Documents::Refuse },
+        documents: if bit(10) {
+            Documents::Replace
+        } else {
+            Documents::Refuse
+        },
         regions: Vec::from_iter(bit(11).then(|| Region {
             blank: vec![Rectangle {
                 x: 1,
@@ -195,7 +203,11 @@ fn check(record: &InstanceRecord, by: &Deidentifier) {
                 let name = header.string(tags::PATIENT_NAME).unwrap_or_default();
                 assert!(!name.contains("Quixadelle"), "the patient is as before");
                 assert_eq!(header.string(tags::PATIENT_IDENTITY_REMOVED), Some("YES"));
-                for tag in [tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID, tags::SOP_INSTANCE_UID] {
+                for tag in [
+                    tags::STUDY_INSTANCE_UID,
+                    tags::SERIES_INSTANCE_UID,
+                    tags::SOP_INSTANCE_UID,
+                ] {
                     let uid = header.string(tag);
                     assert!(uid.is_some_and(|uid| ![STUDY, SERIES, INSTANCE].contains(&uid)));
                 }
@@ -215,16 +227,15 @@ fuzz_target!(init: contain_decoders(), |input: Input| {
     set.put_text(tags::PATIENT_NAME, VR::PN, NAME);
     let syntax = SYNTAXES[usize::from(input.syntax) % SYNTAXES.len()];
     let mut file = meta(INSTANCE, syntax);
-    match syntax {
-        uids::IMPLICIT_VR_LITTLE_ENDIAN | BIG_ENDIAN => {
-            let utf8 = pacs_core::dataset::charset::CharacterSet::utf8();
-            let Ok(bytes) = pacs_core::dataset::encode::encode(&set, syntax, &utf8) else {
-                return;
-            };
-            file.extend(bytes);
-        }
-        _ => file.extend(explicit(&set)),
-    }
+    let encoded_in = match syntax {
+        uids::IMPLICIT_VR_LITTLE_ENDIAN | BIG_ENDIAN => syntax,
+        _ => uids::EXPLICIT_VR_LITTLE_ENDIAN,
+    };
+    // A value may be longer than its length can say.
+    let Ok(bytes) = encode(&set, encoded_in, &CharacterSet::utf8()) else {
+        return;
+    };
+    file.extend(bytes);
     file.extend_from_slice(input.behind);
     if let Ok(Some(record)) = keep(&PACS, file) {
         check(&record, &deidentifier(input.profile));

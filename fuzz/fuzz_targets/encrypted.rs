@@ -64,7 +64,10 @@ static KEPT: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
     let inside: Arc<dyn Archive> = Arc::new(MemoryArchive::new());
     let archive = EncryptedArchive::open(Arc::clone(&inside), Arc::new(keys()), EncryptOptions::default());
     let stored = put(&archive.expect("opens"), &plain);
-    (read(&*inside, &stored.locator, 0..u64::MAX).expect("is kept"), plain)
+    (
+        read(&*inside, &stored.locator, 0..u64::MAX).expect("is kept"),
+        plain,
+    )
 });
 
 struct Opened {

@@ -22,7 +22,11 @@ use pacs_fuzz::instance::{INSTANCE, SERIES, STUDY, engine, explicit, forget, kee
 static PACS: LazyLock<Pacs> = LazyLock::new(engine);
 
 /// JPEG, whose frames begin with a marker; RLE, whose frames are fragments; a video.
-const SYNTAXES: [&str; 3] = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.102"];
+const SYNTAXES: [&str; 3] = [
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.4.102",
+];
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -83,15 +87,24 @@ impl Input<'_> {
             item(&mut fragments, &bytes);
         }
         let mut set = names(STUDY, SERIES, INSTANCE);
-        let frames = self.frames.map_or(self.fragments.len().to_string(), |frames| frames.to_string());
+        let frames = self
+            .frames
+            .map_or(self.fragments.len().to_string(), |frames| frames.to_string());
         set.put_text(tags::NUMBER_OF_FRAMES, VR::IS, frames);
         if let Some((offsets, of_lengths)) = &self.extended {
             let mut put = |tag: Tag, bytes: Vec<u8>| {
                 let value = Value::Bytes(Bytes::from(bytes));
-                set.put(Element { tag, vr: VR::OV, value });
+                set.put(Element {
+                    tag,
+                    vr: VR::OV,
+                    value,
+                });
             };
             put(tags::EXTENDED_OFFSET_TABLE, offsets.bytes::<8>(&starts));
-            put(tags::EXTENDED_OFFSET_TABLE_LENGTHS, of_lengths.bytes::<8>(&lengths));
+            put(
+                tags::EXTENDED_OFFSET_TABLE_LENGTHS,
+                of_lengths.bytes::<8>(&lengths),
+            );
         }
         let mut bytes = explicit(&set);
         bytes.extend_from_slice(b"\xE0\x7F\x10\0OB\0\0\xFF\xFF\xFF\xFF");
@@ -110,7 +123,12 @@ fn check(record: &InstanceRecord, length: u64, whole: bool) {
         let table = PACS.frames(record).await;
         if whole && let Ok(Some(table)) = &table {
             for extent in &table.frames {
-                assert!(extent.offset.checked_add(extent.length).is_some_and(|end| end <= length));
+                assert!(
+                    extent
+                        .offset
+                        .checked_add(extent.length)
+                        .is_some_and(|end| end <= length)
+                );
             }
         }
         let Ok(reader) = PACS.frame_reader(record).await else {

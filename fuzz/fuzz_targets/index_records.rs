@@ -77,7 +77,9 @@ fn open(medium: &FaultyMedium) -> Result<RedbIndex> {
 }
 
 fn records() -> Vec<InstanceRecord> {
-    (0..6).map(|at| world::record(1, at % 2, 0, at % 3, at, 0)).collect()
+    (0..6)
+        .map(|at| world::record(1, at % 2, 0, at % 3, at, 0))
+        .collect()
 }
 
 static DISK: LazyLock<FaultyMedium> = LazyLock::new(|| {
@@ -189,7 +191,11 @@ async fn ask(index: &RedbIndex, question: u64) {
         Scope::Series(one.series),
         Scope::Instance(one.instance),
     ] {
-        let _ = index.instances(scope.clone()).take(50).try_collect::<Vec<_>>().await;
+        let _ = index
+            .instances(scope.clone())
+            .take(50)
+            .try_collect::<Vec<_>>()
+            .await;
         let _ = index.metadata(scope).take(50).try_collect::<Vec<_>>().await;
     }
     let mut random = Random::new(question);

@@ -7,9 +7,6 @@
 use libfuzzer_sys::fuzz_target;
 use pacs_fuzz::codec::{contain_decoders, decode};
 
-const SYNTAXES: [&str; 2] = [
-    "1.2.840.10008.1.2.4.80",
-    "1.2.840.10008.1.2.4.81",
-];
+const SYNTAXES: [&str; 2] = ["1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"];
 
 fuzz_target!(init: contain_decoders(), |input: &[u8]| decode(&SYNTAXES, input));

@@ -187,7 +187,9 @@ fn write(medium: &FaultyMedium, path: &Path, bytes: &[u8]) {
 
 fn disk(input: &Input<'_>) -> FaultyMedium {
     let medium = FaultyMedium::new(1);
-    medium.create_directory(Path::new(DIRECTORY)).expect("a disk without faults");
+    medium
+        .create_directory(Path::new(DIRECTORY))
+        .expect("a disk without faults");
     for file in &input.files {
         let path = Path::new(DIRECTORY).join(format!("{:08}.seg", file.name));
         write(&medium, &path, &file.bytes());
@@ -197,7 +199,9 @@ fn disk(input: &Input<'_>) -> FaultyMedium {
         write(&medium, Path::new("hint"), bytes);
     }
     for directory in [DIRECTORY, ""] {
-        medium.sync_directory(Path::new(directory)).expect("a disk without faults");
+        medium
+            .sync_directory(Path::new(directory))
+            .expect("a disk without faults");
     }
     medium
 }
@@ -222,11 +226,16 @@ fn kept(archive: &SegmentArchive) -> Result<Vec<(InstanceKey, Stored, Option<Vec
         let mut kept = Vec::new();
         for entry in entries {
             if let Entry::Stored(key, stored) = entry {
-                let pieces: Result<Vec<Bytes>> = archive.read(&stored.locator, 0..u64::MAX).try_collect().await;
+                let pieces: Result<Vec<Bytes>> =
+                    archive.read(&stored.locator, 0..u64::MAX).try_collect().await;
                 let bytes = pieces.ok().map(|pieces| pieces.concat());
                 let verified = archive.verify(&stored.locator).await;
                 assert_eq!(verified.is_ok(), bytes.is_some());
-                assert!(bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 == stored.length));
+                assert!(
+                    bytes
+                        .as_ref()
+                        .is_none_or(|bytes| bytes.len() as u64 == stored.length)
+                );
                 kept.push((key, stored, bytes));
             }
         }
@@ -260,7 +269,11 @@ fuzz_target!(|input: Input| {
     let Ok(stored) = keep(&archive) else {
         return;
     };
-    assert!(before.iter().all(|(_, other, _)| other.sequence < stored.sequence));
+    assert!(
+        before
+            .iter()
+            .all(|(_, other, _)| other.sequence < stored.sequence)
+    );
     drop(archive);
     let archive = open(&medium).expect("what was open opens again");
     let after = kept(&archive).expect("what was read is read again");

@@ -104,7 +104,12 @@ fuzz_target!(|input: &[u8]| {
             let Ok(server) = toml::from_str::<Server>(text) else {
                 return;
             };
-            assert!(server.peer.iter().all(|peer| peer.port > 0 && !peer.host.is_empty()));
+            assert!(
+                server
+                    .peer
+                    .iter()
+                    .all(|peer| peer.port > 0 && !peer.host.is_empty())
+            );
             let _ = Peer::twice(&server.peer);
             let _ = server.tls.required();
             let settings = Settings {

@@ -130,7 +130,9 @@ impl Input<'_> {
 }
 
 fuzz_target!(|input: Input| {
-    let kind = input.content_type.unwrap_or(KINDS[usize::from(input.kind) % KINDS.len()]);
+    let kind = input
+        .content_type
+        .unwrap_or(KINDS[usize::from(input.kind) % KINDS.len()]);
     let request = Request::builder()
         .method(Method::POST)
         .uri(PATHS[usize::from(input.path) % PATHS.len()])

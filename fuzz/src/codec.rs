@@ -22,8 +22,8 @@ const PIXELS_MAX: u32 = 1 << 18;
 pub fn contain_decoders() {
     let ends = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let ours = |file: &str| ["pacs-core", "pacs-net", "fuzz_targets"].iter().any(|room| file.contains(room));
-        if info.location().is_none_or(|location| ours(location.file())) {
+        let theirs = |file: &str| ["/registry/", "/rustc/"].iter().any(|room| file.contains(room));
+        if !info.location().is_some_and(|location| theirs(location.file())) {
             ends(info);
         }
     }));
@@ -102,7 +102,10 @@ pub fn decode(syntaxes: &[&'static str], input: &[u8]) {
         * described.frames as u64;
     let shared = scan.header.string(tags::PHOTOMETRIC_INTERPRETATION) == Some("YBR_FULL_422");
     let pixels = decoded.len() as u64;
-    assert!(pixels >= if shared { length / 3 * 2 } else { length }, "fewer pixels than it says");
+    assert!(
+        pixels >= if shared { length / 3 * 2 } else { length },
+        "fewer pixels than it says"
+    );
 }
 
 fn decoded(from: &Uid, data_set: Vec<u8>) -> Result<Vec<u8>> {
