@@ -14,12 +14,14 @@ use dicom_dictionary_std::{tags, uids};
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use libfuzzer_sys::fuzz_target;
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::scan::parse;
 use pacs_core::dataset::{Element, Value};
 use pacs_core::deid::{BurnedIn, Dates, Deidentifier, Documents, Profile, Project, Rectangle, Region};
 use pacs_core::{DataSet, InstanceRecord, Pacs};
 use pacs_fuzz::codec::contain_decoders;
-use pacs_fuzz::instance::{INSTANCE, SERIES, STUDY, engine, explicit, forget, keep, meta, names};
+use pacs_fuzz::instance::{INSTANCE, SERIES, STUDY, engine, forget, keep, meta, names};
 
 static PACS: LazyLock<Pacs> = LazyLock::new(engine);
 
@@ -225,16 +227,15 @@ fuzz_target!(init: contain_decoders(), |input: Input| {
     set.put_text(tags::PATIENT_NAME, VR::PN, NAME);
     let syntax = SYNTAXES[usize::from(input.syntax) % SYNTAXES.len()];
     let mut file = meta(INSTANCE, syntax);
-    match syntax {
-        uids::IMPLICIT_VR_LITTLE_ENDIAN | BIG_ENDIAN => {
-            let utf8 = pacs_core::dataset::charset::CharacterSet::utf8();
-            let Ok(bytes) = pacs_core::dataset::encode::encode(&set, syntax, &utf8) else {
-                return;
-            };
-            file.extend(bytes);
-        }
-        _ => file.extend(explicit(&set)),
-    }
+    let encoded_in = match syntax {
+        uids::IMPLICIT_VR_LITTLE_ENDIAN | BIG_ENDIAN => syntax,
+        _ => uids::EXPLICIT_VR_LITTLE_ENDIAN,
+    };
+    // A value may be longer than its length can say.
+    let Ok(bytes) = encode(&set, encoded_in, &CharacterSet::utf8()) else {
+        return;
+    };
+    file.extend(bytes);
     file.extend_from_slice(input.behind);
     if let Ok(Some(record)) = keep(&PACS, file) {
         check(&record, &deidentifier(input.profile));
