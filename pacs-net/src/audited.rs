@@ -1,9 +1,12 @@
 //! What doors record of what is done through them (PS3.15 A.5): once, for DIMSE, HTTP and HL7 alike.
 //!
-//! Each returns when the message is as safe as the trail makes it, and an error where it must be recorded and can't be:
-//! then what was asked for isn't done.
+//! Each returns when the message is as safe as the trail makes it, and an error where it must be recorded and can't be: then
+//! nothing is handed out, found or deleted. What comes in is recorded when it is kept, before its sender is answered: where
+//! that can't be recorded the sender hears of a failure, and what is kept stays.
 
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dicom_dictionary_std::tags;
 use futures::future::try_join_all;
@@ -11,7 +14,7 @@ use pacs_core::audit::{
     AccessPoint, Action, Between, Message, Outcome, OutcomeIndicator, Participant, Patient, Question, Study,
     Subject, Subjects,
 };
-use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
+use pacs_core::{DataSet, Error, ErrorKind, InstanceRecord, Pacs, Result, Retry, Source, Uid};
 
 /// Who asks, and wanted it.
 fn asking(source: &Source) -> Participant {
@@ -68,10 +71,13 @@ pub(crate) async fn handed_out(
 pub(crate) async fn shown(pacs: &Pacs, source: &Source, record: &InstanceRecord) -> Result<()> {
     let user = source.identity.as_ref().map(|user| user.name.as_str());
     let address = source.address.map(|address| address.ip());
-    if !pacs.audit().is_news(&("shown", user, address, record.key.study)) {
+    let what = ("shown", user, address, record.key.study);
+    if pacs.audit().is_known(&what) {
         return Ok(());
     }
-    handed_out(pacs, source, None, Subject::of([record]), Some(Outcome::SUCCESS)).await
+    handed_out(pacs, source, None, Subject::of([record]), Some(Outcome::SUCCESS)).await?;
+    pacs.audit().note(&what);
+    Ok(())
 }
 
 /// Instances come from who sends them (A.5.3.7), or begin to (A.5.3.3).
@@ -143,14 +149,6 @@ pub(crate) async fn procedure(pacs: &Pacs, source: &Source, action: Action, step
     recorded.await
 }
 
-/// The same for who can't wait.
-pub(crate) fn procedure_soon(pacs: &Pacs, source: &Source, action: Action, step: &DataSet) {
-    drop(pacs.audit().submit(|us| {
-        let subject = Subject::new(patient_of(step), studies_of(step));
-        Message::procedure_record(action, [asking(source), us], subject)
-    }));
-}
-
 /// A unified procedure step was changed: which, is looked up.
 pub(crate) async fn step(pacs: &Pacs, source: &Source, action: Action, uid: &Uid) -> Result<()> {
     if !pacs.audit().is_on() {
@@ -161,26 +159,46 @@ pub(crate) async fn step(pacs: &Pacs, source: &Source, action: Action, uid: &Uid
     procedure(pacs, source, action, &step).await
 }
 
-/// Somebody has proven who they are, or has not (A.5.3.12).
+/// Somebody has proven who they are, or has not, and why (A.5.3.12). Who fails while nobody looks, and tokens that aren't
+/// believed, are told of once in a while for each address: whoever reaches a port could fill a disk with them.
 pub(crate) async fn login(
     pacs: &Pacs,
     name: &str,
     address: Option<IpAddr>,
-    why_not: Option<&str>,
+    error: Option<&Error>,
 ) -> Result<()> {
+    let what = (
+        "login",
+        error.map(|_| pacs_core::hooks::site(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))),
+    );
+    let is_cheap = error.is_some_and(|error| error.retry() == Retry::Later || name == A_TOKEN);
+    // What isn't known now says nothing of who asks.
+    let says_nothing = error.is_some_and(|error| error.kind() != ErrorKind::Refused);
+    if says_nothing || is_cheap && pacs.audit().is_known(&what) {
+        return Ok(());
+    }
     let recorded = pacs.audit().submit(|us| {
         let place = match address {
             Some(address) => AccessPoint::Address(address),
             None => AccessPoint::Host("local".to_owned()),
         };
         let message = Message::user_login(Participant::person(name).requesting(), place, Some(us));
-        match why_not {
+        match error {
             None => message,
-            Some(why) => message.with_outcome(Outcome::failure(OutcomeIndicator::MinorFailure, why)),
+            Some(error) => {
+                message.with_outcome(Outcome::failure(OutcomeIndicator::MinorFailure, error.context()))
+            }
         }
     });
-    recorded.await
+    recorded.await?;
+    if is_cheap {
+        pacs.audit().note(&what);
+    }
+    Ok(())
 }
+
+/// What somebody is called who came with a token that isn't believed.
+pub(crate) const A_TOKEN: &str = "a token";
 
 fn patient_of(set: &DataSet) -> Patient {
     let name = set.string(tags::PATIENT_NAME).unwrap_or_default();
@@ -203,33 +221,54 @@ fn studies_of(step: &DataSet) -> Vec<Study> {
 
 /// The instances that one association brings.
 #[derive(Debug, Default)]
-pub(crate) struct Brought(std::sync::Mutex<Subjects>);
+pub(crate) struct Brought(Mutex<Gathered>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    subjects: Subjects,
+    /// Studies of which it was told that they begin to come.
+    begun: HashSet<Uid>,
+}
 
 /// Patients of whom instances are gathered before they are told of.
 const BROUGHT_MAX: usize = 100;
 
+/// Studies that are remembered as begun; of one beyond it is told once more.
+const BEGUN_MAX: usize = 1000;
+
 impl Brought {
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An instance was kept. The first of each study is told of before its sender is answered.
     pub(crate) async fn add(&self, pacs: &Pacs, source: &Source, record: &InstanceRecord) -> Result<()> {
         if !pacs.audit().is_on() {
             return Ok(());
         }
-        let (is_first, is_full) = {
-            let mut subjects = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (subjects.add(record), subjects.len() >= BROUGHT_MAX)
-        };
-        if is_first {
+        let study = record.key.study;
+        if !self.gathered().begun.contains(&study) {
             taken_in(pacs, source, Subject::of([record]), true).await?;
+            let mut gathered = self.gathered();
+            if gathered.begun.len() >= BEGUN_MAX {
+                gathered.begun.clear();
+            }
+            gathered.begun.insert(study);
         }
-        if is_full {
-            self.tell(pacs, source).await?;
+        let is_full = {
+            let mut gathered = self.gathered();
+            gathered.subjects.add(record);
+            gathered.subjects.len() >= BROUGHT_MAX
+        };
+        match is_full {
+            true => self.tell(pacs, source).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// What was brought since it was told of last.
     pub(crate) async fn tell(&self, pacs: &Pacs, source: &Source) -> Result<()> {
-        let brought = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let brought = std::mem::take(&mut self.gathered().subjects);
         taken_in(pacs, source, brought.take(), false).await
     }
 }

@@ -79,7 +79,7 @@ impl Admission for Doorkeeper {
             let mut tighter = policy();
             tighter.contexts.remove(&CT);
             Ok(Admitted {
-                identity_response: Bytes::from_static(b"welcome"),
+                identity_response: Some(Bytes::from_static(b"welcome")),
                 policy: (request.calling_ae_title == "GUEST").then(|| Arc::new(tighter)),
                 ..Admitted::default()
             })

@@ -186,6 +186,20 @@ impl Restriction {
         self.matching.iter().all(|key| key.matches(attributes))
     }
 
+    /// Whether these attributes of an entity of `level` have the values, as far as they are of it or of what is above it.
+    pub(crate) fn fits_at(
+        &self,
+        level: Level,
+        level_of: impl Fn(dicom_core::Tag) -> Option<Level>,
+        attributes: &DataSet,
+    ) -> bool {
+        let mut above = self
+            .matching
+            .iter()
+            .filter(|key| level_of(key.tag).is_some_and(|of| of <= level));
+        above.all(|key| key.matches(attributes))
+    }
+
     /// The lowest level of its attributes, from that of a study on. What the engine doesn't index is looked for with the
     /// instance, where it isn't found.
     pub(crate) fn level(&self, level_of: impl Fn(dicom_core::Tag) -> Option<Level>) -> Level {
@@ -225,6 +239,9 @@ impl AccessControl for AllowAll {
     }
 }
 
+/// The operation of the errors that say that somebody may not.
+pub const OPERATION: &str = "access.permit";
+
 /// What is answered to who may not.
 pub fn refused(permission: Permission) -> Error {
     let why = match permission {
@@ -237,5 +254,5 @@ pub fn refused(permission: Permission) -> Error {
         Permission::Route => "not allowed to see or change what is delivered",
         Permission::Administer => "not allowed to administer",
     };
-    Error::new(ErrorKind::Refused, "access.permit", why)
+    Error::new(ErrorKind::Refused, OPERATION, why)
 }

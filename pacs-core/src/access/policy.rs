@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use dicom_core::VR;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{AccessControl, Door, Network, Part, Permission, Restriction, refused};
+use super::{AccessControl, Door, Network, OPERATION, Part, Permission, Restriction, refused};
 use crate::dataset::{DataSet, standard_vr};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::Source;
@@ -177,7 +177,7 @@ impl AccessControl for Policy {
             Some(user) => {
                 if user.until.is_some_and(|until| until <= SystemTime::now()) {
                     let why = "the proof of who this is has expired";
-                    return Err(Error::new(ErrorKind::Refused, "access.permit", why));
+                    return Err(Error::new(ErrorKind::Refused, OPERATION, why));
                 }
                 let granted = user.granted.iter().filter(|(granted, _)| *granted == permission);
                 let granted = granted.map(|(_, part)| part);

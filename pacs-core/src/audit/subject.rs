@@ -168,8 +168,8 @@ pub struct Subjects {
 }
 
 impl Subjects {
-    /// An instance that is kept; whether it is the first of its study.
-    pub fn add(&mut self, record: &InstanceRecord) -> bool {
+    /// An instance that is kept.
+    pub fn add(&mut self, record: &InstanceRecord) {
         let attributes = &record.attributes;
         let id = PatientId::of(&attributes.patient);
         let study_uid = record.key.study;
@@ -182,8 +182,8 @@ impl Subjects {
             self.of.len() - 1
         });
         let studies = &mut self.of[at].2;
-        let known = studies.iter().rposition(|study| study.uid == study_uid);
-        let study = known.unwrap_or_else(|| {
+        let study = studies.iter().rposition(|study| study.uid == study_uid);
+        let study = study.unwrap_or_else(|| {
             let mut study = Study::new(study_uid);
             let number = attributes
                 .study
@@ -196,7 +196,6 @@ impl Subjects {
             studies.len() - 1
         });
         studies[study].add(record.sop_class, record.key.instance);
-        known.is_none()
     }
 
     /// Whether nothing was added.

@@ -83,14 +83,22 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// Whether this was not asked about within the last ten minutes, where anything is recorded: for what comes many times
-    /// and is to be told of once. Now and then the same is news again before that.
-    pub fn is_news(&self, what: &impl Hash) -> bool {
+    /// Whether this was [noted](Self::note) within the last ten minutes, or nothing is recorded: for what comes many times
+    /// and is to be told of once. Now and then what was noted isn't known any more before that.
+    pub fn is_known(&self, what: &impl Hash) -> bool {
         let Some(inner) = &self.0 else {
-            return false;
+            return true;
         };
-        let mut hasher = DefaultHasher::new();
-        what.hash(&mut hasher);
+        let lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = lately.get(&hash(what));
+        noted.is_some_and(|at| at.elapsed() < LATELY)
+    }
+
+    /// Notes that this was told of: when it is recorded.
+    pub fn note(&self, what: &impl Hash) {
+        let Some(inner) = &self.0 else {
+            return;
+        };
         let mut lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
         if lately.len() >= LATELY_MAX {
             lately.retain(|_, at| at.elapsed() < LATELY);
@@ -98,8 +106,7 @@ impl Audit {
                 lately.clear();
             }
         }
-        let before = lately.insert(hasher.finish(), Instant::now());
-        before.is_none_or(|at| at.elapsed() >= LATELY)
+        lately.insert(hash(what), Instant::now());
     }
 
     /// Records what `message` makes of this application's own participant. It may wait for a disk.
@@ -127,6 +134,12 @@ impl Audit {
             None => ready(Ok(())).boxed(),
         }
     }
+}
+
+fn hash(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Inner {

@@ -9,7 +9,7 @@ use super::{Inner, Pacs};
 use crate::access::{Part, Permission, Restriction, refused};
 use crate::audit::{AlertSubject, Code, Message, Outcome, OutcomeIndicator, Participant};
 use crate::dataset::DataSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hooks::Source;
 use crate::index::InstanceRecord;
 use crate::query::{Model, Query, QueryOptions};
@@ -39,8 +39,14 @@ impl Pacs {
     pub fn permit_all(&self, source: &Source, permission: Permission) -> Result<()> {
         match self.permit(source, permission)? {
             Part::All => Ok(()),
-            Part::Only(_) => Err(refused(permission)),
+            Part::Only(_) => self.inner.told_refused(source, permission),
         }
+    }
+
+    /// Tells those who watch over security that somebody was refused this: for who decides by
+    /// [`permit_instance`](Self::permit_instance), which is also asked to tell parts apart.
+    pub fn note_refusal(&self, source: &Source, permission: Permission) {
+        self.inner.tell_refused(source, permission, &refused(permission));
     }
 
     /// Whether `source` may do this with an instance that is kept: whether the study, the series or the instance, as it
@@ -86,6 +92,12 @@ impl Pacs {
     pub fn find(&self, source: &Source, mut query: Query) -> Result<BoxStream<'static, Result<DataSet>>> {
         let part = self.permit(source, Permission::Find)?;
         self.inner.decider.before_find(source, &mut query)?;
+        if let Part::Only(any) = &part
+            && any.iter().any(|only| self.inner.level_of(only) > query.level())
+        {
+            // What is derived from below is of all that is there, and is not matched either.
+            query.forget(&DERIVED);
+        }
         if let Part::Only(any) = &part
             && let [only] = &**any
             && self.inner.level_of(only) <= query.level()
@@ -147,36 +159,84 @@ const DERIVED: [dicom_core::Tag; 8] = [
 
 impl Inner {
     pub(super) fn permit(&self, source: &Source, permission: Permission) -> Result<Part> {
-        let Some(door) = source.door else {
+        if source.door.is_none() {
             return Ok(Part::All);
-        };
-        self.access.permit(source, permission).inspect_err(|error| {
-            let user = source.identity.as_ref().map(|user| user.name.as_str());
-            let calling = source.calling_ae.as_ref().map(|title| title.as_str());
-            let (address, permission) = (source.address, permission.name());
-            tracing::info!(?door, user, calling, ?address, permission, %error, "refused");
-            let address = address.map(|address| address.ip());
-            if self.audit.is_news(&(user, calling, address, permission)) {
-                let alert = |us| {
-                    let kind = Code::USE_OF_RESTRICTED_FUNCTION;
-                    let subject = AlertSubject::Node("pacs".to_owned());
-                    let outcome = Outcome::failure(OutcomeIndicator::MinorFailure, error.context());
-                    let text = error.context();
-                    Message::security_alert(kind, [us], [Participant::of(source)], subject, text)
-                        .with_outcome(outcome)
-                };
-                // It is refused, whether or not that can be recorded.
-                drop(self.audit.submit(alert));
-            }
-        })
+        }
+        let permitted = self.access.permit(source, permission);
+        permitted.inspect_err(|error| self.tell_refused(source, permission, error))
     }
 
-    /// Whether `source` may store an instance with this beginning.
-    pub(super) fn may_store(&self, source: &Source, header: &DataSet) -> Result<()> {
-        match self.permit(source, Permission::Store)? {
-            part if part.holds(header) => Ok(()),
-            _ => Err(refused(Permission::Store)),
+    /// Whether `source` may store an instance with this beginning. Who may store a part puts nothing in the place of what is
+    /// not of it, and nothing below it: what is sent says of itself what it likes.
+    pub(super) async fn may_store(&self, source: &Source, key: &InstanceKey, header: &DataSet) -> Result<()> {
+        let Part::Only(any) = self.permit(source, Permission::Store)? else {
+            return Ok(());
+        };
+        for restriction in &*any {
+            if restriction.fits(header) && self.is_free(restriction, key).await? {
+                return Ok(());
+            }
         }
+        self.told_refused(source, Permission::Store)
+    }
+
+    /// Whether what is kept already where an instance would go is of this part.
+    async fn is_free(&self, restriction: &Restriction, key: &InstanceKey) -> Result<bool> {
+        if let Some(kept) = self.index.lookup(&key.instance).await?
+            && !self.fits(restriction, &kept.key).await?
+        {
+            return Ok(false);
+        }
+        for (level, tag, uid) in [
+            (Level::Study, tags::STUDY_INSTANCE_UID, &key.study),
+            (Level::Series, tags::SERIES_INSTANCE_UID, &key.series),
+        ] {
+            let mut keys = DataSet::new();
+            keys.put_uid(tag, uid);
+            let options = QueryOptions {
+                relational: true,
+                ..QueryOptions::default()
+            };
+            let mut found = self
+                .index
+                .query(Query::new(Model::StudyRoot, level, keys, options));
+            while let Some(found) = found.try_next().await? {
+                if !restriction.fits_at(level, |tag| self.attributes.level_of(tag), &found) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The refusal, of which those hear who watch over security.
+    pub(super) fn told_refused<T>(&self, source: &Source, permission: Permission) -> Result<T> {
+        let error = refused(permission);
+        self.tell_refused(source, permission, &error);
+        Err(error)
+    }
+
+    fn tell_refused(&self, source: &Source, permission: Permission, error: &Error) {
+        let user = source.identity.as_ref().map(|user| user.name.as_str());
+        let calling = source.calling_ae.as_ref().map(|title| title.as_str());
+        let (door, address, permission) = (source.door, source.address, permission.name());
+        tracing::info!(?door, user, calling, ?address, permission, %error, "refused");
+        let address = address.map(|address| address.ip());
+        let what = (user, calling, address, permission);
+        if self.audit.is_known(&what) {
+            return;
+        }
+        self.audit.note(&what);
+        let alert = |us| {
+            let kind = Code::USE_OF_RESTRICTED_FUNCTION;
+            let subject = AlertSubject::Node("pacs".to_owned());
+            let outcome = Outcome::failure(OutcomeIndicator::MinorFailure, error.context());
+            let text = error.context();
+            Message::security_alert(kind, [us], [Participant::of(source)], subject, text)
+                .with_outcome(outcome)
+        };
+        // It is refused, whether or not that can be recorded.
+        drop(self.audit.submit(alert));
     }
 
     fn level_of(&self, restriction: &Restriction) -> Level {
@@ -234,7 +294,9 @@ impl Inner {
         let mut found = self.index.query(query).boxed();
         while let Some(found) = found.try_next().await? {
             // A value may look like a wild card.
-            let is_it = keys.iter().all(|key| found.get(key.tag) == Some(key));
+            let is_it = keys
+                .iter()
+                .all(|key| found.strings(key.tag).eq(keys.strings(key.tag)));
             if is_it && restriction.fits(&found) {
                 return Ok(true);
             }

@@ -316,7 +316,9 @@ impl Receipt {
             }
         };
         if self.amends.is_none() {
-            self.pacs.may_store(&self.announced.source, &scan.header)?;
+            self.pacs
+                .may_store(&self.announced.source, &key, &scan.header)
+                .await?;
             self.pacs.decider.before_store(&Arriving {
                 key,
                 header: &scan.header,

@@ -153,6 +153,12 @@ impl Query {
         asked.matching.sort_by_key(Key::cost);
     }
 
+    /// Lets the keys of these attributes restrict nothing.
+    pub(crate) fn forget(&mut self, tags: &[Tag]) {
+        let asked = Arc::make_mut(&mut self.asked);
+        asked.matching.retain(|key| !tags.contains(&key.tag));
+    }
+
     /// What the key of this attribute asks, if it restricts.
     pub fn key(&self, tag: Tag) -> Option<&KeyMatch> {
         let key = self.asked.matching.iter().find(|key| key.tag == tag)?;

@@ -1,6 +1,6 @@
 //! Who may do what, where a call says who asks.
 
-use pacs::amend::pacs_engine_amend;
+use pacs::amend::{pacs_amended, pacs_engine_amend};
 use pacs::instance::pacs_instance_header;
 use pacs::store::pacs_source;
 
@@ -73,6 +73,7 @@ fn a_call_for_somebody_does_what_they_may_and_one_of_the_program_itself_all() {
         ));
         let changes = context.keys(&[(PATIENT_NAME, "New^Name")]);
         let uid = c("1.2.1");
+        let mut amended = sized!(pacs_amended);
         let amend = status!(pacs_engine_amend(
             engine,
             &source,
@@ -81,7 +82,7 @@ fn a_call_for_somebody_does_what_they_may_and_one_of_the_program_itself_all() {
             changes,
             None,
             ptr::null_mut(),
-            ptr::null_mut()
+            &mut amended
         ));
         ok!(context.0, pacs_data_set_free(changes));
         (

@@ -24,6 +24,11 @@ const KEYS_AGE_MAX: Duration = Duration::from_secs(3600);
 /// How often they are fetched within a minute at most, whatever keys tokens name: a stranger can name any.
 const FETCHES_PER_MINUTE_MAX: usize = 5;
 
+/// How long a provider is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long old keys are good for where new ones can't be had, before it is tried again.
+const AWAY: Duration = Duration::from_secs(60);
+
 const OPERATION: &str = "identity.issuer";
 
 /// An OpenID Connect provider. The keys of a file are the fields' names, with hyphens.
@@ -71,8 +76,8 @@ pub struct Issuer {
 #[derive(Default)]
 struct Known {
     keys: Arc<Vec<Jwk>>,
-    /// When they were fetched.
-    at: Option<Instant>,
+    /// Until when they are good.
+    until: Option<Instant>,
     /// When it was tried, within the last minute.
     tried: VecDeque<Instant>,
 }
@@ -156,15 +161,26 @@ impl Issuer {
         if let Some(key) = self.fresh(id, algorithm) {
             return Ok(key);
         }
-        let _fetching = self.fetching.lock().await;
+        let _fetching = match (self.fetching.try_lock(), self.kept(id, algorithm)) {
+            (Ok(fetching), _) => fetching,
+            // Another one asks whether it is good still.
+            (Err(_), Some(key)) => return Ok(key),
+            (Err(_), None) => self.fetching.lock().await,
+        };
         // Another one may have fetched it meanwhile.
         if let Some(key) = self.fresh(id, algorithm) {
             return Ok(key);
         }
         let fetched = match self.may_fetch() {
-            true => self.fetch().await,
+            true => tokio::time::timeout(PATIENCE, self.fetch())
+                .await
+                .unwrap_or_else(|_| Err(away("the issuer doesn't answer in time"))),
             false => Ok(()),
         };
+        if fetched.is_err() {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.until = Some(Instant::now() + AWAY);
+        }
         match (self.kept(id, algorithm), fetched) {
             (Some(key), fetched) => {
                 // It was good an hour ago, and nobody says that it isn't.
@@ -181,8 +197,8 @@ impl Issuer {
     }
 
     fn fresh(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
-        let at = self.known.lock().unwrap_or_else(PoisonError::into_inner).at?;
-        (at.elapsed() < KEYS_AGE_MAX)
+        let until = self.known.lock().unwrap_or_else(PoisonError::into_inner).until?;
+        (Instant::now() < until)
             .then(|| self.kept(id, algorithm))
             .flatten()
     }
@@ -230,7 +246,7 @@ impl Issuer {
         );
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.keys = Arc::new(keys);
-        known.at = Some(Instant::now());
+        known.until = Some(Instant::now() + KEYS_AGE_MAX);
         Ok(())
     }
 

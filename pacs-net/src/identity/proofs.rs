@@ -40,15 +40,16 @@ impl Proofs {
         let Some(users) = &self.users else {
             return Err(not_believed("nobody is believed by a password here"));
         };
-        self.throttle.check(name, address)?;
+        // Whom it is known of lately costs nothing, and isn't kept out by others who guess.
+        if let Some(user) = users.remembered(name, password) {
+            return Ok(user);
+        }
+        self.throttle.begin(name, address)?;
         let believed = users.password(name, password).await;
         match &believed {
-            Ok(_) => self.throttle.succeeded(name, address),
-            Err(error) if error.retry() == Retry::Never => {
-                tracing::warn!(?address, "a password was wrong");
-                self.throttle.failed(name, address);
-            }
-            Err(_) => {}
+            Err(error) if error.retry() == Retry::Never => tracing::warn!(?address, "a password was wrong"),
+            // Also who was not looked at.
+            _ => self.throttle.succeeded(name, address),
         }
         believed
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use pacs_core::hooks::site;
 use pacs_core::{Result, Retry};
 use tokio::time::Instant;
 
@@ -35,6 +36,8 @@ enum Who {
 
 impl Who {
     fn of(name: &str, address: Option<IpAddr>) -> [(Self, u32); 2] {
+        // Who has a network of IPv6 to themselves is one.
+        let address = address.map(site);
         // No longer than a name is: what somebody sends is not kept.
         let name: String = name.chars().take(64).collect();
         [
@@ -60,13 +63,13 @@ impl Failures {
 }
 
 impl Throttle {
-    /// Whether an attempt is looked at.
+    /// Begins an attempt, which counts as failed until it has [`succeeded`](Self::succeeded): else many at once would be one.
     ///
     /// # Errors
     /// `Refused`, to be tried later, when there were too many.
-    pub(super) fn check(&self, name: &str, address: Option<IpAddr>) -> Result<()> {
+    pub(super) fn begin(&self, name: &str, address: Option<IpAddr>) -> Result<()> {
         let now = Instant::now();
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         for (who, attempts) in Who::of(name, address) {
             let until = failures.get(&who).and_then(|failures| failures.until(attempts));
             if until.is_some_and(|until| now < until) {
@@ -74,13 +77,6 @@ impl Throttle {
                 return Err(not_believed(why).with_retry(Retry::Later));
             }
         }
-        Ok(())
-    }
-
-    /// An attempt has failed.
-    pub(super) fn failed(&self, name: &str, address: Option<IpAddr>) {
-        let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         for (who, _) in Who::of(name, address) {
             if failures.len() >= REMEMBERED_MAX && !failures.contains_key(&who) {
                 make_room(&mut failures, now);
@@ -92,13 +88,18 @@ impl Throttle {
             known.count = known.count.saturating_add(1);
             known.last = now;
         }
+        Ok(())
     }
 
-    /// An attempt has succeeded: those of this name from there before it are forgotten.
+    /// An attempt has succeeded: those of this name from there before it are forgotten, and of its address one counts less.
     pub(super) fn succeeded(&self, name: &str, address: Option<IpAddr>) {
-        let [(who, _), _] = Who::of(name, address);
+        let [(named, _), (address, _)] = Who::of(name, address);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.remove(&who);
+        let of_name = failures.remove(&named).map_or(1, |known| known.count);
+        if let Some(known) = failures.get_mut(&address) {
+            // With it those of the name: somebody mistyped, and here they are.
+            known.count = known.count.saturating_sub(of_name);
+        }
     }
 }
 
@@ -124,40 +125,62 @@ mod tests {
     async fn who_fails_too_often_waits_longer_each_time_and_others_do_not() {
         let throttle = Throttle::default();
         for _ in 0..ATTEMPTS_OF_ONE {
-            throttle.check("anna", HERE).unwrap();
-            throttle.failed("anna", HERE);
+            throttle.begin("anna", HERE).unwrap();
         }
-        let error = throttle.check("anna", HERE).unwrap_err();
+        let error = throttle.begin("anna", HERE).unwrap_err();
         assert_eq!(error.retry(), Retry::Later);
-        throttle.check("anna", THERE).unwrap();
-        throttle.check("berta", HERE).unwrap();
+        throttle.begin("anna", THERE).unwrap();
+        throttle.begin("berta", HERE).unwrap();
         tokio::time::advance(WAIT).await;
-        throttle.check("anna", HERE).unwrap();
-        throttle.failed("anna", HERE);
+        throttle.begin("anna", HERE).unwrap();
         tokio::time::advance(WAIT).await;
-        assert!(throttle.check("anna", HERE).is_err());
+        assert!(throttle.begin("anna", HERE).is_err());
         tokio::time::advance(WAIT).await;
-        throttle.check("anna", HERE).unwrap();
+        throttle.begin("anna", HERE).unwrap();
         throttle.succeeded("anna", HERE);
-        throttle.failed("anna", HERE);
-        throttle.check("anna", HERE).unwrap();
+        for _ in 0..ATTEMPTS_OF_ONE {
+            throttle.begin("anna", HERE).unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_names_from_one_address_are_many_attempts() {
+    async fn many_names_from_one_address_are_many_attempts_and_those_that_succeed_are_none() {
         let throttle = Throttle::default();
-        for number in 0..ATTEMPTS_OF_ADDRESS {
-            throttle.failed(&format!("user{number}"), HERE);
+        for number in 0..10 * ATTEMPTS_OF_ADDRESS {
+            let name = format!("user{number}");
+            throttle.begin(&name, HERE).unwrap();
+            throttle.succeeded(&name, HERE);
         }
-        assert!(throttle.check("anna", HERE).is_err());
-        throttle.check("anna", THERE).unwrap();
+        for number in 0..ATTEMPTS_OF_ADDRESS {
+            throttle.begin(&format!("guess{number}"), HERE).unwrap();
+        }
+        assert!(throttle.begin("anna", HERE).is_err());
+        throttle.begin("anna", THERE).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_network_of_ipv6_is_one_address() {
+        let throttle = Throttle::default();
+        for number in 0..ATTEMPTS_OF_ONE {
+            let address = format!("2001:db8::{number:x}").parse().unwrap();
+            throttle.begin("anna", Some(address)).unwrap();
+        }
+        assert!(
+            throttle
+                .begin("anna", Some("2001:db8::ffff".parse().unwrap()))
+                .is_err()
+        );
+        throttle
+            .begin("anna", Some("2001:db8:0:1::1".parse().unwrap()))
+            .unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_are_remembered_than_was_said() {
         let throttle = Throttle::default();
         for number in 0..REMEMBERED_MAX + 10 {
-            throttle.failed(&format!("user{number}"), HERE);
+            let address = format!("10.0.{}.{}", number / 256, number % 256).parse().unwrap();
+            throttle.begin("anna", Some(address)).unwrap();
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert!(throttle.failures.lock().unwrap().len() <= REMEMBERED_MAX);

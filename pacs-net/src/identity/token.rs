@@ -72,7 +72,8 @@ pub(super) fn claims<T: DeserializeOwned>(
 
 /// A number of seconds since 1970 as it stands in `exp`.
 pub(super) fn moment(seconds: u64) -> SystemTime {
-    let at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    // As long as it is believed at all.
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds).saturating_add(LEEWAY));
     at.unwrap_or_else(SystemTime::now)
 }
 

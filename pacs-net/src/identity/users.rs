@@ -14,7 +14,7 @@ use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier 
 use argon2::{Argon2, Params};
 use hmac::{Hmac, Mac as _};
 use pacs_core::access::Identity;
-use pacs_core::{Error, ErrorKind, Result};
+use pacs_core::{Error, ErrorKind, Result, Retry};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -23,6 +23,8 @@ use super::not_believed;
 
 /// Passwords that are looked at at once. Each takes 19 MiB and some tens of milliseconds of a processor.
 const AT_ONCE: usize = 2;
+/// How many wait for their turn; a further one is to come again.
+const WAITING_MAX: usize = 32;
 /// How long a password that was right is known to be, so that each request of a client doesn't cost as much.
 const REMEMBERED: Duration = Duration::from_secs(300);
 /// How many of them.
@@ -131,6 +133,7 @@ pub struct Users {
     file: PathBuf,
     kept: Mutex<Kept>,
     looking: Semaphore,
+    waiting: Semaphore,
     /// Under which passwords are remembered: in this process alone.
     secret: [u8; 32],
 }
@@ -162,6 +165,7 @@ impl Users {
                 right: HashMap::new(),
             }),
             looking: Semaphore::new(AT_ONCE),
+            waiting: Semaphore::new(WAITING_MAX),
             secret,
         })
     }
@@ -187,30 +191,32 @@ impl Users {
         if password.len() > PASSWORD_LENGTH_MAX_BYTES {
             return Err(wrong());
         }
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            let why = "too many passwords are being looked at: try again later";
+            return Err(not_believed(why).with_retry(Retry::Later));
+        };
+        // Closed never.
+        let Ok(_looking) = self.looking.acquire().await else {
+            return Err(wrong());
+        };
         let user = self.now().get(name).cloned();
         let hash = user
             .as_ref()
             .map_or_else(|| nobodys().to_owned(), |user| user.hash.clone());
         let mark = self.mark(name, password, &hash);
-        if !self.is_remembered(&mark) {
-            // Closed never.
-            let Ok(_looking) = self.looking.acquire().await else {
-                return Err(wrong());
-            };
-            let password = password.to_vec();
-            let looked = tokio::task::spawn_blocking(move || is_right(&hash, &password)).await;
-            // As long for somebody who isn't there.
-            if !looked.unwrap_or(false) || user.is_none() {
-                return Err(wrong());
-            }
-            self.remember(mark);
-        }
-        let user = user.ok_or_else(wrong)?;
-        Ok(Arc::new(Identity {
-            name: user.name,
-            roles: user.roles,
-            ..Identity::default()
-        }))
+        let password = password.to_vec();
+        let looked = tokio::task::spawn_blocking(move || is_right(&hash, &password)).await;
+        // As long for somebody who isn't there.
+        let user = user.filter(|_| looked.unwrap_or(false)).ok_or_else(wrong)?;
+        self.remember(mark);
+        Ok(identity(user))
+    }
+
+    /// Who this is, where it was known lately.
+    pub(super) fn remembered(&self, name: &str, password: &[u8]) -> Option<Arc<Identity>> {
+        let user = self.now().get(name).cloned()?;
+        let mark = self.mark(name, password, &user.hash);
+        self.is_remembered(&mark).then(|| identity(user))
     }
 
     /// As the file is now.
@@ -339,6 +345,14 @@ fn by_name(file: &Path) -> Result<HashMap<String, User>> {
     Ok(users.map(|user| (user.name.clone(), user)).collect())
 }
 
+fn identity(user: User) -> Arc<Identity> {
+    Arc::new(Identity {
+        name: user.name,
+        roles: user.roles,
+        ..Identity::default()
+    })
+}
+
 /// What is looked at in place of the hash of a user who isn't there.
 fn nobodys() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
@@ -374,7 +388,10 @@ mod tests {
         let anna = users.password("anna", b"secret").await.unwrap();
         assert_eq!((anna.name.as_str(), anna.roles.len()), ("anna", 2));
         // Known from before, and still not by another's.
-        users.password("anna", b"secret").await.unwrap();
+        assert!(users.remembered("anna", b"secret").is_some());
+        assert!(
+            users.remembered("anna", b"other").is_none() && users.remembered("berta", b"secret").is_none()
+        );
         let long = vec![b'x'; PASSWORD_LENGTH_MAX_BYTES + 1];
         let mut whys = Vec::new();
         for (name, password) in [

@@ -17,7 +17,7 @@ mod worklist;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dicom_dictionary_std::uids;
@@ -224,16 +224,41 @@ impl PacsServices {
         }
     }
 
-    /// Records what a modality says it does, and tells whom the options name.
-    fn recording(&self, action: Action, operation: &Operation) -> PerformedHook {
-        let (pacs, source) = (self.pacs.clone(), source(operation));
+    /// Has done what a modality says it does, records it, and tells whom the options name.
+    async fn performing(&self, action: Action, operation: Operation) -> Result<Reply> {
+        let source = source(&operation);
+        let step = Arc::new(Mutex::new(None));
         let further = self.options.performed.clone();
-        PerformedHook(Arc::new(move |change: &PerformedChange| {
-            audited::procedure_soon(&pacs, &source, action, &change.attributes);
-            if let Some(PerformedHook(further)) = &further {
-                further(change);
+        let hook = PerformedHook(Arc::new({
+            let step = Arc::clone(&step);
+            move |change: &PerformedChange| {
+                *step.lock().unwrap_or_else(PoisonError::into_inner) = Some(change.attributes.clone());
+                if let Some(PerformedHook(further)) = &further {
+                    further(change);
+                }
             }
-        }))
+        }));
+        let steps = self.performed()?;
+        let reply = match action {
+            Action::Create => performed::create_performed(&steps, Some(&hook), operation).await,
+            _ => performed::set_performed(&steps, Some(&hook), operation).await,
+        }?;
+        let step = step.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(step) = step {
+            audited::procedure(&self.pacs, &source, action, &step).await?;
+        }
+        Ok(reply)
+    }
+
+    /// What was performed, for who asks.
+    async fn get_performed(&self, operation: Operation) -> Result<Reply> {
+        let steps = self.performed()?;
+        if let Ok(uid) = operation.command().sop_instance()
+            && let Some(step) = steps.get(&uid).await?
+        {
+            audited::procedure(&self.pacs, &source(&operation), Action::Read, &step.attributes).await?;
+        }
+        performed::get_performed(&steps, operation).await
     }
 
     fn performed(&self) -> Result<PerformedSteps> {
@@ -271,10 +296,9 @@ impl Services for PacsServices {
     fn n_create(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         self.allowed(Permission::Work, operation, |operation| {
             match operation.context().abstract_syntax.as_str() {
-                uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
-                    let hook = self.recording(Action::Create, &operation);
-                    performed::create_performed(&self.performed()?, Some(&hook), operation).await
-                }),
+                uids::MODALITY_PERFORMED_PROCEDURE_STEP => {
+                    Box::pin(self.performing(Action::Create, operation))
+                }
                 uids::INSTANCE_AVAILABILITY_NOTIFICATION => Box::pin(availability::create(self, operation)),
                 _ if is_ups(&operation) => Box::pin(ups::create(self, operation)),
                 _ => unrecognized(operation),
@@ -285,10 +309,9 @@ impl Services for PacsServices {
     fn n_set(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         self.allowed(Permission::Work, operation, |operation| {
             match operation.context().abstract_syntax.as_str() {
-                uids::MODALITY_PERFORMED_PROCEDURE_STEP => Box::pin(async move {
-                    let hook = self.recording(Action::Update, &operation);
-                    performed::set_performed(&self.performed()?, Some(&hook), operation).await
-                }),
+                uids::MODALITY_PERFORMED_PROCEDURE_STEP => {
+                    Box::pin(self.performing(Action::Update, operation))
+                }
                 _ if is_ups(&operation) => Box::pin(ups::set(self, operation)),
                 _ => unrecognized(operation),
             }
@@ -298,9 +321,7 @@ impl Services for PacsServices {
     fn n_get(&self, operation: Operation) -> BoxFuture<'_, Result<Reply>> {
         self.allowed(Permission::Find, operation, |operation| {
             match operation.context().abstract_syntax.as_str() {
-                uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => {
-                    Box::pin(async move { performed::get_performed(&self.performed()?, operation).await })
-                }
+                uids::MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE => Box::pin(self.get_performed(operation)),
                 _ if is_ups(&operation) => Box::pin(ups::get(self, operation)),
                 _ => unrecognized(operation),
             }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dicom_core::dictionary::UidDictionary;
 use dicom_dictionary_std::{StandardSopClassDictionary, uids};
 use futures::future::BoxFuture;
 use pacs_core::access::{Door, Identity};
 use pacs_core::query::Model;
-use pacs_core::{AeTitle, Error, ErrorKind, Pacs, Source, Uid};
+use pacs_core::{AeTitle, Error, ErrorKind, Pacs, Retry, Source, Uid};
 
 use super::{ScpOptions, ups};
 use crate::audited;
@@ -208,16 +209,20 @@ impl StorageAdmission {
         let name = match (&proven, said.kind) {
             (Ok(user), _) => user.name.clone(),
             (Err(_), USER_NAME_AND_PASSCODE) => String::from_utf8_lossy(&said.primary).into_owned(),
-            (Err(_), _) => "a token".to_owned(),
+            (Err(_), _) => audited::A_TOKEN.to_owned(),
         };
-        let why_not = proven.as_ref().err().map(|error| error.context().to_owned());
-        if let Some(why_not) = &why_not {
-            tracing::warn!(?address, why_not, "a user identity was not believed");
+        if let Err(error) = &proven {
+            tracing::warn!(?address, %error, "a user identity was not believed");
         }
-        let recorded = audited::login(&self.pacs, &name, address, why_not.as_deref()).await;
+        let recorded = audited::login(&self.pacs, &name, address, proven.as_ref().err()).await;
         // Where it can't be recorded that must be, it may be later.
         recorded.map_err(|_| Rejection::TEMPORARY_CONGESTION)?;
-        proven.map(Some).map_err(|_| Rejection::NOT_BELIEVED)
+        proven
+            .map(Some)
+            .map_err(|error| match (error.kind(), error.retry()) {
+                (ErrorKind::Refused | ErrorKind::Invalid, Retry::Never) => Rejection::NOT_BELIEVED,
+                _ => Rejection::TEMPORARY_CONGESTION,
+            })
     }
 
     /// Whether it may do anything at all.
@@ -274,6 +279,9 @@ impl Admission for StorageAdmission {
                 Some(further) => further.admit(request, peer).await?,
                 None => Admitted::default(),
             };
+            if user.is_some() && admitted.identity_response.is_none() {
+                admitted.identity_response = Some(Bytes::new());
+            }
             admitted.identity = admitted.identity.or(user);
             // A policy that it gives for this peer says all that is accepted.
             if admitted.policy.is_none() && !storage.is_empty() {

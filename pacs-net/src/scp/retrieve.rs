@@ -47,6 +47,7 @@ const FAILED_LIST_LENGTH_MAX_BYTES: usize = 65_534;
 /// Sends the instances to the destination that the request names.
 pub(super) async fn c_move(services: &PacsServices, mut operation: Operation) -> Result<Reply> {
     let model = query::model(&operation, CommandField::C_MOVE)?;
+    services.pacs.permit(&source(&operation), Permission::Retrieve)?;
     let Ok(title) = operation.command().move_destination() else {
         return Ok(Reply::new(Status::MOVE_DESTINATION_UNKNOWN)
             .with_error_comment("the Move Destination is absent or no AE title"));

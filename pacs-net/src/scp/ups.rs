@@ -125,12 +125,14 @@ pub(super) async fn action(services: &PacsServices, mut operation: Operation) ->
             let state = state(&information)?;
             let transaction = information.uid(tags::TRANSACTION_UID).ok();
             let changed = ups.change_state(&uid, state, transaction.as_ref()).await?;
+            audited::step(&services.pacs, &source(&operation), Action::Update, &uid).await?;
             Ok(answered(&changed))
         }
         Some(2) => {
             let requester = source(&operation).calling_ae;
             let requester = requester.map_or_else(|| AeTitle::parse(NOBODY), Ok)?;
             let asked = ups.request_cancel(&uid, &requester, &information).await?;
+            audited::step(&services.pacs, &source(&operation), Action::Update, &uid).await?;
             Ok(answered(&asked))
         }
         Some(3) => {

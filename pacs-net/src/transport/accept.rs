@@ -35,9 +35,9 @@ pub struct Peer {
 /// How a peer was admitted.
 #[derive(Clone, Debug, Default)]
 pub struct Admitted {
-    /// The server response to its user identity (PS3.7 D.3.3.7.2). Sent only where the peer asked for
-    /// a response; empty for a user name.
-    pub identity_response: Bytes,
+    /// The server response to its user identity, which was believed (PS3.7 D.3.3.7.2). Sent only where the peer asked for
+    /// a response; empty for a user name. Without it nothing is said.
+    pub identity_response: Option<Bytes>,
     /// A policy for this peer alone, in place of the acceptor's.
     pub policy: Option<Arc<AcceptPolicy>>,
     /// The user that the requestor has proven to be by its user identity (PS3.7 D.3.3.7).
@@ -63,7 +63,11 @@ pub struct AnyoneAdmitted;
 
 impl Admission for AnyoneAdmitted {
     fn admit<'a>(&'a self, _: &'a AssociateRq, _: &'a Peer) -> BoxFuture<'a, Result<Admitted, Rejection>> {
-        Box::pin(async { Ok(Admitted::default()) })
+        let admitted = Admitted {
+            identity_response: Some(Bytes::new()),
+            ..Admitted::default()
+        };
+        Box::pin(async { Ok(admitted) })
     }
 }
 
@@ -169,7 +173,11 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
     let decided = match acceptor.policy.screen(&rq) {
         Err(rejection) => Err(rejection),
         Ok(()) if full => Err(Rejection::LOCAL_LIMIT_EXCEEDED),
-        Ok(()) => acceptor.admission.admit(&rq, &peer).await,
+        Ok(()) => {
+            let admitting = acceptor.admission.admit(&rq, &peer);
+            let admitted = tokio::time::timeout(acceptor.timeouts.artim, admitting).await;
+            admitted.unwrap_or(Err(Rejection::TEMPORARY_CONGESTION))
+        }
     };
     let admitted = match decided {
         Ok(admitted) => admitted,
@@ -188,7 +196,7 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
         .as_ref()
         .is_some_and(|identity| identity.response_requested)
     {
-        ac.user.identity_response = Some(admitted.identity_response);
+        ac.user.identity_response = admitted.identity_response;
     }
     receiver.set_maximum_length(policy.maximum_length_bytes);
     let negotiated = Arc::new(Negotiated {

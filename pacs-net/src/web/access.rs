@@ -114,13 +114,8 @@ impl Inner {
         let mut source = source(request.extensions());
         let address = source.address.map(|address| address.ip());
         source.identity = self.identity(request.headers(), address).await?;
-        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if source.identity.is_some()
-            && !is_safe
-            && scheme(request.headers()).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic"))
-            && !origin::is_allowed(request.headers(), &self.origins)
-        {
-            let why = "pages of another origin may not do this with the password of who looks at them";
+        if is_ambient(&request) && !origin::is_allowed(request.headers(), &self.origins) {
+            let why = "pages of another origin may not do this by who looks at them";
             return Err(Problem::new(StatusCode::FORBIDDEN, why));
         }
         let template = request.extensions().get::<MatchedPath>();
@@ -167,15 +162,17 @@ impl Inner {
         match believed {
             Ok(user) => {
                 // Each request says it.
-                if self.pacs.audit().is_news(&("login", &user.name, address)) {
+                let what = ("login", &user.name, address);
+                if !self.pacs.audit().is_known(&what) {
                     audited::login(&self.pacs, &user.name, address, None).await?;
+                    self.pacs.audit().note(&what);
                 }
                 Ok(Some(user))
             }
             Err(error) => {
                 let name = (!is_token).then(|| basic(credentials)).flatten();
-                let name = name.map_or_else(|| "a token".to_owned(), |(name, _)| name);
-                audited::login(&self.pacs, &name, address, Some(error.context())).await?;
+                let name = name.map_or_else(|| audited::A_TOKEN.to_owned(), |(name, _)| name);
+                audited::login(&self.pacs, &name, address, Some(&error)).await?;
                 Err(self.challenge(&error, is_token.then_some("invalid_token")))
             }
         }
@@ -226,6 +223,37 @@ pub fn source(extensions: &Extensions) -> Source {
     }
 }
 
+/// Whether a browser would send this for any page, without asking and with what it knows of who looks at it: a password, a
+/// certificate, an address. What else changes something it asks about first (CORS), but where a password goes along.
+fn is_ambient(request: &Request) -> bool {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    let headers = request.headers();
+    match scheme(headers) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("basic") => true,
+        // No browser adds it by itself.
+        Some(_) => false,
+        None => {
+            let content_type = headers
+                .get(header::CONTENT_TYPE)
+                .and_then(|value| value.to_str().ok());
+            let media_type = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
+            // Fetch 2.2.2: CORS-safelisted request-header.
+            *request.method() == Method::POST
+                && media_type.is_none_or(|media_type| {
+                    [
+                        "application/x-www-form-urlencoded",
+                        "multipart/form-data",
+                        "text/plain",
+                    ]
+                    .iter()
+                    .any(|simple| media_type.eq_ignore_ascii_case(simple))
+                })
+        }
+    }
+}
+
 fn scheme(headers: &HeaderMap) -> Option<&str> {
     let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     said.split_ascii_whitespace().next()
@@ -260,7 +288,8 @@ pub(super) fn of_studies(method: &Method, template: &str) -> Needs {
             Method::DELETE => Needs::Part(P::Delete),
             _ => Needs::All(P::Administer),
         },
-        template if template.starts_with("/ws/") => Needs::All(P::Find),
+        // What comes over it goes to nobody else.
+        template if template.starts_with("/ws/") => Needs::All(P::Work),
         template if template.starts_with("/workitems") => match is_read {
             true => Needs::All(P::Find),
             false => Needs::All(P::Work),

@@ -7,7 +7,8 @@ use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use futures::TryStreamExt;
 use http::{Method, StatusCode};
-use pacs_core::Level;
+use pacs_core::access::Part;
+use pacs_core::{Level, Permission};
 
 use super::http::problem::{Problem, WebResult};
 use super::resource::{Resource, not_found};
@@ -23,15 +24,17 @@ pub(super) async fn remove(
     let asking = Asking::of(&web, &request)?;
     let resource = Resource::parse(&uids)?;
     // What may not be deleted is not shown to be there.
+    let is_all = matches!(web.pacs.permit(&asking.source, Permission::Delete)?, Part::All);
     let instances = resource.deletable(&web.pacs, &asking.source);
     let mut removed = 0_u64;
     // In parts, so that a study of any size is deleted in bounded memory; each is recorded before it goes.
     let mut parts = instances.try_chunks(1000);
     while let Some(records) = parts.try_next().await.map_err(|error| error.1)? {
-        let is_study = resource.level() == Level::Study;
+        let is_study = resource.level() == Level::Study && is_all;
         audited::deleted(&web.pacs, &asking.source, is_study, &records).await?;
         for record in records {
-            removed += u64::from(web.pacs.remove(&record.key.instance).await?);
+            // What has come in its place since is another one.
+            removed += u64::from(web.pacs.remove_version(&record).await?);
         }
     }
     if removed == 0 {

@@ -133,7 +133,15 @@ impl Resource {
             None => None,
         };
         let record = found.filter(|record| self.holds(record)).ok_or_else(not_found)?;
-        pacs.admit_retrieve(source, &record).await?;
+        pacs.admit_retrieve(source, &record).await.map_err(|error| {
+            let is_another_part = error.operation() == pacs_core::access::OPERATION;
+            if !is_another_part {
+                return error;
+            }
+            // It isn't shown to be there, and that it was asked for is no secret.
+            pacs.note_refusal(source, Permission::Retrieve);
+            not_found()
+        })?;
         audited::shown(pacs, source, &record).await?;
         Ok(record)
     }

@@ -39,6 +39,13 @@ fn open(directory: &Path) -> Arc<AuditLog> {
     Arc::new(AuditLog::open(place, AuditSource::new("PACS"), options).unwrap())
 }
 
+/// Closes a log, once nobody reads it any more: what runs on a thread of its own ends after the task that it is of.
+async fn closed(log: Arc<AuditLog>) {
+    while Arc::strong_count(&log) > 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Messages of any length that there is, each different.
 fn record(log: &AuditLog, numbers: std::ops::Range<u64>) {
     for number in numbers {
@@ -283,7 +290,7 @@ async fn nothing_is_lost_while_the_repository_is_away_and_the_sender_dies_and_al
         rsyslog.start();
         tokio::task::block_in_place(|| rsyslog.next());
         killed.kill().await;
-        drop(log);
+        closed(log).await;
         let log = open(directory.path());
         let sender = Running::start(&log, &place, &tls);
         if round % 2 == 0 {
@@ -293,6 +300,7 @@ async fn nothing_is_lost_while_the_repository_is_away_and_the_sender_dies_and_al
         record(&log, number..number + 50);
         number += 50;
         sender.kill().await;
+        closed(log).await;
     }
     rsyslog.start();
     let log = open(directory.path());

@@ -118,7 +118,8 @@ fn needs(_: &Method, template: &str) -> Needs {
         _ if page::paths().any(|path| path == template.strip_prefix("/quick").unwrap_or(template)) => {
             Needs::Nothing
         }
-        "/status" | "/study-status" => Needs::Part(Permission::Find),
+        "/study-status" => Needs::Part(Permission::Find),
+        "/status" => Needs::All(Permission::Find),
         template if template.starts_with("/outbox") => Needs::All(Permission::Route),
         _ => Needs::All(Permission::Administer),
     }

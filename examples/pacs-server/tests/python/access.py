@@ -144,7 +144,7 @@ def main():
             negotiation.append(identity(who))
         received = []
         handlers = [(evt.EVT_C_STORE, lambda event: received.append(event.request) or 0)]
-        association = ae.associate("127.0.0.1", port, ext_neg=negotiation, evt_handlers=handlers)
+        association = ae.associate("127.0.0.1", port, ae_title="PACS", ext_neg=negotiation, evt_handlers=handlers)
         if not association.is_established:
             print(json.dumps({"who": who["as"], "what": "association", "status": "rejected", "matches": 0}))
             continue

@@ -173,7 +173,8 @@ async fn read(
 async fn search_by_query(State(fhir): State<Arc<Fhir>>, request: Request) -> FhirResult<Response> {
     let asking = Asking::of(&fhir, &request)?;
     let search = Search::parse(&[&asking.query])?;
-    searched(&fhir, asking, search).await
+    let parameters = asking.query.clone();
+    searched(&fhir, asking, search, &parameters).await
 }
 
 /// `POST ImagingStudy/_search`: the parameters stand in the URL, in the form, or in both.
@@ -193,21 +194,22 @@ async fn search_by_form(State(fhir): State<Arc<Fhir>>, request: Request) -> Fhir
     let body = std::str::from_utf8(&body).map_err(|_| Problem::bad_request("the form is not UTF-8"))?;
     asking.media_type = accepted(&headers, &[asking.query.as_str(), body].join("&"))?;
     let search = Search::parse(&[&asking.query, body])?;
-    searched(&fhir, asking, search).await
+    let parameters = [asking.query.as_str(), body].join("&");
+    searched(&fhir, asking, search, &parameters).await
 }
 
 /// Matches beyond the page that are counted. Where there are more, the Bundle has no total.
 const COUNTED_MAX: usize = 1000;
 
 /// A Bundle of type searchset (2.36.2). Each resource is made when the one before has gone out.
-async fn searched(fhir: &Fhir, asking: Asking, search: Search) -> FhirResult<Response> {
+async fn searched(fhir: &Fhir, asking: Asking, search: Search, parameters: &str) -> FhirResult<Response> {
     let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset" });
     let mut page = Vec::new();
     let mut is_more = false;
     let mut total = Some(0);
     if let Some(keys) = search.keys(study_keys()) {
         let resource = format!("{}/ImagingStudy", asking.base);
-        audited::search(&fhir.web.pacs, &asking.source, &resource, &asking.query).await?;
+        audited::search(&fhir.web.pacs, &asking.source, &resource, parameters).await?;
         let query = Query::new(Model::StudyRoot, Level::Study, keys, OPTIONS);
         let mut found = fhir
             .web

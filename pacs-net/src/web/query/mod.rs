@@ -40,6 +40,25 @@ struct Target {
     series: Option<Uid>,
 }
 
+impl Target {
+    /// The URL that is searched.
+    fn url(&self, base: &str) -> String {
+        let mut url = base.to_owned();
+        for (name, uid) in [("studies", self.study), ("series", self.series)] {
+            if let Some(uid) = uid {
+                url.push_str(&format!("/{name}/{uid}"));
+            }
+        }
+        let what = match self.level {
+            Level::Patient | Level::Study => "/studies",
+            Level::Series => "/series",
+            Level::Instance => "/instances",
+        };
+        url.push_str(what);
+        url
+    }
+}
+
 /// `GET /studies`
 pub(super) async fn studies(State(web): State<Arc<Web>>, request: Request) -> WebResult {
     search(&web, Asking::of(&web, &request)?, Level::Study, &[]).await
@@ -104,7 +123,13 @@ async fn search(web: &Web, asking: Asking, level: Level, within: &[String]) -> W
         offset: asked.offset,
     };
     let matches = search.matches(web, &asking)?;
-    audited::search(&web.pacs, &asking.source, &asking.base, &asking.query).await?;
+    audited::search(
+        &web.pacs,
+        &asking.source,
+        &target.url(&asking.base),
+        &asking.query,
+    )
+    .await?;
     let mut response = if media_type.is_multipart() {
         search.xml(web, &asking, matches).await?
     } else {

@@ -22,6 +22,7 @@ use super::super::{Asking, Segments, Web};
 use super::frames::numbers;
 use super::instances::ways;
 use super::listing::Listing;
+use crate::audited;
 
 /// The longer side of a thumbnail where no viewport is asked for, in pixels.
 const THUMBNAIL_SIDE_PIXELS: u32 = 128;
@@ -387,7 +388,11 @@ async fn representative(pacs: &Pacs, source: &Source, resource: &Resource) -> We
     of_best.sort_unstable();
     let middle = of_best.get(of_best.len() / 2).map(|(_, instance)| *instance);
     match middle {
-        Some(instance) => Ok(pacs.lookup(&instance).await?.ok_or_else(not_found)?),
+        Some(instance) => {
+            let record = pacs.lookup(&instance).await?.ok_or_else(not_found)?;
+            audited::shown(pacs, source, &record).await?;
+            Ok(record)
+        }
         None if known => Err(no_picture()),
         None => Err(not_found().into()),
     }

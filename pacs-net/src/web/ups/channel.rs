@@ -13,10 +13,11 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use pacs_core::workflow::ups::{Event, EventQueue, QueuedEvent, UPS_PUSH, Ups};
-use pacs_core::{AeTitle, Result};
+use pacs_core::{AeTitle, Permission, Result};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::super::access::source;
 use super::super::http::origin;
 use super::super::http::problem::{Problem, WebResult};
 use super::super::{Segments, Web};
@@ -227,6 +228,7 @@ pub(super) async fn open(
     request: Request,
 ) -> WebResult {
     let ae_title = AeTitle::parse(path.first().map_or("", String::as_str))?;
+    let source = source(request.extensions());
     if !origin::is_allowed(request.headers(), &web.options.origins) {
         let why = "a page of this origin may not open an event channel";
         return Err(Problem::new(StatusCode::FORBIDDEN, why));
@@ -244,9 +246,11 @@ pub(super) async fn open(
         .max_message_size(MESSAGE_LENGTH_MAX_BYTES)
         .max_frame_size(MESSAGE_LENGTH_MAX_BYTES);
     let leaving = Leaving(Arc::clone(&channel));
+    let pacs = web.pacs.clone();
+    let may = move || pacs.permit_all(&source, Permission::Work).is_ok();
     let response: Response = upgrade.on_upgrade(move |socket| async move {
         let _leaving = leaving;
-        serve(socket, &channel, receiver, slot).await;
+        serve(socket, &channel, receiver, slot, may).await;
     });
     Ok(response.into_response())
 }
@@ -256,6 +260,7 @@ async fn serve(
     channel: &Channel,
     mut frames: broadcast::Receiver<Frame>,
     _slot: OwnedSemaphorePermit,
+    may: impl Fn() -> bool,
 ) {
     let mut pings = tokio::time::interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -288,7 +293,8 @@ async fn serve(
                 _ => return,
             },
             _ = pings.tick() => {
-                if !is_there || !send(&mut socket, Message::Ping(Default::default())).await {
+                // Its token may have ended.
+                if !may() || !is_there || !send(&mut socket, Message::Ping(Default::default())).await {
                     return;
                 }
                 is_there = false;
