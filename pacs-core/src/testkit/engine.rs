@@ -97,6 +97,7 @@ macro_rules! engine_conformance {
                 nobody_does_what_they_may_not_and_the_program_itself_may_all,
                 who_may_find_a_part_finds_that_and_nothing_that_counts_the_rest,
                 what_is_handed_out_or_stored_is_of_the_part_that_is_theirs,
+                who_may_store_a_part_puts_nothing_in_the_place_of_what_is_not_of_it,
                 what_is_decided_waits_in_the_outbox_once_for_each_destination,
                 what_was_kept_before_there_was_a_router_goes_nowhere,
                 what_nobody_was_asked_about_is_asked_about_after_reopening,

@@ -8,7 +8,7 @@ use dicom_dictionary_std::tags;
 use futures::TryStreamExt;
 use futures::executor::block_on;
 
-use super::{Options, Pacs, Place, instance, instance_uid, keep, store, study_uid};
+use super::{Options, Pacs, Place, data_set, explicit, instance, instance_uid, keep, store, study_uid};
 use crate::access::{Door, Identity, Part, Permission, Policy, Restriction, Role};
 use crate::dataset::DataSet;
 use crate::error::ErrorKind;
@@ -260,5 +260,31 @@ pub fn what_is_handed_out_or_stored_is_of_the_part_that_is_theirs(place: &dyn Pl
         assert_eq!(stored.is_ok(), is_theirs, "{study} {series}");
         let kept = block_on(pacs.lookup(&instance_uid(study, series, 7))).expect("is looked up");
         assert_eq!(kept.is_some(), is_theirs);
+    }
+}
+
+/// See its name: what is sent says of itself what it likes.
+pub fn who_may_store_a_part_puts_nothing_in_the_place_of_what_is_not_of_it(place: &dyn Place) {
+    let pacs = open(place);
+    let kept = keep(&pacs, instance(2, 1, 1, 0)).record;
+    let source = with_only(&[Permission::Store], &[(tags::PATIENT_ID, VR::LO, "P1")]);
+    // The same instance, another one of its series, and another series of its study.
+    for (series, number) in [(1, 1), (1, 2), (2, 1)] {
+        let mut set = data_set(2, series, number, 9);
+        set.put_text(tags::PATIENT_ID, VR::LO, "P1");
+        let (mut announced, _) = instance(2, series, number, 9);
+        announced.source = source.clone();
+        let stored = block_on(store(&pacs, (announced, explicit(&set))));
+        let error = stored.expect_err("it is refused");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{series} {number}");
+    }
+    let now = block_on(pacs.lookup(&kept.key.instance)).expect("is looked up");
+    assert_eq!(now.as_ref(), Some(&*kept));
+    assert_eq!(found(&pacs, &Source::default(), Level::Instance, &[]).len(), 1);
+    // Their own patient's study, and one that nobody has.
+    for (study, series) in [(1, 1), (1, 2), (8, 1)] {
+        let (mut announced, bytes) = instance(study, series, 1, 0);
+        announced.source = source.clone();
+        block_on(store(&pacs, (announced, bytes))).expect("is kept");
     }
 }
