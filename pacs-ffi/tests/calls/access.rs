@@ -107,7 +107,12 @@ fn a_call_for_somebody_does_what_they_may_and_one_of_the_program_itself_all() {
     assert_eq!(answers(Some(""), Some("KNOWN")), ([false; 4], 0));
     let other = context.lookup(
         engine,
-        &context.found(engine, INSTANCE, &[(STUDY_UID, "1.2.2")], INSTANCE_UID)[0],
+        &context.found(
+            engine,
+            INSTANCE,
+            &[(STUDY_UID, "1.2.2"), (INSTANCE_UID, "")],
+            INSTANCE_UID,
+        )[0],
     );
     let (name, roles) = (c("anna"), c("some"));
     let mut source = sized!(pacs_source);
