@@ -16,7 +16,8 @@
 //! # In a program of one's own
 //!
 //! ```
-//! //!
+//! use std::net::SocketAddr;
+//!
 //! use axum::{Router, routing::get};
 //! use pacs_core::Pacs;
 //! use pacs_net::web::{self, WebOptions};
