@@ -57,7 +57,9 @@ impl Head {
     /// # Errors
     /// `Invalid` when it is cut off or can't be followed, `OutOfResources` when it is longer than
     /// [`limits::DEIDENTIFIED_HEADER_LENGTH_MAX_BYTES`] and what is longer isn't left out anyway; what the source says.
-    pub(crate) async fn read(transfer_syntax: &Uid, mut source: Source) -> Result<Self> {
+    pub(crate) async fn read(transfer_syntax: &Uid, source: Source) -> Result<Self> {
+        // What has nothing behind its header is asked again all the same.
+        let mut source = source.fuse().boxed();
         let mut passing = Passing::new(transfer_syntax);
         let mut scanner = Scanner::for_deidentifying(transfer_syntax);
         let behind = loop {

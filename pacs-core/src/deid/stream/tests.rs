@@ -33,7 +33,10 @@ fn made(syntax: &Uid, blank: &[Rectangle], bytes: &[u8], cut: usize) -> Result<V
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
     block_on(async {
-        let head = Head::read(syntax, stream::iter(pieces).boxed()).await?;
+        // As an archive's: it may not be asked again once it has ended.
+        let next = |mut left: std::vec::IntoIter<_>| async { left.next().map(|piece| (piece, left)) };
+        let source = stream::unfold(pieces.into_iter(), next).boxed();
+        let head = Head::read(syntax, source).await?;
         let (_, pieces) = head.deidentify(&by(), blank)?;
         Ok(pieces.try_collect::<Vec<_>>().await?.concat())
     })
@@ -63,6 +66,16 @@ fn pixel_data_passes_and_what_stands_behind_it_does_not_however_it_is_cut() {
         }
         let before = &at_once[..at_once.len() - pixels.len()];
         assert!(scan::parse(before, &EXPLICIT).unwrap().contains(tags::PATIENT_ID));
+    }
+}
+
+#[test]
+fn what_has_no_pixel_data_ends_where_its_header_does() {
+    for syntax in [EXPLICIT, JPEG] {
+        for cut in [1, 7, usize::MAX] {
+            let made = made(&syntax, &[], &header(), cut).unwrap();
+            assert!(scan::parse(&made, &EXPLICIT).unwrap().contains(tags::PATIENT_ID));
+        }
     }
 }
 
