@@ -238,6 +238,8 @@ fn range(
             None => None,
         }
     })
+    // Who has read all of it may ask again.
+    .fuse()
     .boxed()
 }
 

@@ -307,6 +307,9 @@ pub fn an_acknowledged_instance_is_found_and_read_back_byte_for_byte(place: &dyn
     let received = keep(&pacs, (announced.clone(), bytes.clone()));
     assert_eq!(received.outcome, StoreOutcome::New);
     assert_eq!(read(&pacs, &received), bytes);
+    let mut pieces = pacs.read_data_set(&received.record);
+    while block_on(pieces.next()).is_some() {}
+    assert!(block_on(pieces.next()).is_none(), "it ends once and for all");
     let found = block_on(pacs.lookup(&announced.sop_instance))
         .expect("is looked up")
         .expect("is found");
