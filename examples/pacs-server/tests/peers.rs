@@ -84,9 +84,12 @@ fn dcmtk_stores_finds_gets_and_moves() {
         .args(["-aet", "DESTINATION", "+xa", "+B", "-od"])
         .arg(&received)
         .arg(destination.to_string());
-    let _storescp = Peer(storescp.spawn().expect("storescp starts"));
+    let mut storescp = Peer(storescp.spawn().expect("storescp starts"));
     // storescp doesn't say when it listens; echoscu does.
-    while !echo(destination) {}
+    while !echo(destination) {
+        let ended = storescp.0.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "storescp ended at its start");
+    }
     let mut movescu = dcmtk("movescu");
     movescu.args([
         "-v",

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -168,8 +169,17 @@ pub(crate) fn directory() -> TempDir {
 
 /// A port of the loopback interface that nobody listens on just now, for peers that can't choose one.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port can be had");
-    listener.local_addr().expect("it has an address").port()
+    // Below those that the system gives to who connects: one of them may be taken before it is listened on.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(std::process::id().wrapping_mul(37));
+        let port = 20_000 + (number % 12_000) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A program of a peer. `None`, with a word about it, when it isn't installed; a failure instead where
