@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dicom_dictionary_std::tags;
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::{Inner, Pacs};
 use crate::access::{Part, Permission, Restriction, refused};
@@ -11,7 +11,7 @@ use crate::audit::{AlertSubject, Code, Message, Outcome, OutcomeIndicator, Parti
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
 use crate::hooks::Source;
-use crate::index::InstanceRecord;
+use crate::index::{InstanceRecord, Scope};
 use crate::query::{Model, Query, QueryOptions};
 use crate::uid::{InstanceKey, Level};
 
@@ -60,15 +60,33 @@ impl Pacs {
         permission: Permission,
         instance: &InstanceKey,
     ) -> Result<()> {
-        let Part::Only(any) = self.permit(source, permission)? else {
-            return Ok(());
-        };
-        for restriction in &*any {
-            if self.inner.fits(restriction, instance).await? {
-                return Ok(());
-            }
+        match self.permit(source, permission)? {
+            Part::Only(any) if !self.inner.fits_any(&any, instance).await? => Err(refused(permission)),
+            _ => Ok(()),
         }
-        Err(refused(permission))
+    }
+
+    /// Every instance of `scope` that `source` may do this with, those of one series together. The others aren't shown to be
+    /// there.
+    pub fn instances_for(
+        &self,
+        source: &Source,
+        permission: Permission,
+        scope: Scope,
+    ) -> BoxStream<'static, Result<InstanceRecord>> {
+        let records = self.instances(scope);
+        match self.permit(source, permission) {
+            Ok(Part::All) => records,
+            Ok(Part::Only(any)) => {
+                let inner = Arc::clone(&self.inner);
+                let theirs = move |record: InstanceRecord| {
+                    let (inner, any) = (Arc::clone(&inner), Arc::clone(&any));
+                    async move { Ok(inner.fits_any(&any, &record.key).await?.then_some(record)) }
+                };
+                records.try_filter_map(theirs).boxed()
+            }
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
     }
 
     /// Whether `source` may have this instance.
@@ -241,6 +259,16 @@ impl Inner {
 
     fn level_of(&self, restriction: &Restriction) -> Level {
         restriction.level(|tag| self.attributes.level_of(tag))
+    }
+
+    /// Whether an instance that is kept is of any of these parts.
+    async fn fits_any(&self, any: &[Restriction], instance: &InstanceKey) -> Result<bool> {
+        for restriction in any {
+            if self.fits(restriction, instance).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether an instance that is kept is of this part, as a query finds it.

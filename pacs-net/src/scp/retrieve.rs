@@ -10,12 +10,12 @@ use dicom_dictionary_std::tags;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use pacs_core::access::{Part, Permission};
+use pacs_core::access::Permission;
 use pacs_core::audit::{Outcome, OutcomeIndicator, Participant, Subject, Subjects};
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode;
 use pacs_core::query::{Model, Retrieval, retrieval};
-use pacs_core::{DataSet, ErrorKind, InstanceRecord, Pacs, Result, Source, Uid};
+use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Source, Uid};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -301,29 +301,11 @@ fn records(
     asked: &Arc<Retrieval>,
     source: &Source,
 ) -> BoxStream<'static, Result<InstanceRecord>> {
-    let (engine, asked) = (pacs.clone(), Arc::clone(asked));
-    let records = stream::iter(asked.scopes.clone())
-        .flat_map(move |scope| engine.instances(scope))
-        .try_filter(move |record| std::future::ready(asked.asks_for(record)));
-    match pacs.permit(source, Permission::Retrieve) {
-        Ok(Part::All) => records.boxed(),
-        Ok(Part::Only(_)) => {
-            let (pacs, source) = (pacs.clone(), source.clone());
-            let theirs = move |record: InstanceRecord| {
-                let (pacs, source) = (pacs.clone(), source.clone());
-                async move {
-                    let permitted = pacs.permit_instance(&source, Permission::Retrieve, &record.key);
-                    match permitted.await {
-                        Ok(()) => Ok(Some(record)),
-                        Err(error) if error.kind() == ErrorKind::Refused => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                }
-            };
-            records.try_filter_map(theirs).boxed()
-        }
-        Err(error) => stream::iter([Err(error)]).boxed(),
-    }
+    let (pacs, asked, source) = (pacs.clone(), Arc::clone(asked), source.clone());
+    stream::iter(asked.scopes.clone())
+        .flat_map(move |scope| pacs.instances_for(&source, Permission::Retrieve, scope))
+        .try_filter(move |record| std::future::ready(asked.asks_for(record)))
+        .boxed()
 }
 
 #[derive(Default)]

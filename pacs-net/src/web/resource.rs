@@ -1,7 +1,7 @@
 //! What a URL of the Studies Service names (PS3.18 10.1).
 
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use pacs_core::{
     Error, ErrorKind, InstanceRecord, Level, Pacs, Permission, Result, Retry, Scope, Source, Uid,
 };
@@ -85,24 +85,10 @@ impl Resource {
         pacs: &Pacs,
         source: &Source,
     ) -> BoxStream<'static, Result<InstanceRecord>> {
-        let (resource, engine, source) = (*self, pacs.clone(), source.clone());
-        let records = pacs.instances(self.scope()).try_filter_map(move |record| {
-            let (engine, source) = (engine.clone(), source.clone());
-            async move {
-                if !resource.holds(&record) {
-                    return Ok(None);
-                }
-                let permitted = engine
-                    .permit_instance(&source, Permission::Delete, &record.key)
-                    .await;
-                match permitted {
-                    Ok(()) => Ok(Some(record)),
-                    Err(error) if error.kind() == ErrorKind::Refused => Ok(None),
-                    Err(error) => Err(error),
-                }
-            }
-        });
-        Box::pin(records)
+        let resource = *self;
+        pacs.instances_for(source, Permission::Delete, self.scope())
+            .try_filter(move |record| std::future::ready(resource.holds(record)))
+            .boxed()
     }
 
     /// Its instances that `source` may have.

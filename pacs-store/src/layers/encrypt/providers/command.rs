@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use pacs_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
-use super::super::keys::{Key, KeyId, KeyProvider};
-use super::{KeyList, list, read_list, text};
+use super::{Listed, read_list, text};
 
 /// How long a command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,10 +44,6 @@ impl KeyCommand {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
-    }
-
-    fn list(&self) -> Result<KeyList> {
-        list(&self, self.output().and_then(text))
     }
 
     fn output(&self) -> Result<Zeroizing<Vec<u8>>> {
@@ -114,6 +109,12 @@ impl KeyCommand {
     }
 }
 
+impl Listed for KeyCommand {
+    fn text(&self) -> Result<Zeroizing<String>> {
+        text(self.output()?)
+    }
+}
+
 /// Arguments may be secrets: they are not shown.
 impl fmt::Debug for KeyCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,19 +128,9 @@ impl fmt::Display for KeyCommand {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl KeyProvider for KeyCommand {
-    fn current(&self) -> Result<(KeyId, Key)> {
-        self.list()?.first(self)
-    }
-
-    fn key(&self, id: &KeyId) -> Result<Option<Key>> {
-        Ok(self.list()?.find(id))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::super::keys::KeyProvider as _;
     use super::super::tests::{id, line};
     use super::*;
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use pacs_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
-use super::super::keys::{Key, KeyId, KeyProvider};
-use super::{KeyList, list, read_list, refused, text};
+use super::super::keys::{Key, KeyId};
+use super::{KeyList, Listed, read_list, refused, text};
 
 /// Keys in a file, which is read each time that it is asked for one. It must be its owner's alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,12 @@ impl KeyFile {
         Ok(id)
     }
 
+    fn refused(&self, error: &Error) -> Error {
+        refused(format!("the key file {}: {error}", self.path.display()))
+    }
+}
+
+impl Listed for KeyFile {
     fn text(&self) -> Result<Zeroizing<String>> {
         let failed = |error| Error::io("key.ask", "it can't be read", error);
         let file = fs::File::open(&self.path).map_err(failed)?;
@@ -101,14 +107,6 @@ impl KeyFile {
         }
         text(read_list(file)?)
     }
-
-    fn refused(&self, error: &Error) -> Error {
-        refused(format!("the key file {}: {error}", self.path.display()))
-    }
-
-    fn list(&self) -> Result<KeyList> {
-        list(&self, self.text())
-    }
 }
 
 impl fmt::Display for KeyFile {
@@ -117,22 +115,12 @@ impl fmt::Display for KeyFile {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
-impl KeyProvider for KeyFile {
-    fn current(&self) -> Result<(KeyId, Key)> {
-        self.list()?.first(self)
-    }
-
-    fn key(&self, id: &KeyId) -> Result<Option<Key>> {
-        Ok(self.list()?.find(id))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::thread;
 
+    use super::super::super::keys::KeyProvider as _;
     use super::*;
 
     #[test]

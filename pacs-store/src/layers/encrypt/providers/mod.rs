@@ -98,10 +98,27 @@ fn refused(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Refused, "key.ask", why).with_retry(Retry::Later)
 }
 
-/// Says of where a list that can't be read comes. `Refused`, whatever it was: what is kept is not at fault.
-fn list(of: &dyn fmt::Display, text: Result<Zeroizing<String>>) -> Result<KeyList> {
-    text.and_then(|text| KeyList::parse(&text))
-        .map_err(|error| refused(format!("{of}: {error}")))
+/// Where a list of keys is had from, each time it is asked; what it is called stands in errors.
+trait Listed: fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// The list as it is now.
+    fn text(&self) -> Result<Zeroizing<String>>;
+
+    /// The keys in it. `Refused` when there are none to be had, whatever it was: what is kept is not at fault.
+    fn list(&self) -> Result<KeyList> {
+        let read = self.text().and_then(|text| KeyList::parse(&text));
+        read.map_err(|error| refused(format!("{self}: {error}")))
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<T: Listed> KeyProvider for T {
+    fn current(&self) -> Result<(KeyId, Key)> {
+        self.list()?.first(self)
+    }
+
+    fn key(&self, id: &KeyId) -> Result<Option<Key>> {
+        Ok(self.list()?.find(id))
+    }
 }
 
 fn text(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>> {
@@ -135,33 +152,21 @@ impl KeyVariable {
     pub fn new(name: impl Into<OsString>) -> Self {
         Self { name: name.into() }
     }
+}
 
-    fn list(&self) -> Result<KeyList> {
+impl Listed for KeyVariable {
+    fn text(&self) -> Result<Zeroizing<String>> {
         let value = std::env::var_os(&self.name).ok_or_else(|| {
             let why = "it is not set";
             Error::new(ErrorKind::Refused, "key.ask", why)
-        });
-        list(
-            &self,
-            value.and_then(|value| text(Zeroizing::new(value.into_encoded_bytes()))),
-        )
+        })?;
+        text(Zeroizing::new(value.into_encoded_bytes()))
     }
 }
 
 impl fmt::Display for KeyVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the environment variable {}", self.name.to_string_lossy())
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl KeyProvider for KeyVariable {
-    fn current(&self) -> Result<(KeyId, Key)> {
-        self.list()?.first(self)
-    }
-
-    fn key(&self, id: &KeyId) -> Result<Option<Key>> {
-        Ok(self.list()?.find(id))
     }
 }
 
