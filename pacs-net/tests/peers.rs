@@ -1,6 +1,8 @@
 //! Against DCMTK, where it is installed.
 #![allow(clippy::print_stderr)]
 
+#[path = "support/port.rs"]
+mod port;
 mod support;
 
 use std::net::SocketAddr;
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use pacs_core::Result;
 use pacs_net::dimse::*;
 use pacs_net::transport::{Acceptor, Connection, accept, connect_tcp};
+use port::free_port;
 use support::*;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -142,12 +145,7 @@ async fn storescp_takes_what_we_send_byte_for_byte() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago: storescp can't be asked to choose one.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let mut peer = Command::new("storescp")
         .args(["--bit-preserving", "-od"])
         .arg(folder.path())

@@ -1,5 +1,8 @@
 //! Unified procedure steps over real associations, from our own SCU.
 
+#[path = "support/port.rs"]
+mod port;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use pacs_net::scu::{self, Remote, ups};
 use pacs_net::transport::{self, Acceptor, Connection};
 use pacs_net::ul::negotiate::AcceptPolicy;
 use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
+use port::free_port;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -205,10 +209,8 @@ async fn a_step_is_created_found_claimed_done_and_told_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_for_who_is_away_come_when_it_is_there_again_and_each_once() {
-    // A port that nobody listens on yet.
-    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = probe.local_addr().unwrap();
-    drop(probe);
+    // Nobody listens on it yet.
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let server = Running::start(vec![destination("AWAY", address)]).await;
     let client = server.client().await;
     ups::subscribe(&client, &title("AWAY"), &Subscription::Global, false)

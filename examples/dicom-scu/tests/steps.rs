@@ -1,8 +1,10 @@
 //! `worklist` and `mpps` against our own server, and `worklist` against DCMTK's.
 
+#[path = "../../../pacs-net/tests/support/port.rs"]
+mod port;
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use pacs_core::workflow::Worklist;
 use pacs_core::{DataSet, Ledger, Uid, VR};
 use pacs_store::MemoryLedger;
 
+use port::free_port;
 use support::server_on;
 
 fn item(number: u32) -> DataSet {
@@ -196,9 +199,7 @@ fn dcmtks_worklist_server_answers_us() {
     for number in 1..=3 {
         write_wl(&files.join(format!("{number}.wl")), &item(number));
     }
-    let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port can be had");
-    let address: SocketAddr = any.local_addr().expect("it has an address");
-    drop(any);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let spawned = Command::new("wlmscpfs")
         .env("TCP_NODELAY", "1")
         .args(["-dfr", "-dfp"])
@@ -217,9 +218,12 @@ fn dcmtks_worklist_server_answers_us() {
         std::io::Write::write_all(&mut std::io::stdout(), skipped.as_bytes()).expect("can be said");
         return;
     };
-    let _wlmscpfs = Peer(child);
+    let mut wlmscpfs = Peer(child);
     let address = address.to_string();
-    while run(&["echo", &address]).0 != Some(0) {}
+    while run(&["echo", &address]).0 != Some(0) {
+        let ended = wlmscpfs.0.try_wait().expect("can be asked");
+        assert!(ended.is_none(), "wlmscpfs ended: {ended:?}");
+    }
     let (code, said, complained) = run(&[
         "worklist",
         &address,

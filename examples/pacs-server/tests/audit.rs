@@ -9,7 +9,9 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use common::{Server, directory, free_port, peer, python, run, run_all, script, succeed};
+use common::{
+    Peer, Server, directory, free_port, peer, pydicom_files, python, run, run_all, script, succeed,
+};
 use rsyslog::{By, Rsyslog};
 
 /// A configuration with a table `[audit]`, and what more is wanted.
@@ -205,7 +207,7 @@ fn rsyslog_has_every_record_in_order_over_mutual_tls_though_it_was_away_and_the_
     let file = |name: &str| certificates.join(name);
     let files = ["server.pem", "server-key.pem", "ca.pem"].map(file);
     let by = By::Tls([&files[0], &files[1], &files[2]]);
-    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by) else {
+    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by, free_port()) else {
         return;
     };
     let quoted = |name: &str| format!("{:?}", file(name).to_string_lossy());
@@ -391,6 +393,102 @@ fn what_is_done_through_each_door_is_recorded_with_who_did_it() {
     ] {
         assert!(of(name).len() >= least, "{name}: {}", of(name).len());
     }
+    let (code, printed) = run(&data, &["--config", &configuration, "audit", "verify"]);
+    assert_eq!(code, 0, "{printed}");
+}
+
+#[test]
+fn what_is_taken_in_from_files_corrected_exported_and_delivered_by_rules_is_recorded_with_who_wanted_it() {
+    let (Some(files), Some(mut storescp)) = (pydicom_files(), peer("storescp")) else {
+        return;
+    };
+    const STUDY: &str = "1.3.6.1.4.1.5962.1.2.1.20040119072730.12322";
+    let room = directory();
+    let path = |name: &str| room.path().join(name).to_string_lossy().into_owned();
+    let (data, port) = (room.path().join("data"), free_port());
+    for folder in ["incoming", "received"] {
+        fs::create_dir(path(folder)).expect("can be made");
+    }
+    fs::copy(files.join("CT_small.dcm"), path("incoming/ct.dcm")).expect("can be copied");
+    let peers =
+        format!("required = true\n[[peer]]\nae-title = \"STATION\"\nhost = \"127.0.0.1\"\nport = {port}\n");
+    let configuration = configuration(room.path(), &peers);
+    let command = |arguments: &[&str]| {
+        let all = [&["--config", &configuration], arguments].concat();
+        let (code, printed, said) = run_all(&data, &all);
+        assert_eq!(code, 0, "{printed}{said}");
+    };
+    command(&["import", &path("incoming")]);
+    command(&["amend", "--study", STUDY, "PatientName=Roe^Richard"]);
+    command(&["export", "--key", "PatientID=1CT1", &path("exported")]);
+    let secret = "one that is as long as it has to be for a project";
+    let profile = format!("project = \"P\"\nsecret = \"{secret}\"\n");
+    fs::write(path("profile.toml"), &profile).expect("can be written");
+    let hidden = ["--deidentify", &path("profile.toml"), &path("hidden")];
+    command(&[&["export", "--key", "PatientID=1CT1"], &hidden[..]].concat());
+
+    let routes = format!(
+        "[[destination]]\nname = \"FOLDER\"\nfolder = {:?}\n[destination.deidentify]\n{profile}\
+         [[route]]\nname = \"all\"\nsend-to = [\"FOLDER\", \"STATION\"]\n",
+        path("delivered")
+    );
+    fs::write(path("routes.toml"), routes).expect("can be written");
+    storescp.args(["-aet", "STATION", "-od", &path("received"), &port.to_string()]);
+    let _station = Peer(storescp.spawn().expect("storescp starts"));
+    let server = Server::start(
+        &data,
+        &["--config", &configuration, "--routes", &path("routes.toml")],
+    );
+    let mut storescu = common::dcmtk("storescu");
+    storescu.args(["-aec", "PACS", "127.0.0.1", &server.port.to_string()]);
+    storescu.arg(files.join("MR_small.dcm"));
+    succeed(storescu);
+    let mr = "1.3.6.1.4.1.5962.1.1.4.1.1.20040826185059.5457";
+    for name in ["FOLDER", "STATION"] {
+        let is_delivered = || {
+            let mut curl = common::peer("curl").expect("is there");
+            curl.args(["-s", &format!("{}outbox/{name}/of/{mr}", server.http)]);
+            succeed(curl).contains("\"delivered\"")
+        };
+        while !is_delivered() {}
+    }
+    assert!(server.stop().success());
+
+    let documents = shown(&data, &configuration);
+    let of = |name: &str| -> Vec<&String> {
+        documents
+            .iter()
+            .filter(|document| event(document) == name)
+            .collect()
+    };
+    let user = std::env::var("LOGNAME").or(std::env::var("USER"));
+    let by_hand = |document: &str| match &user {
+        Ok(user) => document.contains(&format!("UserID=\"{user}@")),
+        Err(_) => document.contains("UserID=\"uid "),
+    };
+    let [imported] = of("Import")[..] else {
+        panic!("{documents:?}");
+    };
+    assert!(imported.contains(STUDY) && by_hand(imported));
+    assert!(imported.contains(&format!("file://{}", path("incoming"))));
+    let [amended] = of("DICOM Instances Accessed")[..] else {
+        panic!("{documents:?}");
+    };
+    assert!(amended.contains("EventActionCode=\"U\"") && amended.contains(STUDY) && by_hand(amended));
+    let [exported, hidden, delivered] = of("Export")[..] else {
+        panic!("{documents:?}");
+    };
+    assert!(exported.contains(&format!("file://{}", path("exported"))) && by_hand(exported));
+    assert!(exported.contains(STUDY) && exported.contains("<Anonymized>false"));
+    assert!(hidden.contains(&format!("file://{}", path("hidden"))) && hidden.contains("<Anonymized>true"));
+    assert!(delivered.contains(&format!("file://{}", path("delivered"))) && delivered.contains(mr));
+    assert!(delivered.contains("<Anonymized>true") && !by_hand(delivered));
+    let to_station = |name: &str| {
+        let to = |document: &&&String| document.contains("AETITLES=STATION");
+        of(name).iter().filter(to).count()
+    };
+    assert_eq!(to_station("Begin Transferring DICOM Instances"), 1);
+    assert_eq!(to_station("DICOM Instances Transferred"), 1);
     let (code, printed) = run(&data, &["--config", &configuration, "audit", "verify"]);
     assert_eq!(code, 0, "{printed}");
 }

@@ -86,10 +86,7 @@ fn dcmtk_stores_finds_gets_and_moves() {
         .arg(destination.to_string());
     let mut storescp = Peer(storescp.spawn().expect("storescp starts"));
     // storescp doesn't say when it listens; echoscu does.
-    while !echo(destination) {
-        let ended = storescp.0.try_wait().expect("it can be asked");
-        assert!(ended.is_none(), "storescp ended at its start");
-    }
+    storescp.until(|| echo(destination));
     let mut movescu = dcmtk("movescu");
     movescu.args([
         "-v",

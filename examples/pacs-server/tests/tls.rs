@@ -200,7 +200,7 @@ fn a_c_move_goes_over_tls_to_a_peer_that_is_called_so() {
         ])
         .arg(&received)
         .arg(destination.to_string());
-    let _storescp = common::Peer(storescp.spawn().expect("storescp starts"));
+    let mut storescp = common::Peer(storescp.spawn().expect("storescp starts"));
     let server = room.start(&format!(
         "plain = [\"dicom\"]\n[[peer]]\nae-title = \"DESTINATION\"\nhost = \"127.0.0.1\"\nport = {destination}\ntls = true\n"
     ));
@@ -210,11 +210,13 @@ fn a_c_move_goes_over_tls_to_a_peer_that_is_called_so() {
         .args(["-aec", "PACS", "127.0.0.1", &port])
         .arg(files.join("CT_small.dcm"));
     succeed(storescu);
-    while !echo(
-        destination,
-        &["+tls", "client-key.pem", "client.pem", "+cf", "ca.pem"],
-        &certs,
-    ) {}
+    storescp.until(|| {
+        echo(
+            destination,
+            &["+tls", "client-key.pem", "client.pem", "+cf", "ca.pem"],
+            &certs,
+        )
+    });
     let mut movescu = common::dcmtk("movescu");
     movescu.args([
         "-S",

@@ -203,14 +203,14 @@ fn findscu_finds_in_our_worklist_what_it_finds_in_dcmtks_and_more_kinds_of_keys(
     let theirs = free_port();
     wlmscpfs.arg("-dfp").arg(&files).arg(theirs.to_string());
     wlmscpfs.stdout(Stdio::null()).stderr(Stdio::null());
-    let _wlmscpfs = Peer(wlmscpfs.spawn().expect("wlmscpfs starts"));
+    let mut wlmscpfs = Peer(wlmscpfs.spawn().expect("wlmscpfs starts"));
     // It doesn't say when it listens; echoscu does.
     let listens = || {
         let mut echoscu = dcmtk("echoscu");
         echoscu.args(["-q", "-aec", "PACS", "127.0.0.1", &theirs.to_string()]);
         echoscu.status().expect("echoscu starts").success()
     };
-    while !listens() {}
+    wlmscpfs.until(listens);
     for (keys, expected, same) in QUERIES {
         let keys: Vec<String> = keys
             .iter()

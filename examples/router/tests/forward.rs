@@ -1,11 +1,15 @@
 //! The real box between storescu and storescp: a receiver that is down, a box that is killed, and what is forgotten.
 
+#[path = "../../../pacs-net/tests/support/port.rs"]
+mod port;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use port::free_port;
 
 /// Longer than anything may take; what never happens must end the test.
 const LONG: Duration = Duration::from_secs(120);
@@ -146,11 +150,6 @@ fn kept(port: u16) -> String {
 
 fn received(directory: &Path) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port can be had");
-    listener.local_addr().expect("it has an address").port()
 }
 
 #[test]

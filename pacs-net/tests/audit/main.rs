@@ -6,6 +6,8 @@
 
 #[path = "../tls/authority.rs"]
 mod authority;
+#[path = "../support/port.rs"]
+mod port;
 #[path = "../support/rsyslog.rs"]
 mod rsyslog;
 
@@ -27,6 +29,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use authority::{Authority, Wanted};
+use port::free_port;
 use rsyslog::{By, Rsyslog};
 
 fn open(directory: &Path) -> Arc<AuditLog> {
@@ -203,7 +206,7 @@ fn arrived(repository: &mut Rsyslog, wanted: &[String]) {
 
 async fn arrives_byte_for_byte(transport: Transport, by: By<'_>, tls: Connector) {
     let directory = tempfile::tempdir().unwrap();
-    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by) else {
+    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by, free_port()) else {
         return;
     };
     rsyslog.start();
@@ -242,7 +245,7 @@ async fn what_a_repository_refuses_stays_to_be_sent_to_one_that_knows_us() {
     let files = ["repository.pem", "repository-key.pem", "ca.pem"].map(|name| room.file(name));
     let directory = tempfile::tempdir().unwrap();
     let by = By::Tls([&files[0], &files[1], &files[2]]);
-    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by) else {
+    let Some(mut rsyslog) = Rsyslog::new(directory.path(), by, free_port()) else {
         return;
     };
     rsyslog.start();
@@ -272,7 +275,7 @@ async fn what_a_repository_refuses_stays_to_be_sent_to_one_that_knows_us() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_the_repository_is_away_and_the_sender_dies_and_all_comes_in_order() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(mut rsyslog) = Rsyslog::new(directory.path(), By::Tcp) else {
+    let Some(mut rsyslog) = Rsyslog::new(directory.path(), By::Tcp, free_port()) else {
         return;
     };
     let place = repository(Transport::Tcp, rsyslog.port);

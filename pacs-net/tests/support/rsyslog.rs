@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, fs};
@@ -58,10 +57,8 @@ fn follow(messages: &Path) -> (Child, BufReader<ChildStdout>) {
 
 impl Rsyslog {
     /// In a directory, not yet running; none where it isn't installed.
-    pub fn new(directory: &Path, by: By<'_>) -> Option<Self> {
+    pub fn new(directory: &Path, by: By<'_>, port: u16) -> Option<Self> {
         program()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port can be had");
-        let port = listener.local_addr().expect("it has an address").port();
         let place = directory.display();
         let (driver, module) = match by {
             By::Udp => (String::new(), "module(load=\"imudp\")".to_owned()),

@@ -2,15 +2,17 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod old;
+#[path = "../../../../pacs-net/tests/support/port.rs"]
+mod port;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub(crate) use port::free_port;
 
 /// A configuration that allows clients to delete over DICOMweb.
 pub(crate) const DELETE_ALLOWED: &str = "[web]\ndelete = true\n";
@@ -167,21 +169,6 @@ pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory can be made")
 }
 
-/// A port of the loopback interface that nobody listens on just now, for peers that can't choose one.
-pub(crate) fn free_port() -> u16 {
-    // Below those that the system gives to who connects: one of them may be taken before it is listened on.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = NEXT
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_add(std::process::id().wrapping_mul(37));
-        let port = 20_000 + (number % 12_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// A program of a peer. `None`, with a word about it, when it isn't installed; a failure instead where
 /// `PACS_REQUIRE_PEERS` is set.
 pub(crate) fn peer(program: &str) -> Option<Command> {
@@ -204,6 +191,16 @@ pub(crate) fn dcmtk(program: &str) -> Command {
 
 /// A child of the test that ends with it.
 pub(crate) struct Peer(pub(crate) Child);
+
+impl Peer {
+    /// Waits until it is `ready`; one that has ended never will be.
+    pub(crate) fn until(&mut self, mut ready: impl FnMut() -> bool) {
+        while !ready() {
+            let ended = self.0.try_wait().expect("can be asked");
+            assert!(ended.is_none(), "a peer ended at its start: {ended:?}");
+        }
+    }
+}
 
 impl Drop for Peer {
     fn drop(&mut self) {

@@ -12,6 +12,7 @@ or `accepted`.
 import json
 import sys
 
+import associations  # noqa: F401  (by being imported)
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, build_role, evt

@@ -12,6 +12,7 @@ import time
 import warnings
 from pathlib import Path
 
+import associations  # noqa: F401  (by being imported)
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread

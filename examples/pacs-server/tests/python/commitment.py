@@ -16,6 +16,7 @@ import sys
 import threading
 from queue import Queue
 
+import associations  # noqa: F401  (by being imported)
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid

@@ -12,6 +12,7 @@ import pathlib
 import sys
 import threading
 
+import associations  # noqa: F401  (by being imported)
 from performed_steps import created, ended
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset

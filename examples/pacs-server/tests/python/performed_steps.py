@@ -8,6 +8,7 @@ Prints one JSON object a line for each state and request: the status, and the Er
 import json
 import sys
 
+import associations  # noqa: F401  (by being imported)
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE

@@ -14,6 +14,7 @@ import time
 import warnings
 from pathlib import Path
 
+import associations  # noqa: F401  (by being imported)
 import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset

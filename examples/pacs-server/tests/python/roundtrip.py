@@ -16,6 +16,7 @@ import time
 from io import BytesIO
 from pathlib import Path
 
+import associations  # noqa: F401  (by being imported)
 import dcmtk
 from files import groups, items
 from pydicom.dataset import Dataset

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 
+import associations  # noqa: F401  (by being imported)
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
