@@ -2,10 +2,28 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pacs_core::Uid;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::sync::Notify;
+
+/// Connects to another one.
+///
+/// Where nobody listens on a port that the system also gives to who connects, the connection may come about from that port to
+/// itself (both sides open at once, RFC 9293 3.5): whatever were sent would count as received, and the port would be taken for
+/// who is to listen on it.
+pub(crate) async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+    another(TcpStream::connect(address).await?)
+}
+
+fn another(stream: TcpStream) -> io::Result<TcpStream> {
+    match stream.local_addr()? == stream.peer_addr()? {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(stream),
+    }
+}
 
 /// Set once, awaited by many.
 #[derive(Default)]
@@ -85,6 +103,24 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_none() {
+        let socket = tokio::net::TcpSocket::new_v4().expect("can be made");
+        socket
+            .bind(([127, 0, 0, 1], 0).into())
+            .expect("a port can be had");
+        let address = socket.local_addr().expect("it has an address");
+        let itself = socket.connect(address).await.expect("it connects to itself");
+        let error = another(itself).expect_err("it is none");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("listens");
+        let address = listener.local_addr().expect("it has an address");
+        connect(address).await.expect("another one is there");
+    }
 
     #[test]
     fn nothing_of_a_value_is_left_wherever_the_text_is_cut() {

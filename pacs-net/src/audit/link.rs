@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::repository::{Repository, Transport};
 use super::syslog;
 use crate::tls::{Connector, Stream};
+use crate::util;
 
 const OPERATION: &str = "audit.send";
 
@@ -25,7 +26,7 @@ impl Link {
             if repository.transport == Transport::Udp {
                 return Self::datagrams(place).await;
             }
-            let stream = TcpStream::connect(place).await.map_err(io_failed)?;
+            let stream = util::connect(place).await.map_err(io_failed)?;
             // A message is one write: the last piece of a long one would only wait.
             let _ = stream.set_nodelay(true);
             let stream = match repository.transport {

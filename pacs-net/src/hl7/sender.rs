@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pacs_core::{Error, ErrorKind, Result, Retry};
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -71,6 +70,11 @@ impl Sender {
     pub fn with_tls(mut self, connector: Option<Connector>) -> Self {
         self.tls = connector;
         self
+    }
+
+    /// Who gets what is sent.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Sends a message and waits for its acknowledgement, which names its MSH-10 in MSA-2. Answers the acknowledgement
@@ -143,7 +147,7 @@ impl Sender {
     async fn connect(&self) -> Result<Connection> {
         let failed = || format!("no connection to {}:{}", self.host, self.port);
         let opened = async {
-            let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
+            let stream = util::connect((self.host.as_str(), self.port)).await;
             // Whatever the reason, a host that isn't there may be back.
             let stream =
                 stream.map_err(|error| Error::new(ErrorKind::Io, CONNECT, failed()).with_source(error))?;

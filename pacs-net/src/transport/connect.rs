@@ -23,6 +23,7 @@ use crate::ul::user::{
     AsynchronousWindow, ExtendedNegotiation, RoleSelection, UserIdentity, UserInformation,
 };
 use crate::ul::{DICOM_APPLICATION_CONTEXT, PEER_MAXIMUM_LENGTH_MIN_BYTES, PRESENTATION_CONTEXTS_MAX};
+use crate::util;
 
 /// An association request in the making.
 #[derive(Clone, Debug)]
@@ -173,7 +174,7 @@ pub async fn connect_tls(
 }
 
 async fn opened(address: impl ToSocketAddrs) -> Result<TcpStream> {
-    let opened = TcpStream::connect(address).await;
+    let opened = util::connect(address).await;
     opened.map_err(|error| Error::io(OPERATION, "the connection failed", error).with_retry(Retry::Later))
 }
 
