@@ -89,7 +89,11 @@ pub(crate) async fn taken_in(
 ) -> Result<()> {
     let messages = subjects.into_iter().map(|subject| {
         pacs.audit().submit(|us| {
-            let between = Between::new(asking(source), us);
+            // What comes by no door was fetched.
+            let between = match source.door {
+                Some(_) => Between::new(asking(source), us),
+                None => Between::new(Participant::of(source), us.requesting()),
+            };
             match is_begin {
                 true => Message::begin_transferring(between, subject),
                 false => Message::instances_transferred(Action::Create, between, subject),

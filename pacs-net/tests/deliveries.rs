@@ -1,15 +1,17 @@
 //! What becomes of deliveries as their destination takes, refuses and breaks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use pacs_core::audit::{AccessPoint, Audit, AuditTrail, Message, Participant};
 use pacs_core::route::{Delivery, Line, Occasion, Outbox, Progress, Waiting, What};
 use pacs_core::testkit::engine::{instance, instance_uid};
-use pacs_core::{Ledger, Options, Pacs, Uid};
-use pacs_net::deliver::{Deliveries, Destination, Patience, Service, ToFolder, Tried};
+use pacs_core::{Error, ErrorKind, Ledger, Options, Pacs, Result, Uid};
+use pacs_net::deliver::{Deliveries, Destination, Patience, Recipient, Service, ToFolder, Tried};
 use pacs_store::{MemoryArchive, MemoryIndex, MemoryLedger};
 use tokio::sync::Notify;
 
@@ -22,6 +24,8 @@ struct Scripted {
     asked: Mutex<Vec<Uid>>,
     /// Panics at this one.
     panics_at: Option<Uid>,
+    /// Whether it is somebody else.
+    is_a_peer: bool,
     changed: Notify,
 }
 
@@ -39,6 +43,13 @@ impl Scripted {
 }
 
 impl Destination for Scripted {
+    fn recipient(&self) -> Recipient {
+        match self.is_a_peer {
+            true => Recipient::Peer(Participant::node(AccessPoint::host("there.example"))),
+            false => Recipient::Nobody,
+        }
+    }
+
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let mut ended = false;
         let each = stream::iter(batch).map(|waiting| {
@@ -73,10 +84,15 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::recording(Audit::none()).await
+    }
+
+    async fn recording(audit: Audit) -> Self {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new());
         let options = Options {
             router: Some(Arc::new(|_: &Occasion<'_>| Ok(vec![Delivery::to("THERE")]))),
             ledger: Some(ledger),
+            audit,
             ..Options::default()
         };
         let (archive, index) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryIndex::new()));
@@ -239,6 +255,10 @@ async fn what_was_delivered_is_recorded_when_deliveries_are_stopped() {
     /// Takes the first, and never comes back from the second.
     struct Hangs(Uid, Notify);
     impl Destination for Hangs {
+        fn recipient(&self) -> Recipient {
+            Recipient::Nobody
+        }
+
         fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
             let each = stream::iter(batch).then(move |waiting| async move {
                 if waiting.what != What::Instance(self.0) {
@@ -314,4 +334,56 @@ async fn no_uid_leads_out_of_the_folder() {
         std::fs::read_dir(above.path().join("exports")).unwrap().count(),
         1
     );
+}
+
+/// Keeps what events were about; takes none before it may.
+#[derive(Default)]
+struct Trail {
+    may: AtomicBool,
+    refused: AtomicUsize,
+    events: Mutex<Vec<String>>,
+}
+
+impl AuditTrail for Trail {
+    fn record(&self, message: &Message) -> Result<()> {
+        if !self.may.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::new(ErrorKind::OutOfResources, "test", "as asked for"));
+        }
+        let event = message.event().meaning().to_owned();
+        self.events.lock().unwrap().push(event);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_must_be_recorded_before_it_goes_waits_until_it_can_be() {
+    let trail = Arc::new(Trail::default());
+    let us = Participant::process("test", []);
+    let world = World::recording(Audit::new(trail.clone(), us, true)).await;
+    let (good, bad) = (world.keep(1, 1).await, world.keep(1, 2).await);
+    let destination = Arc::new(Scripted {
+        always: BTreeMap::from([(bad, Tried::Refused("no".to_owned()))]),
+        is_a_peer: true,
+        ..Scripted::default()
+    });
+    let until_tried = async {
+        while trail.refused.load(Ordering::Relaxed) < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.deliver(destination.clone(), until_tried).await;
+    assert_eq!(destination.asked(), []);
+    assert_eq!(world.progress(good).await, (Progress::Waiting, 0, String::new()));
+
+    trail.may.store(true, Ordering::Relaxed);
+    world
+        .deliver(destination.clone(), world.until_nothing_waits())
+        .await;
+    assert_eq!(world.progress(good).await.0, Progress::Done);
+    assert_eq!(world.progress(bad).await.0, Progress::Dead);
+    let begins = "Begin Transferring DICOM Instances";
+    let went = "DICOM Instances Transferred";
+    // What went, and what will not.
+    assert_eq!(*trail.events.lock().unwrap(), [begins, went, went]);
 }

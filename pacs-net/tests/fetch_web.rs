@@ -14,6 +14,7 @@ use dicom_dictionary_std::{tags, uids};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::{StatusCode, header};
+use pacs_core::audit::Audit;
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::encode::encode;
 use pacs_core::dataset::part10::{Meta, write_meta};
@@ -166,7 +167,7 @@ async fn kept(pacs: &Pacs) -> BTreeSet<(Uid, Uid, Vec<u8>)> {
 }
 
 async fn find(source: &Source, level: Level, keys: &DataSet, at_most: usize) -> Result<Vec<DataSet>> {
-    let mut finder = source.finder();
+    let mut finder = source.finder(&Audit::none());
     finder.find(level, keys, at_most).await?.try_collect().await
 }
 

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use futures::executor::block_on;
+use pacs_core::audit::{Action, Message};
 use pacs_core::dataset::{Element, standard_vr};
 use pacs_core::query::{AttributePath, AttributeStep};
 use pacs_core::{Amended, DataSet, Pacs, Result as CoreResult, Scope, Source, Uid};
 
+use crate::audit;
 use crate::config::Config;
 use crate::maintain::{NAMED_MAX, say};
 use crate::store;
@@ -54,15 +56,34 @@ pub(crate) fn element(text: &str) -> Result<Element, String> {
 pub(crate) fn amend(config: &Config, pacs: &Pacs, of: Of, wanted: Vec<Element>) -> Result<bool, String> {
     let mut set = DataSet::new();
     wanted.into_iter().for_each(|element| set.put(element));
-    tell(config, block_on(pacs.amend(&source(config), of.scope(), set)))
+    let scope = of.scope();
+    let amended = async {
+        recorded(pacs, scope.clone()).await?;
+        pacs.amend(&source(config), scope, set).await
+    };
+    tell(config, block_on(amended))
+}
+
+/// Records that what is kept of this will be corrected (PS3.15 A.5.3.6), before it is.
+async fn recorded(pacs: &Pacs, scope: Scope) -> CoreResult<()> {
+    if !pacs.audit().is_on() {
+        return Ok(());
+    }
+    for subject in audit::subjects(pacs, scope).await? {
+        let amended = |us| Message::instances_accessed(Action::Update, [audit::launcher(), us], subject);
+        pacs.audit().submit(amended).await?;
+    }
+    Ok(())
 }
 
 /// Answers whether everything could be merged.
 pub(crate) fn merge(config: &Config, pacs: &Pacs, prior: &str, surviving: &str) -> Result<bool, String> {
-    tell(
-        config,
-        block_on(pacs.merge_patients(&source(config), &prior.into(), &surviving.into())),
-    )
+    let merged = async {
+        recorded(pacs, Scope::Patient(prior.to_owned())).await?;
+        pacs.merge_patients(&source(config), &prior.into(), &surviving.into())
+            .await
+    };
+    tell(config, block_on(merged))
 }
 
 /// This server, which is named as what modified the attributes.

@@ -4,10 +4,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use pacs_core::audit::{
     AccessPoint, AlertSubject, Audit, AuditQueue, AuditSource, AuditTrail as _, Code, Message, Outcome,
-    OutcomeIndicator, Participant,
+    OutcomeIndicator, Participant, Subject, Subjects,
 };
+use pacs_core::{Error, Pacs, Scope};
 use pacs_net::audit::{Origin, Sender, SenderOptions};
 use pacs_store::audit::{AuditHead, Durability, Known, read, verify};
 use pacs_store::{AuditLog, AuditLogOptions};
@@ -139,13 +141,23 @@ fn us(config: &Config) -> Participant {
 }
 
 /// Who started this process, as far as the environment tells.
-fn launcher() -> Participant {
+pub(crate) fn launcher() -> Participant {
     let name = ["LOGNAME", "USER"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok());
     let number = || std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
     let name = name.unwrap_or_else(|| format!("uid {}", number()));
     Participant::person(format!("{name}@{}", hostname())).requesting()
+}
+
+/// Whose data is kept of this.
+pub(crate) async fn subjects(pacs: &Pacs, scope: Scope) -> Result<Vec<Subject>, Error> {
+    let mut subjects = Subjects::default();
+    let mut records = pacs.instances(scope);
+    while let Some(record) = records.try_next().await? {
+        subjects.add(&record);
+    }
+    Ok(subjects.take())
 }
 
 fn hostname() -> String {

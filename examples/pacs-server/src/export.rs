@@ -10,15 +10,16 @@ use clap::Args;
 use futures::executor::block_on;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use pacs_core::audit::{Media, Message};
 use pacs_core::dataset::Element;
 use pacs_core::deid::{Deidentifier, Settings};
 use pacs_core::query::{Model, Query, QueryOptions};
 use pacs_core::{DataSet, InstanceKey, InstanceRecord, Level, Pacs, Scope, Source, Uid, VR, tags};
 
-use crate::amend;
 use crate::config::Config;
 use crate::maintain::{NAMED_MAX, say};
 use crate::store;
+use crate::{amend, audit};
 
 /// What is written, and how.
 #[derive(Debug, Args)]
@@ -94,6 +95,9 @@ pub(crate) fn run(
         let mut studies = pacs.find(&Source::default(), query).map_err(explained)?;
         while let Some(study) = studies.try_next().await.map_err(explained)? {
             let study = study.uid(tags::STUDY_INSTANCE_UID).map_err(explained)?;
+            recorded(pacs, study, wanted, by.is_some())
+                .await
+                .map_err(explained)?;
             let mut instances = pacs.instances(Scope::Study(study));
             while let Some(record) = instances.try_next().await.map_err(explained)? {
                 match instance(pacs, &record, &wanted.directory, by).await {
@@ -124,6 +128,18 @@ pub(crate) fn run(
     }
     say(&text)?;
     Ok(failed == 0)
+}
+
+/// Records that a study leaves, before it does (PS3.15 A.5.3.4).
+async fn recorded(pacs: &Pacs, study: Uid, wanted: &Export, anonymized: bool) -> pacs_core::Result<()> {
+    if !pacs.audit().is_on() {
+        return Ok(());
+    }
+    let subjects = audit::subjects(pacs, Scope::Study(study)).await?;
+    let subjects = subjects.into_iter().map(|subject| subject.anonymized(anonymized));
+    let media = Media::uri(format!("file://{}", wanted.directory.display()));
+    let exported = |us| Message::data_export([audit::launcher(), us], [], media, subjects);
+    pacs.audit().submit(exported).await
 }
 
 enum Failed {

@@ -77,13 +77,15 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             })
         }
         Command::Import { directory, workers } => {
-            with_store(store::open_or_make(config, Vec::new())?, |store| {
+            let audit = config.audit()?.audit;
+            with_store(store::open_or_make(config, audit)?, |store| {
                 import::run(&store.pacs, &directory, workers.into(), &store::imports(config))
             })
         }
         Command::Export(wanted) => {
             let by = wanted.deidentifier()?;
-            with_store(store::open(config)?, |store| {
+            let audit = config.audit()?.audit;
+            with_store(store::open(config, audit)?, |store| {
                 export::run(config, &store.pacs, &wanted, by.as_ref())
             })
         }
@@ -91,14 +93,15 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             let source = wanted.source(config)?;
             // With its rules, so that what is taken over counts as fetched, and isn't new when it is served.
             let rules = Arc::new(routing::Routing::read(config)?.rules());
-            let opened = store::open_to_serve(config, Vec::new(), Reloadable::new(rules), Audit::none())?;
+            let audit = config.audit()?.audit;
+            let opened = store::open_to_serve(config, Vec::new(), Reloadable::new(rules), audit)?;
             with_store(opened, |store| migrate::run(config, &store.pacs, &wanted, source))
         }
-        Command::Verify => with_store(store::open(config)?, |store| {
+        Command::Verify => with_store(store::open(config, Audit::none())?, |store| {
             maintain::verify(config, &store.pacs)
         }),
         Command::RebuildIndex => maintain::rebuild_index(config),
-        Command::Stats => with_store(store::open(config)?, |store| {
+        Command::Stats => with_store(store::open(config, Audit::none())?, |store| {
             maintain::stats(config, &store.pacs).map(|()| true)
         }),
         Command::Certs {
@@ -107,9 +110,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             clients,
         } => certs::make(&directory, &hosts, &clients).map(|()| true),
         Command::Conformance => conformance::write(config).map(|()| true),
-        Command::Amend { of, wanted } => with_store(store::open(config)?, |store| {
-            amend::amend(config, &store.pacs, of, wanted)
-        }),
+        Command::Amend { of, wanted } => {
+            let audit = config.audit()?.audit;
+            with_store(store::open(config, audit)?, |store| {
+                amend::amend(config, &store.pacs, of, wanted)
+            })
+        }
         Command::Route {
             explain,
             on,
@@ -124,9 +130,12 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             };
             maintain::say(&routing::explain(config, &asked)?).map(|()| true)
         }
-        Command::Merge { prior, surviving } => with_store(store::open(config)?, |store| {
-            amend::merge(config, &store.pacs, &prior, &surviving)
-        }),
+        Command::Merge { prior, surviving } => {
+            let audit = config.audit()?.audit;
+            with_store(store::open(config, audit)?, |store| {
+                amend::merge(config, &store.pacs, &prior, &surviving)
+            })
+        }
         Command::Users { command } => users::run(config, command),
         Command::Share(shared) => users::share(config, shared),
         Command::Audit { command } => match command {

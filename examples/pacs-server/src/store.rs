@@ -13,9 +13,9 @@ use pacs_store::embedded::{Rebuilt, Store};
 use crate::config::Config;
 
 /// Opens the data directory, and makes it where there is none.
-pub(crate) fn open_or_make(config: &Config, observers: Vec<Arc<dyn Observer>>) -> Result<Store, String> {
+pub(crate) fn open_or_make(config: &Config, audit: Audit) -> Result<Store, String> {
     let options = Options {
-        observers,
+        audit,
         ..Options::default()
     };
     Store::open_or_make(&config.store(), options).map_err(|error| explained(config, &error))
@@ -40,8 +40,12 @@ pub(crate) fn open_to_serve(
 }
 
 /// Opens the data directory, which must be there.
-pub(crate) fn open(config: &Config) -> Result<Store, String> {
-    Store::open(&config.store(), Options::default()).map_err(|error| explained(config, &error))
+pub(crate) fn open(config: &Config, audit: Audit) -> Result<Store, String> {
+    let options = Options {
+        audit,
+        ..Options::default()
+    };
+    Store::open(&config.store(), options).map_err(|error| explained(config, &error))
 }
 
 /// Makes the index anew from the archive alone.

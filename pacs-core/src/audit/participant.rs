@@ -136,6 +136,14 @@ impl fmt::Debug for Participant {
 }
 
 impl AccessPoint {
+    /// A host as configurations name it: by its address, or by its name.
+    pub fn host(host: &str) -> Self {
+        match host.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Host(host.to_owned()),
+        }
+    }
+
     pub(super) fn id(&self) -> String {
         match self {
             Self::Address(address) => address.to_canonical().to_string(),

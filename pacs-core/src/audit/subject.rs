@@ -153,6 +153,14 @@ impl Subject {
         subjects.take()
     }
 
+    /// Whether what identifies the patient was taken out of what is handed on, of all studies.
+    #[must_use]
+    pub fn anonymized(mut self, yes: bool) -> Self {
+        let studies = self.studies.into_iter();
+        self.studies = studies.map(|study| study.anonymized(yes)).collect();
+        self
+    }
+
     pub(super) fn group(self) -> Group {
         Group {
             repeated: Some(self.patient.object()),

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
+use pacs_core::audit::Media;
 use pacs_core::deid::Deidentifier;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, InstanceRecord, Pacs, Result, Retry, Uid};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Destination, Found, Tried, find, in_order};
+use super::{Destination, Found, Recipient, Tried, find, in_order};
 
 /// Writes each instance into a file, `STUDY/SERIES/INSTANCE.dcm` by their UIDs. A file is there whole or not at all.
 /// What a UID is not, but some peer sent as one, begins with `_` where it began with a dot.
@@ -116,6 +117,14 @@ fn not_written(error: &Error) -> Tried {
 }
 
 impl Destination for ToFolder {
+    fn recipient(&self) -> Recipient {
+        Recipient::Media(Media::uri(format!("file://{}", self.directory.display())))
+    }
+
+    fn deidentifies(&self) -> bool {
+        self.deidentifier.is_some()
+    }
+
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let each = stream::iter(batch).then(move |waiting| async move {
             let record = match find(&self.pacs, &waiting).await {

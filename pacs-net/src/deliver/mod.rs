@@ -23,6 +23,7 @@ mod http;
 mod peer;
 pub mod priors;
 mod reading;
+mod recorded;
 mod report;
 mod routes;
 #[cfg(feature = "web")]
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
+use pacs_core::audit::{Media, Participant};
 use pacs_core::route::{Line, Outbox, Waiting, What};
 use pacs_core::{InstanceRecord, Pacs, Result, Timestamp, Uid};
 use tokio::sync::watch;
@@ -86,8 +88,28 @@ impl Tried {
     }
 }
 
+/// Who gets what a destination delivers, for the records of audit (PS3.15 A.5.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// Nobody outside this server; or nothing that is of a patient.
+    Nobody,
+    /// A peer: instances are transferred (A.5.3.3, A.5.3.7).
+    Peer(Participant),
+    /// A medium: they are exported (A.5.3.4).
+    Media(Media),
+}
+
 /// Who takes deliveries.
 pub trait Destination: Send + Sync + 'static {
+    /// Who gets what is delivered. It is recorded before it goes, and that it went, where the engine has an
+    /// [audit trail](pacs_core::audit).
+    fn recipient(&self) -> Recipient;
+
+    /// Whether what identifies the patient is taken out of what is delivered.
+    fn deidentifies(&self) -> bool {
+        false
+    }
+
     /// Delivers `batch` in its order, and yields how it ended for each as it does.
     ///
     /// It may end early, behind a delivery that was not made: then the others wait on.
@@ -142,6 +164,7 @@ pub struct Reached {
 /// Takes what waits in an outbox to its destinations. Clones are the same.
 #[derive(Clone)]
 pub struct Deliveries {
+    pacs: Pacs,
     outbox: Outbox,
     served: Arc<HashMap<Arc<str>, Arc<Served>>>,
     patience: Patience,
@@ -198,6 +221,7 @@ impl Deliveries {
             true
         }));
         Ok(Self {
+            pacs: pacs.clone(),
             outbox,
             served,
             patience,

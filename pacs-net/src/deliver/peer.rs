@@ -16,7 +16,7 @@ use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, ErrorKind, InstanceRecord, Pacs, Result, Retry, Source, Uid};
 use tokio::sync::Semaphore;
 
-use super::{Destination, Found, Tried, find, in_order};
+use super::{Destination, Found, Recipient, Tried, find, in_order};
 use crate::dimse::{Category, Status};
 use crate::scu::{Kept, Outgoing, Pieces, Remote, Sending, Sent, Supply};
 use crate::util;
@@ -114,6 +114,14 @@ impl Supply<Item> for Items {
 }
 
 impl Destination for ToPeer {
+    fn recipient(&self) -> Recipient {
+        Recipient::Peer(self.remote.participant())
+    }
+
+    fn deidentifies(&self) -> bool {
+        self.deidentifier.is_some()
+    }
+
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let begun = async move {
             let (mut items, mut nothing, mut kinds) = (Vec::new(), Vec::new(), BTreeSet::new());

@@ -6,7 +6,7 @@ use pacs_core::route::{Line, Trigger, Waiting, What};
 use pacs_core::workflow::Reading;
 use pacs_core::{Pacs, Result, Retry};
 
-use super::{Destination, Tried, in_order};
+use super::{Destination, Recipient, Tried, in_order};
 
 /// Opens the reading step of a study that is stable, completes it when a final report is stored, and makes it more
 /// urgent when a rule tells of anything else with another priority than the usual.
@@ -49,6 +49,10 @@ impl ToReadingWorklist {
 }
 
 impl Destination for ToReadingWorklist {
+    fn recipient(&self) -> Recipient {
+        Recipient::Nobody
+    }
+
     fn deliver<'a>(&'a self, line: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let each = stream::iter(batch).then(move |waiting| async move {
             let tried = match self.note(line, &waiting).await {

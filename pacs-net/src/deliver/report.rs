@@ -2,11 +2,12 @@
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use pacs_core::audit::{AccessPoint, Participant};
 use pacs_core::route::{Line, Trigger, Waiting, What};
 use pacs_core::workflow::Worklist;
 use pacs_core::{ErrorKind, InstanceRecord, Pacs, Result, Retry, Uid};
 
-use super::{Destination, Tried, in_order};
+use super::{Destination, Recipient, Tried, in_order};
 use crate::hl7::Sender;
 use crate::hl7::report::{Parties, oru_of};
 
@@ -65,6 +66,10 @@ impl ToReportReceiver {
 }
 
 impl Destination for ToReportReceiver {
+    fn recipient(&self) -> Recipient {
+        Recipient::Peer(Participant::node(AccessPoint::host(self.sender.host())))
+    }
+
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let each = stream::iter(batch).then(move |waiting| async move {
             let tried = self.tell(waiting.what).await;

@@ -8,13 +8,14 @@ use dicom_dictionary_std::tags;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::{Request, StatusCode, header};
+use pacs_core::audit::{AccessPoint, Participant};
 use pacs_core::dataset::json;
 use pacs_core::deid::Deidentifier;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{DataSet, InstanceRecord, Pacs, Result, Retry, Uid};
 
 use super::http::not_taken;
-use super::{Destination, Found, Tried, find};
+use super::{Destination, Found, Recipient, Tried, find};
 use crate::tls::Connector;
 use crate::web::http::body::from_stream;
 use crate::web::http::client::Caller;
@@ -200,6 +201,15 @@ fn failures(body: &[u8]) -> HashMap<Uid, u16> {
 }
 
 impl Destination for ToStow {
+    fn recipient(&self) -> Recipient {
+        let url = self.caller.uri().to_string();
+        Recipient::Peer(Participant::node(AccessPoint::Uri(url)))
+    }
+
+    fn deidentifies(&self) -> bool {
+        self.deidentifier.is_some()
+    }
+
     fn deliver<'a>(&'a self, _: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         // The header of each that is de-identified is in memory.
         let together = match self.deidentifier {

@@ -11,7 +11,7 @@ use pacs_core::{Error, ErrorKind, Result, Timestamp};
 use sha2::Sha256;
 
 use super::http::not_taken;
-use super::{Destination, Tried, in_order};
+use super::{Destination, Recipient, Tried, in_order};
 use crate::tls::Connector;
 use crate::web::http::client::Caller;
 
@@ -98,6 +98,11 @@ impl ToWebhook {
 }
 
 impl Destination for ToWebhook {
+    /// What it is told names nobody.
+    fn recipient(&self) -> Recipient {
+        Recipient::Nobody
+    }
+
     fn deliver<'a>(&'a self, line: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         let each = stream::iter(batch).then(move |waiting| async move {
             let tried = self.tell(line, &waiting).await;

@@ -11,6 +11,7 @@ use pacs_core::{Result, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::recorded::Recorded;
 use super::{Deliveries, Destination, Service, Tried};
 
 /// What waits in a line is read so much at a time.
@@ -279,14 +280,16 @@ impl Worker {
     /// Delivers a batch of what waits in a line. Then it is another one's turn, if one is more urgent. What has ended and
     /// is not recorded is in `ended`.
     async fn deliver(&self, line: &Line, ended: &mut Vec<(Waiting, Outcome)>) -> Result<Went> {
+        let destination = &*self.served.destination;
         let batch = line.waiting(BATCH_MAX).await?;
         if batch.is_empty() {
             return Ok(Went::On);
         }
+        let mut recorded = Recorded::begin(&self.deliveries.pacs, &self.name, destination, &batch).await?;
         let (mut any, mut went) = (false, Went::On);
         // When those that have ended are recorded at the latest.
         let mut record_at: Option<Instant> = None;
-        let mut tried = self.served.destination.deliver(line, batch);
+        let mut tried = destination.deliver(line, batch);
         loop {
             let recording = async {
                 match record_at {
@@ -309,6 +312,7 @@ impl Worker {
             if matches!(outcome, Outcome::Failed(_) | Outcome::Busy(_)) {
                 went = Went::Again;
             }
+            recorded.ended(&waiting, &outcome);
             ended.push((waiting, outcome));
             record_at.get_or_insert_with(|| Instant::now() + ENDS_WAIT_MAX);
             self.served.throttle.turn().await;
@@ -318,7 +322,9 @@ impl Worker {
             }
         }
         drop(tried);
+        // What went has gone, whether or not that can be recorded.
         line.finish(std::mem::take(ended)).await?;
+        recorded.tell(&self.deliveries.pacs).await?;
         // A destination that yields nothing makes no progress.
         Ok(if any || *self.stopping.borrow() {
             went

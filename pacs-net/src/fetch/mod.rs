@@ -13,12 +13,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use dicom_core::VR;
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
+#[cfg(feature = "web")]
+use pacs_core::audit::AccessPoint;
+use pacs_core::audit::{Audit, Between, Message, Participant, Question};
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
 use pacs_core::{AeTitle, DataSet, Error, ErrorKind, Level, Pacs, Result, Uid};
 
-use crate::scu::Remote;
+use crate::scu::{Remote, identifier};
 #[cfg(feature = "web")]
 pub use web::WebService;
 
@@ -78,7 +83,12 @@ pub struct Fetched {
 
 /// Asks a source what it has. It connects when it is first asked, and again when its connection has ended.
 #[derive(Debug)]
-pub struct Finder(Asked);
+pub struct Finder {
+    asked: Asked,
+    /// Where it is recorded what is asked.
+    audit: Audit,
+    source: Participant,
+}
 
 #[derive(Debug)]
 enum Asked {
@@ -92,23 +102,43 @@ impl Finder {
     /// the level the UIDs of where to look. After `at_most` the source is asked to end, and so does the stream.
     ///
     /// # Errors
-    /// When the source can't be asked; here or as an item of the stream `Refused` when it doesn't answer the question.
+    /// When the source can't be asked, or it must be recorded that it is and can't be; here or as an item of the stream `Refused` when it doesn't answer the question.
     pub async fn find(
         &mut self,
         level: Level,
         keys: &DataSet,
         at_most: usize,
     ) -> Result<BoxStream<'static, Result<DataSet>>> {
-        match &mut self.0 {
+        self.record(level, keys).await?;
+        match &mut self.asked {
             Asked::Peer(finder) => finder.find(level, keys, at_most).await,
             #[cfg(feature = "web")]
             Asked::Web(service) => web::find(service, level, keys, at_most),
         }
     }
 
+    /// Records what is asked (PS3.15 A.5.3.10), also over HTTP as the query that it is made of.
+    async fn record(&self, level: Level, keys: &DataSet) -> Result<()> {
+        if !self.audit.is_on() {
+            return Ok(());
+        }
+        let transfer_syntax = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let identifier = identifier(level, keys);
+        let question = Question::Dicom {
+            sop_class: Uid::constant(uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND),
+            identifier: encode(&identifier, transfer_syntax.as_str(), &CharacterSet::utf8())?,
+            transfer_syntax,
+        };
+        let source = self.source.clone();
+        let asked = self
+            .audit
+            .submit(|us| Message::query(Between::new(us.requesting(), source), question));
+        asked.await
+    }
+
     /// Ends the connection as the protocol has it; dropped it breaks off.
     pub async fn close(self) {
-        match self.0 {
+        match self.asked {
             Asked::Peer(finder) => finder.close().await,
             #[cfg(feature = "web")]
             Asked::Web(_) => {}
@@ -117,13 +147,21 @@ impl Finder {
 }
 
 impl Source {
-    /// Asks it what it has.
-    pub fn finder(&self) -> Finder {
-        Finder(match self {
-            Self::Peer { remote, .. } => Asked::Peer(peer::Finder::new(remote)),
+    /// Asks it what it has; `audit` is where that is recorded.
+    pub fn finder(&self, audit: &Audit) -> Finder {
+        let (asked, source) = match self {
+            Self::Peer { remote, .. } => (Asked::Peer(peer::Finder::new(remote)), remote.participant()),
             #[cfg(feature = "web")]
-            Self::Web(service) => Asked::Web(service.clone()),
-        })
+            Self::Web(service) => {
+                let place = AccessPoint::Uri(service.to_string());
+                (Asked::Web(service.clone()), Participant::node(place))
+            }
+        };
+        Finder {
+            asked,
+            audit: audit.clone(),
+            source,
+        }
     }
 
     /// Looks whether it is there and can be asked.
@@ -169,7 +207,7 @@ impl Source {
     /// When the source can't be asked, or refuses the query; `Unsupported` when it doesn't offer the service; what the
     /// index says.
     pub async fn fetch_study(&self, pacs: &Pacs, study: &Uid, verify: bool) -> Result<Fetched> {
-        let listed = self.list(study).await?;
+        let listed = self.list(pacs, study).await?;
         let series: BTreeSet<Uid> = listed.iter().map(|it| it.series).collect();
         let mut fetched = Fetched {
             series: series.len(),
@@ -194,8 +232,8 @@ impl Source {
     }
 
     /// The instances of a study by series: an answer of each level, as every source gives it (PS3.4 C.4.1.2.1).
-    async fn list(&self, study: &Uid) -> Result<Vec<Listed>> {
-        let mut finder = self.finder();
+    async fn list(&self, pacs: &Pacs, study: &Uid) -> Result<Vec<Listed>> {
+        let mut finder = self.finder(pacs.audit());
         let mut all_series = BTreeSet::new();
         let mut keys = of(study, None);
         keys.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "");

@@ -109,6 +109,8 @@ pub(super) async fn fetch(
             .map(|it| identifier(Level::Series, &of(study, Some(it))))
             .collect(),
     };
+    // What an association of ours brings is recorded when it is over, however that came.
+    let mut brought = None;
     let client = match how {
         Fetch::Get => {
             let proposal = query_proposal(remote, Model::StudyRoot, CommandField::C_GET);
@@ -119,7 +121,10 @@ pub(super) async fn fetch(
             let services = PacsServices::new(pacs.clone(), options);
             let association = remote.connect(&proposal).await;
             let association = association.map_err(|error| unreachable(remote, error))?;
-            Client::start(association, Arc::new(services))
+            let (negotiated, peer) = (Arc::clone(association.negotiated()), association.peer());
+            let services = Arc::new(services);
+            brought = Some((Arc::clone(&services), negotiated, peer));
+            Client::start(association, services)
         }
         Fetch::Move(_) => {
             let proposal = query_proposal(remote, Model::StudyRoot, CommandField::C_MOVE);
@@ -127,17 +132,27 @@ pub(super) async fn fetch(
             client.map_err(|error| unreachable(remote, error))?
         }
     };
+    let said = retrieve_all(&client, how, &identifiers).await;
+    if said.is_ok() {
+        release(&client).await;
+    }
+    if let Some((services, negotiated, peer)) = brought {
+        services.ended(&negotiated, peer).await;
+    }
+    said
+}
+
+async fn retrieve_all(client: &Client, how: Fetch, identifiers: &[DataSet]) -> Result<Option<String>> {
     let mut said = None;
-    for identifier in &identifiers {
+    for identifier in identifiers {
         let mut progress = match how {
-            Fetch::Get => retrieve(&client, Model::StudyRoot, identifier).await?,
-            Fetch::Move(destination) => move_to(&client, Model::StudyRoot, identifier, &destination).await?,
+            Fetch::Get => retrieve(client, Model::StudyRoot, identifier).await?,
+            Fetch::Move(destination) => move_to(client, Model::StudyRoot, identifier, &destination).await?,
         };
         while let Some(progress) = progress.try_next().await? {
             said = words(&progress).or(said);
         }
     }
-    release(&client).await;
     Ok(said)
 }
 

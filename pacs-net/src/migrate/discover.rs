@@ -81,7 +81,7 @@ impl<'a> Discovery<'a> {
             migration,
             shared,
             found,
-            finder: migration.source.finder(),
+            finder: migration.source.finder(migration.pacs.audit()),
             seen: Seen::default(),
         }
     }
@@ -268,7 +268,7 @@ impl<'a> Discovery<'a> {
                 Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
                 Err(error) => error,
             };
-            self.finder = self.migration.source.finder();
+            self.finder = self.migration.source.finder(self.migration.pacs.audit());
             if !tries.again(&error).await {
                 return Err(error);
             }

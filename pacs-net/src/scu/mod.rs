@@ -22,6 +22,7 @@ mod worklist;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pacs_core::audit::{AccessPoint, Participant};
 use pacs_core::{AeTitle, Error, Result, Uid};
 
 pub use availability::notify_availability;
@@ -90,6 +91,11 @@ impl Remote {
     pub fn with_tls(mut self, connector: Option<Connector>) -> Self {
         self.tls = connector;
         self
+    }
+
+    /// How it takes part in events, for the records of audit (PS3.15 A.5.2.2).
+    pub(crate) fn participant(&self) -> Participant {
+        Participant::application(self.called).at(AccessPoint::host(&self.host))
     }
 
     /// A proposal to it, without a context yet.

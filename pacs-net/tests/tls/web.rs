@@ -58,7 +58,7 @@ async fn a_study_is_fetched_over_https_and_urls_in_answers_say_so() {
     let study = kept.key.study;
     let mut keys = pacs_core::DataSet::new();
     keys.put_text(tags::STUDY_INSTANCE_UID, VR::UI, study.as_str());
-    let mut finder = source.finder();
+    let mut finder = source.finder(&pacs_core::audit::Audit::none());
     let found = finder.find(Level::Study, &keys, 10).await.unwrap();
     let found: Vec<_> = found.try_collect().await.unwrap();
     let retrieve = found[0].string(tags::RETRIEVE_URL).unwrap();

@@ -15,11 +15,14 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use pacs_core::Pacs;
+use pacs_core::audit::{Media, Message, Subjects};
+use pacs_core::{InstanceRecord, Pacs, Result as CoreResult};
 use walkdir::WalkDir;
 
 use journal::{Journal, Mark};
 use report::Report;
+
+use crate::audit::launcher;
 
 /// Files that wait for a worker: enough to keep all of them busy.
 const QUEUE: usize = 256;
@@ -44,12 +47,21 @@ pub(crate) fn run(pacs: &Pacs, directory: &Path, workers: usize, journals: &Path
     let journal = Mutex::new(journal);
     let (jobs, queue) = mpsc::sync_channel(QUEUE);
     let queue = Mutex::new(queue);
+    let media = Media::uri(format!("file://{}", directory.display()));
     thread::scope(|scope| {
         for at in 0..workers {
             // A thread that can't be started leaves the work to the others; the first one is needed.
             let started = thread::Builder::new()
                 .name(format!("import-{at}"))
-                .spawn_scoped(scope, || work(pacs, &queue, &journal, &report, &bar));
+                .spawn_scoped(scope, || {
+                    work(
+                        pacs,
+                        &queue,
+                        &mut Taken::new(pacs, &media, &journal),
+                        &report,
+                        &bar,
+                    )
+                });
             if let (0, Err(error)) = (at, started) {
                 return Err(format!("a thread can't be started: {error}"));
             }
@@ -137,27 +149,85 @@ fn enqueue(
 fn work(
     pacs: &Pacs,
     queue: &Mutex<Receiver<Job>>,
-    journal: &Mutex<Journal>,
+    taken: &mut Taken<'_>,
     report: &Mutex<Report>,
     bar: &ProgressBar,
 ) {
+    let report =
+        |change: &dyn Fn(&mut Report)| change(&mut report.lock().unwrap_or_else(PoisonError::into_inner));
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
-        let outcome = file::import(pacs, &job.path, |bytes| bar.inc(bytes));
-        bar.inc(job.length.saturating_sub(outcome.bytes));
-        if outcome.result.is_ok() {
-            let added = journal
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(job.mark);
-            if let Err(error) = added {
+        let recorded = match next {
+            Ok(job) => {
+                let outcome = file::import(pacs, &job.path, |bytes| bar.inc(bytes));
+                bar.inc(job.length.saturating_sub(outcome.bytes));
+                report(&|report| report.add(&job.path, &outcome));
+                match &outcome.result {
+                    Ok(received) => taken.add(&received.record, job.mark),
+                    Err(_) => Ok(()),
+                }
+            }
+            Err(_) => {
+                return taken
+                    .tell()
+                    .unwrap_or_else(|error| report(&|report| report.unrecorded(&error)));
+            }
+        };
+        // Nothing more is taken in: it could not be recorded either.
+        if let Err(error) = recorded {
+            return report(&|report| report.unrecorded(&error));
+        }
+    }
+}
+
+/// Files that one thread took in, and that nothing is told of yet: they stand in the journal when they are recorded for
+/// audit.
+struct Taken<'a> {
+    pacs: &'a Pacs,
+    media: &'a Media,
+    journal: &'a Mutex<Journal>,
+    subjects: Subjects,
+    marks: Vec<Mark>,
+}
+
+/// So many are told of together.
+const TOGETHER_MAX: usize = 256;
+
+impl<'a> Taken<'a> {
+    fn new(pacs: &'a Pacs, media: &'a Media, journal: &'a Mutex<Journal>) -> Self {
+        Self {
+            pacs,
+            media,
+            journal,
+            subjects: Subjects::default(),
+            marks: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, record: &InstanceRecord, mark: Mark) -> CoreResult<()> {
+        if self.pacs.audit().is_on() {
+            self.subjects.add(record);
+        }
+        self.marks.push(mark);
+        match self.marks.len() < TOGETHER_MAX {
+            true => Ok(()),
+            false => self.tell(),
+        }
+    }
+
+    /// Records them (PS3.15 A.5.3.5), and notes them in the journal.
+    fn tell(&mut self) -> CoreResult<()> {
+        let subjects = std::mem::take(&mut self.subjects).take();
+        if !subjects.is_empty() {
+            let imported = |us| Message::data_import([launcher(), us], [], self.media.clone(), subjects);
+            self.pacs.audit().record(imported)?;
+        }
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        for mark in self.marks.drain(..) {
+            if let Err(error) = journal.add(mark) {
                 tracing::warn!(%error, "the import's journal can't be written; an interrupted import reads all again");
             }
         }
-        report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(&job.path, &outcome);
+        Ok(())
     }
 }

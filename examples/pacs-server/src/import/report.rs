@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use pacs_core::StoreOutcome;
+use pacs_core::{Error, StoreOutcome};
 
 use super::file::Outcome;
 
@@ -22,6 +22,8 @@ pub(super) struct Report {
     /// Among those that are kept: the data set couldn't be followed to its end.
     incomplete: u64,
     refused: BTreeMap<String, Refused>,
+    /// Why nothing more was taken in.
+    unrecorded: Option<String>,
     /// Something failed that may not fail another time.
     failed: bool,
 }
@@ -53,6 +55,12 @@ impl Report {
         }
     }
 
+    /// What was taken in must be recorded for audit, and can't be.
+    pub(super) fn unrecorded(&mut self, error: &Error) {
+        self.unrecorded = Some(error.to_string());
+        self.failed = true;
+    }
+
     /// A directory or file that can't be looked at.
     pub(super) fn unreadable(&mut self, path: &Path, reason: &str) {
         self.failed = true;
@@ -66,7 +74,7 @@ impl Report {
 
     /// Whether every file was taken in.
     pub(super) fn complete(&self) -> bool {
-        self.refused.is_empty()
+        self.refused.is_empty() && self.unrecorded.is_none()
     }
 
     /// Whether another call may take in more.
@@ -105,6 +113,12 @@ impl fmt::Display for Report {
                 f,
                 "\n{} of those kept can't be followed to their end",
                 self.incomplete
+            )?;
+        }
+        if let Some(why) = &self.unrecorded {
+            writeln!(
+                f,
+                "\nnothing more is taken in: it can't be recorded for audit: {why}"
             )?;
         }
         for (reason, refused) in &self.refused {

@@ -27,7 +27,7 @@ use pacs_core::workflow::worklist::status;
 use pacs_core::{DataSet, Error, ErrorKind, Level, Pacs, Result, Retry, Scope, Uid};
 
 use self::choose::{Candidate, Current, acquired, codes};
-use super::{Destination, Tried, in_order};
+use super::{Destination, Recipient, Tried, in_order};
 use crate::fetch::{AWAY, Fetched, Source};
 
 /// Answers to one question. A patient has some hundred studies, a study some hundred series.
@@ -86,7 +86,7 @@ impl FetchPriors {
 
     /// What the archive answers to these keys, all of it.
     async fn find(&self, level: Level, keys: &DataSet) -> Result<Vec<DataSet>> {
-        let mut finder = self.archive.finder();
+        let mut finder = self.archive.finder(self.pacs.audit());
         let found = finder.find(level, keys, ANSWERS_MAX + 1).await?;
         let answers: Vec<_> = found.try_collect().await?;
         if answers.len() > ANSWERS_MAX {
@@ -257,6 +257,11 @@ fn told(fetched: usize, kept: usize) -> String {
 }
 
 impl Destination for FetchPriors {
+    /// What it fetches is recorded as it comes.
+    fn recipient(&self) -> Recipient {
+        Recipient::Nobody
+    }
+
     fn deliver<'a>(&'a self, line: &'a Line, batch: Vec<Waiting>) -> BoxStream<'a, (Waiting, Tried)> {
         // What waits of one study is answered by one look.
         let looked = tokio::sync::OnceCell::new();

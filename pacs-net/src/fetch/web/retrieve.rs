@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use pacs_core::{Error, ErrorKind, Pacs, Result, Retry, Uid};
 
 use super::WebService;
+use crate::audited::Brought;
 use crate::fetch::{AWAY, Listed, over_http};
 use crate::pace::paced;
 use crate::web::commits::{Commits, Committed};
@@ -39,6 +40,7 @@ pub(in crate::fetch) async fn fetch(
         service,
         study: *study,
         said: None,
+        brought: Brought::default(),
     };
     for (series, wanted) in plan(listed, missing) {
         let resource = Resource {
@@ -86,6 +88,7 @@ struct Fetching<'a> {
     service: &'a WebService,
     study: Uid,
     said: Option<String>,
+    brought: Brought,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -166,9 +169,11 @@ impl Fetching<'_> {
         // Also where the rest won't come.
         let mut ended = taken;
         while let Some(committed) = commits.next().await {
-            let noted = self.note(committed);
+            let noted = self.note(&source, committed).await;
             ended = ended.and(noted);
         }
+        let told = self.brought.tell(self.pacs, &source).await;
+        ended = ended.and(told);
         ended.map(|()| Got::Some)
     }
 
@@ -210,7 +215,7 @@ impl Fetching<'_> {
             Ok(mut receipt) => {
                 receipt.require_study(self.study);
                 while let Some(ended) = commits.full().await {
-                    self.note(ended)?;
+                    self.note(source, ended).await?;
                 }
                 commits.begin(receipt);
                 Ok(())
@@ -219,9 +224,9 @@ impl Fetching<'_> {
         }
     }
 
-    fn note(&mut self, (_, ended): Committed) -> Result<()> {
+    async fn note(&mut self, source: &pacs_core::Source, (_, ended): Committed) -> Result<()> {
         match ended {
-            Ok(_) => Ok(()),
+            Ok(received) => self.brought.add(self.pacs, source, &received.record).await,
             Err(error) => self.failed(error),
         }
     }

@@ -1,0 +1,156 @@
+//! What is recorded of deliveries (PS3.15 A.5.3.3, A.5.3.4, A.5.3.7).
+
+use std::collections::HashMap;
+
+use pacs_core::audit::{self, Action, Between, Message, OutcomeIndicator, Subject, Subjects};
+use pacs_core::route::{Outcome, Trigger, Waiting, What};
+use pacs_core::{InstanceRecord, Pacs, Result, Uid};
+
+use super::{Destination, Recipient};
+
+/// What is known of a batch on its way.
+pub(super) struct Recorded {
+    recipient: Recipient,
+    deidentifies: bool,
+    records: HashMap<Uid, InstanceRecord>,
+    delivered: Subjects,
+    refused: Subjects,
+    /// Why the first was.
+    why: String,
+}
+
+/// The instance that is handed over, if one is.
+fn instance(what: What) -> Option<Uid> {
+    match what {
+        What::Instance(instance) | What::Occasion(Trigger::ReportStored, instance, _) => Some(instance),
+        What::Occasion(..) => None,
+    }
+}
+
+impl Recorded {
+    /// Records that these are about to go: an export at each batch, a transfer once for a study within some minutes, for
+    /// images come one after the other.
+    ///
+    /// # Errors
+    /// Where it must be recorded and can't be: then nothing may go. What the index says.
+    pub(super) async fn begin(
+        pacs: &Pacs,
+        name: &str,
+        destination: &dyn Destination,
+        batch: &[Waiting],
+    ) -> Result<Self> {
+        let mut recorded = Self {
+            recipient: match pacs.audit().is_on() {
+                true => destination.recipient(),
+                false => Recipient::Nobody,
+            },
+            deidentifies: destination.deidentifies(),
+            records: HashMap::new(),
+            delivered: Subjects::default(),
+            refused: Subjects::default(),
+            why: String::new(),
+        };
+        if recorded.recipient == Recipient::Nobody {
+            return Ok(recorded);
+        }
+        let mut subjects = Subjects::default();
+        let mut ends = None;
+        for instance in batch.iter().filter_map(|waiting| instance(waiting.what)) {
+            // What was removed doesn't go.
+            if let Some(record) = pacs.lookup(&instance).await? {
+                let (first, _) = ends.unwrap_or((record.key, record.key));
+                ends = Some((first, record.key));
+                subjects.add(&record);
+                recorded.records.insert(instance, record);
+            }
+        }
+        let Some((first, last)) = ends else {
+            return Ok(recorded);
+        };
+        let subjects = recorded.subjects(subjects);
+        match &recorded.recipient {
+            Recipient::Nobody => {}
+            Recipient::Peer(_) => {
+                let what = ("delivered", name, first.study);
+                if !pacs.audit().is_known(&what) {
+                    for subject in subjects {
+                        let begins = |us| Message::begin_transferring(recorded.between(us), subject);
+                        pacs.audit().submit(begins).await?;
+                    }
+                    pacs.audit().note(&what);
+                }
+            }
+            Recipient::Media(media) => {
+                let what = ("exported", name, first.instance, last.instance);
+                if !pacs.audit().is_known(&what) {
+                    let exported = |us| Message::data_export([us], [], media.clone(), subjects);
+                    pacs.audit().submit(exported).await?;
+                    pacs.audit().note(&what);
+                }
+            }
+        }
+        Ok(recorded)
+    }
+
+    fn subjects(&self, subjects: Subjects) -> Vec<Subject> {
+        let subjects = subjects.take().into_iter();
+        match self.deidentifies {
+            true => subjects.map(|subject| subject.anonymized(true)).collect(),
+            false => subjects.collect(),
+        }
+    }
+
+    /// From this server to the receiver; the server's rules wanted it.
+    fn between(&self, us: audit::Participant) -> Between {
+        let receiver = match &self.recipient {
+            Recipient::Peer(receiver) => receiver.clone(),
+            Recipient::Nobody | Recipient::Media(_) => us.clone(),
+        };
+        Between::new(us.requesting(), receiver)
+    }
+
+    /// One has come to its end.
+    pub(super) fn ended(&mut self, waiting: &Waiting, outcome: &Outcome) {
+        let Some(record) = instance(waiting.what).and_then(|instance| self.records.remove(&instance)) else {
+            return;
+        };
+        match outcome {
+            Outcome::Delivered(_) => self.delivered.add(&record),
+            Outcome::Refused(why) => {
+                self.refused.add(&record);
+                if self.why.is_empty() {
+                    self.why.clone_from(why);
+                }
+            }
+            // It is told of when it has gone.
+            _ => {}
+        }
+    }
+
+    /// Records what went, and what never will. An export was recorded when it began.
+    ///
+    /// # Errors
+    /// Where it must be recorded and can't be.
+    pub(super) async fn tell(mut self, pacs: &Pacs) -> Result<()> {
+        let [delivered, refused] = [&mut self.delivered, &mut self.refused].map(std::mem::take);
+        let (delivered, refused) = (self.subjects(delivered), self.subjects(refused));
+        let failed = audit::Outcome::failure(OutcomeIndicator::MinorFailure, self.why.as_str());
+        let went = delivered
+            .into_iter()
+            .map(|subject| (subject, audit::Outcome::SUCCESS));
+        let stayed = refused.into_iter().map(|subject| (subject, failed.clone()));
+        for (subject, outcome) in went.chain(stayed) {
+            let message = |us: audit::Participant| match &self.recipient {
+                Recipient::Media(media) => Message::data_export([us], [], media.clone(), [subject]),
+                _ => Message::instances_transferred(Action::Read, self.between(us), subject),
+            };
+            let is_told = matches!(self.recipient, Recipient::Media(_)) && outcome == audit::Outcome::SUCCESS;
+            if !is_told {
+                pacs.audit()
+                    .submit(|us| message(us).with_outcome(outcome))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
