@@ -1,7 +1,7 @@
 //! Resource attacks beside four honest senders: what they keep of their rate, and the server's peak of memory.
 //!
-//! Server, senders and attackers share the machine, so that what the attackers compute counts against the server. The
-//! rate alone is measured anew before each attack.
+//! Server, senders and attackers share the machine, so that what the attackers compute counts against the server: they
+//! have one thread. The rate alone is measured anew before and behind each attack.
 
 #[path = "../../../examples/pacs-server/tests/attacks/attack.rs"]
 mod attack;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use pacs_core::{Error, ErrorKind, Result};
+use tokio::sync::oneshot;
 
 use self::attack::{Attack, Target};
 use self::honest::Sender;
@@ -50,7 +51,49 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         true => Duration::from_millis(200),
         false => Duration::from_secs(arguments.seconds),
     };
-    let room = arguments.common.room()?;
+    say(&format!(
+        "{:<18} {:>12} {:>12} {:>8} {:>13}",
+        "", "alone", "attacked", "kept", "peak memory"
+    ))?;
+    let mut held = true;
+    for attack in Attack::ALL {
+        let name = format!("{attack:?}");
+        if !arguments.only.is_empty() && !arguments.only.contains(&name) {
+            continue;
+        }
+        let Measured {
+            alone,
+            attacked,
+            peak,
+        } = beside(attack, time, &arguments.common).await?;
+        let kept = attacked / alone;
+        let missed = kept < KEPT_MIN || peak >= PEAK_MAX_MEBIBYTES;
+        held &= !missed;
+        say(&format!(
+            "{name:<18} {alone:>10.0}/s {attacked:>10.0}/s {:>6.0} % {peak:>9} MiB{}",
+            kept * 100.0,
+            if missed && !quick { "  missed" } else { "" }
+        ))?;
+    }
+    say("all that was sent was fetched again, byte for byte")?;
+    Ok(quick || held)
+}
+
+struct Measured {
+    /// Instances a second.
+    alone: f64,
+    attacked: f64,
+    /// In MiB.
+    peak: u64,
+}
+
+/// A server of its own for each attack: what is kept is much, and one attack shall not suffer from another.
+async fn beside(
+    attack: Attack,
+    time: Duration,
+    common: &Common,
+) -> std::result::Result<Measured, Box<dyn StdError>> {
+    let room = common.room()?;
     // Free until somebody else takes it: the server takes it at once.
     let hl7_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let configuration = format!("[hl7]\nport = {hl7_port}\n");
@@ -71,38 +114,63 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
             .collect(),
         sent: [0; SENDERS as usize],
     };
-    honest.send_for(time / 2).await?;
-    say(&format!(
-        "{:<18} {:>12} {:>12} {:>8} {:>13}",
-        "", "alone", "attacked", "kept", "peak memory"
-    ))?;
-    let mut held = true;
-    for attack in Attack::ALL {
-        let name = format!("{attack:?}");
-        if !arguments.only.is_empty() && !arguments.only.contains(&name) {
-            continue;
-        }
-        let alone = honest.send_for(time).await?;
-        server.peak_memory()?;
-        let running = attack.begin(target).await;
-        let attacked = honest.send_for(time).await?;
-        drop(running);
-        let peak = server.peak_memory()? >> 20;
-        let kept = attacked / alone;
-        let missed = kept < KEPT_MIN || peak >= PEAK_MAX_MEBIBYTES;
-        held &= !missed;
-        say(&format!(
-            "{name:<18} {alone:>10.0}/s {attacked:>10.0}/s {:>6.0} % {peak:>9} MiB{}",
-            kept * 100.0,
-            if missed && !quick { "  missed" } else { "" }
-        ))?;
-    }
+    honest.send_for(time / 4).await?;
+    let before = honest.send_for(time / 2).await?;
+    server.peak_memory()?;
+    let attackers = Attackers::begin(attack, target).await?;
+    let attacked = honest.send_for(time).await?;
+    attackers.end()?;
+    let peak = server.peak_memory()? >> 20;
+    let alone = (before + honest.send_for(time / 2).await?) / 2.0;
     for (sender, sent) in honest.senders.iter().zip(honest.sent) {
         sender.check(0..sent).await?;
     }
-    say("all that was sent was fetched again, byte for byte")?;
     server.stop()?;
-    Ok(quick || held)
+    Ok(Measured {
+        alone,
+        attacked,
+        peak,
+    })
+}
+
+/// Those who attack, on a thread of their own.
+struct Attackers {
+    thread: std::thread::JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Attackers {
+    /// When this returns, each has done its worst once.
+    async fn begin(attack: Attack, target: Target) -> Result<Self> {
+        let failed = |why: &'static str| Error::new(ErrorKind::Internal, "attacks", why);
+        let (begun, begins) = oneshot::channel::<()>();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = runtime else { return };
+            runtime.block_on(async {
+                let running = attack.begin(target).await;
+                // Whoever waits for it has gone where it can't be said.
+                let _ = begun.send(());
+                let _ = stopped.await;
+                drop(running);
+            });
+        };
+        let thread = std::thread::Builder::new()
+            .name("attackers".to_owned())
+            .spawn(work);
+        let thread = thread.map_err(|_| failed("a thread can't be started"))?;
+        begins
+            .await
+            .map_err(|_| failed("the attackers could not begin"))?;
+        Ok(Self { thread, stop })
+    }
+
+    fn end(self) -> Result<()> {
+        let _ = self.stop.send(());
+        let failed = |_| Error::new(ErrorKind::Internal, "attacks", "the attackers panicked");
+        self.thread.join().map_err(failed)
+    }
 }
 
 struct Honest {

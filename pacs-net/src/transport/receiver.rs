@@ -150,6 +150,8 @@ impl Receiver {
 
     /// The next item off the wire, not yet seen by the state machine.
     pub(super) async fn item(&mut self, within: Option<Duration>) -> Result<Item> {
+        // One read may bring thousands of PDUs: others have their turn in between.
+        tokio::task::coop::consume_budget().await;
         loop {
             match self.decoder.next_item() {
                 Ok(Some(item)) => return Ok(item),

