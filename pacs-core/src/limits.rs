@@ -20,10 +20,6 @@ pub const PARSED_LENGTH_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// stand long before.
 pub const INFLATED_LENGTH_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
-/// What a scan inflates of each byte that came, beyond a first MiB: a stream of zeros grows a thousandfold, and would keep a
-/// processor busy for next to nothing. Images grow less than tenfold; of one that is all but empty the end isn't looked at.
-pub const INFLATED_PER_BYTE_MAX: u64 = 64;
-
 /// The tags of elements left out of a header which are named; the rest is counted.
 pub const LEFT_OUT_NAMED_MAX: usize = 64;
 

@@ -251,6 +251,8 @@ impl Brought {
             return Ok(());
         }
         let study = record.key.study;
+        // It is kept, whatever becomes of the first word of it.
+        self.gathered().subjects.add(record);
         if !self.gathered().begun.contains(&study) {
             taken_in(pacs, source, Subject::of([record]), true).await?;
             let mut gathered = self.gathered();
@@ -259,11 +261,7 @@ impl Brought {
             }
             gathered.begun.insert(study);
         }
-        let is_full = {
-            let mut gathered = self.gathered();
-            gathered.subjects.add(record);
-            gathered.subjects.len() >= BROUGHT_MAX
-        };
+        let is_full = self.gathered().subjects.len() >= BROUGHT_MAX;
         match is_full {
             true => self.tell(pacs, source).await,
             false => Ok(()),

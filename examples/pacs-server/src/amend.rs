@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use futures::executor::block_on;
-use pacs_core::audit::{Action, Message};
+use pacs_core::audit::{Action, Message, Outcome, OutcomeIndicator};
 use pacs_core::dataset::{Element, standard_vr};
 use pacs_core::query::{AttributePath, AttributeStep};
 use pacs_core::{Amended, DataSet, Pacs, Result as CoreResult, Scope, Source, Uid};
@@ -57,31 +57,51 @@ pub(crate) fn amend(config: &Config, pacs: &Pacs, of: Of, wanted: Vec<Element>) 
     let mut set = DataSet::new();
     wanted.into_iter().for_each(|element| set.put(element));
     let scope = of.scope();
-    let amended = async {
-        recorded(pacs, scope.clone()).await?;
-        pacs.amend(&source(config), scope, set).await
-    };
-    tell(config, block_on(amended))
+    let source = source(config);
+    let amending = pacs.amend(&source, scope.clone(), set);
+    tell(config, block_on(recorded(pacs, scope, amending)))
 }
 
-/// Records that what is kept of this will be corrected (PS3.15 A.5.3.6), before it is.
-async fn recorded(pacs: &Pacs, scope: Scope) -> CoreResult<()> {
+/// Records that what is kept of this will be corrected (PS3.15 A.5.3.6), before it is; and then, where it was not.
+async fn recorded(
+    pacs: &Pacs,
+    scope: Scope,
+    amending: impl Future<Output = CoreResult<Amended>>,
+) -> CoreResult<Amended> {
     if !pacs.audit().is_on() {
-        return Ok(());
+        return amending.await;
     }
-    for subject in audit::subjects(pacs, scope).await? {
-        let amended = |us| Message::instances_accessed(Action::Update, [audit::launcher(), us], subject);
-        pacs.audit().submit(amended).await?;
+    let subjects = audit::subjects(pacs, scope).await?;
+    let tell = async |outcome: Outcome| {
+        for subject in subjects.clone() {
+            let amended = |us| {
+                let message = Message::instances_accessed(Action::Update, [audit::launcher(), us], subject);
+                message.with_outcome(outcome.clone())
+            };
+            pacs.audit().submit(amended).await?;
+        }
+        Ok(())
+    };
+    tell(Outcome::SUCCESS).await?;
+    let amended = amending.await;
+    let failure = |why| Outcome::failure(OutcomeIndicator::MinorFailure, why);
+    match &amended {
+        Err(_) => tell(Outcome::of(&amended)).await?,
+        Ok(Amended { failed: 0, .. }) => {}
+        Ok(Amended { failed, .. }) => {
+            tell(failure(format!("{failed} instances stayed as they were"))).await?
+        }
     }
-    Ok(())
+    amended
 }
 
 /// Answers whether everything could be merged.
 pub(crate) fn merge(config: &Config, pacs: &Pacs, prior: &str, surviving: &str) -> Result<bool, String> {
+    let (source, surviving) = (source(config), surviving.into());
     let merged = async {
-        recorded(pacs, Scope::Patient(prior.to_owned())).await?;
-        pacs.merge_patients(&source(config), &prior.into(), &surviving.into())
-            .await
+        let of = prior.into();
+        let merging = pacs.merge_patients(&source, &of, &surviving);
+        recorded(pacs, Scope::Patient(prior.to_owned()), merging).await
     };
     tell(config, block_on(merged))
 }

@@ -169,7 +169,7 @@ fn hostname() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
-fn uri(directory: &Path) -> String {
+pub(crate) fn uri(directory: &Path) -> String {
     let whole = std::path::absolute(directory);
     format!("file://{}", whole.as_deref().unwrap_or(directory).display())
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use futures::executor::block_on;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use pacs_core::audit::{Media, Message};
+use pacs_core::audit::{Media, Message, Outcome, OutcomeIndicator, Subject};
 use pacs_core::dataset::Element;
 use pacs_core::deid::{Deidentifier, Settings};
 use pacs_core::query::{Model, Query, QueryOptions};
@@ -95,14 +95,19 @@ pub(crate) fn run(
         let mut studies = pacs.find(&Source::default(), query).map_err(explained)?;
         while let Some(study) = studies.try_next().await.map_err(explained)? {
             let study = study.uid(tags::STUDY_INSTANCE_UID).map_err(explained)?;
-            recorded(pacs, study, wanted, by.is_some())
+            let leaving = Leaving::of(pacs, study, wanted, by.is_some())
                 .await
                 .map_err(explained)?;
+            leaving.tell(pacs, Outcome::SUCCESS).await.map_err(explained)?;
+            let failed_before = count.failed;
             let mut instances = pacs.instances(Scope::Study(study));
             while let Some(record) = instances.try_next().await.map_err(explained)? {
                 match instance(pacs, &record, &wanted.directory, by).await {
                     Ok(()) => count.written += 1,
-                    Err(Failed::Folder(why)) => return Err(why),
+                    Err(Failed::Folder(why)) => {
+                        leaving.failed(pacs, &why).await.map_err(explained)?;
+                        return Err(why);
+                    }
                     Err(Failed::Instance(why)) => {
                         count.failed += 1;
                         if count.first_failed.len() < NAMED_MAX {
@@ -110,6 +115,10 @@ pub(crate) fn run(
                         }
                     }
                 }
+            }
+            if count.failed > failed_before {
+                let why = format!("{} instances were not written", count.failed - failed_before);
+                leaving.failed(pacs, &why).await.map_err(explained)?;
             }
         }
         Ok(())
@@ -130,16 +139,37 @@ pub(crate) fn run(
     Ok(failed == 0)
 }
 
-/// Records that a study leaves, before it does (PS3.15 A.5.3.4).
-async fn recorded(pacs: &Pacs, study: Uid, wanted: &Export, anonymized: bool) -> pacs_core::Result<()> {
-    if !pacs.audit().is_on() {
-        return Ok(());
+/// A study that leaves, as it is recorded (PS3.15 A.5.3.4): before it does, and where it did not.
+struct Leaving {
+    media: Media,
+    subjects: Vec<Subject>,
+}
+
+impl Leaving {
+    async fn of(pacs: &Pacs, study: Uid, wanted: &Export, anonymized: bool) -> pacs_core::Result<Self> {
+        let subjects = match pacs.audit().is_on() {
+            true => audit::subjects(pacs, Scope::Study(study)).await?,
+            false => Vec::new(),
+        };
+        let subjects = subjects.into_iter().map(|subject| subject.anonymized(anonymized));
+        Ok(Self {
+            media: Media::uri(audit::uri(&wanted.directory)),
+            subjects: subjects.collect(),
+        })
     }
-    let subjects = audit::subjects(pacs, Scope::Study(study)).await?;
-    let subjects = subjects.into_iter().map(|subject| subject.anonymized(anonymized));
-    let media = Media::uri(format!("file://{}", wanted.directory.display()));
-    let exported = |us| Message::data_export([audit::launcher(), us], [], media, subjects);
-    pacs.audit().submit(exported).await
+
+    async fn tell(&self, pacs: &Pacs, outcome: Outcome) -> pacs_core::Result<()> {
+        let exported = |us| {
+            let (media, subjects) = (self.media.clone(), self.subjects.clone());
+            Message::data_export([audit::launcher(), us], [], media, subjects).with_outcome(outcome)
+        };
+        pacs.audit().submit(exported).await
+    }
+
+    async fn failed(&self, pacs: &Pacs, why: &str) -> pacs_core::Result<()> {
+        self.tell(pacs, Outcome::failure(OutcomeIndicator::MinorFailure, why))
+            .await
+    }
 }
 
 enum Failed {

@@ -492,3 +492,33 @@ fn what_is_taken_in_from_files_corrected_exported_and_delivered_by_rules_is_reco
     let (code, printed) = run(&data, &["--config", &configuration, "audit", "verify"]);
     assert_eq!(code, 0, "{printed}");
 }
+
+#[test]
+fn an_import_that_must_be_recorded_and_can_not_be_ends_and_says_so() {
+    let Some(files) = pydicom_files() else {
+        return;
+    };
+    let room = directory();
+    let path = |name: &str| room.path().join(name).to_string_lossy().into_owned();
+    fs::create_dir(path("incoming")).expect("can be made");
+    // More than wait for workers at once and are recorded together.
+    for number in 0..1500 {
+        let to = path(&format!("incoming/{number}.dcm"));
+        fs::hard_link(files.join("CT_small.dcm"), &to)
+            .or_else(|_| fs::copy(files.join("CT_small.dcm"), &to).map(drop))
+            .expect("can be copied");
+    }
+    let configuration = configuration(room.path(), "limit-mebibytes = 0\nrequired = true");
+    let data = room.path().join("data");
+    let import = [
+        "--config",
+        &configuration,
+        "import",
+        &path("incoming"),
+        "--workers",
+        "2",
+    ];
+    let (code, printed, _) = run_all(&data, &import);
+    assert_eq!(code, 3, "{printed}");
+    assert!(printed.contains("it can't be recorded for audit"), "{printed}");
+}

@@ -1,6 +1,8 @@
 //! Taking in one instance: its bytes go to the archive as they come, and are scanned on the way.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use dicom_core::Tag;
@@ -17,6 +19,7 @@ use crate::archive::{ArchiveWriter, Locator, Sequence, Timestamp};
 use crate::dataset::DataSet;
 use crate::dataset::part10::{self, Meta};
 use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
+use crate::dataset::syntax;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Arriving, Source};
 use crate::index::InstanceRecord;
@@ -128,6 +131,23 @@ impl Held {
     }
 }
 
+/// What is deflated grows up to a thousandfold: so much of it is looked at before others have their turn.
+const DEFLATED_AT_ONCE_BYTES: usize = 1024;
+
+/// Lets whatever else is ready have its turn.
+async fn others_first() {
+    let mut had = false;
+    poll_fn(|context| {
+        if had {
+            return Poll::Ready(());
+        }
+        had = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// A piece below this is copied while it is held.
 const SMALL_PIECE_BYTES: usize = 4 * 1024;
 
@@ -208,13 +228,25 @@ impl Receipt {
         self.study = Some(study);
     }
 
+    /// Looks at the next bytes of the data set.
+    async fn scan(&mut self, chunk: &[u8]) -> Result<()> {
+        if !syntax::is_deflated(&self.announced.transfer_syntax) {
+            return self.scanner.push(chunk);
+        }
+        for slice in chunk.chunks(DEFLATED_AT_ONCE_BYTES) {
+            self.scanner.push(slice)?;
+            others_first().await;
+        }
+        Ok(())
+    }
+
     /// Takes the next bytes of the data set. Waits while the archive has too much unwritten.
     ///
     /// # Errors
     /// `Invalid` when sequences are nested too deep; what the coercer says; what the archive
     /// says. Nothing of the instance is kept then.
     pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        self.scanner.push(&chunk)?;
+        self.scan(&chunk).await?;
         self.digester.update(&chunk);
         self.data_set_length += chunk.len() as u64;
         let Stage::Held(held) = &mut self.stage else {

@@ -118,7 +118,9 @@ fn not_written(error: &Error) -> Tried {
 
 impl Destination for ToFolder {
     fn recipient(&self) -> Recipient {
-        Recipient::Media(Media::uri(format!("file://{}", self.directory.display())))
+        let directory = std::path::absolute(&self.directory);
+        let directory = directory.as_deref().unwrap_or(&self.directory);
+        Recipient::Media(Media::uri(format!("file://{}", directory.display())))
     }
 
     fn deidentifies(&self) -> bool {

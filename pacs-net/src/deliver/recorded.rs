@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pacs_core::audit::{self, Action, Between, Message, OutcomeIndicator, Subject, Subjects};
 use pacs_core::route::{Outcome, Trigger, Waiting, What};
-use pacs_core::{InstanceRecord, Pacs, Result, Uid};
+use pacs_core::{InstanceRecord, Pacs, Result, Retry, Uid};
 
 use super::{Destination, Recipient};
 
@@ -28,17 +28,12 @@ fn instance(what: What) -> Option<Uid> {
 }
 
 impl Recorded {
-    /// Records that these are about to go: an export at each batch, a transfer once for a study within some minutes, for
-    /// images come one after the other.
+    /// Records that these are about to go.
     ///
     /// # Errors
-    /// Where it must be recorded and can't be: then nothing may go. What the index says.
-    pub(super) async fn begin(
-        pacs: &Pacs,
-        name: &str,
-        destination: &dyn Destination,
-        batch: &[Waiting],
-    ) -> Result<Self> {
+    /// Where it must be recorded and can't be: then nothing may go. What the index says, where it may say something else
+    /// another time.
+    pub(super) async fn begin(pacs: &Pacs, destination: &dyn Destination, batch: &[Waiting]) -> Result<Self> {
         let mut recorded = Self {
             recipient: match pacs.audit().is_on() {
                 true => destination.recipient(),
@@ -54,40 +49,31 @@ impl Recorded {
             return Ok(recorded);
         }
         let mut subjects = Subjects::default();
-        let mut ends = None;
         for instance in batch.iter().filter_map(|waiting| instance(waiting.what)) {
-            // What was removed doesn't go.
-            if let Some(record) = pacs.lookup(&instance).await? {
-                let (first, _) = ends.unwrap_or((record.key, record.key));
-                ends = Some((first, record.key));
-                subjects.add(&record);
-                recorded.records.insert(instance, record);
+            match pacs.lookup(&instance).await {
+                Ok(Some(record)) => {
+                    subjects.add(&record);
+                    recorded.records.insert(instance, record);
+                }
+                // What was removed doesn't go, nor what can't be read: the destination finds the same.
+                Ok(None) => {}
+                Err(error) if error.retry() == Retry::Never => {}
+                Err(error) => return Err(error),
             }
         }
-        let Some((first, last)) = ends else {
-            return Ok(recorded);
-        };
         let subjects = recorded.subjects(subjects);
         match &recorded.recipient {
-            Recipient::Nobody => {}
+            Recipient::Media(media) if !subjects.is_empty() => {
+                let exported = |us| Message::data_export([us], [], media.clone(), subjects);
+                pacs.audit().submit(exported).await?;
+            }
             Recipient::Peer(_) => {
-                let what = ("delivered", name, first.study);
-                if !pacs.audit().is_known(&what) {
-                    for subject in subjects {
-                        let begins = |us| Message::begin_transferring(recorded.between(us), subject);
-                        pacs.audit().submit(begins).await?;
-                    }
-                    pacs.audit().note(&what);
+                for subject in subjects {
+                    let begins = |us| Message::begin_transferring(recorded.between(us), subject);
+                    pacs.audit().submit(begins).await?;
                 }
             }
-            Recipient::Media(media) => {
-                let what = ("exported", name, first.instance, last.instance);
-                if !pacs.audit().is_known(&what) {
-                    let exported = |us| Message::data_export([us], [], media.clone(), subjects);
-                    pacs.audit().submit(exported).await?;
-                    pacs.audit().note(&what);
-                }
-            }
+            Recipient::Nobody | Recipient::Media(_) => {}
         }
         Ok(recorded)
     }
@@ -111,13 +97,13 @@ impl Recorded {
 
     /// One has come to its end.
     pub(super) fn ended(&mut self, waiting: &Waiting, outcome: &Outcome) {
-        let Some(record) = instance(waiting.what).and_then(|instance| self.records.remove(&instance)) else {
+        let Some(record) = instance(waiting.what).and_then(|instance| self.records.get(&instance)) else {
             return;
         };
         match outcome {
-            Outcome::Delivered(_) => self.delivered.add(&record),
+            Outcome::Delivered(_) => self.delivered.add(record),
             Outcome::Refused(why) => {
-                self.refused.add(&record);
+                self.refused.add(record);
                 if self.why.is_empty() {
                     self.why.clone_from(why);
                 }

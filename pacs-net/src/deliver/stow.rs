@@ -202,8 +202,10 @@ fn failures(body: &[u8]) -> HashMap<Uid, u16> {
 
 impl Destination for ToStow {
     fn recipient(&self) -> Recipient {
+        // Without what may follow a question mark: some put a secret there.
         let url = self.caller.uri().to_string();
-        Recipient::Peer(Participant::node(AccessPoint::Uri(url)))
+        let place = url.split('?').next().unwrap_or_default().to_owned();
+        Recipient::Peer(Participant::node(AccessPoint::Uri(place)))
     }
 
     fn deidentifies(&self) -> bool {

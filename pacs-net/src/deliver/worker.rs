@@ -200,9 +200,16 @@ impl Worker {
             return Ok(());
         };
         let begun = Instant::now();
-        let mut ended = Vec::new();
-        let delivering = AssertUnwindSafe(self.deliver(&line, &mut ended)).catch_unwind();
-        let went = match delivering.await {
+        let (mut ended, mut recorded) = (Vec::new(), None);
+        let delivering = AssertUnwindSafe(self.deliver(&line, &mut ended, &mut recorded)).catch_unwind();
+        let delivered = delivering.await;
+        // What went has gone, whether or not that can be recorded: where it can't, nothing more can begin.
+        if let Some(recorded) = recorded
+            && let Err(error) = recorded.tell(&self.deliveries.pacs).await
+        {
+            tracing::error!(destination = %self.name, %error, "what was delivered can't be recorded for audit");
+        }
+        let went = match delivered {
             Ok(Ok(went)) => went,
             Ok(Err(error)) => {
                 tracing::error!(destination = %self.name, %error, "a line of deliveries stands still; it goes on in a while");
@@ -278,14 +285,19 @@ impl Worker {
     }
 
     /// Delivers a batch of what waits in a line. Then it is another one's turn, if one is more urgent. What has ended and
-    /// is not recorded is in `ended`.
-    async fn deliver(&self, line: &Line, ended: &mut Vec<(Waiting, Outcome)>) -> Result<Went> {
+    /// is not recorded is in `ended`; what is to be told of it for audit in `recorded`.
+    async fn deliver(
+        &self,
+        line: &Line,
+        ended: &mut Vec<(Waiting, Outcome)>,
+        recorded: &mut Option<Recorded>,
+    ) -> Result<Went> {
         let destination = &*self.served.destination;
         let batch = line.waiting(BATCH_MAX).await?;
         if batch.is_empty() {
             return Ok(Went::On);
         }
-        let mut recorded = Recorded::begin(&self.deliveries.pacs, &self.name, destination, &batch).await?;
+        let recorded = recorded.insert(Recorded::begin(&self.deliveries.pacs, destination, &batch).await?);
         let (mut any, mut went) = (false, Went::On);
         // When those that have ended are recorded at the latest.
         let mut record_at: Option<Instant> = None;
@@ -322,9 +334,7 @@ impl Worker {
             }
         }
         drop(tried);
-        // What went has gone, whether or not that can be recorded.
         line.finish(std::mem::take(ended)).await?;
-        recorded.tell(&self.deliveries.pacs).await?;
         // A destination that yields nothing makes no progress.
         Ok(if any || *self.stopping.borrow() {
             went

@@ -10,19 +10,20 @@ mod report;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::audit::{Media, Message, Subjects};
-use pacs_core::{InstanceRecord, Pacs, Result as CoreResult};
+use pacs_core::{Error, InstanceRecord, Pacs, Result as CoreResult};
 use walkdir::WalkDir;
 
 use journal::{Journal, Mark};
 use report::Report;
 
-use crate::audit::launcher;
+use crate::audit::{self, launcher};
 
 /// Files that wait for a worker: enough to keep all of them busy.
 const QUEUE: usize = 256;
@@ -46,26 +47,26 @@ pub(crate) fn run(pacs: &Pacs, directory: &Path, workers: usize, journals: &Path
     let report = Mutex::new(Report::default());
     let journal = Mutex::new(journal);
     let (jobs, queue) = mpsc::sync_channel(QUEUE);
-    let queue = Mutex::new(queue);
-    let media = Media::uri(format!("file://{}", directory.display()));
+    // The workers' alone: when all have ended, nobody waits to hand on more.
+    let queue = Arc::new(Mutex::new(queue));
+    let media = Media::uri(audit::uri(&directory));
+    let unrecorded = AtomicBool::new(false);
     thread::scope(|scope| {
         for at in 0..workers {
+            let queue = Arc::clone(&queue);
+            let (report, bar, unrecorded) = (&report, &bar, &unrecorded);
+            let mut taken = Taken::new(pacs, &media, &journal);
             // A thread that can't be started leaves the work to the others; the first one is needed.
             let started = thread::Builder::new()
                 .name(format!("import-{at}"))
-                .spawn_scoped(scope, || {
-                    work(
-                        pacs,
-                        &queue,
-                        &mut Taken::new(pacs, &media, &journal),
-                        &report,
-                        &bar,
-                    )
+                .spawn_scoped(scope, move || {
+                    work(pacs, &queue, &mut taken, (report, bar, unrecorded))
                 });
             if let (0, Err(error)) = (at, started) {
                 return Err(format!("a thread can't be started: {error}"));
             }
         }
+        drop(queue);
         enqueue(&directory, jobs, &journal, &report, &bar);
         Ok(())
     })?;
@@ -140,7 +141,7 @@ fn enqueue(
             mark,
         };
         if jobs.send(job).is_err() {
-            // All workers are gone, which only a panic of theirs explains; the scope passes it on.
+            // All workers are gone: what they take in can't be recorded, or they panicked, which the scope passes on.
             return;
         }
     }
@@ -150,12 +151,16 @@ fn work(
     pacs: &Pacs,
     queue: &Mutex<Receiver<Job>>,
     taken: &mut Taken<'_>,
-    report: &Mutex<Report>,
-    bar: &ProgressBar,
+    (report, bar, unrecorded): (&Mutex<Report>, &ProgressBar, &AtomicBool),
 ) {
     let report =
         |change: &dyn Fn(&mut Report)| change(&mut report.lock().unwrap_or_else(PoisonError::into_inner));
-    loop {
+    let failed = |error: Error| {
+        unrecorded.store(true, Ordering::Relaxed);
+        report(&|report| report.unrecorded(&error));
+    };
+    // Where one can't record what it took in, no other one can.
+    while !unrecorded.load(Ordering::Relaxed) {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let recorded = match next {
             Ok(job) => {
@@ -167,15 +172,10 @@ fn work(
                     Err(_) => Ok(()),
                 }
             }
-            Err(_) => {
-                return taken
-                    .tell()
-                    .unwrap_or_else(|error| report(&|report| report.unrecorded(&error)));
-            }
+            Err(_) => return taken.tell().unwrap_or_else(failed),
         };
-        // Nothing more is taken in: it could not be recorded either.
         if let Err(error) = recorded {
-            return report(&|report| report.unrecorded(&error));
+            return failed(error);
         }
     }
 }

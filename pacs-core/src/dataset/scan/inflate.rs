@@ -27,13 +27,6 @@ enum State {
     Stopped,
 }
 
-/// What is inflated of so many bytes.
-fn limit(of: u64) -> u64 {
-    const FIRST_BYTES: u64 = 1 << 20;
-    let growing = FIRST_BYTES.saturating_add(of.saturating_mul(limits::INFLATED_PER_BYTE_MAX));
-    growing.min(limits::INFLATED_LENGTH_MAX_BYTES)
-}
-
 impl Inflater {
     pub(super) fn new() -> Self {
         Self {
@@ -99,7 +92,7 @@ impl Inflater {
             walker.push(&self.output[..produced])?;
             match result {
                 Ok(Status::StreamEnd) => self.state = State::Ended,
-                Ok(_) if stream.total_out() > limit(stream.total_in()) => {
+                Ok(_) if stream.total_out() > limits::INFLATED_LENGTH_MAX_BYTES => {
                     self.state = State::Stopped;
                     walker.problem(ProblemKind::InflateLimit, None);
                 }

@@ -272,14 +272,8 @@ impl Scanner {
             inflater.finish(&mut self.walker)?;
         }
         let stopped = self.inflater.as_ref().is_some_and(|inflater| inflater.stopped());
-        let known = self.walker.problems.len();
         let complete = self.walker.finish() && !stopped;
         let mut walker = self.walker;
-        let at_limit = |problem: &Problem| problem.kind == ProblemKind::InflateLimit;
-        if walker.problems.iter().any(at_limit) {
-            // Where it was let go says nothing of where it ends.
-            walker.problems.truncate(known);
-        }
         let frames = walker.frames.take().filter(|_| !deflated);
         let room = walker.builder.room.take();
         let pixel_data = walker.pixel_data;

@@ -30,9 +30,8 @@ pub enum ProblemKind {
     TooDeep,
     /// The deflated stream is damaged. Not complete.
     NotInflatable,
-    /// Inflating stopped at [`limits::INFLATED_LENGTH_MAX_BYTES`](crate::limits::INFLATED_LENGTH_MAX_BYTES), or where so much
-    /// came of so little ([`limits::INFLATED_PER_BYTE_MAX`](crate::limits::INFLATED_PER_BYTE_MAX)); what comes after was not
-    /// looked at.
+    /// Inflating stopped at [`limits::INFLATED_LENGTH_MAX_BYTES`](crate::limits::INFLATED_LENGTH_MAX_BYTES);
+    /// what comes after was not looked at.
     InflateLimit,
     /// Bytes follow the end of the deflated stream.
     AfterDeflated,

@@ -78,6 +78,14 @@ pub(super) struct Walker {
     pub(super) problems: Vec<Problem>,
 }
 
+/// How many zeros stand first, looked at many at once.
+fn leading_zeros(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<64>();
+    let is_zero = |block: &&[u8; 64]| block.iter().fold(0, |all, byte| all | byte) == 0;
+    let zeros = 64 * blocks.iter().take_while(is_zero).count();
+    zeros + bytes[zeros..].iter().take_while(|&&byte| byte == 0).count()
+}
+
 impl Walker {
     pub(super) fn new(encoding: Encoding, video: bool, holding: Holding) -> Self {
         Self {
@@ -192,7 +200,7 @@ impl Walker {
                     }
                 }
                 State::Trailing => {
-                    let zeros = input.iter().take_while(|&&byte| byte == 0).count();
+                    let zeros = leading_zeros(input);
                     self.position += zeros as u64;
                     input = &input[zeros..];
                     if !input.is_empty() {
