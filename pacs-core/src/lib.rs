@@ -122,6 +122,7 @@ pub mod dataset;
 pub mod deid;
 pub mod engine;
 pub mod error;
+mod give_way;
 pub mod hooks;
 pub mod index;
 pub mod ledger;

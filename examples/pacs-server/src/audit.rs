@@ -1,13 +1,12 @@
 //! The audit trail of the server: recording while it serves, `audit verify` and `audit show`.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use pacs_core::audit::{
     AccessPoint, AlertSubject, Audit, AuditQueue, AuditSource, AuditTrail as _, Code, Message, Outcome,
-    OutcomeIndicator, Participant, Subject, Subjects,
+    OutcomeIndicator, Participant, Subject, Subjects, file_uri,
 };
 use pacs_core::{Error, Pacs, Scope};
 use pacs_net::audit::{Origin, Sender, SenderOptions};
@@ -47,7 +46,7 @@ impl Config {
         if !findings.is_empty() {
             let alert = |us: Participant| {
                 let names: Vec<String> = findings.iter().map(ToString::to_string).collect();
-                let subject = AlertSubject::Uri(uri(&self.audit_directory()));
+                let subject = AlertSubject::Uri(file_uri(&self.audit_directory()));
                 let text = format!("the log of audit is not what was written: {}", names.join("; "));
                 let outcome = Outcome::failure(OutcomeIndicator::MajorFailure, text.as_str());
                 Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text)
@@ -169,11 +168,6 @@ fn hostname() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
-pub(crate) fn uri(directory: &Path) -> String {
-    let whole = std::path::absolute(directory);
-    format!("file://{}", whole.as_deref().unwrap_or(directory).display())
-}
-
 /// `audit verify`: whether every record is what was written. Answers whether nothing was found.
 pub(crate) fn verify_log(config: &Config, known: &Known) -> Result<bool, String> {
     let verified = verify(config.audit_directory(), known).map_err(|error| error.to_string())?;
@@ -221,7 +215,7 @@ pub(crate) fn show(config: &Config, after: u64, count: usize) -> Result<bool, St
     let log = open(config, &settings)
         .map_err(|error| format!("reading the log is recorded in it, and can't be now: {error}"))?;
     let who = [launcher(), us(config)];
-    log.record(&Message::audit_log_used(who, uri(&directory)))
+    log.record(&Message::audit_log_used(who, file_uri(&directory)))
         .map_err(|error| error.to_string())?;
     for record in read(&directory, after, count).map_err(|error| error.to_string())? {
         let document = String::from_utf8_lossy(&record.document);

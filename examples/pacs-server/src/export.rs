@@ -10,7 +10,7 @@ use clap::Args;
 use futures::executor::block_on;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use pacs_core::audit::{Media, Message, Outcome, OutcomeIndicator, Subject};
+use pacs_core::audit::{Media, Message, Outcome, OutcomeIndicator, Subject, file_uri};
 use pacs_core::dataset::Element;
 use pacs_core::deid::{Deidentifier, Settings};
 use pacs_core::query::{Model, Query, QueryOptions};
@@ -153,7 +153,7 @@ impl Leaving {
         };
         let subjects = subjects.into_iter().map(|subject| subject.anonymized(anonymized));
         Ok(Self {
-            media: Media::uri(audit::uri(&wanted.directory)),
+            media: Media::uri(file_uri(&wanted.directory)),
             subjects: subjects.collect(),
         })
     }

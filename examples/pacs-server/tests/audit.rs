@@ -47,6 +47,12 @@ fn shown(data: &Path, configuration: &str) -> Vec<String> {
         .collect()
 }
 
+/// Those that are about this.
+fn about<'a>(documents: &'a [String], name: &str) -> Vec<&'a String> {
+    let are = documents.iter().filter(|document| event(document) == name);
+    are.collect()
+}
+
 /// The code and the meaning of what a document is about.
 fn event(document: &str) -> String {
     let of = |element: &str| {
@@ -349,14 +355,8 @@ fn what_is_done_through_each_door_is_recorded_with_who_did_it() {
     assert!(server.stop().success());
 
     let documents = shown(&data, &configuration);
-    let of = |name: &str| -> Vec<&String> {
-        documents
-            .iter()
-            .filter(|document| event(document) == name)
-            .collect()
-    };
     let by_anna = |name: &str| {
-        of(name)
+        about(&documents, name)
             .iter()
             .filter(|document| document.contains("UserID=\"anna\""))
             .count()
@@ -364,7 +364,7 @@ fn what_is_done_through_each_door_is_recorded_with_who_did_it() {
     // Over DICOM: studies, worklist, procedure steps. Over HTTP: studies, work items.
     assert!(by_anna("Query") >= 5, "{}", by_anna("Query"));
     assert!(by_anna("Begin Transferring DICOM Instances") >= 2);
-    let transferred = of("DICOM Instances Transferred");
+    let transferred = about(&documents, "DICOM Instances Transferred");
     assert!(
         transferred
             .iter()
@@ -375,9 +375,9 @@ fn what_is_done_through_each_door_is_recorded_with_who_did_it() {
             .iter()
             .any(|document| document.contains("EventActionCode=\"R\"") && document.contains(STUDY))
     );
-    let deleted = of("DICOM Study Deleted");
+    let deleted = about(&documents, "DICOM Study Deleted");
     assert!(deleted.len() == 1 && deleted[0].contains(STUDY) && deleted[0].contains("anna"));
-    let logins = of("Login");
+    let logins = about(&documents, "Login");
     let failed = logins
         .iter()
         .filter(|document| document.contains("EventOutcomeIndicator=\"4\""));
@@ -391,7 +391,11 @@ fn what_is_done_through_each_door_is_recorded_with_who_did_it() {
         ("Application Start", 1),
         ("Application Stop", 1),
     ] {
-        assert!(of(name).len() >= least, "{name}: {}", of(name).len());
+        assert!(
+            about(&documents, name).len() >= least,
+            "{name}: {}",
+            about(&documents, name).len()
+        );
     }
     let (code, printed) = run(&data, &["--config", &configuration, "audit", "verify"]);
     assert_eq!(code, 0, "{printed}");
@@ -455,28 +459,22 @@ fn what_is_taken_in_from_files_corrected_exported_and_delivered_by_rules_is_reco
     assert!(server.stop().success());
 
     let documents = shown(&data, &configuration);
-    let of = |name: &str| -> Vec<&String> {
-        documents
-            .iter()
-            .filter(|document| event(document) == name)
-            .collect()
-    };
     let user = std::env::var("LOGNAME").or(std::env::var("USER"));
     let by_hand = |document: &str| match &user {
         Ok(user) => document.contains(&format!("UserID=\"{user}@")),
         Err(_) => document.contains("UserID=\"uid "),
     };
-    let [imported] = of("Import")[..] else {
-        panic!("{documents:?}");
+    let [imported] = about(&documents, "Import")[..] else {
+        panic!("others than expected");
     };
     assert!(imported.contains(STUDY) && by_hand(imported));
     assert!(imported.contains(&format!("file://{}", path("incoming"))));
-    let [amended] = of("DICOM Instances Accessed")[..] else {
-        panic!("{documents:?}");
+    let [amended] = about(&documents, "DICOM Instances Accessed")[..] else {
+        panic!("others than expected");
     };
     assert!(amended.contains("EventActionCode=\"U\"") && amended.contains(STUDY) && by_hand(amended));
-    let [exported, hidden, delivered] = of("Export")[..] else {
-        panic!("{documents:?}");
+    let [exported, hidden, delivered] = about(&documents, "Export")[..] else {
+        panic!("others than expected");
     };
     assert!(exported.contains(&format!("file://{}", path("exported"))) && by_hand(exported));
     assert!(exported.contains(STUDY) && exported.contains("<Anonymized>false"));
@@ -485,7 +483,7 @@ fn what_is_taken_in_from_files_corrected_exported_and_delivered_by_rules_is_reco
     assert!(delivered.contains("<Anonymized>true") && !by_hand(delivered));
     let to_station = |name: &str| {
         let to = |document: &&&String| document.contains("AETITLES=STATION");
-        of(name).iter().filter(to).count()
+        about(&documents, name).iter().filter(to).count()
     };
     assert_eq!(to_station("Begin Transferring DICOM Instances"), 1);
     assert_eq!(to_station("DICOM Instances Transferred"), 1);

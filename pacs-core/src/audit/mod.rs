@@ -56,7 +56,7 @@ use std::fmt;
 pub use code::Code;
 pub use events::{AlertSubject, Between, Question};
 use object::Group;
-pub use participant::{AccessPoint, Media, Participant};
+pub use participant::{AccessPoint, Media, Participant, file_uri};
 pub use subject::{Patient, Study, Subject, Subjects};
 pub use trail::{Audit, AuditQueue, AuditTrail, Recorded};
 

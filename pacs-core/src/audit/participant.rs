@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::Code;
 use crate::hooks::Source;
@@ -173,6 +174,12 @@ fn ae_titles(titles: impl IntoIterator<Item = AeTitle>) -> Option<String> {
     (!titles.is_empty()).then(|| format!("AETITLES={}", titles.join(";")))
 }
 
+/// The URI of a file or directory of this machine: `file://` and its path from the root on.
+pub fn file_uri(path: &Path) -> String {
+    let whole = std::path::absolute(path);
+    format!("file://{}", whole.as_deref().unwrap_or(path).display())
+}
+
 /// What data is brought in from or taken out to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Media(pub(super) Participant);
@@ -187,7 +194,7 @@ impl Media {
         Self(media)
     }
 
-    /// What has an address: a directory (`file:///mnt/export`), a web server.
+    /// What has an address: a directory ([`file_uri`]), a web server.
     pub fn uri(uri: impl Into<String>) -> Self {
         let uri = uri.into();
         let mut media = Participant::new(uri.clone());

@@ -1,8 +1,5 @@
 //! Inflates a deflated data set as a stream (PS3.5 A.5).
 
-use std::future;
-use std::task::Poll;
-
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use futures::stream::{self, BoxStream};
@@ -10,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::layout::has_zlib_header;
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::give_way::give_way;
 use crate::limits;
 
 const OUTPUT_BYTES: usize = 32 * 1024;
@@ -40,7 +38,7 @@ pub(crate) fn inflated(source: BoxStream<'static, Result<Bytes>>) -> BoxStream<'
         inflating.pieces += 1;
         if inflating.pieces > PIECES_AT_ONCE {
             inflating.pieces = 0;
-            yield_now().await;
+            give_way().await;
         }
         let piece = inflating.next().await?;
         Ok(piece.map(|piece| (piece, inflating)))
@@ -111,19 +109,6 @@ impl Inflating {
     }
 }
 
-/// Gives the executor its turn.
-async fn yield_now() {
-    let mut yielded = false;
-    future::poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 fn damaged() -> Error {
     let what = "the deflated stream is damaged or ends early";
     Error::new(ErrorKind::Invalid, "data_set.inflate", what)
@@ -159,7 +144,7 @@ mod tests {
         let mut all =
             Box::pin(inflated(source).try_fold(0, |length, piece| async move { Ok(length + piece.len()) }));
         let mut turns = 0;
-        let length = block_on(future::poll_fn(|context| {
+        let length = block_on(std::future::poll_fn(|context| {
             turns += 1;
             all.as_mut().poll(context)
         }));

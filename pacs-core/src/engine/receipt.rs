@@ -1,8 +1,6 @@
 //! Taking in one instance: its bytes go to the archive as they come, and are scanned on the way.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use dicom_core::Tag;
@@ -21,6 +19,7 @@ use crate::dataset::part10::{self, Meta};
 use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
 use crate::dataset::syntax;
 use crate::error::{Error, ErrorKind, Result};
+use crate::give_way::give_way;
 use crate::hooks::{Arriving, Source};
 use crate::index::InstanceRecord;
 use crate::limits::{COERCED_HELD_LENGTH_MAX_BYTES, HELD_LENGTH_MAX_BYTES};
@@ -134,20 +133,6 @@ impl Held {
 /// What is deflated grows up to a thousandfold: so much of it is looked at before others have their turn.
 const DEFLATED_AT_ONCE_BYTES: usize = 1024;
 
-/// Lets whatever else is ready have its turn.
-async fn others_first() {
-    let mut had = false;
-    poll_fn(|context| {
-        if had {
-            return Poll::Ready(());
-        }
-        had = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// A piece below this is copied while it is held.
 const SMALL_PIECE_BYTES: usize = 4 * 1024;
 
@@ -235,7 +220,7 @@ impl Receipt {
         }
         for slice in chunk.chunks(DEFLATED_AT_ONCE_BYTES) {
             self.scanner.push(slice)?;
-            others_first().await;
+            give_way().await;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use pacs_core::audit::Media;
+use pacs_core::audit::{Media, file_uri};
 use pacs_core::deid::Deidentifier;
 use pacs_core::route::{Line, Waiting};
 use pacs_core::{Error, InstanceRecord, Pacs, Result, Retry, Uid};
@@ -118,9 +118,7 @@ fn not_written(error: &Error) -> Tried {
 
 impl Destination for ToFolder {
     fn recipient(&self) -> Recipient {
-        let directory = std::path::absolute(&self.directory);
-        let directory = directory.as_deref().unwrap_or(&self.directory);
-        Recipient::Media(Media::uri(format!("file://{}", directory.display())))
+        Recipient::Media(Media::uri(file_uri(&self.directory)))
     }
 
     fn deidentifies(&self) -> bool {

@@ -80,10 +80,9 @@ impl Recorded {
 
     fn subjects(&self, subjects: Subjects) -> Vec<Subject> {
         let subjects = subjects.take().into_iter();
-        match self.deidentifies {
-            true => subjects.map(|subject| subject.anonymized(true)).collect(),
-            false => subjects.collect(),
-        }
+        subjects
+            .map(|subject| subject.anonymized(self.deidentifies))
+            .collect()
     }
 
     /// From this server to the receiver; the server's rules wanted it.
@@ -101,7 +100,10 @@ impl Recorded {
             return;
         };
         match outcome {
-            Outcome::Delivered(_) => self.delivered.add(record),
+            // An export was recorded when it began.
+            Outcome::Delivered(_) if matches!(self.recipient, Recipient::Peer(_)) => {
+                self.delivered.add(record)
+            }
             Outcome::Refused(why) => {
                 self.refused.add(record);
                 if self.why.is_empty() {
@@ -113,7 +115,7 @@ impl Recorded {
         }
     }
 
-    /// Records what went, and what never will. An export was recorded when it began.
+    /// Records what went, and what never will.
     ///
     /// # Errors
     /// Where it must be recorded and can't be.
@@ -130,12 +132,8 @@ impl Recorded {
                 Recipient::Media(media) => Message::data_export([us], [], media.clone(), [subject]),
                 _ => Message::instances_transferred(Action::Read, self.between(us), subject),
             };
-            let is_told = matches!(self.recipient, Recipient::Media(_)) && outcome == audit::Outcome::SUCCESS;
-            if !is_told {
-                pacs.audit()
-                    .submit(|us| message(us).with_outcome(outcome))
-                    .await?;
-            }
+            let told = pacs.audit().submit(|us| message(us).with_outcome(outcome));
+            told.await?;
         }
         Ok(())
     }

@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use pacs_core::audit::{Media, Message, Subjects};
+use pacs_core::audit::{Media, Message, Subjects, file_uri};
 use pacs_core::{Error, InstanceRecord, Pacs, Result as CoreResult};
 use walkdir::WalkDir;
 
 use journal::{Journal, Mark};
 use report::Report;
 
-use crate::audit::{self, launcher};
+use crate::audit::launcher;
 
 /// Files that wait for a worker: enough to keep all of them busy.
 const QUEUE: usize = 256;
@@ -49,7 +49,7 @@ pub(crate) fn run(pacs: &Pacs, directory: &Path, workers: usize, journals: &Path
     let (jobs, queue) = mpsc::sync_channel(QUEUE);
     // The workers' alone: when all have ended, nobody waits to hand on more.
     let queue = Arc::new(Mutex::new(queue));
-    let media = Media::uri(audit::uri(&directory));
+    let media = Media::uri(file_uri(&directory));
     let unrecorded = AtomicBool::new(false);
     thread::scope(|scope| {
         for at in 0..workers {

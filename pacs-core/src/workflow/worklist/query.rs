@@ -1,10 +1,8 @@
 //! A query of the worklist, and the walk that answers it: [`WorklistQuery`].
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use dicom_core::Tag;
@@ -16,6 +14,7 @@ use super::entries::{self, By, Identity};
 use super::{attributes, read};
 use crate::dataset::{DataSet, Value, compact};
 use crate::error::Result;
+use crate::give_way::give_way;
 use crate::ledger::{Ledger, after};
 use crate::query::{Key, KeyMatch, Pattern, QueryOptions, answer, check_size, is_never_matched};
 
@@ -357,17 +356,4 @@ impl Walk {
         self.page.extend(both);
         Ok(true)
     }
-}
-
-/// Lets others that run on the same task have a turn.
-async fn give_way() {
-    let mut given = false;
-    poll_fn(|context| match std::mem::replace(&mut given, true) {
-        true => Poll::Ready(()),
-        false => {
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await;
 }
