@@ -15,7 +15,8 @@ use pacs_core::audit::{AuditQueue, AuditSource, AuditTrail, Message, Participant
 use pacs_core::testkit::random::Random;
 use pacs_core::{ErrorKind, Timestamp};
 use pacs_store::audit::{
-    AuditHead, AuditLog, AuditLogOptions, Durability, Finding, Known, Verified, verify, verify_on,
+    AuditHead, AuditLog, AuditLogOptions, Durability, Finding, Known, Verified, hand_in, read, verify,
+    verify_on,
 };
 use pacs_store::medium::{Faults, FaultyMedium, Loss, Medium};
 
@@ -760,4 +761,32 @@ fn the_documents_of_one_message_are_kept_together_or_not_at_all() {
         .map(|record| record.document)
         .collect();
     assert_eq!(kept, documents);
+}
+
+#[test]
+fn what_others_hand_in_is_taken_into_the_chain_in_its_order_and_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit");
+    let log = AuditLog::open(&path, source(), options(64 << 20)).unwrap();
+    assert_eq!(log.take_in().unwrap(), 0);
+    log.record(&message(1)).unwrap();
+    for number in 2..=4 {
+        hand_in(&path, &source(), &message(number)).unwrap();
+    }
+    assert_eq!(verify(&path, &Known::default()).unwrap().records, 1);
+    assert_eq!(log.take_in().unwrap(), 3);
+    assert_eq!(log.take_in().unwrap(), 0);
+    // Left while nobody has the log open.
+    log.close();
+    drop(log);
+    hand_in(&path, &source(), &message(5)).unwrap();
+    let log = AuditLog::open(&path, source(), options(64 << 20)).unwrap();
+    assert_eq!(log.take_in().unwrap(), 1);
+    let records = read(&path, 0, 10).unwrap();
+    let documents: Vec<_> = records
+        .iter()
+        .map(|record| String::from_utf8_lossy(&record.document).into_owned())
+        .collect();
+    assert_eq!(documents, (1..=5).map(document).collect::<Vec<_>>());
+    assert_eq!(verify(&path, &Known::default()).unwrap().findings_count, 0);
 }

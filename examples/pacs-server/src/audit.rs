@@ -1,21 +1,27 @@
 //! The audit trail of the server: recording while it serves, `audit verify` and `audit show`.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use pacs_core::audit::{
     AccessPoint, AlertSubject, Audit, AuditQueue, AuditSource, AuditTrail as _, Code, Message, Outcome,
     OutcomeIndicator, Participant, Subject, Subjects, file_uri,
 };
-use pacs_core::{Error, Pacs, Scope};
+use pacs_core::{Error, ErrorKind, Pacs, Scope};
 use pacs_net::audit::{Origin, Sender, SenderOptions};
-use pacs_store::audit::{AuditHead, Durability, Known, read, verify};
+use pacs_store::audit::{AuditHead, Durability, Known, hand_in, read, verify};
 use pacs_store::{AuditLog, AuditLogOptions};
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::{AuditConfig, Config};
 use crate::maintain::say;
+
+/// How often it is looked whether a command has handed in a message.
+const TAKE_IN_EVERY: Duration = Duration::from_secs(1);
 
 /// The name that logs know the process by.
 const NAME: &str = "pacs-server";
@@ -36,7 +42,8 @@ impl Config {
                 log: None,
             });
         };
-        let log = open(self, settings)?;
+        let failed = |error: Error| error.to_string();
+        let log = open(self, settings).map(Arc::new).map_err(failed)?;
         let audit = Audit::new(
             Arc::clone(&log) as _,
             us(self).at(AccessPoint::Host(hostname())),
@@ -52,7 +59,12 @@ impl Config {
                 Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text)
                     .with_outcome(outcome)
             };
-            audit.record(alert).map_err(|error| error.to_string())?;
+            audit.record(alert).map_err(failed)?;
+        }
+        match log.take_in() {
+            Err(error) if settings.required => return Err(failed(error)),
+            Err(error) => tracing::error!(%error, "what was handed in for audit waits"),
+            Ok(_) => {}
         }
         Ok(Trail {
             audit,
@@ -61,7 +73,7 @@ impl Config {
     }
 }
 
-fn open(config: &Config, settings: &AuditConfig) -> Result<Arc<AuditLog>, String> {
+fn open(config: &Config, settings: &AuditConfig) -> Result<AuditLog, Error> {
     let options = AuditLogOptions {
         durability: match settings.required {
             true => Durability::Synced,
@@ -70,9 +82,55 @@ fn open(config: &Config, settings: &AuditConfig) -> Result<Arc<AuditLog>, String
         limit_bytes: settings.limit_mebibytes.map(|limit| u64::from(limit) << 20),
         ..AuditLogOptions::default()
     };
-    let source = AuditSource::new(config.ae_title.as_str());
-    let log = AuditLog::open(config.audit_directory(), source, options);
-    log.map(Arc::new).map_err(|error| error.to_string())
+    AuditLog::open(config.audit_directory(), source(config), options)
+}
+
+fn source(config: &Config) -> AuditSource {
+    AuditSource::new(config.ae_title.as_str())
+}
+
+/// Records what a command does that needs no other file of the server, which may be running: that has the log then, and takes
+/// it in.
+fn record_beside(config: &Config, settings: &AuditConfig, message: &Message) -> Result<(), Error> {
+    match open(config, settings) {
+        Ok(log) => log.take_in().and_then(|_| log.record(message)),
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            hand_in(&config.audit_directory(), &source(config), message)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Does something that changes who may come in, and records it before it is done, and that it failed where it does. This is
+/// for those who watch over security (PS3.15 A.5.3.11): `description` holds no patient data.
+pub(crate) fn alerted<T>(
+    config: &Config,
+    kind: &Code,
+    of: &Path,
+    description: &str,
+    change: impl FnOnce() -> Result<T, String>,
+) -> Result<T, String> {
+    let Some(settings) = &config.audit else {
+        return change();
+    };
+    let record = |outcome| {
+        let us = us(config).at(AccessPoint::Host(hostname()));
+        let subject = AlertSubject::Uri(file_uri(of));
+        let message = Message::security_alert(kind.clone(), [us], [launcher()], subject, description);
+        match record_beside(config, settings, &message.with_outcome(outcome)) {
+            Err(error) if settings.required => Err(error.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "this is not recorded for audit");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    };
+    record(Outcome::SUCCESS)?;
+    change().inspect_err(|error| {
+        // The error is the answer already.
+        let _ = record(Outcome::failure(OutcomeIndicator::MinorFailure, error.as_str()));
+    })
 }
 
 impl Trail {
@@ -91,6 +149,7 @@ impl Trail {
             .submit(|us| Message::application_started(us, [launcher()]))
             .await
             .map_err(failed)?;
+        let taking_in = tokio::spawn(take_in_soon(Arc::clone(log)));
         let (stop, stopped) = oneshot::channel::<()>();
         let sending = sender(config, log)?.map(|sender| {
             tokio::spawn(sender.run(async move {
@@ -99,6 +158,8 @@ impl Trail {
             }))
         });
         let served = serving.await;
+        taking_in.abort();
+        take_in(log).await;
         let outcome = match &served {
             Ok(()) => Outcome::SUCCESS,
             Err(error) => Outcome::failure(OutcomeIndicator::SeriousFailure, error.as_str()),
@@ -116,6 +177,25 @@ impl Trail {
         log.close();
         tracing::info!(head = %log.head(), "the log of audit is closed");
         served.and(ended.map_err(failed))
+    }
+}
+
+async fn take_in_soon(log: Arc<AuditLog>) {
+    let mut soon = tokio::time::interval(TAKE_IN_EVERY);
+    soon.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        soon.tick().await;
+        take_in(&log).await;
+    }
+}
+
+/// Takes in what commands have handed in.
+async fn take_in(log: &Arc<AuditLog>) {
+    let log = Arc::clone(log);
+    match tokio::task::spawn_blocking(move || log.take_in()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "what was handed in for audit waits"),
+        Err(_) => tracing::error!("what was handed in for audit waits after a panic"),
     }
 }
 
@@ -212,11 +292,9 @@ pub(crate) fn show(config: &Config, after: u64, count: usize) -> Result<bool, St
         required: true,
         ..config.audit.clone().unwrap_or_default()
     };
-    let log = open(config, &settings)
+    let used = Message::audit_log_used([launcher(), us(config)], file_uri(&directory));
+    record_beside(config, &settings, &used)
         .map_err(|error| format!("reading the log is recorded in it, and can't be now: {error}"))?;
-    let who = [launcher(), us(config)];
-    log.record(&Message::audit_log_used(who, file_uri(&directory)))
-        .map_err(|error| error.to_string())?;
     for record in read(&directory, after, count).map_err(|error| error.to_string())? {
         let document = String::from_utf8_lossy(&record.document);
         say(&format!(

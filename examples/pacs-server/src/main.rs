@@ -144,7 +144,7 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         },
         Command::Keys {
             command: Keys::New { file },
-        } => maintain::new_key(&file).map(|()| true),
+        } => maintain::new_key(config, &file).map(|()| true),
     }
 }
 

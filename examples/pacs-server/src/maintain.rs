@@ -5,12 +5,13 @@ use std::path::Path;
 
 use futures::executor::block_on;
 use indicatif::{ProgressBar, ProgressStyle};
+use pacs_core::audit::Code;
 use pacs_core::{InstanceKey, Pacs};
 use pacs_store::embedded::Rebuilt;
 use pacs_store::layers::encrypt::KeyFile;
 
 use crate::config::Config;
-use crate::store;
+use crate::{audit, store};
 
 /// Instances with something wrong that are named.
 pub(crate) const NAMED_MAX: usize = 100;
@@ -92,8 +93,15 @@ pub(crate) fn stats(config: &Config, pacs: &Pacs) -> Result<(), String> {
 }
 
 /// Makes a key.
-pub(crate) fn new_key(path: &Path) -> Result<(), String> {
-    let id = KeyFile::new(path).add().map_err(|error| error.to_string())?;
+pub(crate) fn new_key(config: &Config, path: &Path) -> Result<(), String> {
+    let kind = Code::SECURITY_CONFIGURATION;
+    let id = audit::alerted(
+        config,
+        &kind,
+        path,
+        "there is a new key, which is the current one",
+        || KeyFile::new(path).add().map_err(|error| error.to_string()),
+    )?;
     say(&format!(
         "{id} is the current key in {}. Keep a copy where the data is not: without it nothing can be read.\n",
         path.display()

@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use pacs_core::Uid;
+use pacs_core::audit::Code;
 use pacs_net::identity::{Share, Shares, User, Users};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use crate::audit;
 use crate::config::Config;
 use crate::maintain::say;
 
@@ -53,7 +55,7 @@ pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
     let failed = |error: pacs_core::Error| error.to_string();
     let file = config.users();
     let mut users = Users::list(&file).map_err(failed)?;
-    match command {
+    let change = match command {
         Command::List => {
             let lines = users
                 .iter()
@@ -71,8 +73,10 @@ pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
                 return Err(format!("there is no role {role:?}"));
             }
             let user = User::new(&name, roles, password()?.as_bytes()).map_err(failed)?;
+            let change = format!("user {} has the roles {}", user.name, user.roles.join(", "));
             users.retain(|known| known.name != user.name);
             users.push(user);
+            change
         }
         Command::Remove { name } => {
             let before = users.len();
@@ -80,9 +84,13 @@ pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
             if users.len() == before {
                 return Err("there is no such user".to_owned());
             }
+            format!("user {name} is removed")
         }
-    }
-    Users::write(&file, &users).map_err(failed)?;
+    };
+    let kind = Code::USER_SECURITY_ATTRIBUTES_CHANGED;
+    audit::alerted(config, &kind, &file, &change, || {
+        Users::write(&file, &users).map_err(failed)
+    })?;
     Ok(true)
 }
 
@@ -120,7 +128,17 @@ pub(crate) fn share(config: &Config, shared: Shared) -> Result<bool, String> {
         studies: shared.studies,
         until: SystemTime::now() + days,
     };
-    let token = shares.token(&share).map_err(failed)?;
+    let days = shared.days;
+    let named: Vec<&str> = share.studies.iter().map(Uid::as_str).collect();
+    let link = format!(
+        "a link, named {:?}, lets whoever has it in for {days} days, to {}",
+        share.name,
+        named.join(", ")
+    );
+    let kind = Code::OBJECT_SECURITY_ATTRIBUTES_CHANGED;
+    let token = audit::alerted(config, &kind, &config.shares(), &link, || {
+        shares.token(&share).map_err(failed)
+    })?;
     let configured = Some(config.web.origin.clone()).filter(|origin| !origin.is_empty());
     let origin = shared.origin.or(configured).unwrap_or_else(|| {
         let scheme = config.tls.certificate.as_ref().map_or("http", |_| "https");

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{Server, dcmtk, directory, peer, python, rows, run, run_all, script, succeed};
+use common::{Server, dcmtk, directory, peer, python, rows, run, run_all, run_with_input, script, succeed};
 use oidc::Provider;
 
 const PERMISSIONS: [&str; 8] = [
@@ -48,17 +48,12 @@ fn configuration(folder: &TempDir, more: &str) -> String {
 }
 
 fn add_user(configuration: &str, data: &Path, name: &str, role: &str, password: &str) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
-        .args(["--config", configuration, "--data"])
-        .arg(data)
-        .args(["users", "add", name, "--role", role])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut input = child.stdin.take().expect("it listens");
-    writeln!(input, "{password}").expect("is written");
-    drop(input);
-    assert!(child.wait().expect("ends").success(), "{name}");
+    let arguments = ["--config", configuration, "users", "add", name, "--role", role];
+    assert_eq!(
+        run_with_input(data, &arguments, &format!("{password}\n")),
+        0,
+        "{name}"
+    );
 }
 
 /// What each was answered: by who, and what was asked.

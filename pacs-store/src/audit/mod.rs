@@ -10,6 +10,7 @@
 //! | `head` | number and hash of the last record that was acknowledged, three times |
 //! | `sent` | the number of the last record that was sent, three times |
 //! | `lock` | nothing; who writes holds it |
+//! | `handed-in/` | messages of other processes that are not in the chain yet: see [`hand_in`] |
 //!
 //! A record has a number, a time, the hash of the record before, the message, and the SHA-256 of all this. So the hash of
 //! a record depends on every bit before it, and a record that was changed, removed, inserted or moved is found by [`verify`] and told by its
@@ -28,6 +29,7 @@
 //! See [`Durability`]. Callers that wait at the same time share one sync.
 
 mod committer;
+mod handed_in;
 mod reader;
 mod record;
 mod recover;
@@ -53,6 +55,7 @@ use self::reader::Reader;
 use self::state::StateFile;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_all_at};
 
+pub use handed_in::hand_in;
 pub use record::AuditHead;
 pub use recover::Recovered;
 pub use verify::{Known, Verified, read, verify, verify_on};
@@ -101,6 +104,7 @@ pub struct AuditLog {
     settled: Arc<Settled>,
     reader: Reader,
     sent: Mutex<Sent>,
+    taking_in: Mutex<()>,
     recovered: Recovered,
     head_at_opening: AuditHead,
     medium: Arc<dyn Medium>,
@@ -191,6 +195,7 @@ impl AuditLog {
             settled,
             reader: Reader::new(Arc::clone(&medium)),
             sent: Mutex::new(sent),
+            taking_in: Mutex::new(()),
             recovered: opened.recovered,
             head_at_opening: opened.head,
             medium,

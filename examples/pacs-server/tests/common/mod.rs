@@ -141,6 +141,26 @@ pub(crate) fn run_all(data: &Path, arguments: &[&str]) -> (i32, String, String) 
     (code, text(&output.stdout), text(&output.stderr))
 }
 
+/// Runs a subcommand that reads this, and says how it ended.
+pub(crate) fn run_with_input(data: &Path, arguments: &[&str], input: &str) -> i32 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
+        .arg("--data")
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("pacs-server starts");
+    // What it doesn't read it doesn't take.
+    let _ = child
+        .stdin
+        .take()
+        .expect("it listens")
+        .write_all(input.as_bytes());
+    let status = child.wait().expect("it ends");
+    status.code().expect("it ends by itself")
+}
+
 /// Starts a subcommand that nobody listens to.
 pub(crate) fn start(data: &Path, arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_pacs-server"))
