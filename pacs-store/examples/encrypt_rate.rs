@@ -3,9 +3,9 @@
 //!
 //! Run with
 //! ```text
-//! cargo run --release -p pacs-store --example encrypt_rate -- DIRECTORY [TURNS]
+//! cargo run --release -p pacs-store --example encrypt_rate -- DIRECTORY [TURNS [BYTES]]
 //! ```
-//! DIRECTORY should lie on the disk in question; what is made in it is removed again. "from disk" is read after the
+//! DIRECTORY should lie on the disk in question; what is made in it is removed again. BYTES: only instances of one of the lengths. "from disk" is read after the
 //! system was told to forget it, the rest from the system's memory: nothing is waited for there, so that it shows what
 //! decrypting costs a processor, beside nothing but a copy. Exit code 3 when ingest or reading from disk is below 85 % of
 //! the plain one. On a machine that does other work the figures say nothing.
@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let directory = PathBuf::from(arguments.next().unwrap_or_else(|| "encrypt-rate".into()));
     let turns = arguments.next().and_then(|text| text.to_str()?.parse().ok());
-    match run(&directory, turns.unwrap_or(9)) {
+    let only = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+    match run(&directory, turns.unwrap_or(9), only) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
         Err(error) => {
@@ -143,11 +144,14 @@ fn timed<T: Sync, R: Send>(
     Ok((done?.into_iter().flatten().collect(), begun.elapsed()))
 }
 
-fn run(directory: &Path, turns: u64) -> std::result::Result<bool, Box<dyn Error>> {
+fn run(directory: &Path, turns: u64, only: Option<usize>) -> std::result::Result<bool, Box<dyn Error>> {
     std::fs::create_dir_all(directory)?;
     let mut held = true;
     print("instance   threads   what                     plain/s  encrypted/s  encrypted MB/s   ratio");
-    for (length, instances) in SIZES {
+    let sizes = SIZES
+        .into_iter()
+        .filter(|(length, _)| only.is_none_or(|only| only == *length));
+    for (length, instances) in sizes {
         for threads in [1, 8] {
             let place = directory.join("stores");
             let sides = [
@@ -183,9 +187,14 @@ fn run(directory: &Path, turns: u64) -> std::result::Result<bool, Box<dyn Error>
                 }
             }
             for (what, [plain, encrypted]) in WHAT.iter().zip(times) {
-                let rate = |times| instances as f64 / median(times).as_secs_f64();
+                // Turn by turn, since what else the machine does comes and goes.
+                let ratios = plain.iter().zip(&encrypted);
+                let ratio =
+                    median(ratios.map(|(plain, encrypted)| plain.as_secs_f64() / encrypted.as_secs_f64()));
+                let rate = |times: Vec<Duration>| {
+                    instances as f64 / median(times.into_iter().map(|time| time.as_secs_f64()))
+                };
                 let (plain, encrypted) = (rate(plain), rate(encrypted));
-                let ratio = encrypted / plain;
                 held &= !JUDGED.contains(what) || ratio >= TARGET;
                 let megabytes = encrypted * length as f64 / 1e6;
                 print(&format!(
@@ -202,7 +211,8 @@ fn run(directory: &Path, turns: u64) -> std::result::Result<bool, Box<dyn Error>
     Ok(held)
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

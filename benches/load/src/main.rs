@@ -7,6 +7,7 @@
 //! cargo run --release -p load-bench -- scale    # an index of 10 million instances: times at the wire
 //! cargo run --release -p load-bench -- routing  # what rules cost, many deliveries that wait, receivers that fail
 //! cargo run --release -p load-bench -- attacks  # resource attacks beside honest senders: what these keep of their rate
+//! cargo run --release -p load-bench -- encrypted # encryption at rest: sending and fetching beside a server without it
 //! cargo run --release -p load-bench -- abi      # the C ABI beside the Rust API, without a server
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod abi;
 mod attacks;
+mod encrypted;
 mod frames;
 mod large;
 mod made;
@@ -54,6 +56,8 @@ enum What {
     Routing(routing::Arguments),
     /// Resource attacks beside four honest senders: what these keep of their rate, peak memory
     Attacks(attacks::Arguments),
+    /// Sending to a server that encrypts what it keeps and fetching from it, beside one that doesn't
+    Encrypted(encrypted::Arguments),
     /// Storing, finding and reading through the C ABI beside the Rust API, in this process
     Abi(abi::Arguments),
 }
@@ -99,6 +103,7 @@ fn measure(what: What) -> Result<bool, Box<dyn Error>> {
         What::Scale(arguments) => runtime.block_on(scale::measure(&arguments)),
         What::Routing(arguments) => runtime.block_on(routing::measure(&arguments)),
         What::Attacks(arguments) => runtime.block_on(attacks::measure(&arguments)),
+        What::Encrypted(arguments) => runtime.block_on(encrypted::measure(&arguments)),
         What::Abi(arguments) => abi::measure(&arguments),
     }
 }

@@ -236,7 +236,7 @@ async fn alone(work: impl Future<Output = Result<()>> + Send + 'static) -> Resul
 }
 
 /// Sends on one association, one after the other.
-async fn send(remote: Remote, instances: Vec<Large>) -> Result<()> {
+pub(crate) async fn send(remote: Remote, instances: Vec<Large>) -> Result<()> {
     let proposal = remote.proposal().with_context(SOP_CLASS, [&SYNTAX]);
     let client = remote.client(&proposal).await?;
     let context_id = client.context_for(&SOP_CLASS)?.id;
@@ -251,7 +251,7 @@ async fn send(remote: Remote, instances: Vec<Large>) -> Result<()> {
 }
 
 /// Fetches on one association, one after the other, and compares what comes with what was sent.
-async fn fetch(remote: Remote, instances: Vec<Large>) -> Result<()> {
+pub(crate) async fn fetch(remote: Remote, instances: Vec<Large>) -> Result<()> {
     let received = Arc::new(Checksums::default());
     let proposal = query_proposal(&remote, Model::StudyRoot, CommandField::C_GET)
         .with_role(SOP_CLASS, false, true)

@@ -1,5 +1,6 @@
 //! Reading a range: the chunks that cover it, decrypted a piece at a time.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,6 +59,9 @@ struct Held {
 impl Held {
     /// Takes the first `length` bytes out.
     fn split_to(&mut self, length: usize) -> Self {
+        if length >= self.length {
+            return std::mem::take(self);
+        }
         let mut first = Self::default();
         while first.length < length
             && let Some(mut piece) = self.pieces.pop_front()
@@ -79,10 +83,24 @@ impl Held {
         }
     }
 
-    /// The first `length` bytes, which stay.
-    fn peek(&self, length: usize) -> Vec<u8> {
-        let bytes = self.pieces.iter().flat_map(|piece| piece.iter());
-        bytes.take(length).copied().collect()
+    /// The first `length` bytes, which stay, or all there are.
+    fn peek(&self, length: usize) -> Cow<'_, [u8]> {
+        match self.pieces.front().and_then(|first| first.get(..length)) {
+            Some(all) => all.into(),
+            None => {
+                let bytes = self.pieces.iter().flatten();
+                bytes.take(length).copied().collect()
+            }
+        }
+    }
+
+    /// All of it in one piece.
+    fn into_vec(self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.length);
+        for piece in self.pieces {
+            all.extend_from_slice(&piece);
+        }
+        all
     }
 
     /// Takes what fills `into`; the caller knows that there is as much.
@@ -144,6 +162,9 @@ impl Sealed {
     /// What was encrypted.
     fn open(mut self, buffers: &Arc<Buffers>) -> Result<Bytes> {
         let stored = self.held.length;
+        if stored <= SEALED_BYTES {
+            return self.open_one();
+        }
         let (count, short) = (stored.div_ceil(SEALED_BYTES), stored % SEALED_BYTES);
         let length = stored.checked_sub(count * TAG_BYTES);
         let length = length.filter(|_| short == 0 || short >= TAG_BYTES);
@@ -159,6 +180,16 @@ impl Sealed {
             Ok(())
         })
     }
+
+    /// The same of a single chunk: in memory that nobody clears before.
+    fn open_one(self) -> Result<Bytes> {
+        let (number, last, key) = (self.number, self.has_last, self.key);
+        let mut chunk = self.held.into_vec();
+        let tag = *chunk.last_chunk::<TAG_BYTES>().ok_or_else(cut_off)?;
+        chunk.truncate(chunk.len() - TAG_BYTES);
+        key.open(number, last, &mut chunk, tag)?;
+        Ok(chunk.into())
+    }
 }
 
 fn cut_off() -> Error {
@@ -166,21 +197,24 @@ fn cut_off() -> Error {
 }
 
 impl Chunks {
-    /// The next chunks, as many as make a piece; none when there are no more.
+    /// The next chunks, those that are here and make no more than a piece; none when there are no more.
     async fn next(&mut self) -> Result<Option<Sealed>> {
         if self.done {
             return Ok(None);
         }
-        let wanted = (self.end - self.number).min(CHUNKS_AT_ONCE as u64);
-        let wanted_bytes = wanted as usize * SEALED_BYTES;
-        // One byte more tells that the last of them is not the last of all.
-        while self.held.length <= wanted_bytes && !self.inside_ended {
+        // One byte more tells that a chunk is not the last of all.
+        while self.held.length <= SEALED_BYTES && !self.inside_ended {
             match self.inside.next().await {
                 Some(piece) => self.held.push(piece?),
                 None => self.inside_ended = true,
             }
         }
-        let held = self.held.split_to(wanted_bytes);
+        let here = match self.inside_ended {
+            true => self.held.length.div_ceil(SEALED_BYTES),
+            false => (self.held.length - 1) / SEALED_BYTES,
+        };
+        let wanted = (self.end - self.number).min(here.min(CHUNKS_AT_ONCE) as u64);
+        let held = self.held.split_to(wanted as usize * SEALED_BYTES);
         if held.length == 0 {
             // Every instance has a first chunk.
             return if self.number == 0 {
