@@ -20,6 +20,10 @@ pub(crate) struct Pace {
     bytes: u64,
 }
 
+/// Who sends what can't be understood waits so long for the answer: broken by mistake, it is not sent again at once, and
+/// whoever means it has little of our time.
+pub(crate) const REFUSED_REST: Duration = Duration::from_millis(25);
+
 impl Pace {
     /// The next piece of a data set of `source`, which `next` yields.
     ///

@@ -436,3 +436,44 @@ async fn identifiers_of_many_associations_share_their_room_and_small_ones_always
     let (status, ()) = tokio::join!(ask(&second, 700_000), again);
     assert_eq!(status, Status::SUCCESS);
 }
+
+/// For how long an acceptor takes to hear out one that sends these data on a context of CT. Its clock goes on only while
+/// it waits.
+async fn heard_out(data: Vec<u8>) -> Duration {
+    let (mut stream, far) = tokio::io::duplex(4 << 20);
+    let server = tokio::spawn(async move {
+        let association = accept(Connection::new(far, None), &Acceptor::new(policy())).await?;
+        let mut receiver = association.split().0;
+        let begin = tokio::time::Instant::now();
+        let mut length = 0;
+        while let Event::Data(fragment) = receiver.next(None).await? {
+            length += fragment.data.len();
+            if fragment.last {
+                break;
+            }
+        }
+        Ok::<_, Error>((length, begin.elapsed()))
+    });
+    let request = Pdu::AssociateRq(Box::new(proposal().request().clone()));
+    stream.write_all(&write_pdu(&request).unwrap()).await.unwrap();
+    assert_eq!(raw_pdu(&mut stream).await.unwrap().0, 2);
+    stream.write_all(&data).await.unwrap();
+    stream.write_all(&p_data(3, 2, &[])).await.unwrap();
+    let (length, time) = server.await.unwrap().unwrap();
+    assert!(length > 0);
+    time
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_crumbs_is_heard_slowly_and_who_sends_small_pdus_at_once() {
+    let crumbs = [p_data(3, 0, &[8]), p_data(3, 0, &[])].concat();
+    let count = 10_000;
+    let slowly = heard_out(crumbs.repeat(count)).await;
+    // All but the first of it, 4 KiB every 5 ms.
+    let reads = (crumbs.len() * count / 4096) as u32;
+    assert!(slowly > Duration::from_millis(5) * (reads - 10), "{slowly:?}");
+    assert_eq!(
+        heard_out(p_data(3, 0, &[8; 64]).repeat(count)).await,
+        Duration::ZERO
+    );
+}

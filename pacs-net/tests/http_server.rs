@@ -651,3 +651,19 @@ async fn what_was_served_is_counted_by_the_template_of_its_path() {
     assert_eq!(server.get("/healthz", "").await.status, 200);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_body_with_content_encoding_is_refused_unread_and_one_without_is_taken() {
+    let running = Running::start(router(), HttpLimits::default()).await;
+    let post = |encoding: &str| {
+        format!(
+            "POST /count HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: {encoding}\r\nContent-Length: 3\r\n\r\nabc"
+        )
+    };
+    let refused = running.exchange(post("gzip")).await;
+    assert_eq!(refused.status, 415);
+    assert!(refused.head.contains("accept-encoding: identity"), "{}", refused.head);
+    let taken = running.exchange(post("identity")).await;
+    assert_eq!((taken.status, taken.body.as_slice()), (200, &b"3"[..]));
+    running.stop().await;
+}

@@ -1,7 +1,9 @@
 //! Resource attacks beside four honest senders: what they keep of their rate, and the server's peak of memory.
 //!
 //! Server, senders and attackers share the machine, so that what the attackers compute counts against the server: they
-//! have one thread. The rate alone is measured anew before and behind each attack.
+//! have one thread. Where the system tells how long it ran, a second figure is of the time that it left: what the honest
+//! ones kept of the rate that so much less of a machine would have had. The rate alone is measured anew before and behind
+//! each attack.
 
 #[path = "../../../examples/pacs-server/tests/attacks/attack.rs"]
 mod attack;
@@ -10,6 +12,7 @@ mod honest;
 
 use std::error::Error as StdError;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -52,8 +55,8 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         false => Duration::from_secs(arguments.seconds),
     };
     say(&format!(
-        "{:<18} {:>12} {:>12} {:>8} {:>13}",
-        "", "alone", "attacked", "kept", "peak memory"
+        "{:<18} {:>12} {:>12} {:>8} {:>13} {:>13}",
+        "", "alone", "attacked", "kept", "of time left", "peak memory"
     ))?;
     let mut held = true;
     for attack in Attack::ALL {
@@ -64,14 +67,16 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         let Measured {
             alone,
             attacked,
+            left,
             peak,
         } = beside(attack, time, &arguments.common).await?;
         let kept = attacked / alone;
         let missed = kept < KEPT_MIN || peak >= PEAK_MAX_MEBIBYTES;
         held &= !missed;
         say(&format!(
-            "{name:<18} {alone:>10.0}/s {attacked:>10.0}/s {:>6.0} % {peak:>9} MiB{}",
+            "{name:<18} {alone:>10.0}/s {attacked:>10.0}/s {:>6.0} % {:>11.0} % {peak:>9} MiB{}",
             kept * 100.0,
+            kept / left * 100.0,
             if missed && !quick { "  missed" } else { "" }
         ))?;
     }
@@ -83,6 +88,8 @@ struct Measured {
     /// Instances a second.
     alone: f64,
     attacked: f64,
+    /// Part of the machine's time that the attackers did not take for themselves.
+    left: f64,
     /// In MiB.
     peak: u64,
 }
@@ -118,8 +125,12 @@ async fn beside(
     let before = honest.send_for(time / 2).await?;
     server.peak_memory()?;
     let attackers = Attackers::begin(attack, target).await?;
+    let (begin, ran) = (Instant::now(), attackers.ran());
     let attacked = honest.send_for(time).await?;
+    let (passed, ran) = (begin.elapsed(), attackers.ran().saturating_sub(ran));
     attackers.end()?;
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let left = 1.0 - ran.as_secs_f64() / (passed.as_secs_f64() * cores);
     let peak = server.peak_memory()? >> 20;
     let alone = (before + honest.send_for(time / 2).await?) / 2.0;
     for (sender, sent) in honest.senders.iter().zip(honest.sent) {
@@ -129,6 +140,7 @@ async fn beside(
     Ok(Measured {
         alone,
         attacked,
+        left,
         peak,
     })
 }
@@ -137,13 +149,15 @@ async fn beside(
 struct Attackers {
     thread: std::thread::JoinHandle<()>,
     stop: oneshot::Sender<()>,
+    /// Where Linux says for how long the thread has run.
+    times: PathBuf,
 }
 
 impl Attackers {
     /// When this returns, each has done its worst once.
     async fn begin(attack: Attack, target: Target) -> Result<Self> {
         let failed = |why: &'static str| Error::new(ErrorKind::Internal, "attacks", why);
-        let (begun, begins) = oneshot::channel::<()>();
+        let (begun, begins) = oneshot::channel::<PathBuf>();
         let (stop, stopped) = oneshot::channel::<()>();
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -151,7 +165,8 @@ impl Attackers {
             runtime.block_on(async {
                 let running = attack.begin(target).await;
                 // Whoever waits for it has gone where it can't be said.
-                let _ = begun.send(());
+                let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+                let _ = begun.send(Path::new("/proc").join(thread).join("schedstat"));
                 let _ = stopped.await;
                 drop(running);
             });
@@ -160,10 +175,16 @@ impl Attackers {
             .name("attackers".to_owned())
             .spawn(work);
         let thread = thread.map_err(|_| failed("a thread can't be started"))?;
-        begins
-            .await
-            .map_err(|_| failed("the attackers could not begin"))?;
-        Ok(Self { thread, stop })
+        let times = begins.await;
+        let times = times.map_err(|_| failed("the attackers could not begin"))?;
+        Ok(Self { thread, stop, times })
+    }
+
+    /// For how long they have run, all in all; nothing where that isn't told.
+    fn ran(&self) -> Duration {
+        let times = std::fs::read_to_string(&self.times).unwrap_or_default();
+        let nanoseconds = times.split(' ').next().and_then(|first| first.parse().ok());
+        Duration::from_nanos(nanoseconds.unwrap_or(0))
     }
 
     fn end(self) -> Result<()> {

@@ -4,7 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use dicom_dictionary_std::tags;
 use futures::{Stream, StreamExt, stream};
 
-use super::{Announced, Pacs, Receipt, Received};
+use super::{Announced, Pacs, Receipt, Received, slowly};
+use crate::dataset::DataSet;
 use crate::dataset::part10::{self, FileMeta};
 use crate::dataset::scan::Scanner;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,13 +55,9 @@ impl Pacs {
         let (sop_class, sop_instance) = {
             let mut scanner = Scanner::new(&meta.transfer_syntax);
             loop {
-                scanner.push(&data_set)?;
-                let header = scanner.header_so_far();
+                slowly::scan(&mut scanner, &data_set).await?;
                 held.push(data_set);
-                let uids = header
-                    .uid(tags::SOP_CLASS_UID)
-                    .and_then(|class: Uid| Ok((class, header.uid(tags::SOP_INSTANCE_UID)?)));
-                if let Ok(uids) = uids {
+                if let Ok(uids) = uids_of(&scanner.header_so_far()) {
                     break uids;
                 }
                 let far = scanner.at_pixel_data().is_some()
@@ -72,11 +69,7 @@ impl Pacs {
                 };
                 let Some(next) = next else {
                     // Demanded of all that was read, so that the answer tells which one is missing.
-                    let header = scanner.finish()?.header;
-                    break (
-                        header.uid(tags::SOP_CLASS_UID)?,
-                        header.uid(tags::SOP_INSTANCE_UID)?,
-                    );
+                    break uids_of(&scanner.finish()?.header)?;
                 };
                 data_set = next;
             }
@@ -96,6 +89,13 @@ impl Pacs {
         }
         Ok(receipt)
     }
+}
+
+fn uids_of(header: &DataSet) -> Result<(Uid, Uid)> {
+    Ok((
+        header.uid(tags::SOP_CLASS_UID)?,
+        header.uid(tags::SOP_INSTANCE_UID)?,
+    ))
 }
 
 /// The same bytes in pieces that are not small: what is looked at anew for each must not be so a million times.

@@ -20,6 +20,7 @@ mod receipt;
 mod recovery;
 #[cfg(feature = "render")]
 mod render;
+mod slowly;
 mod turns;
 mod watched;
 

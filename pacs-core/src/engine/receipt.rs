@@ -12,14 +12,12 @@ use super::coerce::{self, Original, Reason};
 use super::committer::{CommitRequest, CountedFrames, Request};
 use super::digest::Digester;
 use super::turns::Turn;
-use super::{Inner, StoreOutcome};
+use super::{Inner, StoreOutcome, slowly};
 use crate::archive::{ArchiveWriter, Locator, Sequence, Timestamp};
 use crate::dataset::DataSet;
 use crate::dataset::part10::{self, Meta};
 use crate::dataset::scan::{Problem, ProblemKind, Scan, Scanner};
-use crate::dataset::syntax;
 use crate::error::{Error, ErrorKind, Result};
-use crate::give_way::give_way;
 use crate::hooks::{Arriving, Source};
 use crate::index::InstanceRecord;
 use crate::limits::{COERCED_HELD_LENGTH_MAX_BYTES, HELD_LENGTH_MAX_BYTES};
@@ -130,9 +128,6 @@ impl Held {
     }
 }
 
-/// What is deflated grows up to a thousandfold: so much of it is looked at before others have their turn.
-const DEFLATED_AT_ONCE_BYTES: usize = 1024;
-
 /// A piece below this is copied while it is held.
 const SMALL_PIECE_BYTES: usize = 4 * 1024;
 
@@ -213,25 +208,14 @@ impl Receipt {
         self.study = Some(study);
     }
 
-    /// Looks at the next bytes of the data set.
-    async fn scan(&mut self, chunk: &[u8]) -> Result<()> {
-        if !syntax::is_deflated(&self.announced.transfer_syntax) {
-            return self.scanner.push(chunk);
-        }
-        for slice in chunk.chunks(DEFLATED_AT_ONCE_BYTES) {
-            self.scanner.push(slice)?;
-            give_way().await;
-        }
-        Ok(())
-    }
-
-    /// Takes the next bytes of the data set. Waits while the archive has too much unwritten.
+    /// Takes the next bytes of the data set. Waits while the archive has too much unwritten, and rests where a deflated one
+    /// grows hundreds of times.
     ///
     /// # Errors
     /// `Invalid` when sequences are nested too deep; what the coercer says; what the archive
     /// says. Nothing of the instance is kept then.
     pub async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        self.scan(&chunk).await?;
+        slowly::scan(&mut self.scanner, &chunk).await?;
         self.digester.update(&chunk);
         self.data_set_length += chunk.len() as u64;
         let Stage::Held(held) = &mut self.stage else {

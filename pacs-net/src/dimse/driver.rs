@@ -22,6 +22,7 @@ use super::reply::Reply;
 use super::services::{Operation, Services, dispatch, respond};
 use super::status::Status;
 use super::{GATHERED_DATA_SET_LENGTH_MAX_BYTES, IDENTIFIER_LENGTH_MAX_BYTES};
+use crate::pace::REFUSED_REST;
 use crate::transport::{Association, PresentationContext, Receiver};
 use crate::ul::pdu::Abort;
 use crate::ul::state::Role;
@@ -338,7 +339,12 @@ impl Reading {
             let service = async { dispatch(&*services, operation).await };
             let reply = match AssertUnwindSafe(service).catch_unwind().await {
                 Ok(Ok(reply)) => reply,
-                Ok(Err(error)) => Reply::from_error(field, &error),
+                Ok(Err(error)) => {
+                    if error.kind() == ErrorKind::Invalid {
+                        tokio::time::sleep(REFUSED_REST).await;
+                    }
+                    Reply::from_error(field, &error)
+                }
                 Err(_) => {
                     tracing::error!(command = %field, "an operation panicked");
                     let error = Error::new(ErrorKind::Internal, "operation.perform", "internal failure");

@@ -9,7 +9,7 @@ use pacs_core::{Announced, Error, ErrorKind, Received, Result, StoreOutcome};
 use super::is_stored;
 use super::{PacsServices, source};
 use crate::dimse::{CommandField, Operation, Reply, Status};
-use crate::pace::Pace;
+use crate::pace::{Pace, REFUSED_REST};
 
 /// Takes in one instance, piece by piece as it comes off the wire; the answer is success only when it
 /// is kept.
@@ -49,7 +49,13 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
     let mut pace = Pace::default();
     loop {
         match pace.next(data_set.next_piece(), (&services.pacs, &from)).await {
-            Ok(Some(piece)) => receipt.write(piece).await?,
+            Ok(Some(piece)) => {
+                if let Err(error) = receipt.write(piece).await {
+                    // Before the rest of it is read and passed over.
+                    tokio::time::sleep(REFUSED_REST).await;
+                    return Err(error);
+                }
+            }
             Ok(None) => break,
             Err(error) if error.kind() == ErrorKind::OutOfResources => {
                 // Its turn goes to who waits before we wait for the peer again.

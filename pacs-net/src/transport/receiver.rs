@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BufMut as _;
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
@@ -16,6 +17,11 @@ use crate::ul::state::{Action, Event as MachineEvent};
 
 /// After so long without a byte the read buffer is given back.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
+
+/// What comes in crumbs is read so much at a time, with a rest before each: some hundred thousand PDUs a second of one
+/// association would take the time of all others.
+const CRUMBS_READ_BYTES: usize = 4 * 1024;
+const CRUMBS_REST: Duration = Duration::from_millis(5);
 
 /// What happens on an association.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +215,15 @@ impl Receiver {
 
     /// One read; `None` when nothing came in time.
     async fn read_once(&mut self, within: Option<Duration>) -> Option<Result<usize>> {
-        let read = self.read.read_buf(self.decoder.buffer());
+        let at_most = match self.decoder.comes_in_crumbs() {
+            true => {
+                tokio::time::sleep(CRUMBS_REST).await;
+                CRUMBS_READ_BYTES
+            }
+            false => usize::MAX,
+        };
+        let mut buffer = self.decoder.buffer().limit(at_most);
+        let read = self.read.read_buf(&mut buffer);
         let expired = async {
             match within {
                 Some(within) => tokio::time::sleep(within).await,

@@ -91,6 +91,12 @@ impl<'a> Reader<'a> {
 
 /// Text of ISO 646 without padding; what is not of it becomes "?", which stands in no UID.
 fn text(bytes: &[u8]) -> String {
+    // There may be thousands: those that are right are copied at once.
+    if bytes.is_ascii()
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return text.trim_matches([' ', '\0']).to_owned();
+    }
     let text: String = bytes
         .iter()
         .map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' })

@@ -18,6 +18,9 @@ const BUFFER_MAX_BYTES: usize = 256 * 1024;
 /// Over how many bytes it is told whether what comes is worth its buffers.
 const WORTH_WINDOW_BYTES: usize = 2 * BUFFER_MAX_BYTES;
 
+/// Of fewer bytes it isn't told whether they come in crumbs.
+const CRUMBS_MIN_BYTES: usize = 16 * 1024;
+
 /// A piece of a message: part of one presentation data value (PS3.8 9.3.5, annex E).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -233,6 +236,12 @@ impl Decoder {
     /// a little between headers of nothing would have us hold many times what is counted.
     fn is_worth_its_buffers(&self) -> bool {
         self.handed_on >= self.came / 2
+    }
+
+    /// Whether most of what comes are headers. No implementation cuts what it sends so small; who does it all the same has
+    /// us work on a hundred thousand PDUs for each MiB.
+    pub fn comes_in_crumbs(&self) -> bool {
+        self.came >= CRUMBS_MIN_BYTES && !self.is_worth_its_buffers()
     }
 
     /// Type and length of the PDU that begins here, if its header is there and allowed.

@@ -43,6 +43,11 @@ impl Inflater {
         self.state == State::Stopped
     }
 
+    /// Bytes inflated so far.
+    pub(super) fn inflated(&self) -> u64 {
+        self.stream.as_ref().map_or(0, Decompress::total_out)
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8], walker: &mut Walker) -> Result<()> {
         if self.stream.is_none() {
             // The first two bytes tell a zlib wrapper, which the Standard does not have and real

@@ -231,6 +231,11 @@ impl Scanner {
         self.length
     }
 
+    /// Of what is deflated, how many bytes it was inflated to so far.
+    pub(crate) fn inflated(&self) -> Option<u64> {
+        self.inflater.as_ref().map(|inflater| inflater.inflated())
+    }
+
     /// Where the pixel data lies, once the scan has come to it: then every element that identifies
     /// the instance has been seen, unless elements are out of order.
     pub fn at_pixel_data(&self) -> Option<PixelData> {

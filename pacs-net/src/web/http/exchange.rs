@@ -33,6 +33,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::received::Received;
 use super::server::HttpLimits;
+use crate::pace::REFUSED_REST;
 use crate::tls::{Acceptor, Certificate, Stream};
 
 /// The header field of the request ID.
@@ -40,6 +41,9 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request ID that is taken over, in bytes: a UUID has 36, W3C's trace parents have 55.
 const REQUEST_ID_LENGTH_MAX_BYTES: usize = 64;
+
+/// A body longer than this that is refused is answered after a rest.
+const REFUSED_LENGTH_MIN_BYTES: u64 = 64 * 1024;
 
 /// By what a request is found in the log; also an extension of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +137,22 @@ pub(super) fn keeping_path(router: Router) -> Router {
     router.layer(middleware::from_fn(keep))
 }
 
+/// Whether the body is encoded: what it would grow to nobody knows before.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// No encoding is undone here, and that says so (RFC 9110 15.5.16).
+fn not_decoded() -> Response {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "a request's body is taken as it is, without Content-Encoding",
+    )
+    .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    .into_response()
+}
+
 impl Shared {
     pub(super) async fn answer(
         self: Arc<Self>,
@@ -145,6 +165,11 @@ impl Shared {
         let mut exchange = Exchange::begin(&self, activity, request.method().as_str(), client.address, &span);
         let answer = self.route(request, client, &id, &mut exchange);
         let mut response = answer.instrument(span).await;
+        let length = exchange.bytes_in.load(Ordering::Relaxed);
+        if response.status().is_client_error() && length > REFUSED_LENGTH_MIN_BYTES {
+            // Before the rest of it is read and passed over.
+            tokio::time::sleep(REFUSED_REST).await;
+        }
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(X_REQUEST_ID, value);
         }
@@ -165,6 +190,9 @@ impl Shared {
         id: &RequestId,
         exchange: &mut Exchange,
     ) -> Response {
+        if is_encoded(request.headers()) {
+            return not_decoded();
+        }
         let target = request
             .uri()
             .path_and_query()
