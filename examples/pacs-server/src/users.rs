@@ -38,8 +38,11 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Shared {
     /// Study Instance UID
-    #[arg(value_name = "STUDY", required = true)]
+    #[arg(value_name = "STUDY", required_unless_present = "take_back")]
     studies: Vec<Uid>,
+    /// Take back all links of a name that were written until now; a server that runs refuses them at once
+    #[arg(long, value_name = "NAME", exclusive = true)]
+    take_back: Option<String>,
     /// Days that the link is good for
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=3650))]
     days: u16,
@@ -121,7 +124,16 @@ pub(crate) fn share(config: &Config, shared: Shared) -> Result<bool, String> {
     if config.access.is_none() {
         return Err("nothing is shared without an [access] table in the configuration".to_owned());
     }
-    let shares = Shares::open(&config.shares()).map_err(failed)?;
+    let file = config.shares();
+    let kind = Code::OBJECT_SECURITY_ATTRIBUTES_CHANGED;
+    if let Some(name) = shared.take_back {
+        let change = format!("the links named {name:?} are taken back");
+        audit::alerted(config, &kind, &file, &change, || {
+            Shares::revoke(&file, &name).map_err(failed)
+        })?;
+        return Ok(true);
+    }
+    let shares = Shares::open(&file).map_err(failed)?;
     let days = Duration::from_secs(u64::from(shared.days) * 24 * 3600);
     let share = Share {
         name: shared.name,
@@ -135,8 +147,7 @@ pub(crate) fn share(config: &Config, shared: Shared) -> Result<bool, String> {
         share.name,
         named.join(", ")
     );
-    let kind = Code::OBJECT_SECURITY_ATTRIBUTES_CHANGED;
-    let token = audit::alerted(config, &kind, &config.shares(), &link, || {
+    let token = audit::alerted(config, &kind, &file, &link, || {
         shares.token(&share).map_err(failed)
     })?;
     let configured = Some(config.web.origin.clone()).filter(|origin| !origin.is_empty());

@@ -374,4 +374,12 @@ fn a_link_shows_its_studies_and_nothing_else() {
     assert_eq!(got(&format!("studies/{SHARED}/metadata")).0, "200");
     assert_eq!(got(&format!("studies/{OTHER}/metadata")).0, "404");
     assert_eq!(got("workitems").0, "403");
+    let take_back = |name: &str| {
+        let arguments = ["--config", &configuration, "share", "--take-back", name];
+        assert_eq!(run(&data, &arguments).0, 0);
+    };
+    take_back("another");
+    assert_eq!(got("studies").0, "200");
+    take_back("practice");
+    assert_eq!(got("studies").0, "401");
 }

@@ -8,6 +8,7 @@
 //! - `Proofs`: all of them together, and who fails too often waits.
 
 #[cfg(feature = "web")]
+mod files;
 mod issuer;
 #[cfg(feature = "web")]
 mod proofs;

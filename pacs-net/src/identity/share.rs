@@ -1,11 +1,12 @@
 //! [`Shares`]: tokens of our own, for somebody who is to see some studies for some time.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use argon2::password_hash::rand_core::{OsRng, RngCore as _};
@@ -16,6 +17,7 @@ use pacs_core::access::{Identity, Part, Permission, Restriction};
 use pacs_core::{DataSet, Error, ErrorKind, Result, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::files::{Stamp, stamp, write_private};
 use super::{not_believed, token};
 
 /// Who issues them (`iss`): no other issuer has a URN for its name.
@@ -41,15 +43,24 @@ pub struct Share {
 struct Claims {
     iss: String,
     sub: String,
+    /// When it was made; one without is as old as can be.
+    #[serde(default)]
+    iat: u64,
     exp: u64,
     studies: Vec<String>,
 }
 
 /// Makes tokens for shares, and believes them. They are signed by a key in a file (HMAC with SHA-256): without the file, or
-/// with another one in its place, no share that was made before is good any more.
+/// with another one in its place, no share that was made before is good any more. Beside it stands a file with those that were
+/// [taken back](Self::revoke), which is read again when it has changed.
 pub struct Shares {
     key: [u8; 32],
+    revoked_file: PathBuf,
+    revoked: Mutex<(Stamp, Revoked)>,
 }
+
+/// For each name, since when no share of it is good that was made before.
+type Revoked = HashMap<String, u64>;
 
 impl Shares {
     /// With the key in a file, its owner's alone; one is made where there is none.
@@ -88,7 +99,41 @@ impl Shares {
             }
             Err(error) => return Err(failed(error)),
         }
-        Ok(Self { key })
+        let revoked_file = revoked_file(file);
+        let revoked = (stamp(&revoked_file), read_revoked(&revoked_file)?);
+        Ok(Self {
+            key,
+            revoked_file,
+            revoked: Mutex::new(revoked),
+        })
+    }
+
+    /// Takes back all shares of this name that were made until now, for the key in this file.
+    ///
+    /// # Errors
+    /// `Io` or `Invalid` when that can't be kept.
+    pub fn revoke(file: &Path, name: &str) -> Result<()> {
+        let file = revoked_file(file);
+        let mut revoked = read_revoked(&file)?;
+        revoked.insert(name.to_owned(), now());
+        let text = serde_json::to_vec(&revoked).map_err(|error| {
+            Error::new(ErrorKind::Internal, OPERATION, "names can't be written").with_source(error)
+        })?;
+        write_private(&file, &text)
+    }
+
+    /// Whether a share was taken back.
+    ///
+    /// # Errors
+    /// When it can't be told: then nobody is believed.
+    fn is_revoked(&self, claims: &Claims) -> Result<bool> {
+        let now = stamp(&self.revoked_file);
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        if revoked.0 != now {
+            *revoked = (now, read_revoked(&self.revoked_file)?);
+        }
+        let since = revoked.1.get(&claims.sub);
+        Ok(since.is_some_and(|since| claims.iat <= *since))
     }
 
     /// A token for a share.
@@ -107,6 +152,7 @@ impl Shares {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             sub: share.name.clone(),
+            iat: now(),
             exp: until.map_or(0, |until| until.as_secs()),
             studies: share.studies.iter().map(ToString::to_string).collect(),
         };
@@ -128,6 +174,9 @@ impl Shares {
         }
         let key = DecodingKey::from_secret(&self.key);
         let claims: Claims = token::claims(token, &key, Algorithm::HS256, ISSUER, None)?;
+        if self.is_revoked(&claims)? {
+            return Err(not_believed("the share was taken back"));
+        }
         let mut keys = DataSet::new();
         keys.put_text(tags::STUDY_INSTANCE_UID, VR::UI, claims.studies.join("\\"));
         let part = Part::Only([Restriction::new(keys)?].into());
@@ -137,6 +186,28 @@ impl Shares {
             granted: vec![(Permission::Find, part.clone()), (Permission::Retrieve, part)],
             until: Some(token::moment(claims.exp)),
         }))
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+fn revoked_file(key: &Path) -> PathBuf {
+    let mut name = key.as_os_str().to_owned();
+    name.push(".revoked");
+    name.into()
+}
+
+/// None where there is no file.
+fn read_revoked(file: &Path) -> Result<Revoked> {
+    let unreadable = || format!("{} can't be read", file.display());
+    match fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map_err(|error| Error::new(ErrorKind::Invalid, OPERATION, unreadable()).with_source(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Revoked::new()),
+        Err(error) => Err(Error::io(OPERATION, unreadable(), error)),
     }
 }
 
@@ -193,6 +264,7 @@ mod tests {
             &Claims {
                 iss: ISSUER.to_owned(),
                 sub: String::new(),
+                iat: 0,
                 exp: 1_000_000_000,
                 studies: vec!["1.2".to_owned()],
             },
@@ -205,6 +277,15 @@ mod tests {
                 .context()
                 .contains("expired")
         );
+        // Taken back by its name, and by no other.
+        let file = directory.path().join("key");
+        Shares::revoke(&file, "another practice").unwrap();
+        assert!(shares.believe(&token).is_ok());
+        Shares::revoke(&file, "referring practice").unwrap();
+        let told = shares.believe(&token).unwrap_err();
+        assert!(told.context().contains("taken back"), "{told}");
+        fs::write(revoked_file(&file), "no longer what it was").unwrap();
+        assert!(shares.believe(&token).is_err());
         share.studies.clear();
         assert!(shares.token(&share).is_err());
         fs::write(directory.path().join("key"), "short").unwrap();

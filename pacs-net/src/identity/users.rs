@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use argon2::password_hash::rand_core::{OsRng, RngCore as _};
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
@@ -19,6 +19,7 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::files::{Stamp, stamp, write_private};
 use super::not_believed;
 
 /// Passwords that are looked at at once. Each takes 19 MiB and some tens of milliseconds of a processor.
@@ -144,8 +145,6 @@ struct Kept {
     /// Passwords that were right, and since when that is known.
     right: HashMap<[u8; 32], Instant>,
 }
-
-type Stamp = Option<(SystemTime, u64)>;
 
 impl Users {
     /// Those of a file.
@@ -308,18 +307,8 @@ impl Users {
     /// # Errors
     /// `Io` when it can't be written.
     pub fn write(file: &Path, users: &[User]) -> Result<()> {
-        let failed = |error| Error::io(OPERATION, format!("{} can't be written", file.display()), error);
-        let directory = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        for user in users {
-            writeln!(new, "{user}").map_err(failed)?;
-        }
-        new.as_file().sync_all().map_err(failed)?;
-        new.persist(file).map_err(|error| failed(error.error))?;
-        Ok(())
+        let text: String = users.iter().map(|user| format!("{user}\n")).collect();
+        write_private(file, text.as_bytes())
     }
 }
 
@@ -333,11 +322,6 @@ const OPERATION: &str = "identity.users";
 
 fn invalid(why: &'static str) -> Error {
     Error::new(ErrorKind::Invalid, OPERATION, why)
-}
-
-fn stamp(file: &Path) -> Stamp {
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 fn by_name(file: &Path) -> Result<HashMap<String, User>> {
