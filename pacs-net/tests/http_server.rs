@@ -662,7 +662,11 @@ async fn a_body_with_content_encoding_is_refused_unread_and_one_without_is_taken
     };
     let refused = running.exchange(post("gzip")).await;
     assert_eq!(refused.status, 415);
-    assert!(refused.head.contains("accept-encoding: identity"), "{}", refused.head);
+    assert!(
+        refused.head.contains("accept-encoding: identity"),
+        "{}",
+        refused.head
+    );
     let taken = running.exchange(post("identity")).await;
     assert_eq!((taken.status, taken.body.as_slice()), (200, &b"3"[..]));
     running.stop().await;

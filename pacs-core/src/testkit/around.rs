@@ -77,6 +77,10 @@ impl Archive for Around {
         (self.reading)(locator, self.inside.read(locator, range))
     }
 
+    fn read_unchecked(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        (self.reading)(locator, self.inside.read_unchecked(locator, range))
+    }
+
     fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
         self.inside.remove(instance, locator)
     }

@@ -315,7 +315,11 @@ impl Archive for SegmentArchive {
     }
 
     fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-        read::stream(Arc::clone(&self.store), locator, range)
+        read::stream(Arc::clone(&self.store), locator, range, true)
+    }
+
+    fn read_unchecked(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        read::stream(Arc::clone(&self.store), locator, range, false)
     }
 
     fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
@@ -338,7 +342,7 @@ impl Archive for SegmentArchive {
 
     fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
         // Reading all of it compares the checksum at the end.
-        read::stream(Arc::clone(&self.store), locator, 0..u64::MAX)
+        read::stream(Arc::clone(&self.store), locator, 0..u64::MAX, true)
             .try_for_each(|_| std::future::ready(Ok(())))
             .boxed()
     }

@@ -201,11 +201,13 @@ struct Reading {
     ended: bool,
 }
 
-/// The stream of [`Archive::read`](pacs_core::Archive::read).
+/// The stream of [`Archive::read`](pacs_core::Archive::read); not `checked`, of
+/// [`read_unchecked`](pacs_core::Archive::read_unchecked).
 pub(super) fn stream(
     store: Arc<Store>,
     locator: &Locator,
     range: Range<u64>,
+    checked: bool,
 ) -> BoxStream<'static, Result<Bytes>> {
     let Some(place) = Place::from_locator(locator) else {
         return stream::once(std::future::ready(Err(not_found()))).boxed();
@@ -214,7 +216,7 @@ pub(super) fn stream(
     let reading = Reading {
         store,
         place,
-        hasher: (rest == (0..place.length)).then(Box::default),
+        hasher: (checked && rest == (0..place.length)).then(Box::default),
         rest,
         record: None,
         ahead: None,

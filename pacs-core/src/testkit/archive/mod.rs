@@ -74,6 +74,7 @@ macro_rules! archive_conformance {
                 nothing_of_an_instance_is_seen_before_its_commit,
                 a_committed_instance_is_read_back_byte_for_byte,
                 the_pieces_of_a_range_joined_are_exactly_that_range,
+                what_is_read_unchecked_is_what_is_read,
                 a_range_that_reaches_past_the_end_yields_what_there_is,
                 an_empty_range_yields_nothing,
                 pieces_are_of_bounded_size,

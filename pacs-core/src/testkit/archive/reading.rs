@@ -45,6 +45,28 @@ pub fn the_pieces_of_a_range_joined_are_exactly_that_range(place: &dyn ArchivePl
 }
 
 /// See its name.
+pub fn what_is_read_unchecked_is_what_is_read(place: &dyn ArchivePlace) {
+    let archive = place.open();
+    for (n, filling) in (1..).zip([0, 5_000, 1_200_000]) {
+        let (_, bytes, stored) = keep(&*archive, n, filling);
+        let length = bytes.len();
+        for (start, end) in [
+            (0, length),
+            (0, length / 2),
+            (length / 3, length + 1),
+            (length, length + 1),
+            (1, 1),
+        ] {
+            let range = start as u64..end as u64;
+            let pieces = archive.read_unchecked(&stored.locator, range.clone());
+            let unchecked: Vec<Bytes> = block_on(pieces.try_collect()).expect("is read");
+            let checked = read(&*archive, &stored.locator, range).expect("is read");
+            assert_eq!(unchecked.concat(), checked);
+        }
+    }
+}
+
+/// See its name.
 pub fn a_range_that_reaches_past_the_end_yields_what_there_is(place: &dyn ArchivePlace) {
     let archive = place.open();
     let (_, bytes, stored) = keep(&*archive, 1, 700_000);

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -42,8 +42,9 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request ID that is taken over, in bytes: a UUID has 36, W3C's trace parents have 55.
 const REQUEST_ID_LENGTH_MAX_BYTES: usize = 64;
 
-/// A body longer than this that is refused is answered after a rest.
+/// A body longer than this that is refused is answered after a rest, for each MiB of it.
 const REFUSED_LENGTH_MIN_BYTES: u64 = 64 * 1024;
+const REFUSED_REST_MAX: Duration = Duration::from_secs(1);
 
 /// By what a request is found in the log; also an extension of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +169,9 @@ impl Shared {
         let length = exchange.bytes_in.load(Ordering::Relaxed);
         if response.status().is_client_error() && length > REFUSED_LENGTH_MIN_BYTES {
             // Before the rest of it is read and passed over.
-            tokio::time::sleep(REFUSED_REST).await;
+            let mebibytes = u32::try_from(length >> 20).unwrap_or(u32::MAX);
+            let rest = REFUSED_REST.saturating_mul(mebibytes.saturating_add(1));
+            tokio::time::sleep(rest.min(REFUSED_REST_MAX)).await;
         }
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(X_REQUEST_ID, value);
