@@ -10,7 +10,7 @@ use pacs_core::Result;
 use pacs_core::dataset::charset::CharacterSet;
 use pacs_core::dataset::compact;
 use pacs_core::dataset::encode::encode;
-use pacs_core::dataset::scan::{Scan, Scanner, parse};
+use pacs_core::dataset::scan::{ProblemKind, Scan, Scanner, parse};
 use pacs_core::uid::Uid;
 
 const SYNTAXES: [Uid; 6] = [
@@ -31,6 +31,12 @@ fn scan(bytes: &[u8], syntax: &Uid, piece: usize) -> Result<Scan> {
     scanner.finish()
 }
 
+fn is_damaged(scan: &Scan) -> bool {
+    scan.problems
+        .iter()
+        .any(|problem| problem.kind == ProblemKind::NotInflatable)
+}
+
 fuzz_target!(|input: &[u8]| {
     let [choice, piece, bytes @ ..] = input else {
         return;
@@ -39,6 +45,13 @@ fuzz_target!(|input: &[u8]| {
     let whole = scan(bytes, syntax, usize::MAX);
     let pieces = scan(bytes, syntax, usize::from(*piece).max(1));
     match (whole, pieces) {
+        // How much comes out of a deflated stream before the place where it is damaged, the decoder doesn't promise.
+        (Ok(whole), Ok(pieces)) if is_damaged(&whole) || is_damaged(&pieces) => {
+            assert!(
+                !whole.complete && !pieces.complete,
+                "damage that one of them does not know"
+            );
+        }
         (Ok(whole), Ok(pieces)) => {
             assert!(whole == pieces, "pieces of {piece} bytes give another scan");
             let compact = compact::to_bytes(&whole.header).into();
@@ -49,6 +62,7 @@ fuzz_target!(|input: &[u8]| {
                 let _ = parse(&written, syntax);
             }
         }
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) if is_damaged(&one) => {}
         (Err(_), Err(_)) => {}
         _ => panic!("pieces of {piece} bytes give another answer"),
     }

@@ -23,6 +23,10 @@ use crate::maintain::say;
 /// How often it is looked whether a command has handed in a message.
 const TAKE_IN_EVERY: Duration = Duration::from_secs(1);
 
+/// How often and how soon it is tried again to open the log, while another process has it.
+const OPEN_TRIES: u32 = 20;
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// The name that logs know the process by.
 const NAME: &str = "pacs-server";
 
@@ -42,37 +46,26 @@ impl Config {
                 log: None,
             });
         };
-        let failed = |error: Error| error.to_string();
-        let log = open(self, settings).map(Arc::new).map_err(failed)?;
-        let audit = Audit::new(
-            Arc::clone(&log) as _,
-            us(self).at(AccessPoint::Host(hostname())),
-            settings.required,
-        );
-        let findings = &log.recovered().findings;
-        if !findings.is_empty() {
-            let alert = |us: Participant| {
-                let names: Vec<String> = findings.iter().map(ToString::to_string).collect();
-                let subject = AlertSubject::Uri(file_uri(&self.audit_directory()));
-                let text = format!("the log of audit is not what was written: {}", names.join("; "));
-                let outcome = Outcome::failure(OutcomeIndicator::MajorFailure, text.as_str());
-                Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text)
-                    .with_outcome(outcome)
-            };
-            audit.record(alert).map_err(failed)?;
-        }
-        match log.take_in() {
-            Err(error) if settings.required => return Err(failed(error)),
-            Err(error) => tracing::error!(%error, "what was handed in for audit waits"),
-            Ok(_) => {}
-        }
+        // A command may have it open, for a moment.
+        let mut tries = 0..OPEN_TRIES;
+        let opened = loop {
+            match open(self, settings) {
+                Err(error) if error.kind() == ErrorKind::Refused && tries.next().is_some() => {
+                    std::thread::sleep(OPEN_AGAIN_AFTER);
+                }
+                opened => break opened,
+            }
+        };
+        let log = opened.map(Arc::new).map_err(|error| error.to_string())?;
+        let us = us(self).at(AccessPoint::Host(hostname()));
         Ok(Trail {
-            audit,
+            audit: Audit::new(Arc::clone(&log) as _, us, settings.required),
             log: Some(log),
         })
     }
 }
 
+/// Opens the log, records what is found wrong with it, and takes in what was handed in.
 fn open(config: &Config, settings: &AuditConfig) -> Result<AuditLog, Error> {
     let options = AuditLogOptions {
         durability: match settings.required {
@@ -82,7 +75,25 @@ fn open(config: &Config, settings: &AuditConfig) -> Result<AuditLog, Error> {
         limit_bytes: settings.limit_mebibytes.map(|limit| u64::from(limit) << 20),
         ..AuditLogOptions::default()
     };
-    AuditLog::open(config.audit_directory(), source(config), options)
+    let log = AuditLog::open(config.audit_directory(), source(config), options)?;
+    let findings = &log.recovered().findings;
+    if !findings.is_empty() {
+        let us = us(config).at(AccessPoint::Host(hostname()));
+        let names: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        let subject = AlertSubject::Uri(file_uri(&config.audit_directory()));
+        let text = format!("the log of audit is not what was written: {}", names.join("; "));
+        let outcome = Outcome::failure(OutcomeIndicator::MajorFailure, text.as_str());
+        let alert = Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text);
+        match log.record(&alert.with_outcome(outcome)) {
+            Err(error) if settings.required => return Err(error),
+            Err(error) => tracing::error!(%error, "this is not recorded for audit"),
+            Ok(()) => {}
+        }
+    }
+    if let Err(error) = log.take_in() {
+        tracing::error!(%error, "what was handed in for audit waits");
+    }
+    Ok(log)
 }
 
 fn source(config: &Config) -> AuditSource {
@@ -93,7 +104,7 @@ fn source(config: &Config) -> AuditSource {
 /// it in.
 fn record_beside(config: &Config, settings: &AuditConfig, message: &Message) -> Result<(), Error> {
     match open(config, settings) {
-        Ok(log) => log.take_in().and_then(|_| log.record(message)),
+        Ok(log) => log.record(message),
         Err(error) if error.kind() == ErrorKind::Refused => {
             hand_in(&config.audit_directory(), &source(config), message)
         }

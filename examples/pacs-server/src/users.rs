@@ -40,8 +40,9 @@ pub(crate) struct Shared {
     /// Study Instance UID
     #[arg(value_name = "STUDY", required_unless_present = "take_back")]
     studies: Vec<Uid>,
-    /// Take back all links of a name that were written until now; a server that runs refuses them at once
-    #[arg(long, value_name = "NAME", exclusive = true)]
+    /// Take back all links of a name that were written until now; a server that runs refuses them from then on, but for
+    /// associations that are open
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["studies", "days", "name", "origin"])]
     take_back: Option<String>,
     /// Days that the link is good for
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=3650))]

@@ -1,5 +1,7 @@
 //! Whether what arrives under a UID is what is kept under it.
 
+use std::sync::PoisonError;
+
 use futures::StreamExt;
 use futures::stream;
 
@@ -12,6 +14,9 @@ use crate::dataset::scan::Scanner;
 use crate::dataset::{coercion, part10};
 use crate::error::{ErrorKind, Result};
 use crate::index::InstanceRecord;
+
+/// Of how many instances it is remembered whether they are whole.
+const WHOLE_MAX: usize = 1000;
 
 /// How an arriving instance compares with the one kept under its UID.
 pub(super) enum Comparison {
@@ -72,17 +77,33 @@ impl Committer {
         if complete && self.duplicates == DuplicatePolicy::Replace {
             return Ok(Comparison::Different);
         }
-        let mut scanner = Scanner::new(&kept.transfer_syntax);
-        let mut data_set = super::outgoing::data_set(&*self.archive, kept);
-        while let Some(piece) = data_set.next().await {
-            scanner.push(&piece?)?;
-        }
-        Ok(match (complete, is_complete(&scanner.finish()?)) {
+        Ok(match (complete, self.is_whole(kept).await?) {
             (true, false) => Comparison::More,
             (false, true) => Comparison::Less,
             (false, false) if data_set_length(kept) >= data_set_length(arriving) => Comparison::Less,
             _ => Comparison::Different,
         })
+    }
+
+    /// Whether what is kept is not cut off. All commits wait meanwhile, and what is deflated may take long: it is found out
+    /// once, however often something else arrives under its UID.
+    async fn is_whole(&self, kept: &InstanceRecord) -> Result<bool> {
+        let known = || self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(is_whole) = known().get(&(kept.sequence, kept.locator.clone())) {
+            return Ok(*is_whole);
+        }
+        let mut scanner = Scanner::new(&kept.transfer_syntax);
+        let mut data_set = super::outgoing::data_set(&*self.archive, kept);
+        while let Some(piece) = data_set.next().await {
+            scanner.push(&piece?)?;
+        }
+        let is_whole = is_complete(&scanner.finish()?);
+        let mut known = known();
+        if known.len() >= WHOLE_MAX {
+            known.clear();
+        }
+        known.insert((kept.sequence, kept.locator.clone()), is_whole);
+        Ok(is_whole)
     }
 
     /// An earlier version that arrives again is kept already, and does not become current again: else two

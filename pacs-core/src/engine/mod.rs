@@ -266,6 +266,7 @@ impl Pacs {
             index: Arc::clone(&index),
             attributes: Arc::clone(&options.attributes),
             duplicates: options.duplicates,
+            whole: Mutex::default(),
             handover,
             observers,
             low_water: recovered.low_water,

@@ -340,7 +340,8 @@ impl Reading {
             let reply = match AssertUnwindSafe(service).catch_unwind().await {
                 Ok(Ok(reply)) => reply,
                 Ok(Err(error)) => {
-                    if error.kind() == ErrorKind::Invalid {
+                    // Who stores has rested before the rest of the data set is read.
+                    if error.kind() == ErrorKind::Invalid && field != CommandField::C_STORE {
                         tokio::time::sleep(REFUSED_REST).await;
                     }
                     Reply::from_error(field, &error)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -15,7 +16,8 @@ pub(super) fn stamp(file: &Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Puts a file with these bytes in the place of what is there, durably.
+/// Puts a file with these bytes in the place of what is there, durably. It is of the owner of the directory, so that a server
+/// reads what a command wrote as root.
 pub(super) fn write_private(file: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |error| {
         let what = format!("{} can't be written", file.display());
@@ -27,7 +29,16 @@ pub(super) fn write_private(file: &Path, bytes: &[u8]) -> Result<()> {
     };
     let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
     new.write_all(bytes).map_err(failed)?;
+    let (owner, ours) = (
+        fs::metadata(directory).map_err(failed)?,
+        new.as_file().metadata().map_err(failed)?,
+    );
+    if owner.uid() != ours.uid() {
+        chown(new.path(), Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    }
     new.as_file().sync_all().map_err(failed)?;
     new.persist(file).map_err(|error| failed(error.error))?;
-    Ok(())
+    fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)
 }

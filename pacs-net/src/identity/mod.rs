@@ -9,6 +9,7 @@
 
 #[cfg(feature = "web")]
 mod files;
+#[cfg(feature = "web")]
 mod issuer;
 #[cfg(feature = "web")]
 mod proofs;

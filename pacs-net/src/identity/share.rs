@@ -14,7 +14,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use pacs_core::access::{Identity, Part, Permission, Restriction};
-use pacs_core::{DataSet, Error, ErrorKind, Result, Uid};
+use pacs_core::{DataSet, Error, ErrorKind, Result, Retry, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::files::{Stamp, stamp, write_private};
@@ -108,14 +108,17 @@ impl Shares {
         })
     }
 
-    /// Takes back all shares of this name that were made until now, for the key in this file.
+    /// Takes back all shares of this name that were made until now, to the second, for the key in this file. That there is one
+    /// of this name isn't known. What was taken back is good again without the file beside the key, `KEY.revoked`.
     ///
     /// # Errors
     /// `Io` or `Invalid` when that can't be kept.
     pub fn revoke(file: &Path, name: &str) -> Result<()> {
         let file = revoked_file(file);
         let mut revoked = read_revoked(&file)?;
-        revoked.insert(name.to_owned(), now());
+        // A clock that was set back gives nothing back.
+        let since = revoked.entry(name.to_owned()).or_default();
+        *since = now().max(*since);
         let text = serde_json::to_vec(&revoked).map_err(|error| {
             Error::new(ErrorKind::Internal, OPERATION, "names can't be written").with_source(error)
         })?;
@@ -130,7 +133,12 @@ impl Shares {
         let now = stamp(&self.revoked_file);
         let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
         if revoked.0 != now {
-            *revoked = (now, read_revoked(&self.revoked_file)?);
+            let read = read_revoked(&self.revoked_file).map_err(|error| {
+                tracing::error!(%error, "no share is believed");
+                let why = "it can't be told now whether the share was taken back";
+                Error::new(ErrorKind::Internal, OPERATION, why).with_retry(Retry::Later)
+            })?;
+            *revoked = (now, read);
         }
         let since = revoked.1.get(&claims.sub);
         Ok(since.is_some_and(|since| claims.iat <= *since))

@@ -51,8 +51,11 @@ pub(super) async fn store(services: &PacsServices, mut operation: Operation) -> 
         match pace.next(data_set.next_piece(), (&services.pacs, &from)).await {
             Ok(Some(piece)) => {
                 if let Err(error) = receipt.write(piece).await {
-                    // Before the rest of it is read and passed over.
-                    tokio::time::sleep(REFUSED_REST).await;
+                    drop(receipt);
+                    if error.kind() == ErrorKind::Invalid {
+                        // Before the rest of it is read and passed over.
+                        tokio::time::sleep(REFUSED_REST).await;
+                    }
                     return Err(error);
                 }
             }

@@ -41,6 +41,7 @@ impl Stream {
     }
 
     /// Whether nobody on the way reads it.
+    #[cfg(feature = "web")]
     pub(crate) fn is_secure(&self) -> bool {
         matches!(self.0, Kind::Tls(_))
     }

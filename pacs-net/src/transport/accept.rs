@@ -16,11 +16,16 @@ use super::negotiated::Negotiated;
 use super::receiver::Receiver;
 use super::sender::Sender;
 use super::shared::Shared;
+use crate::pace::REFUSED_REST;
 use crate::tls::Certificate;
 use crate::ul::decoder::Item;
 use crate::ul::negotiate::AcceptPolicy;
 use crate::ul::pdu::{Abort, AssociateRq, Pdu, Rejection};
 use crate::ul::state::{Action, Event, Role};
+
+/// Transfer syntaxes in one request, all contexts together, that somebody may mean: 30 in each of 128. Who proposes more is
+/// answered after a rest.
+const PROPOSED_USUAL_MAX: usize = 128 * 30;
 
 /// What is known of a peer beside its request.
 #[derive(Clone, Debug, Default)]
@@ -170,6 +175,14 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
             ));
         }
     };
+    let proposed: usize = rq
+        .contexts
+        .iter()
+        .map(|context| context.transfer_syntaxes.len())
+        .sum();
+    if proposed > PROPOSED_USUAL_MAX {
+        tokio::time::sleep(REFUSED_REST).await;
+    }
     let decided = match acceptor.policy.screen(&rq) {
         Err(rejection) => Err(rejection),
         Ok(()) if full => Err(Rejection::LOCAL_LIMIT_EXCEEDED),

@@ -238,10 +238,11 @@ impl Decoder {
         self.handed_on >= self.came / 2
     }
 
-    /// Whether most of what comes are headers. No implementation cuts what it sends so small; who does it all the same has
+    /// Whether a quarter and more of what comes are headers. No implementation cuts what it sends so small; who does it all the same has
     /// us work on a hundred thousand PDUs for each MiB.
     pub fn comes_in_crumbs(&self) -> bool {
-        self.came >= CRUMBS_MIN_BYTES && !self.is_worth_its_buffers()
+        // Below 36 bytes in each PDU.
+        self.came >= CRUMBS_MIN_BYTES && self.handed_on < self.came / 4 * 3
     }
 
     /// Type and length of the PDU that begins here, if its header is there and allowed.

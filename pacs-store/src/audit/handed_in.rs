@@ -1,31 +1,47 @@
 //! Messages of processes that don't have the log open, left for the one that has.
 
+use std::collections::HashMap;
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::mpsc::sync_channel;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use pacs_core::Result;
 use pacs_core::audit::{AuditSource, Message};
+use pacs_core::limits::AUDIT_DOCUMENT_LENGTH_MAX_BYTES;
 
 use super::committer::{Reply, Waiting};
-use super::{AuditLog, failed, gone, make_private, write_whole};
+use super::{AuditLog, Durability, failed, gone, make_private, write_whole};
 use crate::medium::{Medium, SystemMedium, read_exact_at};
 
 const DIRECTORY: &str = "handed-in";
 /// Of what is whole; until then it is called something else.
 const ENDING: &str = "xml";
+/// After so long what was written is synced: see [`Durability::Written`].
+const WRITTEN_DURABLE_AFTER: Duration = Duration::from_secs(2);
 
 /// Leaves a message for the log in a directory, where another process has that open: it takes the message into the chain
-/// with [`AuditLog::take_in`]. When this returns it is on stable storage.
+/// with [`AuditLog::take_in`]. When this returns it is on stable storage. Files are of the owner of the directory, so that a
+/// server takes in what a command left as root.
 ///
 /// # Errors
 /// `Io` when it can't be written.
 pub fn hand_in(directory: &Path, source: &AuditSource, message: &Message) -> Result<()> {
     let io = |error| failed("audit.hand_in", error);
     let medium = SystemMedium::open(directory.to_owned()).map_err(io)?;
+    let owner = fs::metadata(directory).map_err(io)?;
+    let to_owner = |path: &Path| -> io::Result<()> {
+        let path = directory.join(path);
+        match fs::metadata(&path)?.uid() == owner.uid() {
+            true => Ok(()),
+            false => chown(&path, Some(owner.uid()), Some(owner.gid())),
+        }
+    };
     make_private(&directory.join(DIRECTORY)).map_err(io)?;
+    to_owner(Path::new(DIRECTORY)).map_err(io)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let name = format!(
         "{:024}-{}",
@@ -34,54 +50,96 @@ pub fn hand_in(directory: &Path, source: &AuditSource, message: &Message) -> Res
     );
     for (number, document) in message.documents(source).iter().enumerate() {
         // Taken in by the order of their names.
-        let whole = Path::new(DIRECTORY).join(format!("{name}-{number}.{ENDING}"));
+        let whole = Path::new(DIRECTORY).join(format!("{name}-{number:06}.{ENDING}"));
         let new = whole.with_extension("new");
         let file = medium.create(&new).map_err(io)?;
         write_whole(&*file, document.as_bytes(), 0).map_err(io)?;
         file.sync_data().map_err(io)?;
+        to_owner(&new).map_err(io)?;
         medium.rename(&new, &whole).map_err(io)?;
     }
     medium.sync_directory(Path::new(DIRECTORY)).map_err(io)
 }
 
+/// What was recorded and is still there, with the time that it was recorded at.
+pub(super) type Taken = HashMap<PathBuf, Instant>;
+
 impl AuditLog {
     /// Records what others have [handed in](hand_in), in its order, and answers how many messages these were. What a death
-    /// interrupts is recorded again rather than lost.
+    /// interrupts is recorded again rather than lost. What is no message is put aside, as `.bad`, and told in the log.
     ///
     /// # Errors
     /// `Io` and others when the disk fails: what isn't recorded stays where it is.
     pub fn take_in(&self) -> Result<usize> {
         let io = |error| failed("audit.take_in", error);
         // Two at once would record the same.
-        let _alone = self.taking_in.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = match self.medium.list(Path::new(DIRECTORY)) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = match self.medium.list(Path::new(DIRECTORY)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             entries => entries.map_err(io)?,
         };
-        let mut paths: Vec<_> = entries
-            .iter()
-            .map(|entry| Path::new(DIRECTORY).join(&entry.name))
+        paths.retain(|entry| !entry.is_directory);
+        let paths = paths.iter().map(|entry| Path::new(DIRECTORY).join(&entry.name));
+        let mut paths: Vec<_> = paths
             .filter(|path| path.extension().is_some_and(|ending| ending == ENDING))
+            .filter(|path| !taken.contains_key(path))
             .collect();
         paths.sort();
-        for path in &paths {
-            let file = self.medium.open(path).map_err(io)?;
-            let length = file.length().map_err(io)?;
-            let mut document = Vec::new();
-            read_exact_at(&*file, &mut document, length as usize, 0).map_err(io)?;
-            // Whatever it is, it must not stand in the way of those behind it.
-            let document = String::from_utf8_lossy(&document).into_owned();
+        let mut count = 0;
+        for path in paths {
+            let Some(document) = self.handed_in(&path).map_err(io)? else {
+                tracing::error!("what was handed in for audit is no message, and is put aside");
+                self.medium
+                    .rename(&path, &path.with_extension("bad"))
+                    .map_err(io)?;
+                continue;
+            };
             let (sender, receiver) = sync_channel(1);
             self.queue.push(Waiting {
                 documents: vec![document],
                 reply: Reply::Blocking(sender),
             });
             receiver.recv().unwrap_or_else(|_| Err(gone()))?;
-            self.medium.remove(path).map_err(io)?;
+            taken.insert(path, Instant::now());
+            count += 1;
         }
-        if !paths.is_empty() {
-            self.medium.sync_directory(Path::new(DIRECTORY)).map_err(io)?;
+        let durable_after = match self.durability {
+            Durability::Synced => Duration::ZERO,
+            Durability::Written => WRITTEN_DURABLE_AFTER,
+        };
+        self.remove_taken(&mut taken, durable_after).map_err(io)?;
+        Ok(count)
+    }
+
+    /// The message in a file, where it is one.
+    fn handed_in(&self, path: &Path) -> io::Result<Option<String>> {
+        let file = self.medium.open(path)?;
+        let length = file.length()?;
+        if length == 0 || length > AUDIT_DOCUMENT_LENGTH_MAX_BYTES as u64 {
+            return Ok(None);
         }
-        Ok(paths.len())
+        let mut document = Vec::new();
+        read_exact_at(&*file, &mut document, length as usize, 0)?;
+        Ok(String::from_utf8(document).ok())
+    }
+
+    /// Takes away what is on stable storage in the log, since so long.
+    pub(super) fn remove_taken(&self, taken: &mut Taken, since: Duration) -> io::Result<()> {
+        let durable = |at: &Instant| at.elapsed() >= since;
+        let paths: Vec<PathBuf> = taken
+            .iter()
+            .filter(|(_, at)| durable(at))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &paths {
+            match self.medium.remove(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => taken.remove(path),
+            };
+        }
+        match paths.is_empty() {
+            true => Ok(()),
+            false => self.medium.sync_directory(Path::new(DIRECTORY)),
+        }
     }
 }

@@ -43,6 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::channel::oneshot;
@@ -51,6 +52,7 @@ use pacs_core::audit::{AuditQueue, AuditSource, AuditTrail, Message, Recorded};
 use pacs_core::{Error, ErrorKind, Result};
 
 use self::committer::{Committer, Queue, Reply, Settled, Waiting};
+use self::handed_in::Taken;
 use self::reader::Reader;
 use self::state::StateFile;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_all_at};
@@ -104,7 +106,8 @@ pub struct AuditLog {
     settled: Arc<Settled>,
     reader: Reader,
     sent: Mutex<Sent>,
-    taking_in: Mutex<()>,
+    taken: Mutex<Taken>,
+    durability: Durability,
     recovered: Recovered,
     head_at_opening: AuditHead,
     medium: Arc<dyn Medium>,
@@ -195,7 +198,8 @@ impl AuditLog {
             settled,
             reader: Reader::new(Arc::clone(&medium)),
             sent: Mutex::new(sent),
-            taking_in: Mutex::new(()),
+            taken: Mutex::default(),
+            durability: options.durability,
             recovered: opened.recovered,
             head_at_opening: opened.head,
             medium,
@@ -223,7 +227,12 @@ impl AuditLog {
         self.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of the log of audit panicked");
+            return tracing::error!("the thread of the log of audit panicked");
+        }
+        // What was recorded is on stable storage now.
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.remove_taken(&mut taken, Duration::ZERO) {
+            tracing::warn!(%error, "what was taken into the log of audit is there once more, and will be taken in again");
         }
     }
 

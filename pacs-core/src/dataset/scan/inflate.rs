@@ -10,7 +10,7 @@ use crate::limits;
 
 const OUTPUT_BYTES: usize = 32 * 1024;
 
-/// See the module's text.
+/// See the module's text. Of a damaged stream, how much comes out before the damage depends on the pieces that it came in.
 pub(super) struct Inflater {
     stream: Option<Decompress>,
     first: Vec<u8>,

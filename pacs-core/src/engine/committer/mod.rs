@@ -8,8 +8,8 @@
 mod batch;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -101,6 +101,8 @@ pub(super) struct Committer {
     pub(super) index: Arc<Watched>,
     pub(super) attributes: Arc<AttributeSet>,
     pub(super) duplicates: DuplicatePolicy,
+    /// Whether what is kept under these numbers at these places is whole, as far as it was asked.
+    pub(super) whole: Mutex<HashMap<(Sequence, Locator), bool>>,
     /// Who asks the router.
     pub(super) handover: Option<Handover>,
     pub(super) observers: Arc<Observers>,

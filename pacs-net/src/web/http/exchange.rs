@@ -42,6 +42,15 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request ID that is taken over, in bytes: a UUID has 36, W3C's trace parents have 55.
 const REQUEST_ID_LENGTH_MAX_BYTES: usize = 64;
 
+/// What a body is refused by that can't be understood, or nothing of it (PS3.18 10.5.3.1 for 409).
+const NOT_UNDERSTOOD: [StatusCode; 5] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::CONFLICT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+];
+
 /// A body longer than this that is refused is answered after a rest, for each MiB of it.
 const REFUSED_LENGTH_MIN_BYTES: u64 = 64 * 1024;
 const REFUSED_REST_MAX: Duration = Duration::from_secs(1);
@@ -140,8 +149,12 @@ pub(super) fn keeping_path(router: Router) -> Router {
 
 /// Whether the body is encoded: what it would grow to nobody knows before.
 fn is_encoded(headers: &HeaderMap) -> bool {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let fields = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    encodings.any(|encoding| {
+        let encoding = encoding.trim_ascii();
+        !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity")
+    })
 }
 
 /// No encoding is undone here, and that says so (RFC 9110 15.5.16).
@@ -167,7 +180,9 @@ impl Shared {
         let answer = self.route(request, client, &id, &mut exchange);
         let mut response = answer.instrument(span).await;
         let length = exchange.bytes_in.load(Ordering::Relaxed);
-        if response.status().is_client_error() && length > REFUSED_LENGTH_MIN_BYTES {
+        if NOT_UNDERSTOOD.contains(&response.status()) && length > REFUSED_LENGTH_MIN_BYTES {
+            // Others have its place meanwhile.
+            exchange.permit = None;
             // Before the rest of it is read and passed over.
             let mebibytes = u32::try_from(length >> 20).unwrap_or(u32::MAX);
             let rest = REFUSED_REST.saturating_mul(mebibytes.saturating_add(1));
@@ -193,7 +208,8 @@ impl Shared {
         id: &RequestId,
         exchange: &mut Exchange,
     ) -> Response {
-        if is_encoded(request.headers()) {
+        if is_encoded(request.headers()) && !request.body().is_end_stream() {
+            tokio::time::sleep(REFUSED_REST).await;
             return not_decoded();
         }
         let target = request

@@ -315,3 +315,18 @@ fn what_is_no_data_set_is_an_error_and_an_empty_one_is_not() {
     }
     assert!(scan(b"", EXPLICIT).complete);
 }
+
+#[test]
+fn damage_of_a_deflated_stream_is_told_whatever_the_pieces_though_not_the_same_may_come_before_it() {
+    let mut damaged = vec![0x0A, 0xC2, 0xC2, 0x78, 0x01, 0xC3];
+    damaged.resize(205, 0xA3);
+    damaged.push(0xC2);
+    damaged.resize(384, 0xA3);
+    damaged.extend([0xC2, 0x00, 0xA3]);
+    for piece in [1, 7, damaged.len()] {
+        let scan = scan_in_pieces(&damaged, DEFLATED, piece).unwrap();
+        assert!(!scan.complete);
+        let kinds: Vec<_> = scan.problems.iter().map(|problem| problem.kind).collect();
+        assert!(kinds.contains(&ProblemKind::NotInflatable), "{kinds:?}");
+    }
+}
