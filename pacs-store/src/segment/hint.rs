@@ -10,7 +10,7 @@ use pacs_core::Sequence;
 use twox_hash::XxHash3_64;
 
 use super::Store;
-use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind};
+use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, valid_sequence};
 use crate::medium::{Medium, read_exact_at, write_all_at};
 
 const NAME: &str = "hint";
@@ -100,13 +100,13 @@ impl Hint {
                 position,
                 end,
                 dead_bytes,
-                first: Sequence(first),
-                last: Sequence(last),
+                first: valid_sequence(first)?,
+                last: valid_sequence(last)?,
                 sealed: flags & 2 != 0,
             })
         };
         Some(Self {
-            sequence: Sequence(sequence),
+            sequence: valid_sequence(sequence)?,
             segments: entries.chunks_exact(8).map(segment).collect::<Option<_>>()?,
         })
     }

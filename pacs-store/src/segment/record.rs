@@ -178,11 +178,12 @@ impl Header {
             3 => RecordKind::Seal,
             _ => return None,
         };
+        let sequence = valid_sequence(get(bytes, 32))?;
         Some(Self {
             kind,
             removed: bytes[8..16] == REMOVED,
             length: get(bytes, 24),
-            sequence: Sequence(get(bytes, 32)),
+            sequence,
             received: Timestamp(get(bytes, 40)),
             checksum: get(bytes, 48),
             durable: get(bytes, 56),
@@ -193,6 +194,11 @@ impl Header {
     pub(super) fn span(&self) -> Option<u64> {
         span(self.length)
     }
+}
+
+/// A sequence that was read, if an archive can have come so far: behind it there is room for more than will ever be kept.
+pub(super) fn valid_sequence(number: u64) -> Option<Sequence> {
+    (number <= u64::MAX / 2).then_some(Sequence(number))
 }
 
 /// Bytes that a record with a payload of this length takes.
@@ -286,6 +292,18 @@ mod tests {
         let bytes = header().encode(5);
         assert_eq!(Header::decode(&bytes, 5), Some(header()));
         assert_eq!(Header::decode(&bytes, 6), None);
+    }
+
+    #[test]
+    fn a_header_behind_which_there_is_no_sequence_left_is_no_header() {
+        for (number, is_one) in [(u64::MAX / 2, true), (u64::MAX / 2 + 1, false), (u64::MAX, false)] {
+            let header = Header {
+                sequence: Sequence(number),
+                ..header()
+            };
+            let read = Header::decode(&header.encode(5), 5);
+            assert_eq!(read, is_one.then_some(header), "{number}");
+        }
     }
 
     #[test]
