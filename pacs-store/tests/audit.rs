@@ -15,7 +15,7 @@ use pacs_core::audit::{AuditQueue, AuditSource, AuditTrail, Message, Participant
 use pacs_core::testkit::random::Random;
 use pacs_core::{ErrorKind, Timestamp};
 use pacs_store::audit::{
-    AuditHead, AuditLog, AuditLogOptions, Durability, Finding, Known, Verified, hand_in, read, verify,
+    AuditHead, AuditLog, AuditLogOptions, Durability, Finding, HandIn, Known, Verified, read, verify,
     verify_on,
 };
 use pacs_store::medium::{Faults, FaultyMedium, Loss, Medium};
@@ -769,9 +769,10 @@ fn what_others_hand_in_is_taken_into_the_chain_in_its_order_and_once() {
     let path = directory.path().join("audit");
     let log = AuditLog::open(&path, source(), options(64 << 20)).unwrap();
     assert_eq!(log.take_in().unwrap(), 0);
+    let beside = HandIn::new(&path, source());
     log.record(&message(1)).unwrap();
     for number in 2..=4 {
-        hand_in(&path, &source(), &message(number)).unwrap();
+        beside.record(&message(number)).unwrap();
     }
     assert_eq!(verify(&path, &Known::default()).unwrap().records, 1);
     assert_eq!(log.take_in().unwrap(), 3);
@@ -779,7 +780,7 @@ fn what_others_hand_in_is_taken_into_the_chain_in_its_order_and_once() {
     // Left while nobody has the log open.
     log.close();
     drop(log);
-    hand_in(&path, &source(), &message(5)).unwrap();
+    beside.record(&message(5)).unwrap();
     let log = AuditLog::open(&path, source(), options(64 << 20)).unwrap();
     assert_eq!(log.take_in().unwrap(), 1);
     let records = read(&path, 0, 10).unwrap();

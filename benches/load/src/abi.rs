@@ -34,7 +34,7 @@ use pacs_core::query::{Model, QueryOptions};
 use pacs_core::{DataSet, Level, Options, Pacs, Query, Source, Uid};
 use pacs_store::embedded::{Settings, Store};
 
-use crate::{Common, say, scatter};
+use crate::{Turns, median, say, scatter};
 
 /// What the C ABI must reach of the Rust API's rate.
 const TARGET: f64 = 0.95;
@@ -44,21 +44,18 @@ const PIXELS_LENGTH_BYTES: usize = 512 * 1024;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    common: Common,
-    /// Turns, of which the medians are compared
-    #[arg(long, default_value_t = 15)]
-    turns: u64,
+    compared: Turns,
     /// Instances in a turn
     #[arg(long, default_value_t = 60)]
     instances: u64,
 }
 
 pub(crate) fn measure(arguments: &Arguments) -> Result<bool, Box<dyn StdError>> {
-    let (turns, instances) = match arguments.common.quick {
+    let (turns, instances) = match arguments.compared.common.quick {
         true => (1, 3),
-        false => (arguments.turns, arguments.instances),
+        false => (arguments.compared.turns, arguments.instances),
     };
-    let room = arguments.common.room()?;
+    let room = arguments.compared.common.room()?;
     let rust = Rust::open(&room.path().join("rust"))?;
     let c = C::open(&room.path().join("c"))?;
     let mut times: [[Vec<Duration>; 2]; 3] = Default::default();
@@ -85,7 +82,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<bool, Box<dyn StdError>> 
     ))?;
     let mut held = true;
     for (what, [rust, c]) in ["store", "find", "read"].iter().zip(times) {
-        let (rust, c) = (median(rust), median(c));
+        let (rust, c) = (median(rust.into_iter()), median(c.into_iter()));
         let ratio = rust.as_secs_f64() / c.as_secs_f64();
         // Finding is told, and has no target.
         held &= *what == "find" || ratio >= TARGET;
@@ -98,12 +95,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<bool, Box<dyn StdError>> 
     }
     rust.store.pacs.close()?;
     c.close();
-    Ok(held || arguments.common.quick)
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+    Ok(held || arguments.compared.common.quick)
 }
 
 trait Side {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::large::{Large, Noise};
 use crate::memory::{fetch, send};
 use crate::server::Server;
-use crate::{Common, say};
+use crate::{Common, Turns, median, say};
 
 /// Of the rate of the plain one, at least.
 const TARGET: f64 = 0.85;
@@ -23,15 +23,6 @@ const TARGET: f64 = 0.85;
 const SIZES: [(u64, u64); 2] = [(512 << 10, 96), (20 << 20, 8)];
 const ASSOCIATIONS: [usize; 2] = [1, 4];
 const WHAT: [&str; 3] = ["sent", "fetched from disk", "fetched"];
-
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    #[command(flatten)]
-    common: Common,
-    /// How often each is measured
-    #[arg(long, default_value_t = 15)]
-    turns: u64,
-}
 
 struct Side {
     room: TempDir,
@@ -103,7 +94,7 @@ fn forget(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, Box<dyn StdError>> {
+pub(crate) async fn measure(arguments: &Turns) -> std::result::Result<bool, Box<dyn StdError>> {
     let quick = arguments.common.quick;
     let turns = if quick { 1 } else { arguments.turns };
     let noise = Noise::new();
@@ -154,10 +145,4 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         }
     }
     Ok(held)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

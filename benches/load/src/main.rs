@@ -25,6 +25,7 @@ mod scale;
 mod server;
 mod web;
 
+use std::cmp::Ordering;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ enum What {
     /// Resource attacks beside four honest senders: what these keep of their rate, peak memory
     Attacks(attacks::Arguments),
     /// Sending to a server that encrypts what it keeps and fetching from it, beside one that doesn't
-    Encrypted(encrypted::Arguments),
+    Encrypted(Turns),
     /// Storing, finding and reading through the C ABI beside the Rust API, in this process
     Abi(abi::Arguments),
 }
@@ -71,6 +72,16 @@ struct Common {
     /// Directory on the medium to measure [default: beside this program]
     #[arg(long)]
     room: Option<PathBuf>,
+}
+
+/// What those take that compare two sides.
+#[derive(Args)]
+struct Turns {
+    #[command(flatten)]
+    common: Common,
+    /// Turns, of which the medians are compared
+    #[arg(long, default_value_t = 15)]
+    turns: u64,
 }
 
 impl Common {
@@ -126,6 +137,13 @@ fn build_server() -> Result<(), Box<dyn Error>> {
 
 fn say(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
+}
+
+/// The one in the middle; there must be one.
+fn median<T: Copy + PartialOrd>(values: impl Iterator<Item = T>) -> T {
+    let mut values: Vec<T> = values.collect();
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    values[values.len() / 2]
 }
 
 /// A number that depends on `of` alone and looks random (splitmix64).

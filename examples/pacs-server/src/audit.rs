@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use pacs_core::audit::{
-    AccessPoint, AlertSubject, Audit, AuditQueue, AuditSource, AuditTrail as _, Code, Message, Outcome,
-    OutcomeIndicator, Participant, Subject, Subjects, file_uri,
+    AccessPoint, AlertSubject, Audit, AuditQueue, AuditSource, Code, Message, Outcome, OutcomeIndicator,
+    Participant, Subject, Subjects, file_uri,
 };
 use pacs_core::{Error, ErrorKind, Pacs, Scope};
 use pacs_net::audit::{Origin, Sender, SenderOptions};
-use pacs_store::audit::{AuditHead, Durability, Known, hand_in, read, verify};
+use pacs_store::audit::{AuditHead, Durability, HandIn, Known, read, verify};
 use pacs_store::{AuditLog, AuditLogOptions};
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -56,17 +56,12 @@ impl Config {
                 opened => break opened,
             }
         };
-        let log = opened.map(Arc::new).map_err(|error| error.to_string())?;
-        let us = us(self).at(AccessPoint::Host(hostname()));
-        Ok(Trail {
-            audit: Audit::new(Arc::clone(&log) as _, us, settings.required),
-            log: Some(log),
-        })
+        opened.map_err(|error| error.to_string())
     }
 }
 
 /// Opens the log, records what is found wrong with it, and takes in what was handed in.
-fn open(config: &Config, settings: &AuditConfig) -> Result<AuditLog, Error> {
+fn open(config: &Config, settings: &AuditConfig) -> Result<Trail, Error> {
     let options = AuditLogOptions {
         durability: match settings.required {
             true => Durability::Synced,
@@ -76,37 +71,40 @@ fn open(config: &Config, settings: &AuditConfig) -> Result<AuditLog, Error> {
         ..AuditLogOptions::default()
     };
     let log = AuditLog::open(config.audit_directory(), source(config), options)?;
+    let log = Arc::new(log);
+    let audit = Audit::new(Arc::clone(&log) as _, us(config), settings.required);
     let findings = &log.recovered().findings;
     if !findings.is_empty() {
-        let us = us(config).at(AccessPoint::Host(hostname()));
-        let names: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        let subject = AlertSubject::Uri(file_uri(&config.audit_directory()));
-        let text = format!("the log of audit is not what was written: {}", names.join("; "));
-        let outcome = Outcome::failure(OutcomeIndicator::MajorFailure, text.as_str());
-        let alert = Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text);
-        match log.record(&alert.with_outcome(outcome)) {
-            Err(error) if settings.required => return Err(error),
-            Err(error) => tracing::error!(%error, "this is not recorded for audit"),
-            Ok(()) => {}
-        }
+        audit.record(|us| {
+            let names: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            let subject = AlertSubject::Uri(file_uri(&config.audit_directory()));
+            let text = format!("the log of audit is not what was written: {}", names.join("; "));
+            let outcome = Outcome::failure(OutcomeIndicator::MajorFailure, text.as_str());
+            Message::security_alert(Code::AUDIT_RECORDING_STOPPED, [us], [], subject, &text)
+                .with_outcome(outcome)
+        })?;
     }
     if let Err(error) = log.take_in() {
         tracing::error!(%error, "what was handed in for audit waits");
     }
-    Ok(log)
+    Ok(Trail {
+        audit,
+        log: Some(log),
+    })
 }
 
 fn source(config: &Config) -> AuditSource {
     AuditSource::new(config.ae_title.as_str())
 }
 
-/// Records what a command does that needs no other file of the server, which may be running: that has the log then, and takes
-/// it in.
-fn record_beside(config: &Config, settings: &AuditConfig, message: &Message) -> Result<(), Error> {
+/// For commands that need no other file of the server, which may be running: that has the log then, and takes in what they
+/// record.
+fn beside(config: &Config, settings: &AuditConfig) -> Result<Audit, Error> {
     match open(config, settings) {
-        Ok(log) => log.record(message),
+        Ok(trail) => Ok(trail.audit),
         Err(error) if error.kind() == ErrorKind::Refused => {
-            hand_in(&config.audit_directory(), &source(config), message)
+            let trail = HandIn::new(config.audit_directory(), source(config));
+            Ok(Audit::new(Arc::new(trail), us(config), settings.required))
         }
         Err(error) => Err(error),
     }
@@ -121,23 +119,19 @@ pub(crate) fn alerted<T>(
     description: &str,
     change: impl FnOnce() -> Result<T, String>,
 ) -> Result<T, String> {
-    let Some(settings) = &config.audit else {
-        return change();
+    let failed = |error: Error| error.to_string();
+    let audit = match &config.audit {
+        Some(settings) => beside(config, settings).map_err(failed)?,
+        None => Audit::none(),
     };
     let record = |outcome| {
-        let us = us(config).at(AccessPoint::Host(hostname()));
-        let subject = AlertSubject::Uri(file_uri(of));
-        let message = Message::security_alert(kind.clone(), [us], [launcher()], subject, description);
-        match record_beside(config, settings, &message.with_outcome(outcome)) {
-            Err(error) if settings.required => Err(error.to_string()),
-            Err(error) => {
-                tracing::error!(%error, "this is not recorded for audit");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
+        audit.record(|us| {
+            let subject = AlertSubject::Uri(file_uri(of));
+            Message::security_alert(kind.clone(), [us], [launcher()], subject, description)
+                .with_outcome(outcome)
+        })
     };
-    record(Outcome::SUCCESS)?;
+    record(Outcome::SUCCESS).map_err(failed)?;
     change().inspect_err(|error| {
         // The error is the answer already.
         let _ = record(Outcome::failure(OutcomeIndicator::MinorFailure, error.as_str()));
@@ -227,7 +221,9 @@ fn sender(config: &Config, log: &Arc<AuditLog>) -> Result<Option<Sender>, String
 
 /// This process, as the system's logs know it (PS3.15 A.5.2.1).
 fn us(config: &Config) -> Participant {
-    Participant::process(std::process::id().to_string(), [config.ae_title]).named(NAME)
+    Participant::process(std::process::id().to_string(), [config.ae_title])
+        .named(NAME)
+        .at(AccessPoint::Host(hostname()))
 }
 
 /// Who started this process, as far as the environment tells.
@@ -303,8 +299,8 @@ pub(crate) fn show(config: &Config, after: u64, count: usize) -> Result<bool, St
         required: true,
         ..config.audit.clone().unwrap_or_default()
     };
-    let used = Message::audit_log_used([launcher(), us(config)], file_uri(&directory));
-    record_beside(config, &settings, &used)
+    beside(config, &settings)
+        .and_then(|audit| audit.record(|us| Message::audit_log_used([launcher(), us], file_uri(&directory))))
         .map_err(|error| format!("reading the log is recorded in it, and can't be now: {error}"))?;
     for record in read(&directory, after, count).map_err(|error| error.to_string())? {
         let document = String::from_utf8_lossy(&record.document);

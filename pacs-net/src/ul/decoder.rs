@@ -238,9 +238,9 @@ impl Decoder {
         self.handed_on >= self.came / 2
     }
 
-    /// Whether a quarter and more of what comes are headers. No implementation cuts what it sends so small; who does it all the same has
-    /// us work on a hundred thousand PDUs for each MiB.
-    pub fn comes_in_crumbs(&self) -> bool {
+    /// Whether a quarter and more of what comes are headers. No implementation cuts what it sends so small; who does it all the
+    /// same has us work on tens of thousands of PDUs for each MiB.
+    pub(crate) fn comes_in_crumbs(&self) -> bool {
         // Below 36 bytes in each PDU.
         self.came >= CRUMBS_MIN_BYTES && self.handed_on < self.came / 4 * 3
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant, SystemTime};
 
 use pacs_core::Result;
-use pacs_core::audit::{AuditSource, Message};
+use pacs_core::audit::{AuditSource, AuditTrail, Message};
 use pacs_core::limits::AUDIT_DOCUMENT_LENGTH_MAX_BYTES;
 
 use super::committer::{Reply, Waiting};
@@ -23,49 +23,73 @@ const ENDING: &str = "xml";
 /// After so long what was written is synced: see [`Durability::Written`].
 const WRITTEN_DURABLE_AFTER: Duration = Duration::from_secs(2);
 
-/// Leaves a message for the log in a directory, where another process has that open: it takes the message into the chain
-/// with [`AuditLog::take_in`]. When this returns it is on stable storage. Files are of the owner of the directory, so that a
-/// server takes in what a command left as root.
-///
-/// # Errors
-/// `Io` when it can't be written.
-pub fn hand_in(directory: &Path, source: &AuditSource, message: &Message) -> Result<()> {
-    let io = |error| failed("audit.hand_in", error);
-    let medium = SystemMedium::open(directory.to_owned()).map_err(io)?;
-    let owner = fs::metadata(directory).map_err(io)?;
-    let to_owner = |path: &Path| -> io::Result<()> {
-        let path = directory.join(path);
+/// A trail beside a process that has the log in a directory open: it leaves messages for that, which takes them into the chain
+/// with [`AuditLog::take_in`]. A message counts as recorded when it is on stable storage there. Files are of the owner of the
+/// directory, so that a server takes in what a command left as root.
+#[derive(Debug)]
+pub struct HandIn {
+    directory: PathBuf,
+    source: AuditSource,
+}
+
+impl HandIn {
+    /// For the log in this directory; `source` is who reports.
+    pub fn new(directory: impl Into<PathBuf>, source: AuditSource) -> Self {
+        Self {
+            directory: directory.into(),
+            source,
+        }
+    }
+
+    fn leave(&self, message: &Message) -> io::Result<()> {
+        let medium = SystemMedium::open(self.directory.clone())?;
+        make_private(&self.directory.join(DIRECTORY))?;
+        self.give_to_owner(Path::new(DIRECTORY))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let name = format!(
+            "{:024}-{}",
+            now.unwrap_or_default().as_nanos(),
+            std::process::id()
+        );
+        let documents = message.documents(&self.source);
+        // Taken in by the order of their names.
+        let names = (0..documents.len()).map(|number| format!("{name}-{number:06}.{ENDING}"));
+        let paths: Vec<PathBuf> = names.map(|name| Path::new(DIRECTORY).join(name)).collect();
+        for (path, document) in paths.iter().zip(&documents) {
+            let new = path.with_extension("new");
+            let file = medium.create(&new)?;
+            write_whole(&*file, document.as_bytes(), 0)?;
+            file.sync_data()?;
+            self.give_to_owner(&new)?;
+        }
+        // All of them are there by now.
+        for path in &paths {
+            medium.rename(&path.with_extension("new"), path)?;
+        }
+        medium.sync_directory(Path::new(DIRECTORY))
+    }
+
+    fn give_to_owner(&self, path: &Path) -> io::Result<()> {
+        let (owner, path) = (fs::metadata(&self.directory)?, self.directory.join(path));
         match fs::metadata(&path)?.uid() == owner.uid() {
             true => Ok(()),
             false => chown(&path, Some(owner.uid()), Some(owner.gid())),
         }
-    };
-    make_private(&directory.join(DIRECTORY)).map_err(io)?;
-    to_owner(Path::new(DIRECTORY)).map_err(io)?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let name = format!(
-        "{:024}-{}",
-        now.unwrap_or_default().as_nanos(),
-        std::process::id()
-    );
-    for (number, document) in message.documents(source).iter().enumerate() {
-        // Taken in by the order of their names.
-        let whole = Path::new(DIRECTORY).join(format!("{name}-{number:06}.{ENDING}"));
-        let new = whole.with_extension("new");
-        let file = medium.create(&new).map_err(io)?;
-        write_whole(&*file, document.as_bytes(), 0).map_err(io)?;
-        file.sync_data().map_err(io)?;
-        to_owner(&new).map_err(io)?;
-        medium.rename(&new, &whole).map_err(io)?;
     }
-    medium.sync_directory(Path::new(DIRECTORY)).map_err(io)
+}
+
+impl AuditTrail for HandIn {
+    fn record(&self, message: &Message) -> Result<()> {
+        self.leave(message)
+            .map_err(|error| failed("audit.hand_in", error))
+    }
 }
 
 /// What was recorded and is still there, with the time that it was recorded at.
 pub(super) type Taken = HashMap<PathBuf, Instant>;
 
 impl AuditLog {
-    /// Records what others have [handed in](hand_in), in its order, and answers how many messages these were. What a death
+    /// Records what others have [handed in](HandIn), in its order, and answers how many messages these were. What a death
     /// interrupts is recorded again rather than lost. What is no message is put aside, as `.bad`, and told in the log.
     ///
     /// # Errors

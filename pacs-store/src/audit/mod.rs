@@ -10,7 +10,7 @@
 //! | `head` | number and hash of the last record that was acknowledged, three times |
 //! | `sent` | the number of the last record that was sent, three times |
 //! | `lock` | nothing; who writes holds it |
-//! | `handed-in/` | messages of other processes that are not in the chain yet: see [`hand_in`] |
+//! | `handed-in/` | messages of other processes that are not in the chain yet: see [`HandIn`] |
 //!
 //! A record has a number, a time, the hash of the record before, the message, and the SHA-256 of all this. So the hash of
 //! a record depends on every bit before it, and a record that was changed, removed, inserted or moved is found by [`verify`] and told by its
@@ -57,7 +57,7 @@ use self::reader::Reader;
 use self::state::StateFile;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_all_at};
 
-pub use handed_in::hand_in;
+pub use handed_in::HandIn;
 pub use record::AuditHead;
 pub use recover::Recovered;
 pub use verify::{Known, Verified, read, verify, verify_on};

@@ -12,7 +12,7 @@ use pacs_net::dimse::{Client, CommandField};
 use pacs_net::scu::{Remote, find, identifier, query_proposal};
 
 use crate::made::Study;
-use crate::scatter;
+use crate::{median, scatter};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,12 +191,6 @@ pub(crate) async fn all(servers: &[(Remote, u64)], queries: u64) -> Result<Vec<B
         all.push(times.collect());
     }
     Ok(all)
-}
-
-fn median(times: impl Iterator<Item = Duration>) -> Duration {
-    let mut times: Vec<Duration> = times.collect();
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 /// What each query took, in ascending order, and the number of all answers.
