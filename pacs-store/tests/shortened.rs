@@ -224,3 +224,30 @@ fn a_sequence_that_was_lost_with_a_segment_is_not_given_again() {
     let archive = open(directory.path(), SHARED);
     assert!(store(&archive, 100).sequence > stored[19].sequence);
 }
+
+#[test]
+fn what_was_removed_from_a_lost_segment_removes_nothing_from_one_that_is_made_later() {
+    for hint_is_there in [false, true] {
+        let directory = TempDir::new().expect("a temporary directory");
+        let archive = open(directory.path(), SHARED);
+        store(&archive, 0);
+        drop(archive);
+        let archive = open(directory.path(), STREAMED);
+        let removed = store(&archive, 1);
+        block_on(archive.remove(&instance_uid(1, 1, 1), &removed.locator)).expect("is removed");
+        if hint_is_there {
+            block_on(archive.indexed(removed.sequence)).expect("is noted");
+        }
+        drop(archive);
+        let lost = segments(directory.path()).into_keys().next_back();
+        let lost = lost.filter(|path| is_in(&removed, path));
+        fs::remove_file(lost.expect("it is in the last one")).expect("is removed");
+
+        let kept = store(&open(directory.path(), STREAMED), 2);
+        let hint = fs::remove_file(directory.path().join("hint"));
+        assert_eq!(hint.is_ok(), hint_is_there);
+        let archive = open(directory.path(), STREAMED);
+        let bytes = read(&archive, &kept.locator);
+        assert_eq!(bytes.expect("is kept"), payload(2), "{hint_is_there}");
+    }
+}

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use pacs_core::Sequence;
 
-use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind};
+use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, counted};
 use crate::medium::{Medium, MediumFile, write_all_at};
 
 /// The directory of the segment files.
@@ -115,7 +115,7 @@ pub(super) fn path(id: u64) -> PathBuf {
 
 /// The id in a file name, if it is that of a segment.
 pub(super) fn parse_name(name: &str) -> Option<u64> {
-    name.strip_suffix(".seg")?.parse().ok()
+    name.strip_suffix(".seg")?.parse().ok().and_then(counted)
 }
 
 /// All segments, and a bounded number of open files.

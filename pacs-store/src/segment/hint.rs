@@ -10,7 +10,7 @@ use pacs_core::Sequence;
 use twox_hash::XxHash3_64;
 
 use super::Store;
-use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, valid_sequence};
+use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, counted};
 use crate::medium::{Medium, read_exact_at, write_all_at};
 
 const NAME: &str = "hint";
@@ -96,17 +96,21 @@ impl Hint {
                 _ => SegmentKind::Stream,
             };
             Some(SegmentHint {
-                header: FileHeader { kind, id, key },
+                header: FileHeader {
+                    kind,
+                    id: counted(id)?,
+                    key,
+                },
                 position,
                 end,
                 dead_bytes,
-                first: valid_sequence(first)?,
-                last: valid_sequence(last)?,
+                first: Sequence(counted(first)?),
+                last: Sequence(counted(last)?),
                 sealed: flags & 2 != 0,
             })
         };
         Some(Self {
-            sequence: valid_sequence(sequence)?,
+            sequence: Sequence(counted(sequence)?),
             segments: entries.chunks_exact(8).map(segment).collect::<Option<_>>()?,
         })
     }

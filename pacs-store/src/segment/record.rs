@@ -92,7 +92,7 @@ impl FileHeader {
         };
         Some(Self {
             kind,
-            id: get(bytes, 16),
+            id: counted(get(bytes, 16))?,
             key: get(bytes, 24),
         })
     }
@@ -178,7 +178,7 @@ impl Header {
             3 => RecordKind::Seal,
             _ => return None,
         };
-        let sequence = valid_sequence(get(bytes, 32))?;
+        let sequence = Sequence(counted(get(bytes, 32))?);
         Some(Self {
             kind,
             removed: bytes[8..16] == REMOVED,
@@ -196,9 +196,10 @@ impl Header {
     }
 }
 
-/// A sequence that was read, if an archive can have come so far: behind it there is room for more than will ever be kept.
-pub(super) fn valid_sequence(number: u64) -> Option<Sequence> {
-    (number <= u64::MAX / 2).then_some(Sequence(number))
+/// A sequence or a segment's id that was read, if an archive can have come so far: behind it there is room for more
+/// than will ever be kept.
+pub(super) fn counted(number: u64) -> Option<u64> {
+    (number <= u64::MAX / 2).then_some(number)
 }
 
 /// Bytes that a record with a payload of this length takes.
@@ -234,7 +235,7 @@ impl Place {
                 .map(|chunk| u64::from_be_bytes(*chunk))
         };
         Some(Self {
-            segment: number(0)?,
+            segment: number(0).and_then(counted)?,
             offset: number(1)?,
             length: number(2)?,
         })
@@ -252,7 +253,7 @@ pub(super) fn encode_seal(segment: u64, end: u64) -> [u8; SEAL_LENGTH] {
 /// Segment id and end.
 pub(super) fn decode_seal(bytes: &[u8]) -> Option<(u64, u64)> {
     let bytes: &[u8; SEAL_LENGTH] = bytes.try_into().ok()?;
-    Some((get(bytes, 0), get(bytes, 8)))
+    Some((counted(get(bytes, 0))?, get(bytes, 8)))
 }
 
 fn put(bytes: &mut [u8], at: usize, number: u64) {

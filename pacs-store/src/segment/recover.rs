@@ -78,6 +78,12 @@ impl Store {
         if is_lost {
             last.0 = last.0.saturating_add(LOST_SEQUENCES);
         }
+        // What is told of a segment whose file is lost must not be taken for one of another segment.
+        let hinted = hint.segments.iter().map(|hint| hint.header.id);
+        let named = seals
+            .into_keys()
+            .chain(removals.iter().map(|place| place.segment));
+        hinted.chain(named).for_each(|id| self.segments.skip(id));
         self.publish(last);
         self.set_hinted(hint.sequence);
         self.replay_removals(&removals)?;
