@@ -70,6 +70,9 @@ impl<'a> Walk<'a> {
                     self.at = at + span;
                     return Ok(Some((at, header)));
                 }
+                // All that is left is its payload, or stands where that will be taken to be once the file is longer.
+                self.damaged.get_or_insert(at);
+                return Ok(None);
             }
             self.damaged.get_or_insert(at);
             if zero && self.zero_ends.is_some_and(|known| at >= known) {
@@ -132,4 +135,42 @@ fn fill(file: &dyn MediumFile, into: &mut Vec<u8>, length: usize, offset: u64) -
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pacs_core::{Sequence, Timestamp};
+
+    use super::super::record::RecordKind;
+    use super::*;
+    use crate::medium::{FaultyMedium, Medium, write_all_at};
+
+    #[test]
+    fn behind_a_record_that_reaches_past_the_end_there_is_none() {
+        const KEY: u64 = 5;
+        let header = |length| Header {
+            kind: RecordKind::Seal,
+            removed: true,
+            length,
+            sequence: Sequence(1),
+            received: Timestamp(0),
+            checksum: 0,
+            durable: 0,
+        };
+        for (length, whole) in [(0, 3), (HEADER_LENGTH, 2), (HEADER_LENGTH + 8, 1), (u64::MAX, 1)] {
+            let medium = FaultyMedium::new(1);
+            let file = medium.create(Path::new("a")).expect("a disk without faults");
+            let records = [header(0), header(length), header(0)].map(|header| header.encode(KEY));
+            write_all_at(&*file, &[&records.concat()], 0).expect("a disk without faults");
+            let mut walk = Walk::new(&*file, KEY, 0, 3 * HEADER_LENGTH);
+            let mut found = 0;
+            while walk.next().expect("a disk without faults").is_some() {
+                found += 1;
+            }
+            assert_eq!(found, whole, "{length}");
+            assert_eq!(walk.damaged.is_some(), length > HEADER_LENGTH);
+        }
+    }
 }
