@@ -72,6 +72,14 @@ fn route(rules: &[Rule]) {
     }
 }
 
+/// The secret of a profile, where nothing else in it is the same text.
+fn secret(text: &str) -> Option<String> {
+    let table: toml::Table = toml::from_str(text).ok()?;
+    let secret = table.get("secret")?.as_str()?;
+    let is_alone = secret.starts_with("s3cret") && text.matches(secret).count() == 1;
+    is_alone.then(|| secret.to_owned())
+}
+
 fuzz_target!(|input: &[u8]| {
     let [what, text @ ..] = input else {
         return;
@@ -95,9 +103,8 @@ fuzz_target!(|input: &[u8]| {
         }
         2 => {
             if let Ok(settings) = toml::from_str::<deid::Settings>(text) {
-                let made = settings.deidentifier();
-                assert!(!format!("{settings:?}").contains("s3cret"));
-                drop(made);
+                let _ = settings.deidentifier();
+                assert!(secret(text).is_none_or(|secret| !format!("{settings:?}").contains(&secret)));
             }
         }
         _ => {
