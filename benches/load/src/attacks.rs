@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use self::attack::{Attack, Target};
 use self::honest::Sender;
 use crate::server::Server;
-use crate::{Common, say};
+use crate::{Common, Turns, median, say};
 
 /// Honest senders.
 const SENDERS: u64 = 4;
@@ -39,9 +39,9 @@ const PEAK_MAX_MEBIBYTES: u64 = 512;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    common: Common,
-    /// How long the rate is measured, without an attack and beside it, in seconds
-    #[arg(long, default_value_t = 8)]
+    turns: Turns,
+    /// How long the rate is measured each time, without an attack and beside it, in seconds
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Only attacks of these names
     #[arg(long)]
@@ -49,10 +49,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, Box<dyn StdError>> {
-    let quick = arguments.common.quick;
-    let time = match quick {
-        true => Duration::from_millis(200),
-        false => Duration::from_secs(arguments.seconds),
+    let quick = arguments.turns.common.quick;
+    let (turns, time) = match quick {
+        true => (1, Duration::from_millis(200)),
+        false => (arguments.turns.turns, Duration::from_secs(arguments.seconds)),
     };
     say(&format!(
         "{:<18} {:>12} {:>12} {:>8} {:>13} {:>13}",
@@ -67,16 +67,16 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
         let Measured {
             alone,
             attacked,
+            kept,
             left,
             peak,
-        } = beside(attack, time, &arguments.common).await?;
-        let kept = attacked / alone;
+        } = beside(attack, turns, time, &arguments.turns.common).await?;
         let missed = kept < KEPT_MIN || peak >= PEAK_MAX_MEBIBYTES;
         held &= !missed;
         say(&format!(
             "{name:<18} {alone:>10.0}/s {attacked:>10.0}/s {:>6.0} % {:>11.0} % {peak:>9} MiB{}",
             kept * 100.0,
-            kept / left * 100.0,
+            left * 100.0,
             if missed && !quick { "  missed" } else { "" }
         ))?;
     }
@@ -84,11 +84,14 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
     Ok(quick || held)
 }
 
+/// Medians of all turns.
 struct Measured {
     /// Instances a second.
     alone: f64,
     attacked: f64,
-    /// Part of the machine's time that the attackers did not take for themselves.
+    /// What is left of the rate, turn by turn: what else the machine does comes and goes.
+    kept: f64,
+    /// The same, of that part of the machine's time that the attackers did not take for themselves.
     left: f64,
     /// In MiB.
     peak: u64,
@@ -97,6 +100,7 @@ struct Measured {
 /// A server of its own for each attack: what is kept is much, and one attack shall not suffer from another.
 async fn beside(
     attack: Attack,
+    turns: u64,
     time: Duration,
     common: &Common,
 ) -> std::result::Result<Measured, Box<dyn StdError>> {
@@ -121,25 +125,35 @@ async fn beside(
             .collect(),
         sent: [0; SENDERS as usize],
     };
-    honest.send_for(time / 4).await?;
-    let before = honest.send_for(time / 2).await?;
-    server.peak_memory()?;
-    let attackers = Attackers::begin(attack, target).await?;
-    let (begin, ran) = (Instant::now(), attackers.ran());
-    let attacked = honest.send_for(time).await?;
-    let (passed, ran) = (begin.elapsed(), attackers.ran().saturating_sub(ran));
-    attackers.end()?;
+    honest.send_for(time).await?;
     let cores = std::thread::available_parallelism()?.get() as f64;
-    let left = 1.0 - ran.as_secs_f64() / (passed.as_secs_f64() * cores);
-    let peak = server.peak_memory()? >> 20;
-    let alone = (before + honest.send_for(time / 2).await?) / 2.0;
+    let mut alone = vec![honest.send_for(time).await?];
+    let (mut attacked, mut kept, mut left, mut peak) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for _ in 0..turns {
+        server.peak_memory()?;
+        let attackers = Attackers::begin(attack, target).await?;
+        let (begin, ran) = (Instant::now(), attackers.ran());
+        let beside = honest.send_for(time).await?;
+        let (passed, ran) = (begin.elapsed(), attackers.ran().saturating_sub(ran));
+        attackers.end()?;
+        peak = peak.max(server.peak_memory()? >> 20);
+        let before = alone[alone.len() - 1];
+        let after = honest.send_for(time).await?;
+        let ratio = beside / ((before + after) / 2.0);
+        kept.push(ratio);
+        left.push(ratio / (1.0 - ran.as_secs_f64() / (passed.as_secs_f64() * cores)));
+        attacked.push(beside);
+        alone.push(after);
+    }
     for (sender, sent) in honest.senders.iter().zip(honest.sent) {
         sender.check(0..sent).await?;
     }
     server.stop()?;
+    let [alone, attacked, kept, left] = [alone, attacked, kept, left].map(|rates| median(rates.into_iter()));
     Ok(Measured {
         alone,
         attacked,
+        kept,
         left,
         peak,
     })

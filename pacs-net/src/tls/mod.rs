@@ -49,7 +49,7 @@ static VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS
 
 /// Its cipher suites are those of RFC 9325 4.2 with ECDHE, and those of TLS 1.3.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// Whether an error comes of a certificate that one side doesn't believe: what is sent over the connection is not at fault.

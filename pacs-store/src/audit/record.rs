@@ -17,10 +17,10 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use pacs_core::limits::AUDIT_DOCUMENT_LENGTH_MAX_BYTES;
 use pacs_core::{Error, ErrorKind, Timestamp};
-use ring::digest;
 
 use crate::medium::{MediumFile, read_exact_at};
 

@@ -6,8 +6,8 @@
 //!
 //! Every chunk but the last is full. The last one is empty only where there is no other.
 
+use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use pacs_core::{Error, ErrorKind, Result};
-use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, Tag};
 
 use super::header::HEADER_BYTES;
 use super::keys::{KEY_LENGTH_BYTES, cipher};
@@ -43,16 +43,17 @@ impl DataKey {
         Ok(())
     }
 
-    /// Decrypts a chunk where it is. After an error what stands there is of no use.
+    /// Decrypts a chunk with its tag behind it to `into`, which is as long as the chunk. After an error what stands
+    /// there is of no use.
     ///
     /// # Errors
     /// `Corrupt` when it is not what was encrypted as this chunk of this instance.
-    pub(super) fn open(&self, number: u64, last: bool, chunk: &mut [u8], tag: [u8; TAG_BYTES]) -> Result<()> {
-        let nonce = nonce(number, last);
-        let opened = self
-            .0
-            .open_in_place_separate_tag(nonce, Aad::empty(), Tag::from(tag), chunk, 0..);
-        opened.map(drop).map_err(|_| {
+    pub(super) fn open(&self, number: u64, last: bool, sealed: &[u8], into: &mut [u8]) -> Result<()> {
+        let opened = sealed.split_last_chunk::<TAG_BYTES>().map(|(chunk, tag)| {
+            self.0
+                .open_separate_gather(nonce(number, last), Aad::empty(), chunk, tag, into)
+        });
+        opened.and_then(|opened| opened.ok()).ok_or_else(|| {
             let why = "the instance's bytes are not what was encrypted";
             Error::new(ErrorKind::Corrupt, "archive.read", why)
         })
@@ -124,9 +125,8 @@ mod tests {
         sealed.truncate(7 + TAG_BYTES);
         key.seal(3, true, &mut sealed).expect("is sealed");
         let open = |key: &DataKey, number, last, sealed: &[u8]| {
-            let (chunk, tag) = sealed.split_at(sealed.len() - TAG_BYTES);
-            let mut chunk = chunk.to_vec();
-            key.open(number, last, &mut chunk, tag.try_into().expect("16 bytes"))?;
+            let mut chunk = vec![0; sealed.len() - TAG_BYTES];
+            key.open(number, last, sealed, &mut chunk)?;
             Ok::<_, Error>(chunk)
         };
         assert_eq!(open(&key, 3, true, &sealed).expect("opens"), b"a chunk");

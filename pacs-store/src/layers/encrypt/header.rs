@@ -17,8 +17,8 @@
 //! Each instance and each file has a data key of its own, so what follows is bound to its header by it: a chunk of
 //! another instance doesn't open with it.
 
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use pacs_core::{Error, ErrorKind, Result};
-use ring::aead::{Aad, NONCE_LEN, Nonce};
 use twox_hash::XxHash3_64;
 use zeroize::Zeroizing;
 

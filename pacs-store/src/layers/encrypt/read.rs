@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use pacs_core::limits::READ_CHUNK_BYTES;
@@ -94,28 +94,12 @@ impl Held {
         }
     }
 
-    /// All of it in one piece.
-    fn into_vec(self) -> Vec<u8> {
-        let mut all = Vec::with_capacity(self.length);
-        for piece in self.pieces {
-            all.extend_from_slice(&piece);
-        }
-        all
-    }
-
-    /// Takes what fills `into`; the caller knows that there is as much.
-    fn fill(&mut self, mut into: &mut [u8]) {
-        while !into.is_empty()
-            && let Some(piece) = self.pieces.front_mut()
-        {
-            let now = into.len().min(piece.len());
-            let (filled, rest) = into.split_at_mut(now);
-            piece.copy_to_slice(filled);
-            self.length -= now;
-            into = rest;
-            if piece.is_empty() {
-                self.pieces.pop_front();
-            }
+    /// Takes the first `length` bytes out, or all there are, in one piece: without a copy where they came in one.
+    fn take(&mut self, length: usize) -> Bytes {
+        let mut first = self.split_to(length).pieces;
+        match first.len() {
+            1 => first.pop_front().unwrap_or_default(),
+            _ => first.make_contiguous().concat().into(),
         }
     }
 }
@@ -162,9 +146,6 @@ impl Sealed {
     /// What was encrypted.
     fn open(mut self, buffers: &Arc<Buffers>) -> Result<Bytes> {
         let stored = self.held.length;
-        if stored <= SEALED_BYTES {
-            return self.open_one();
-        }
         let (count, short) = (stored.div_ceil(SEALED_BYTES), stored % SEALED_BYTES);
         let length = stored.checked_sub(count * TAG_BYTES);
         let length = length.filter(|_| short == 0 || short >= TAG_BYTES);
@@ -172,23 +153,11 @@ impl Sealed {
         buffers.filled(length, |into| {
             for (number, chunk) in (self.number..).zip(into_chunks(into, count)) {
                 let last = self.has_last && number + 1 == self.number + count as u64;
-                let mut tag = [0; TAG_BYTES];
-                self.held.fill(chunk);
-                self.held.fill(&mut tag);
-                self.key.open(number, last, chunk, tag)?;
+                let sealed = self.held.take(chunk.len() + TAG_BYTES);
+                self.key.open(number, last, &sealed, chunk)?;
             }
             Ok(())
         })
-    }
-
-    /// The same of a single chunk: in memory that nobody clears before.
-    fn open_one(self) -> Result<Bytes> {
-        let (number, last, key) = (self.number, self.has_last, self.key);
-        let mut chunk = self.held.into_vec();
-        let tag = *chunk.last_chunk::<TAG_BYTES>().ok_or_else(cut_off)?;
-        chunk.truncate(chunk.len() - TAG_BYTES);
-        key.open(number, last, &mut chunk, tag)?;
-        Ok(chunk.into())
     }
 }
 
