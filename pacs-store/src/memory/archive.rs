@@ -24,13 +24,10 @@ pub struct MemoryArchive {
 #[derive(Default)]
 struct Shelf {
     last: u64,
-    /// What happened, by sequence. The locator of an instance is the sequence of its commit.
-    log: BTreeMap<u64, Event>,
-}
-
-enum Event {
-    Stored(InstanceKey, Bytes, Timestamp),
-    Removed(Uid, Locator),
+    /// What is kept, by the sequence of its commit, which is its locator.
+    kept: BTreeMap<u64, (InstanceKey, Bytes, Timestamp)>,
+    /// What was removed, by the sequence of that, until an index knows of it.
+    removed: BTreeMap<u64, (Uid, Locator)>,
 }
 
 fn shelf(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
@@ -53,10 +50,9 @@ impl MemoryArchive {
     }
 
     fn find(&self, locator: &Locator) -> Option<Bytes> {
-        match shelf(&self.shelf).log.get(&locate(locator)?) {
-            Some(Event::Stored(_, bytes, _)) => Some(bytes.clone()),
-            _ => None,
-        }
+        let shelf = shelf(&self.shelf);
+        let (_, bytes, _) = shelf.kept.get(&locate(locator)?)?;
+        Some(bytes.clone())
     }
 }
 
@@ -92,44 +88,36 @@ impl Archive for MemoryArchive {
 
     fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
         let mut shelf = shelf(&self.shelf);
-        let place = locate(locator).filter(|at| matches!(shelf.log.get(at), Some(Event::Stored(..))));
-        if let Some(at) = place {
-            shelf.log.remove(&at);
+        if locate(locator).is_some_and(|at| shelf.kept.remove(&at).is_some()) {
             shelf.last += 1;
             let sequence = shelf.last;
-            shelf
-                .log
-                .insert(sequence, Event::Removed(*instance, locator.clone()));
+            shelf.removed.insert(sequence, (*instance, locator.clone()));
         }
         std::future::ready(Ok(Sequence(shelf.last))).boxed()
     }
 
     fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
         let shelf = shelf(&self.shelf);
-        let entries: Vec<_> = shelf
-            .log
-            .range(after.0.saturating_add(1)..)
-            .map(|(&sequence, event)| {
-                let sequence = Sequence(sequence);
-                Ok(match event {
-                    Event::Stored(key, bytes, received) => Entry::Stored(
-                        *key,
-                        Stored {
-                            locator: Locator::new(&sequence.0.to_be_bytes()),
-                            length: bytes.len() as u64,
-                            sequence,
-                            received: *received,
-                        },
-                    ),
-                    Event::Removed(instance, locator) => Entry::Removed {
-                        instance: *instance,
-                        locator: locator.clone(),
-                        sequence,
-                    },
-                })
-            })
-            .collect();
-        stream::iter(entries).boxed()
+        let behind = after.0.saturating_add(1)..;
+        let kept = shelf.kept.range(behind.clone());
+        let kept = kept.map(|(&sequence, (key, bytes, received))| {
+            let stored = Stored {
+                locator: Locator::new(&sequence.to_be_bytes()),
+                length: bytes.len() as u64,
+                sequence: Sequence(sequence),
+                received: *received,
+            };
+            Entry::Stored(*key, stored)
+        });
+        let removed = shelf.removed.range(behind);
+        let removed = removed.map(|(&sequence, (instance, locator))| Entry::Removed {
+            instance: *instance,
+            locator: locator.clone(),
+            sequence: Sequence(sequence),
+        });
+        let mut entries: Vec<Entry> = kept.chain(removed).collect();
+        entries.sort_by_key(Entry::sequence);
+        stream::iter(entries.into_iter().map(Ok)).boxed()
     }
 
     fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
@@ -137,7 +125,9 @@ impl Archive for MemoryArchive {
         std::future::ready(found.map(drop).ok_or_else(|| not_found("archive.verify"))).boxed()
     }
 
-    fn indexed(&self, _sequence: Sequence) -> BoxFuture<'_, Result<()>> {
+    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
+        let mut shelf = shelf(&self.shelf);
+        shelf.removed = shelf.removed.split_off(&sequence.0.saturating_add(1));
         std::future::ready(Ok(())).boxed()
     }
 }
@@ -169,8 +159,8 @@ impl ArchiveWriter for Writer {
                 sequence: Sequence(shelf.last),
                 received: Timestamp::now(),
             };
-            let event = Event::Stored(key, self.bytes.freeze(), stored.received);
-            shelf.log.insert(stored.sequence.0, event);
+            let kept = (key, self.bytes.freeze(), stored.received);
+            shelf.kept.insert(stored.sequence.0, kept);
             Ok(stored)
         }
         .boxed()
@@ -178,5 +168,31 @@ impl ArchiveWriter for Writer {
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         std::future::ready(Ok(())).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use pacs_core::testkit::archive::key;
+
+    use super::*;
+
+    #[test]
+    fn what_was_removed_takes_no_room_once_an_index_knows_of_it() {
+        let archive = MemoryArchive::new();
+        block_on(async {
+            for _ in 0..3 {
+                let writer = archive.begin().await.expect("begins");
+                let stored = writer.commit(key(1)).await.expect("is kept");
+                let removed = archive.remove(&key(1).instance, &stored.locator).await;
+                archive
+                    .indexed(removed.expect("is removed"))
+                    .await
+                    .expect("is noted");
+            }
+        });
+        let shelf = shelf(&archive.shelf);
+        assert!(shelf.kept.is_empty() && shelf.removed.is_empty());
     }
 }
