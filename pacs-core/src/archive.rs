@@ -173,6 +173,7 @@ pub trait Archive: Send + Sync + 'static {
     /// Yields what was committed and removed after `after`, in ascending order of sequence.
     ///
     /// - `Sequence(0)` yields every instance that is kept.
+    /// - Removals that an index durably knows ([`indexed`](Self::indexed)) may be left out.
     /// - Two commits of one instance, neither removed, are both yielded.
     /// - What a writer has not committed is never yielded.
     fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>>;

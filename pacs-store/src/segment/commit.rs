@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::executor::block_on;
-use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp};
+use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp, Uid};
 use twox_hash::XxHash3_64;
 
 use super::Store;
@@ -109,7 +109,7 @@ impl Committer {
                     instance,
                     locator,
                     reply,
-                } => match self.find_kept(&locator, &mut removing) {
+                } => match self.find_kept(&instance, &locator, &mut removing) {
                     Ok(Some(place)) => {
                         let payload = Bytes::copy_from_slice(locator.as_bytes());
                         let kind = RecordKind::Removal(instance);
@@ -400,12 +400,19 @@ impl Committer {
     }
 
     /// Where a record is that is kept, or none; each place is found once in a group.
-    fn find_kept(&self, locator: &Locator, removing: &mut HashSet<Place>) -> Result<Option<Place>> {
+    fn find_kept(
+        &self,
+        instance: &Uid,
+        locator: &Locator,
+        removing: &mut HashSet<Place>,
+    ) -> Result<Option<Place>> {
         let Some(place) = Place::from_locator(locator) else {
             return Ok(None);
         };
-        match self.store.open_record(place) {
-            Ok(_) if removing.insert(place) => Ok(Some(place)),
+        match self.store.open_record(place).map(|record| record.header.kind) {
+            Ok(RecordKind::Instance(key)) if key.instance == *instance && removing.insert(place) => {
+                Ok(Some(place))
+            }
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -108,6 +108,9 @@ impl Segment {
     }
 }
 
+/// The greatest id that is given: whatever reads one takes greater ones.
+pub(super) const LAST_ID: u64 = u64::MAX / 4;
+
 /// The path of a segment file.
 pub(super) fn path(id: u64) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{id:08}.seg"))
@@ -155,9 +158,12 @@ impl Segments {
         map.insert(segment.id, segment);
     }
 
-    /// Never gives this id again.
+    /// Never gives this id again. One that no archive comes to is passed over, so that a file that somebody named so
+    /// takes no ids away.
     pub(super) fn skip(&self, id: u64) {
-        self.next.fetch_max(id.saturating_add(1), Ordering::Relaxed);
+        if id < LAST_ID {
+            self.next.fetch_max(id + 1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Segment>> {
@@ -173,6 +179,9 @@ impl Segments {
     /// Makes a new segment; its name and header are durable.
     pub(super) fn create(&self, kind: SegmentKind) -> io::Result<(Arc<Segment>, Arc<dyn MediumFile>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
+        if id > LAST_ID {
+            return Err(io::Error::other("there are no numbers left for segments"));
+        }
         let header = FileHeader {
             kind,
             id,

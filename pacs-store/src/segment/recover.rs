@@ -20,16 +20,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pacs_core::limits::LOCATOR_LENGTH_MAX_BYTES;
-use pacs_core::{ErrorKind, Locator, Sequence};
+use pacs_core::{ErrorKind, Locator, Sequence, Uid};
 use twox_hash::XxHash3_64;
 
 use super::Store;
-use super::file::{DIRECTORY, Segment, parse_name, path};
+use super::file::{DIRECTORY, LAST_ID, Segment, parse_name, path};
 use super::hint::{Hint, SegmentHint};
 use super::lane::Lane;
 use super::record::{
-    FILE_HEADER_LENGTH, FileHeader, HEADER_LENGTH, Header, Place, REMOVED, RecordKind, STATE_OFFSET,
-    SegmentKind, decode_seal, span,
+    FILE_HEADER_LENGTH, FileHeader, HEADER_LENGTH, Header, Place, RECORD_MAGIC, REMOVED, RecordKind,
+    STATE_OFFSET, SegmentKind, decode_seal, span,
 };
 use super::walk::Walk;
 use crate::medium::{MediumFile, read_exact_at, write_all_at};
@@ -80,10 +80,16 @@ impl Store {
         }
         // What is told of a segment whose file is lost must not be taken for one of another segment.
         let hinted = hint.segments.iter().map(|hint| hint.header.id);
-        let named = seals
-            .into_keys()
-            .chain(removals.iter().map(|place| place.segment));
-        hinted.chain(named).for_each(|id| self.segments.skip(id));
+        let removed = removals.iter().map(|(_, place)| place.segment);
+        let named = hinted.chain(seals.into_keys()).chain(removed);
+        if let Some(named) = named.filter(|id| *id < LAST_ID).max()
+            && found.iter().all(|one| one.segment.id < named)
+        {
+            // The next opening counts on from the newest file.
+            self.segments.skip(named);
+            let (segment, file) = self.segments.create(SegmentKind::Stream)?;
+            self.lanes.add(Box::new(Lane::new(segment, file)));
+        }
         self.publish(last);
         self.set_hinted(hint.sequence);
         self.replay_removals(&removals)?;
@@ -160,18 +166,23 @@ impl Store {
     }
 
     /// Marks what was removed behind the hint: its mark may not have survived.
-    fn replay_removals(&self, removals: &[Place]) -> io::Result<()> {
+    fn replay_removals(&self, removals: &[(Uid, Place)]) -> io::Result<()> {
         let mut counted = HashSet::new();
-        for place in removals {
+        for (instance, place) in removals {
             let Some(segment) = self.segments.get(place.segment) else {
                 continue;
             };
             match self.find_record(*place) {
-                Ok(_) => {
+                Ok(Header {
+                    kind: RecordKind::Instance(key),
+                    ..
+                }) if key.instance == *instance => {
                     let file = self.segments.file(place.segment)?;
                     write_all_at(&*file, &[&REMOVED], place.offset + STATE_OFFSET)?;
                     file.sync_data()?;
                 }
+                // What is not what was removed stays.
+                Ok(_) => continue,
                 // A mark must not hit a payload: only where a record begins.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
                 // What can't be read now is marked by another opening: a hint may skip it after this one.
@@ -244,7 +255,7 @@ impl Found {
     }
 
     /// Finds the end of the segment, and cuts off what a crash left behind it.
-    fn settle(&mut self, sealed: Option<u64>, removals: &mut Vec<Place>) -> io::Result<()> {
+    fn settle(&mut self, sealed: Option<u64>, removals: &mut Vec<(Uid, Place)>) -> io::Result<()> {
         let (start, known) = self.known();
         let vouched = known.max(sealed.unwrap_or(0));
         let is_cut = self.length < vouched;
@@ -299,6 +310,7 @@ impl Found {
             self.tell_if_damaged();
             return Ok(());
         }
+        let overreaching = walk.overreaching;
         let mut torn = Vec::new();
         let mut dirty = !unsure.is_empty();
         for (offset, header) in unsure {
@@ -318,6 +330,15 @@ impl Found {
                 "a record is damaged and set aside"
             );
             write_all_at(&*self.file, &[&REMOVED], offset + STATE_OFFSET)?;
+            dirty = true;
+        }
+        for offset in overreaching.into_iter().filter(|offset| *offset < end) {
+            tracing::warn!(
+                segment = self.segment.id,
+                offset,
+                "a record that was never whole is taken away"
+            );
+            write_all_at(&*self.file, &[&[0; RECORD_MAGIC.len()]], offset)?;
             dirty = true;
         }
         if self.length != end {
@@ -353,12 +374,13 @@ impl Found {
         }
     }
 
-    fn count(&self, offset: u64, header: &Header, removals: &mut Vec<Place>) -> io::Result<()> {
+    fn count(&self, offset: u64, header: &Header, removals: &mut Vec<(Uid, Place)>) -> io::Result<()> {
         let end = offset + header.span().unwrap_or(HEADER_LENGTH);
         self.segment.state().add(header.sequence, offset, end);
-        if let RecordKind::Removal(_) = header.kind {
+        if let RecordKind::Removal(instance) = header.kind {
             let payload = self.short_payload(offset, header)?;
-            removals.extend(payload.and_then(|payload| Place::from_locator(&Locator::new(&payload))));
+            let place = payload.and_then(|payload| Place::from_locator(&Locator::new(&payload)));
+            removals.extend(place.map(|place| (instance, place)));
         }
         Ok(())
     }

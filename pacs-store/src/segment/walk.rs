@@ -24,6 +24,9 @@ pub(super) struct Walk<'a> {
     window_at: u64,
     /// A place that held no record.
     pub(super) damaged: Option<u64>,
+    /// Places of headers that hold, of records that reach past the limit. Once the file is longer, what stands behind
+    /// would be taken for their payload.
+    pub(super) overreaching: Vec<u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -37,6 +40,7 @@ impl<'a> Walk<'a> {
             window: Vec::new(),
             window_at: 0,
             damaged: None,
+            overreaching: Vec::new(),
         }
     }
 
@@ -70,9 +74,7 @@ impl<'a> Walk<'a> {
                     self.at = at + span;
                     return Ok(Some((at, header)));
                 }
-                // All that is left is its payload, or stands where that will be taken to be once the file is longer.
-                self.damaged.get_or_insert(at);
-                return Ok(None);
+                self.overreaching.push(at);
             }
             self.damaged.get_or_insert(at);
             if zero && self.zero_ends.is_some_and(|known| at >= known) {
@@ -148,7 +150,7 @@ mod tests {
     use crate::medium::{FaultyMedium, Medium, write_all_at};
 
     #[test]
-    fn behind_a_record_that_reaches_past_the_end_there_is_none() {
+    fn a_record_that_reaches_past_the_end_is_none_and_hides_no_other() {
         const KEY: u64 = 5;
         let header = |length| Header {
             kind: RecordKind::Seal,
@@ -159,7 +161,7 @@ mod tests {
             checksum: 0,
             durable: 0,
         };
-        for (length, whole) in [(0, 3), (HEADER_LENGTH, 2), (HEADER_LENGTH + 8, 1), (u64::MAX, 1)] {
+        for (length, whole) in [(0, 3), (HEADER_LENGTH, 2), (HEADER_LENGTH + 8, 2), (u64::MAX, 2)] {
             let medium = FaultyMedium::new(1);
             let file = medium.create(Path::new("a")).expect("a disk without faults");
             let records = [header(0), header(length), header(0)].map(|header| header.encode(KEY));
@@ -170,7 +172,12 @@ mod tests {
                 found += 1;
             }
             assert_eq!(found, whole, "{length}");
-            assert_eq!(walk.damaged.is_some(), length > HEADER_LENGTH);
+            let overreaching = if length > HEADER_LENGTH {
+                vec![HEADER_LENGTH]
+            } else {
+                Vec::new()
+            };
+            assert_eq!(walk.overreaching, overreaching);
         }
     }
 }
