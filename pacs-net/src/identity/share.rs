@@ -164,6 +164,7 @@ impl Shares {
             exp: until.map_or(0, |until| until.as_secs()),
             studies: share.studies.iter().map(ToString::to_string).collect(),
         };
+        super::token::choose_cryptography();
         let token = encode(
             &Header::new(Algorithm::HS256),
             &claims,
