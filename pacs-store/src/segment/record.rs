@@ -196,10 +196,13 @@ impl Header {
     }
 }
 
+/// The greatest sequence and the greatest id of a segment that is read.
+pub(super) const LAST_COUNTED: u64 = u64::MAX / 2;
+
 /// A sequence or a segment's id that was read, if an archive can have come so far: behind it there is room for more
 /// than will ever be kept.
 pub(super) fn counted(number: u64) -> Option<u64> {
-    (number <= u64::MAX / 2).then_some(number)
+    (number <= LAST_COUNTED).then_some(number)
 }
 
 /// Bytes that a record with a payload of this length takes.
