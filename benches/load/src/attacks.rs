@@ -39,7 +39,7 @@ const PEAK_MAX_MEBIBYTES: u64 = 512;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    turns: Turns,
+    compared: Turns,
     /// How long the rate is measured each time, without an attack and beside it, in seconds
     #[arg(long, default_value_t = 2)]
     seconds: u64,
@@ -49,10 +49,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, Box<dyn StdError>> {
-    let quick = arguments.turns.common.quick;
+    let quick = arguments.compared.common.quick;
     let (turns, time) = match quick {
         true => (1, Duration::from_millis(200)),
-        false => (arguments.turns.turns, Duration::from_secs(arguments.seconds)),
+        false => (arguments.compared.turns, Duration::from_secs(arguments.seconds)),
     };
     say(&format!(
         "{:<18} {:>12} {:>12} {:>8} {:>13} {:>13}",
@@ -70,7 +70,7 @@ pub(crate) async fn measure(arguments: &Arguments) -> std::result::Result<bool, 
             kept,
             left,
             peak,
-        } = beside(attack, turns, time, &arguments.turns.common).await?;
+        } = beside(attack, turns, time, &arguments.compared.common).await?;
         let missed = kept < KEPT_MIN || peak >= PEAK_MAX_MEBIBYTES;
         held &= !missed;
         say(&format!(

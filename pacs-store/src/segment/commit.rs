@@ -19,7 +19,7 @@ use super::Store;
 use super::group::{Done, Part, Pending, Record, Reply, Small};
 use super::lane::{Lane, PADDING, closed};
 use super::queue::{Request, Source};
-use super::record::{HEADER_LENGTH, Header, LAST_COUNTED, Place, RecordKind, SegmentKind};
+use super::record::{HEADER_LENGTH, Header, LAST_GIVEN, Place, RecordKind, SegmentKind};
 use super::writer::{Written, write_failed};
 use crate::medium::{MediumFile, write_all_at};
 
@@ -61,8 +61,7 @@ impl Committer {
     }
 
     fn commit(&mut self, group: Vec<Request>) {
-        // What is given must be read again; a group and its seals are far fewer than these.
-        if self.sequence.0 > LAST_COUNTED - (1 << 32) {
+        if self.sequence.0 > LAST_GIVEN {
             let why = "there are no sequences left: a record says that it is the last there is";
             return self.refuse(group, &Error::new(ErrorKind::Corrupt, "archive.commit", why));
         }

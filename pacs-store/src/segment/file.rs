@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use pacs_core::Sequence;
 
-use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, counted};
+use super::record::{FILE_HEADER_LENGTH, FileHeader, LAST_GIVEN, SegmentKind, counted};
 use crate::medium::{Medium, MediumFile, write_all_at};
 
 /// The directory of the segment files.
@@ -108,9 +108,6 @@ impl Segment {
     }
 }
 
-/// The greatest id that is given: whatever reads one takes greater ones.
-pub(super) const LAST_ID: u64 = u64::MAX / 4;
-
 /// The path of a segment file.
 pub(super) fn path(id: u64) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{id:08}.seg"))
@@ -161,7 +158,7 @@ impl Segments {
     /// Never gives this id again. One that no archive comes to is passed over, so that a file that somebody named so
     /// takes no ids away.
     pub(super) fn skip(&self, id: u64) {
-        if id < LAST_ID {
+        if id < LAST_GIVEN {
             self.next.fetch_max(id + 1, Ordering::Relaxed);
         }
     }
@@ -179,7 +176,7 @@ impl Segments {
     /// Makes a new segment; its name and header are durable.
     pub(super) fn create(&self, kind: SegmentKind) -> io::Result<(Arc<Segment>, Arc<dyn MediumFile>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        if id > LAST_ID {
+        if id > LAST_GIVEN {
             return Err(io::Error::other("there are no numbers left for segments"));
         }
         let header = FileHeader {

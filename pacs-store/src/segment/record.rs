@@ -196,13 +196,13 @@ impl Header {
     }
 }
 
-/// The greatest sequence and the greatest id of a segment that is read.
-pub(super) const LAST_COUNTED: u64 = u64::MAX / 2;
+/// The greatest sequence, but for those of one group, and the greatest segment's id that is given: what reads them takes
+/// ones twice as great, so that whatever is given is read again, also where somebody invented the one before.
+pub(super) const LAST_GIVEN: u64 = u64::MAX / 4;
 
-/// A sequence or a segment's id that was read, if an archive can have come so far: behind it there is room for more
-/// than will ever be kept.
+/// A sequence or a segment's id that was read, if an archive can have come so far.
 pub(super) fn counted(number: u64) -> Option<u64> {
-    (number <= LAST_COUNTED).then_some(number)
+    (number <= 2 * LAST_GIVEN).then_some(number)
 }
 
 /// Bytes that a record with a payload of this length takes.
@@ -300,7 +300,11 @@ mod tests {
 
     #[test]
     fn a_header_behind_which_there_is_no_sequence_left_is_no_header() {
-        for (number, is_one) in [(u64::MAX / 2, true), (u64::MAX / 2 + 1, false), (u64::MAX, false)] {
+        for (number, is_one) in [
+            (2 * LAST_GIVEN, true),
+            (2 * LAST_GIVEN + 1, false),
+            (u64::MAX, false),
+        ] {
             let header = Header {
                 sequence: Sequence(number),
                 ..header()

@@ -24,12 +24,12 @@ use pacs_core::{ErrorKind, Locator, Sequence, Uid};
 use twox_hash::XxHash3_64;
 
 use super::Store;
-use super::file::{DIRECTORY, LAST_ID, Segment, parse_name, path};
+use super::file::{DIRECTORY, Segment, parse_name, path};
 use super::hint::{Hint, SegmentHint};
 use super::lane::Lane;
 use super::record::{
-    FILE_HEADER_LENGTH, FileHeader, HEADER_LENGTH, Header, Place, RECORD_MAGIC, REMOVED, RecordKind,
-    STATE_OFFSET, SegmentKind, decode_seal, span,
+    FILE_HEADER_LENGTH, FileHeader, HEADER_LENGTH, Header, LAST_GIVEN, Place, RECORD_MAGIC, REMOVED,
+    RecordKind, STATE_OFFSET, SegmentKind, decode_seal, span,
 };
 use super::walk::Walk;
 use crate::medium::{MediumFile, read_exact_at, write_all_at};
@@ -82,7 +82,7 @@ impl Store {
         let hinted = hint.segments.iter().map(|hint| hint.header.id);
         let removed = removals.iter().map(|(_, place)| place.segment);
         let named = hinted.chain(seals.into_keys()).chain(removed);
-        if let Some(named) = named.filter(|id| *id < LAST_ID).max()
+        if let Some(named) = named.filter(|id| *id < LAST_GIVEN).max()
             && found.iter().all(|one| one.segment.id < named)
         {
             // The next opening counts on from the newest file.
