@@ -442,8 +442,9 @@ impl Message {
         escape(text, &self.delimiters)
     }
 
-    /// Has this text at a path, in place of what is there. The segment must be there, or be the next of its name: then it
-    /// is added at the end.
+    /// Has this text at a path, in place of what is there; of a component without a repetition that of the first, of
+    /// a field without one all of them. The segment must be there, or be the next of its name: then it is added at
+    /// the end.
     ///
     /// # Errors
     /// `Invalid` when it can't be there: MSH-1 and MSH-2, a part that the delimiters of the message can't tell apart, or where segments
@@ -478,7 +479,9 @@ impl Message {
         };
         let number = usize::from(path.field);
         let old = segment.field(number).to_owned();
-        let new = within(&old, repetition, path.repetition, |old| {
+        // A component is had from the first repetition where none is named, and put there.
+        let at = path.repetition.or(path.component.map(|_| 1));
+        let new = within(&old, repetition, at, |old| {
             within(old, Some(component), path.component, |old| {
                 within(old, subcomponent, path.subcomponent, |_| text.clone())
             })

@@ -130,6 +130,17 @@ fn a_header_is_had_of_what_is_no_message() {
 }
 
 #[test]
+fn a_component_that_is_set_without_a_repetition_is_that_of_the_first() {
+    let text = "MSH|^~\\&|A\rPID|1||4711^^^RIS~0815^^^KIS\r";
+    let mut message = Message::parse(text.as_bytes()).unwrap();
+    message.set(&Path::parse("PID-3.4").unwrap(), "HIS").unwrap();
+    assert_eq!(message.get("PID-3.4").as_deref(), Some("HIS"));
+    assert_eq!(message.segments()[1].field(3), "4711^^^HIS~0815^^^KIS");
+    message.set(&Path::parse("PID-3").unwrap(), "1").unwrap();
+    assert_eq!(message.segments()[1].field(3), "1");
+}
+
+#[test]
 fn debug_shows_no_value() {
     let message = Message::parse(ADT.as_bytes()).unwrap();
     let shown = format!("{message:?}");

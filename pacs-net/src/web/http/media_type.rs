@@ -8,7 +8,7 @@ use dicom_dictionary_std::uids;
 use http::HeaderValue;
 use pacs_core::{Error, ErrorKind, Result};
 
-/// The longest media type that is read, in bytes. Those of DICOM stay below 200.
+/// The longest media type that is read, in bytes, as it comes and as it is written. Those of DICOM stay below 200.
 pub const MEDIA_TYPE_LENGTH_MAX_BYTES: usize = 1024;
 
 /// The most parameters that are read of one media type. DICOM has five.
@@ -301,6 +301,10 @@ impl FromStr for MediaType {
             if media_type.parameter(&name).is_none() {
                 media_type.parameters.push((Cow::Owned(name), Cow::Owned(value)));
             }
+        }
+        // With the quotes that it came without: what is answered with it is to be read by the same rule.
+        if media_type.to_string().len() > MEDIA_TYPE_LENGTH_MAX_BYTES {
+            return Err(bad("a media type is too long"));
         }
         Ok(media_type)
     }

@@ -67,6 +67,15 @@ fn what_is_no_media_type_is_refused() {
 }
 
 #[test]
+fn a_media_type_that_is_too_long_only_with_its_quotes_is_refused() {
+    let head = "a/b;c=/";
+    let fits = format!("{head}{}", "d".repeat(MEDIA_TYPE_LENGTH_MAX_BYTES - head.len() - 3));
+    let read = fits.parse::<MediaType>().unwrap();
+    assert_eq!(read.to_string().parse::<MediaType>().unwrap(), read);
+    assert!(format!("{fits}d").parse::<MediaType>().is_err());
+}
+
+#[test]
 fn a_related_type_takes_over_the_transfer_syntax_of_its_parts() {
     let root = MediaType::JP2.with_transfer_syntax(uids::JPEG2000);
     let whole = MediaType::related(&root);
