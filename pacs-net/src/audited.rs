@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dicom_dictionary_std::tags;
 use futures::future::try_join_all;
 use pacs_core::audit::{
-    AccessPoint, Action, Between, Message, Outcome, OutcomeIndicator, Participant, Patient, Question, Study,
-    Subject, Subjects,
+    AccessPoint, Action, AlertSubject, Audit, Between, Code, Message, Outcome, OutcomeIndicator, Participant,
+    Patient, Question, Study, Subject, Subjects,
 };
 use pacs_core::{DataSet, Error, ErrorKind, InstanceRecord, Pacs, Result, Retry, Source, Uid};
 
@@ -199,6 +199,25 @@ pub(crate) async fn login(
         pacs.audit().note(&what);
     }
     Ok(())
+}
+
+/// A node was not let in, and why (A.5.3.11): it could make no secure connection, or its association was rejected. Told of
+/// once in a while for each address, since whoever reaches a port can do it again and again; it is turned away, whether or
+/// not that can be recorded.
+pub(crate) fn turned_away(audit: &Audit, source: &Source, why: &str) {
+    let address = source.address.map(|address| pacs_core::hooks::site(address.ip()));
+    let what = ("turned away", address, why);
+    if audit.is_known(&what) {
+        return;
+    }
+    audit.note(&what);
+    let alert = |us| {
+        let subject = AlertSubject::Node("pacs".to_owned());
+        let performers = [Participant::of(source)];
+        Message::security_alert(Code::NODE_AUTHENTICATION, [us], performers, subject, why)
+            .with_outcome(Outcome::failure(OutcomeIndicator::MinorFailure, why))
+    };
+    drop(audit.submit(alert));
 }
 
 /// What somebody is called who came with a token that isn't believed.

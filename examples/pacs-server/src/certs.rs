@@ -1,7 +1,7 @@
 //! `certs`: a test authority, and certificates of it.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -41,11 +41,16 @@ pub(crate) fn make(directory: &Path, hosts: &[String], clients: &[String]) -> Re
         certify(directory, client, &[], &both[1..], &issuer)?;
     }
     let file = |name: &str| toml::Value::String(directory.join(name).to_string_lossy().into_owned());
-    say(&format!(
-        "Certificates for {} and of {} are in {}.\n\n[tls]\ncertificate = {}\nkey = {}\nauthorities = {}\n",
+    // What is said beside goes where the table doesn't, which can be put into a file.
+    let _ = writeln!(
+        io::stderr(),
+        "Certificates for {} and of {} are in {}.",
         hosts.join(", "),
         clients.join(", "),
         directory.display(),
+    );
+    say(&format!(
+        "[tls]\ncertificate = {}\nkey = {}\nauthorities = {}\n",
         file("server.pem"),
         file("server-key.pem"),
         file("ca.pem"),

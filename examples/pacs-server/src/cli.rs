@@ -143,9 +143,7 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "HEAD", value_parser = audit::head)]
         after: Option<AuditHead>,
     },
-    /// Print messages, as XML; that they were read is recorded too
-    ///
-    /// The server must not be running.
+    /// Print messages, as XML; that they were read is recorded too; the server may be running
     Show {
         /// Behind the record of this number
         #[arg(long, value_name = "NUMBER", default_value_t = 0)]

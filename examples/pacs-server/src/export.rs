@@ -50,7 +50,8 @@ impl Export {
     }
 }
 
-/// Why a profile can't be read. What the reader says of a value may show the secret: of that only the line is said.
+/// Why a profile can't be read. What the reader says of a value may show the secret: of that only the line is said, and
+/// what was expected there.
 fn unread(text: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     let before = error
@@ -58,12 +59,16 @@ fn unread(text: &str, error: &toml::de::Error) -> String {
         .and_then(|span| text.get(..span.start))
         .unwrap_or_default();
     let line = before.lines().count().max(1);
-    match ["unknown field", "missing field"]
+    // The secret is neither a name nor one of a few words.
+    match ["unknown field", "missing field", "unknown variant"]
         .iter()
         .any(|known| message.starts_with(known))
     {
         true => format!("line {line}: {message}"),
-        false => format!("line {line} can't be read"),
+        false => match message.rsplit_once(", expected ") {
+            Some((_, expected)) => format!("line {line} can't be read: expected {expected}"),
+            None => format!("line {line} can't be read"),
+        },
     }
 }
 

@@ -61,7 +61,16 @@ async fn listen(
     let address = SocketAddr::new(config.listen, config.dicom_port);
     let limits = limits(config);
     let (credentials, connector) = config.secure()?;
-    let acceptor = |protocol| config.tls.acceptor(&credentials, protocol).map_err(failed);
+    let acceptor = |protocol| {
+        let acceptor = config.tls.acceptor(&credentials, protocol).map_err(failed)?;
+        let told = store.pacs.audit();
+        Ok::<_, String>(acceptor.map(|acceptor| acceptor.with_audit(told.clone())))
+    };
+    if config.tls.certificate.is_none() && config.tls.authorities.is_some() {
+        tracing::warn!(
+            "[tls] has authorities and no certificate: connections to this server come without TLS"
+        );
+    }
     let mut options = options(config, &connector);
     options.tls = acceptor(Protocol::Dicom)?;
     options.monitor = Some(Arc::new(metrics.clone()));

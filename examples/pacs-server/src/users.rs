@@ -1,6 +1,6 @@
 //! `users` and `share`: who is let in by a password, and links that are good for some days.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
@@ -17,8 +17,8 @@ use crate::maintain::say;
 pub(crate) enum Command {
     /// Say who there is, with their roles
     List,
-    /// Add a user, or give one that is there another password and other roles; the password is the first line of
-    /// standard input
+    /// Add a user, or give one that is there another password and other roles; the password, of 8 characters or more, is
+    /// asked for at a terminal, and is the first line of standard input elsewhere
     Add {
         /// What the user is called
         #[arg(value_name = "NAME")]
@@ -37,7 +37,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Shared {
-    /// Study Instance UID
+    /// Study Instance UID; whether it is kept isn't looked up: what comes later can be shared before
     #[arg(value_name = "STUDY", required_unless_present = "take_back")]
     studies: Vec<Uid>,
     /// Take back all links of a name that were written until now; a server that runs refuses them from then on, but for
@@ -76,7 +76,8 @@ pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
             if let Some(role) = roles.iter().find(|role| !policy.has_role(role)) {
                 return Err(format!("there is no role {role:?}"));
             }
-            let user = User::new(&name, roles, password()?.as_bytes()).map_err(failed)?;
+            let password = new_password()?;
+            let user = User::new(&name, roles, password.as_bytes()).map_err(failed)?;
             let change = format!("user {} has the roles {}", user.name, user.roles.join(", "));
             users.retain(|known| known.name != user.name);
             users.push(user);
@@ -98,13 +99,30 @@ pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The first line of standard input; what is typed is not shown.
-fn password() -> Result<String, String> {
+/// Characters that a password has at least (NIST SP 800-63B 5.1.1.2).
+const PASSWORD_LENGTH_MIN: usize = 8;
+
+/// One for a user: typed twice where somebody types it, who doesn't see what.
+fn new_password() -> Result<String, String> {
+    let password = line("Password: ")?;
+    if password.chars().count() < PASSWORD_LENGTH_MIN {
+        return Err(format!(
+            "a password has at least {PASSWORD_LENGTH_MIN} characters"
+        ));
+    }
+    if io::stdin().is_terminal() && line("The same again: ")? != password {
+        return Err("these were two passwords".to_owned());
+    }
+    Ok(password)
+}
+
+/// The next line of standard input; what is typed is not shown.
+fn line(asked: &str) -> Result<String, String> {
     let input = io::stdin();
     let before = tcgetattr(&input).ok();
     if let Some(before) = &before {
         // Where it can't be asked, the line is taken all the same.
-        let _ = write!(io::stderr(), "Password: ");
+        let _ = write!(io::stderr(), "{asked}");
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         let _ = tcsetattr(&input, OptionalActions::Now, &hidden);
@@ -132,6 +150,9 @@ pub(crate) fn share(config: &Config, shared: Shared) -> Result<bool, String> {
         audit::alerted(config, &kind, &file, &change, || {
             Shares::revoke(&file, &name).map_err(failed)
         })?;
+        say(&format!(
+            "Links named {name:?} that were written until now are good no more. Which there were isn't kept.\n"
+        ))?;
         return Ok(true);
     }
     let shares = Shares::open(&file).map_err(failed)?;
@@ -153,6 +174,10 @@ pub(crate) fn share(config: &Config, shared: Shared) -> Result<bool, String> {
     })?;
     let configured = Some(config.web.origin.clone()).filter(|origin| !origin.is_empty());
     let origin = shared.origin.or(configured).unwrap_or_else(|| {
+        let _ = writeln!(
+            io::stderr(),
+            "the link is for this machine: --origin, or origin in [web], says how others reach the server"
+        );
         let scheme = config.tls.certificate.as_ref().map_or("http", |_| "https");
         format!("{scheme}://localhost:{}", config.http_port)
     });

@@ -297,17 +297,17 @@ fn users_are_added_changed_and_removed_while_the_server_runs() {
         curl.arg(server.dicomweb() + "/studies");
         succeed(curl)
     };
-    assert_eq!(status("anna:secret"), "401");
-    add_user(&configuration, &data, "anna", "reader", "secret");
-    assert_eq!(status("anna:secret"), "204");
-    add_user(&configuration, &data, "anna", "may-store", "changed");
-    assert_eq!(status("anna:secret"), "401");
-    assert_eq!(status("anna:changed"), "403");
+    assert_eq!(status("anna:the first one"), "401");
+    add_user(&configuration, &data, "anna", "reader", "the first one");
+    assert_eq!(status("anna:the first one"), "204");
+    add_user(&configuration, &data, "anna", "may-store", "another one");
+    assert_eq!(status("anna:the first one"), "401");
+    assert_eq!(status("anna:another one"), "403");
     let (code, listed) = run(&data, &["--config", &configuration, "users", "list"]);
     assert_eq!((code, listed.as_str()), (0, "anna: may-store\n"));
     let (code, _) = run(&data, &["--config", &configuration, "users", "remove", "anna"]);
     assert_eq!(code, 0);
-    assert_eq!(status("anna:changed"), "401");
+    assert_eq!(status("anna:another one"), "401");
     // Who guesses waits.
     let guesses: Vec<String> = (0..7)
         .map(|number| status(&format!("anna:guess{number}")))

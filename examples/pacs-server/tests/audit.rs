@@ -224,6 +224,82 @@ fn who_may_come_in_is_recorded_when_it_changes_also_beside_a_server_that_runs() 
     );
 }
 
+#[test]
+fn who_makes_no_secure_connection_and_whose_association_is_rejected_is_recorded() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let certificates = directory.path().join("certs");
+    let (code, _, said) = run_all(directory.path(), &["certs", &certificates.to_string_lossy()]);
+    assert_eq!(code, 0, "{said}");
+    let quoted = |name: &str| format!("{:?}", certificates.join(name).to_string_lossy());
+    let port = free_port();
+    let settings = format!(
+        "required = true\n[hl7]\nport = {port}\n[tls]\nauthorities = {}\ncertificate = {}\nkey = {}\nplain = [\"dicom\"]\n\
+         [access]\n[[access.role]]\nname = \"sends\"\nallow = [\"store\"]\n[[access.peer]]\nae-title = \"KNOWN\"\nroles = [\"sends\"]\n",
+        quoted("ca.pem"),
+        quoted("server.pem"),
+        quoted("server-key.pem"),
+    );
+    let configuration = configuration(directory.path(), &settings);
+    let server = Server::start(&data, &["--config", &configuration]);
+    let web: u16 = server
+        .http
+        .trim_end_matches('/')
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok())
+        .expect("it has a port");
+    for port in [web, port] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("is sent");
+        // What it answers, an alert of TLS or nothing, ends.
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let associate = |called: &str, calling: &str| {
+        let mut echoscu = peer("echoscu")?;
+        echoscu.args([
+            "-aec",
+            called,
+            "-aet",
+            calling,
+            "127.0.0.1",
+            &server.port.to_string(),
+        ]);
+        echoscu.stderr(std::process::Stdio::null());
+        Some(echoscu.status().expect("echoscu runs").success())
+    };
+    // One that is told twice is recorded once.
+    for (called, calling, is_accepted) in [
+        ("PACS", "KNOWN", true),
+        ("PACS", "STRANGER", false),
+        ("PACS", "STRANGER", false),
+        ("OTHER", "KNOWN", false),
+    ] {
+        let Some(accepted) = associate(called, calling) else {
+            return;
+        };
+        assert_eq!(accepted, is_accepted, "{calling} to {called}");
+    }
+    assert!(server.stop().success());
+
+    let documents = shown(&data, &configuration);
+    let alerts = about(&documents, "Node Authentication");
+    assert_eq!(alerts.len(), 3, "{alerts:?}");
+    let says =
+        |alert: &str, what: &str| alert.contains("EventOutcomeIndicator=\"4\"") && alert.contains(what);
+    assert!(says(alerts[0], "no secure connection: "), "{}", alerts[0]);
+    assert!(
+        says(alerts[1], "calling AE title not recognized"),
+        "{}",
+        alerts[1]
+    );
+    assert!(alerts[1].contains("AETITLES=STRANGER"), "{}", alerts[1]);
+    assert!(says(alerts[2], "called AE title not recognized"), "{}", alerts[2]);
+    assert!(
+        alerts.iter().all(|alert| alert.contains("127.0.0.1")),
+        "{alerts:?}"
+    );
+}
+
 /// The value of an alert's description, as a document has it.
 fn described(text: &str) -> String {
     let mut encoded = Vec::new();

@@ -46,7 +46,7 @@ pub struct Role {
     pub allow: Vec<Permission>,
     /// Of what part of what is kept: keywords of attributes, each with a value or several, as in a query. Where none is
     /// named, of all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some")]
     pub only: BTreeMap<String, Values>,
 }
 
@@ -73,6 +73,17 @@ pub struct Peer {
     pub certificate: Option<String>,
     /// The roles that it has.
     pub roles: Vec<String>,
+}
+
+/// A file that says `only` of nothing means a part, and names none.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Values>, D::Error> {
+    let only = BTreeMap::deserialize(deserializer)?;
+    match only.is_empty() {
+        true => Err(de::Error::custom(
+            "only: names no attribute; a role without it is of all that is kept",
+        )),
+        false => Ok(only),
+    }
 }
 
 impl Peer {
@@ -118,7 +129,10 @@ impl Policy {
                 return Err(invalid(why.to_owned()));
             }
             if let Some(role) = peer.roles.iter().find(|role| !known.contains_key(*role)) {
-                return Err(invalid(format!("there is no role {role:?}")));
+                let certificate = peer.certificate.as_deref();
+                let known_by = peer.ae_title.as_ref().map(|title| title.as_str()).or(certificate);
+                let which = known_by.map_or_else(String::new, |name| format!(" {name:?}"));
+                return Err(invalid(format!("the peer{which}: there is no role {role:?}")));
             }
         }
         Ok(Self {

@@ -146,12 +146,15 @@ impl Deidentifier {
         if self.profile.burned_in == BurnedIn::Refuse
             && let Some(tag) = overlay_in_pixels(head)
         {
-            return refused("an overlay stands in bits of the pixel data", tag);
+            return refused(
+                "an overlay stands in bits of the pixel data, and burned-in is \"refuse\"",
+                tag,
+            );
         }
         match self.profile.rectangles(header) {
             Some(rectangles) => Ok(rectangles),
             None if self.profile.burned_in == BurnedIn::Refuse && may_be_burned_in(header) => refused(
-                "the image may have annotations burned in, and no region of the profile says where",
+                "the image may have annotations burned in: no entry of regions says where, and burned-in is \"refuse\"",
                 tags::BURNED_IN_ANNOTATION,
             ),
             None => Ok(Vec::new()),

@@ -92,9 +92,14 @@ impl Issuer {
     /// By its settings; it is called by `connector`.
     ///
     /// # Errors
-    /// `Invalid` when its URL is none.
+    /// `Invalid` when its URL is none, or one without TLS of another machine (OpenID Connect Discovery 1.0, 4.3): whoever
+    /// stands between could give keys of their own.
     pub fn new(settings: IssuerSettings, connector: Connector) -> Result<Self> {
-        Caller::new(&settings.url, &connector)?;
+        let caller = Caller::new(&settings.url, &connector)?;
+        if caller.uri().scheme_str() == Some("http") && !is_this_machine(caller.uri().host()) {
+            let why = format!("the issuer {} must be called over https", settings.url);
+            return Err(Error::new(ErrorKind::Invalid, OPERATION, why));
+        }
         Ok(Self {
             audience: [settings.audience.clone()],
             settings,
@@ -283,6 +288,12 @@ fn read_keys(bytes: &[u8]) -> Result<Vec<Jwk>> {
         .into_iter()
         .filter_map(|key| serde_json::from_value(key).ok());
     Ok(JwkSet { keys: keys.collect() }.keys)
+}
+
+fn is_this_machine(host: Option<&str>) -> bool {
+    let host = host.unwrap_or_default().trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// With a secret that both have, whoever can check could sign.

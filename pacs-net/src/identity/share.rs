@@ -43,9 +43,9 @@ pub struct Share {
 struct Claims {
     iss: String,
     sub: String,
-    /// When it was made; one without is as old as can be.
+    /// When it was made, with parts of a second (RFC 7519 2); one without is as old as can be.
     #[serde(default)]
-    iat: u64,
+    iat: f64,
     exp: u64,
     studies: Vec<String>,
 }
@@ -60,7 +60,7 @@ pub struct Shares {
 }
 
 /// For each name, since when no share of it is good that was made before.
-type Revoked = HashMap<String, u64>;
+type Revoked = HashMap<String, f64>;
 
 impl Shares {
     /// With the key in a file, its owner's alone; one is made where there is none.
@@ -108,8 +108,8 @@ impl Shares {
         })
     }
 
-    /// Takes back all shares of this name that were made until now, to the second, for the key in this file. That there is one
-    /// of this name isn't known. What was taken back is good again without the file beside the key, `KEY.revoked`.
+    /// Takes back all shares of this name that were made until now, for the key in this file. Whether there is one of this
+    /// name isn't known. What was taken back is good again without the file beside the key, `KEY.revoked`.
     ///
     /// # Errors
     /// `Io` or `Invalid` when that can't be kept.
@@ -198,9 +198,10 @@ impl Shares {
     }
 }
 
-fn now() -> u64 {
+/// In seconds since 1970.
+fn now() -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs())
+    now.map_or(0.0, |now| now.as_secs_f64())
 }
 
 fn revoked_file(key: &Path) -> PathBuf {
@@ -273,7 +274,7 @@ mod tests {
             &Claims {
                 iss: ISSUER.to_owned(),
                 sub: String::new(),
-                iat: 0,
+                iat: 0.0,
                 exp: 1_000_000_000,
                 studies: vec!["1.2".to_owned()],
             },
@@ -293,6 +294,8 @@ mod tests {
         Shares::revoke(&file, "referring practice").unwrap();
         let told = shares.believe(&token).unwrap_err();
         assert!(told.context().contains("taken back"), "{told}");
+        // Who gets a new one at once has it.
+        assert!(shares.believe(&shares.token(&share).unwrap()).is_ok());
         fs::write(revoked_file(&file), "no longer what it was").unwrap();
         assert!(shares.believe(&token).is_err());
         share.studies.clear();

@@ -228,15 +228,22 @@ impl StorageAdmission {
     /// Whether it may do anything at all.
     fn may_anything(&self, request: &AssociateRq, peer: &Peer, user: Option<&Arc<Identity>>) -> bool {
         let source = Source {
-            door: Some(Door::Dicom),
-            calling_ae: AeTitle::parse(&request.calling_ae_title).ok(),
-            called_ae: AeTitle::parse(&request.called_ae_title).ok(),
-            address: peer.address,
-            certificate: peer.certificate.clone(),
             identity: user.cloned(),
-            ..Source::default()
+            ..source(request, peer)
         };
         self.pacs.permit_any(&source)
+    }
+}
+
+/// Who asks for an association, before he or she has proven to be a user.
+fn source(request: &AssociateRq, peer: &Peer) -> Source {
+    Source {
+        door: Some(Door::Dicom),
+        calling_ae: AeTitle::parse(&request.calling_ae_title).ok(),
+        called_ae: AeTitle::parse(&request.called_ae_title).ok(),
+        address: peer.address,
+        certificate: peer.certificate.clone(),
+        ..Source::default()
     }
 }
 
@@ -291,6 +298,19 @@ impl Admission for StorageAdmission {
             }
             Ok(admitted)
         })
+    }
+
+    fn rejected(&self, request: &AssociateRq, peer: &Peer, rejection: Rejection) {
+        if let Some(further) = &self.further {
+            further.rejected(request, peer, rejection);
+        }
+        let (calling, called) = (&*request.calling_ae_title, &*request.called_ae_title);
+        let certificate = peer.certificate.as_ref().map(|certificate| &*certificate.subject);
+        tracing::warn!(address = ?peer.address, calling, called, certificate, %rejection, "an association was rejected");
+        // A user who isn't believed is told of already, and who comes too much is let in later.
+        if !rejection.is_transient() && rejection != Rejection::NOT_BELIEVED {
+            audited::turned_away(self.pacs.audit(), &source(request, peer), &rejection.to_string());
+        }
     }
 }
 

@@ -55,7 +55,13 @@ impl Server {
     ///
     /// # Errors
     /// `Io` when the address can't be had.
-    pub async fn bind(address: SocketAddr, pacs: Pacs, options: ScpOptions, limits: Limits) -> Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        pacs: Pacs,
+        mut options: ScpOptions,
+        limits: Limits,
+    ) -> Result<Self> {
+        options.tls = options.tls.map(|tls| tls.with_audit(pacs.audit().clone()));
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| Error::io("server.bind", format!("can't listen on {address}"), error))?;
@@ -174,7 +180,7 @@ async fn serve_connection(
             if let Some(monitor) = monitor {
                 monitor.association_rejected();
             }
-            return tracing::warn!(%address, %error, "an association was rejected");
+            return;
         }
         Err(error) => return tracing::info!(%address, %error, "no association came about"),
     };

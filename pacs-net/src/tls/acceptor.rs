@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pacs_core::{Error, ErrorKind, Result};
+use pacs_core::audit::Audit;
+use pacs_core::{Error, ErrorKind, Result, Source};
 use rustls::ServerConfig;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use super::credentials::Material;
 use super::stream::{Stream, Tcp};
 use super::{Credentials, VERSIONS, provider};
+use crate::audited;
 
 /// What is asked of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Acceptor {
     clients: ClientCertificates,
     plain: bool,
     protocols: Protocols,
+    /// Who is told of clients that are refused.
+    audit: Audit,
     made: Arc<Mutex<(Arc<Material>, Arc<ServerConfig>)>>,
 }
 
@@ -55,6 +59,7 @@ impl Acceptor {
             clients,
             plain: false,
             protocols: &[],
+            audit: Audit::default(),
             made: Arc::new(Mutex::new((material, config))),
         })
     }
@@ -63,6 +68,14 @@ impl Acceptor {
     #[must_use]
     pub fn with_plain(mut self) -> Self {
         self.plain = true;
+        self
+    }
+
+    /// Tells this audit trail of clients with which no secure connection comes about (PS3.15 A.5.3.11, Node
+    /// Authentication).
+    #[must_use]
+    pub fn with_audit(mut self, audit: Audit) -> Self {
+        self.audit = audit;
         self
     }
 
@@ -98,6 +111,21 @@ impl Acceptor {
     /// `Refused` when the client and we don't come together, with the reason as its source; `TimedOut`; `Closed` when it goes
     /// without a word; `Io`.
     pub(crate) async fn accept(&self, stream: TcpStream, patience: Duration) -> Result<Stream> {
+        let address = stream.peer_addr().ok();
+        let accepted = self.make_secure(stream, patience).await;
+        if let Err(error) = &accepted
+            && error.kind() == ErrorKind::Refused
+        {
+            let source = Source {
+                address,
+                ..Source::default()
+            };
+            audited::turned_away(&self.audit, &source, error.context());
+        }
+        accepted
+    }
+
+    async fn make_secure(&self, stream: TcpStream, patience: Duration) -> Result<Stream> {
         let accepting = async {
             if self.plain {
                 let mut first = [0];
@@ -183,7 +211,14 @@ pub(super) fn failed(operation: &'static str, error: std::io::Error) -> Error {
     match error.kind() {
         // What rustls finds wrong, or the other side says by an alert.
         Io::InvalidData | Io::InvalidInput => {
-            let why = error.to_string();
+            let said = error.get_ref().and_then(|error| error.downcast_ref());
+            let why = match said {
+                // What TLS calls a corrupt message is mostly none of it.
+                Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                    "the other side does not speak TLS".to_owned()
+                }
+                _ => error.to_string(),
+            };
             Error::new(
                 ErrorKind::Refused,
                 operation,

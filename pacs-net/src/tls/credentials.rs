@@ -158,6 +158,9 @@ fn read(files: &Files) -> Result<Material> {
 
 fn own(certificate: &Path, key: &Path) -> Result<CertifiedKey> {
     let chain = certificates(certificate)?;
+    if is_open(key) {
+        tracing::warn!(file = %key.display(), "everybody on this machine may read the private key: `chmod o-rwx` it");
+    }
     let of_key = PrivateKeyDer::from_pem_slice(&bytes(key)?)
         .map_err(|_| invalid(key, "there is no private key in it, or an encrypted one"))?;
     CertifiedKey::from_der(chain, of_key, &provider()).map_err(|error| match error {
@@ -181,6 +184,12 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(invalid(file, "there is no certificate in it")),
     }
+}
+
+/// Whether others than the owner and the group may read or write a file.
+fn is_open(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o006 != 0)
 }
 
 fn bytes(file: &Path) -> Result<Vec<u8>> {

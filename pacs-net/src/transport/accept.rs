@@ -60,6 +60,9 @@ pub trait Admission: Send + Sync {
         request: &'a AssociateRq,
         peer: &'a Peer,
     ) -> BoxFuture<'a, Result<Admitted, Rejection>>;
+
+    /// Is told of each request that is rejected, by whomever, before the peer is.
+    fn rejected(&self, _request: &AssociateRq, _peer: &Peer, _rejection: Rejection) {}
 }
 
 /// Admits every peer. A user identity is accepted unseen, and a response it asks for is empty.
@@ -195,6 +198,7 @@ pub async fn accept(connection: Connection, acceptor: &Acceptor) -> Result<Assoc
     let admitted = match decided {
         Ok(admitted) => admitted,
         Err(rejection) => {
+            acceptor.admission.rejected(&rq, &peer, rejection);
             shared.request(Event::AssociateReject)?;
             shared.send_pdu(&Pdu::AssociateRj(rejection)).await?;
             receiver.linger().await;

@@ -11,11 +11,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::executor::block_on;
 use pacs_core::{Archive, Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use crate::layers::encrypt::{
     EncryptOptions, EncryptedArchive, FileKeys, KeyCommand, KeyFile, KeyId, KeyProvider, KeyVariable,
+    key_of_first,
 };
 
 const NOTE: &str = "encryption";
@@ -90,8 +92,13 @@ pub(super) fn around(
     };
     let refused = |why| Error::new(ErrorKind::Refused, "store.open", why);
     let Some(encryption) = encryption else {
-        return match (used.first_key_value(), data) {
-            (Some((id, _)), Some(data)) => Err(refused(format!(
+        // The note may not have come along with the archive from a backup.
+        let id = match used.into_keys().next() {
+            Some(id) => Some(id),
+            None => block_on(key_of_first(&*inside))?,
+        };
+        return match (id, data) {
+            (Some(id), Some(data)) => Err(refused(format!(
                 "what is kept in {} is encrypted, and the settings say nothing of its keys ({id})",
                 data.display()
             ))),
@@ -230,6 +237,33 @@ mod tests {
             refused(&here, "key-1");
             fs::write(&keys, &all_keys).expect("is written");
             read(&here, &second).expect("is read");
+        }
+    }
+
+    #[test]
+    fn an_encrypted_archive_without_note_and_settings_is_refused_and_nothing_plain_is_put_into_it() {
+        for kind in [ArchiveKind::Segment, ArchiveKind::Folder] {
+            let place = tempfile::tempdir().expect("a directory");
+            let (data, keys) = (place.path().join("data"), place.path().join("keys"));
+            KeyFile::new(&keys).add().expect("is added");
+            let record = keep(&settings(&data, kind, by_file(&keys, false)), 1);
+            // As a backup of the archive alone brings it back.
+            for file in [NOTE, "index.redb", "ledger.redb"] {
+                fs::remove_file(data.join(file)).expect("is removed");
+            }
+            let plain = settings(&data, kind, None);
+            for refused in [
+                Store::open_or_make(&plain, Options::default()).map(drop),
+                Store::open(&plain, Options::default()).map(drop),
+                Store::rebuild(&plain).map(drop),
+            ] {
+                let refused = refused.expect_err("is refused");
+                assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+                assert!(refused.to_string().contains("encrypted"), "{refused}");
+            }
+            let here = settings(&data, kind, by_file(&keys, false));
+            assert_eq!(Store::rebuild(&here).expect("is rebuilt").instances, 1);
+            read(&here, &record).expect("is read");
         }
     }
 

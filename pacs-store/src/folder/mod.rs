@@ -33,7 +33,8 @@ pub struct FolderOptions {
     pub threads: usize,
     /// What is kept are no DICOM files: a layer makes something else of them, as
     /// [`EncryptedArchive`](crate::EncryptedArchive) does. They are named `INSTANCE.sealed`, and a scan takes the UIDs
-    /// from their path. DICOM files that are there are found as ever.
+    /// from their path. DICOM files that are there are found as ever. Where this isn't set, a scan that comes upon such
+    /// a file is `Refused`.
     pub sealed: bool,
 }
 

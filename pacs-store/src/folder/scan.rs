@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use pacs_core::dataset::part10::read_meta;
 use pacs_core::dataset::scan::Scanner;
 use pacs_core::limits::FILE_META_LENGTH_MAX_BYTES;
-use pacs_core::{DataSet, Entry, Error, InstanceKey, Result, Sequence, Stored, Timestamp};
+use pacs_core::{DataSet, Entry, Error, ErrorKind, InstanceKey, Result, Sequence, Stored, Timestamp};
 
 use super::{Folder, closed, path, sequence_at};
 use crate::medium::MediumFile;
@@ -85,13 +85,25 @@ impl Walk {
         }
         let rest = self.files.len().saturating_sub(BATCH);
         let files = self.files.split_off(rest);
-        let entries = files.iter().filter_map(|path| self.look(path)).collect();
-        Ok(Some(entries))
+        let entries = files.iter().filter_map(|path| self.look(path).transpose());
+        entries.collect::<Result<_>>().map(Some)
     }
 
     /// What a file holds, if it is an instance. Names of files may be those of patients: they are not
     /// logged.
-    fn look(&self, path: &Path) -> Option<Entry> {
+    ///
+    /// # Errors
+    /// `Refused` where it is sealed and nobody is there who could open it: it isn't passed over as if it were no instance.
+    fn look(&self, path: &Path) -> Result<Option<Entry>> {
+        let sealed = path::of_sealed(path);
+        if sealed.is_some() && !self.folder.options.sealed {
+            let why = "instances here are encrypted, and nothing is said of their keys";
+            return Err(Error::new(ErrorKind::Refused, "archive.scan", why));
+        }
+        Ok(self.found(path, sealed))
+    }
+
+    fn found(&self, path: &Path, sealed: Option<(InstanceKey, u32)>) -> Option<Entry> {
         let Some(locator) = path::to_locator(path) else {
             tracing::warn!("the path of a file is longer than a locator can be; it is left out");
             return None;
@@ -103,12 +115,6 @@ impl Walk {
                 return None;
             }
         };
-        let sealed = self
-            .folder
-            .options
-            .sealed
-            .then(|| path::of_sealed(path))
-            .flatten();
         let identified = match sealed {
             Some(sealed) => Ok(Some(sealed)),
             None => identify(&*file).map(|key| key.map(|key| (key, path::version(path, &key)))),

@@ -190,6 +190,11 @@ impl Config {
             }
             return Ok(None);
         };
+        if !self.listen.is_loopback() && self.tls.certificate.is_none() {
+            tracing::warn!(
+                "passwords and tokens come in the clear: the server listens beyond this machine, and [tls] has no certificate"
+            );
+        }
         let failed = |error: pacs_core::Error| error.to_string();
         let policy = access.policy()?;
         let users = Users::open(&self.users()).map_err(failed)?;

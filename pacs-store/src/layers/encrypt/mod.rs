@@ -155,6 +155,22 @@ impl fmt::Debug for EncryptedArchive {
     }
 }
 
+/// The name of the key that the first instance of an archive is encrypted with; `None` where it is plain, damaged or
+/// not there.
+pub(crate) async fn key_of_first(inside: &dyn Archive) -> Result<Option<KeyId>> {
+    let mut entries = inside.scan(Sequence(0));
+    while let Some(entry) = entries.try_next().await? {
+        if let Entry::Stored(_, stored) = entry {
+            return Ok(match read::kept(inside, &stored.locator).await {
+                Ok(Kept::Encrypted(header)) => Some(header.id),
+                // Damage is told when it is read.
+                Ok(Kept::Plain) | Err(_) => None,
+            });
+        }
+    }
+    Ok(None)
+}
+
 impl Shared {
     /// A master key, which may have to be asked for.
     async fn master(&self, id: &KeyId) -> Result<Arc<Master>> {
@@ -175,7 +191,7 @@ impl Shared {
             let Entry::Stored(_, stored) = entry else {
                 continue;
             };
-            let checked = match read::kept(self, &stored.locator).await {
+            let checked = match read::kept(&*self.inside, &stored.locator).await {
                 Ok(Kept::Encrypted(header)) => {
                     let master = self.master(&header.id).await;
                     master.and_then(|master| header.open(&master).map(drop))
@@ -195,7 +211,7 @@ impl Shared {
 
     /// Whether it is kept as it came.
     async fn is_plain(&self, locator: &Locator) -> Result<bool> {
-        Ok(self.options.plain_too && matches!(read::kept(self, locator).await?, Kept::Plain))
+        Ok(self.options.plain_too && matches!(read::kept(&*self.inside, locator).await?, Kept::Plain))
     }
 
     /// What is found inside, as whoever wrote it knows it.

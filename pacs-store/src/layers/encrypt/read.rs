@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use pacs_core::limits::READ_CHUNK_BYTES;
-use pacs_core::{Error, ErrorKind, Locator, Result};
+use pacs_core::{Archive, Error, ErrorKind, Locator, Result};
 
 use super::Shared;
 use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES, place};
@@ -231,9 +231,9 @@ pub(super) fn stream(
 }
 
 /// How the instance at `locator` is kept.
-pub(super) async fn kept(shared: &Shared, locator: &Locator) -> Result<Kept> {
+pub(super) async fn kept(inside: &dyn Archive, locator: &Locator) -> Result<Kept> {
     let mut held = Held::default();
-    let mut inside = shared.inside.read(locator, 0..START_BYTES as u64);
+    let mut inside = inside.read(locator, 0..START_BYTES as u64);
     while let Some(piece) = inside.try_next().await? {
         held.push(piece);
     }
@@ -364,6 +364,6 @@ fn into_chunks(into: &mut [u8], count: usize) -> impl Iterator<Item = &mut [u8]>
 /// What is kept was taken in before there was this layer.
 pub(super) fn plain() -> Error {
     let why =
-        "the instance was kept before encryption was switched on; what is plain is read where that is set";
+        "the instance was kept before encryption was switched on; with plain-too what is plain is read too";
     Error::new(ErrorKind::Refused, "archive.read", why)
 }

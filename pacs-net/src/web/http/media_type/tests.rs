@@ -69,7 +69,10 @@ fn what_is_no_media_type_is_refused() {
 #[test]
 fn a_media_type_that_is_too_long_only_with_its_quotes_is_refused() {
     let head = "a/b;c=/";
-    let fits = format!("{head}{}", "d".repeat(MEDIA_TYPE_LENGTH_MAX_BYTES - head.len() - 3));
+    let fits = format!(
+        "{head}{}",
+        "d".repeat(MEDIA_TYPE_LENGTH_MAX_BYTES - head.len() - 3)
+    );
     let read = fits.parse::<MediaType>().unwrap();
     assert_eq!(read.to_string().parse::<MediaType>().unwrap(), read);
     assert!(format!("{fits}d").parse::<MediaType>().is_err());
