@@ -76,17 +76,19 @@ fn open(medium: &FaultyMedium) -> Result<RedbIndex> {
     RedbIndex::open_on(Arc::new(medium.clone()), PATH, RedbIndexOptions::default())
 }
 
-fn records() -> Vec<InstanceRecord> {
+static RECORDS: LazyLock<Vec<InstanceRecord>> = LazyLock::new(|| {
     (0..6)
         .map(|at| world::record(1, at % 2, 0, at % 3, at, 0))
         .collect()
-}
+});
+/// One that isn't there yet.
+static MORE: LazyLock<InstanceRecord> = LazyLock::new(|| world::record(1, 0, 1, 0, 9, 0));
 
 static DISK: LazyLock<FaultyMedium> = LazyLock::new(|| {
     let medium = FaultyMedium::new(1);
     let index = open(&medium).expect("a new index");
     let mut changes = Vec::new();
-    for record in records() {
+    for record in RECORDS.clone() {
         let (instance, version) = (record.key.instance, record.locator.clone());
         changes.push(Change::Store(Box::new(record)));
         changes.push(Change::Frames {
@@ -176,14 +178,13 @@ fn damage(database: &Database, changes: &[Damage<'_>]) -> std::result::Result<()
 }
 
 async fn ask(index: &RedbIndex, question: u64) {
-    let records = records();
-    for record in &records {
+    for record in &*RECORDS {
         let instance = record.key.instance;
         let _ = index.lookup(&instance).await;
         let _ = index.frames(&instance, &Locator::new(b"other")).await;
         let _ = index.frames(&instance, &record.locator).await;
     }
-    let one = &records[0].key;
+    let one = &RECORDS[0].key;
     for scope in [
         Scope::All,
         Scope::Patient("P1".to_owned()),
@@ -207,12 +208,10 @@ async fn ask(index: &RedbIndex, question: u64) {
 }
 
 async fn change(index: &RedbIndex) {
-    let again = records().swap_remove(1);
-    let more = world::record(1, 0, 1, 0, 9, 0);
     for change in [
-        Change::Store(Box::new(again)),
-        Change::Store(Box::new(more)),
-        Change::Remove(records()[0].key.instance),
+        Change::Store(Box::new(RECORDS[1].clone())),
+        Change::Store(Box::new(MORE.clone())),
+        Change::Remove(RECORDS[0].key.instance),
         Change::Remove(Uid::constant("1.2.3")),
     ] {
         let _ = index.apply(vec![change], Sequence(10)).await;

@@ -1,6 +1,7 @@
 //! Random worlds of instances, and random questions about them.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{tags, uids};
@@ -11,6 +12,9 @@ use crate::dataset::DataSet;
 use crate::index::InstanceRecord;
 use crate::query::{AttributeSet, LevelAttributes, Model, Query, QueryOptions};
 use crate::uid::{InstanceKey, Level, Uid};
+
+/// Made once: random questions are asked by the million.
+static ATTRIBUTES: LazyLock<AttributeSet> = LazyLock::new(AttributeSet::default);
 
 const NAMES: &[&str] = &[
     "Doe^Jane",
@@ -148,7 +152,7 @@ pub fn record(
         data_set_offset: offset,
         sequence: Sequence(1 + random.below(1 << 40)),
         received: Timestamp(random.below(1 << 41)),
-        attributes: AttributeSet::default().extract(&header),
+        attributes: ATTRIBUTES.extract(&header),
         coerced: random.chance(4).then(|| {
             let mut coerced = DataSet::new();
             coerced.put_text(tags::PATIENT_ID, VR::LO, *random.pick(DESCRIPTIONS));
