@@ -92,8 +92,11 @@ fn look(bytes: &[u8], range: Range<u64>) -> (Result<Vec<u8>>, Result<Vec<u8>>) {
     let whole = read(archive, &stored.locator, 0..u64::MAX);
     let verified = block_on(archive.verify(&stored.locator));
     assert!(verified.is_err() || whole.is_ok());
-    let removed = block_on(inside.remove(&Uid::constant("1.2.3"), &stored.locator));
-    removed.expect("is removed from memory");
+    block_on(async {
+        let removed = inside.remove(&Uid::constant("1.2.3"), &stored.locator).await?;
+        inside.indexed(removed).await
+    })
+    .expect("is removed from memory");
     (part, whole)
 }
 
