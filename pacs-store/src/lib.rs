@@ -7,6 +7,7 @@
 //! | [`FolderArchive`] | instances, one plain file each; adopts a folder that is there |
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
+//! | `PostgresLedger` | the same in a database that many machines share; feature `postgres` |
 //! | [`EncryptedArchive`] | what another archive keeps, encrypted |
 //! | [`AuditLog`] | who did what with whose data: the audit trail, in files that are chained by hashes |
 //! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
@@ -25,6 +26,8 @@ pub mod layers;
 pub mod medium;
 pub mod memory;
 pub mod pool;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod redb;
 pub mod segment;
 
@@ -32,5 +35,7 @@ pub use audit::{AuditLog, AuditLogOptions};
 pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresLedger, PostgresOptions};
 pub use redb::{RedbIndex, RedbIndexOptions, RedbLedger};
 pub use segment::{Compaction, SegmentArchive, SegmentOptions, SegmentStatistics};

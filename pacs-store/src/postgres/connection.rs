@@ -1,0 +1,252 @@
+//! [`Postgres`]: the way to the database.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use futures::executor::block_on;
+use pacs_core::{Error, ErrorKind, Result};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, NoTls};
+
+use super::failure::Failure;
+use super::{PostgresOptions, tables, tls};
+
+/// Threads that speak with the database; it does the work.
+const THREADS: usize = 2;
+/// For how long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Between two attempts, at first and at most.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+/// For how long what was begun is waited for at the end.
+const END: Duration = Duration::from_secs(30);
+
+/// The way to a database, which clones share. When the last one is dropped, what was begun is finished.
+///
+/// It has threads of its own, so that it serves whatever executor asks.
+#[derive(Clone)]
+pub struct Postgres {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: PostgresOptions,
+    pool: Pool,
+    /// Taken at the end.
+    runtime: Option<tokio::runtime::Runtime>,
+    open: Arc<Open>,
+}
+
+/// How much was begun and is not finished.
+#[derive(Default)]
+struct Open {
+    count: Mutex<usize>,
+    finished: Condvar,
+}
+
+/// Something that was begun: until it is dropped, the end waits for it.
+pub(super) struct Begun(Arc<Open>);
+
+impl Open {
+    fn one(self: &Arc<Self>) -> Begun {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Begun(Arc::clone(self))
+    }
+
+    fn wait(&self) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it is over or takes too long, it ends.
+        drop(self.finished.wait_timeout_while(count, END, |count| *count > 0));
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.finished.notify_all();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.open.wait();
+        if let Some(runtime) = self.runtime.take() {
+            // Waits for nothing, so it may be dropped where others must not wait.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Opens the database at `url`, as libpq takes it: `postgresql://user@host:5432/name`, or `host=... dbname=...`.
+    /// Makes the tables, or brings them to this version. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` when the URL or the schema's name is none; `Refused` when the database doesn't let in or lets not do;
+    /// `Unsupported` when the tables are of a newer version; `Io` when it isn't reached.
+    pub fn open(url: &str, options: PostgresOptions) -> Result<Self> {
+        let invalid = |why: &'static str| Error::new(ErrorKind::Invalid, "database.open", why);
+        let is_name = |(place, letter): (usize, char)| {
+            letter.is_ascii_lowercase() || place > 0 && (letter.is_ascii_digit() || letter == '_')
+        };
+        let schema = &options.schema;
+        if schema.is_empty() || schema.len() > 63 || !schema.chars().enumerate().all(is_name) {
+            return Err(invalid(
+                "a schema is named by letters, digits and _, in lower case",
+            ));
+        }
+        let mut config: Config = url
+            .parse()
+            // What is wrong with it might be a password.
+            .map_err(|_| invalid("the URL of the database can't be understood"))?;
+        config.connect_timeout(CONNECT);
+        if config.get_application_name().is_none() {
+            config.application_name("pacs");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("pacs-database")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::io("database.open", "a thread can't be started", error))?;
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = match config.get_ssl_mode() {
+            SslMode::Require => {
+                let tls = tls::connector(options.authorities.as_deref())?;
+                Manager::from_config(config, tls, recycling)
+            }
+            _ => {
+                config.ssl_mode(SslMode::Disable);
+                Manager::from_config(config, NoTls, recycling)
+            }
+        };
+        let pool = Pool::builder(manager)
+            .max_size(options.connections.max(1))
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(CONNECT))
+            .wait_timeout(Some(options.patience))
+            .build()
+            .map_err(|_| Error::new(ErrorKind::Internal, "database.open", "there can be no pool"))?;
+        let database = Self {
+            shared: Arc::new(Shared {
+                options,
+                pool,
+                runtime: Some(runtime),
+                open: Arc::default(),
+            }),
+        };
+        let schema: Arc<str> = database.schema().into();
+        block_on(database.run(move |client| {
+            let schema = Arc::clone(&schema);
+            async move { tables::prepare(client, &schema).await }
+        }))?;
+        Ok(database)
+    }
+
+    pub(super) fn schema(&self) -> &str {
+        &self.shared.options.schema
+    }
+
+    /// Notes that something was begun which the end waits for.
+    pub(super) fn begun(&self) -> Begun {
+        self.shared.open.one()
+    }
+
+    pub(super) fn work(&self) -> Work {
+        Work {
+            pool: self.shared.pool.clone(),
+            patience: self.shared.options.patience,
+        }
+    }
+
+    /// Runs `task` on the threads of the database, until these end. It must not hold the database.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.shared.runtime {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Does `work` on a connection, and again where it fails for the moment. It goes on when the future is dropped, and
+    /// begins before the future is polled.
+    pub(super) fn run<T, F, W>(&self, work: W) -> impl Future<Output = Result<T>> + Send + use<T, F, W>
+    where
+        T: Send + 'static,
+        W: Fn(Object) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        let closed = || Error::new(ErrorKind::Closed, "database", "the database is closed");
+        let (way, begun) = (self.work(), self.begun());
+        let task = self.shared.runtime.as_ref().map(|runtime| {
+            runtime.spawn(async move {
+                let _begun = begun;
+                way.again(work).await
+            })
+        });
+        async move {
+            match task {
+                Some(task) => task.await.map_err(|_| closed())?,
+                None => Err(closed()),
+            }
+        }
+    }
+}
+
+/// The way to the database for those who run on its threads.
+pub(super) struct Work {
+    pool: Pool,
+    patience: Duration,
+}
+
+impl Work {
+    /// Does `work` on a connection, and again where it fails for the moment.
+    pub(super) async fn again<T, F>(&self, work: impl Fn(Object) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let [mut interval, longest] = INTERVALS;
+        let begin = Instant::now();
+        loop {
+            let done = match self.pool.get().await {
+                Ok(client) => work(client).await,
+                Err(error) => Err(not_connected(&error)),
+            };
+            let failure = match done {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            if matches!(failure, Failure::Final(_)) || begin.elapsed() + interval > self.patience {
+                return Err(failure.into_error());
+            }
+            tokio::time::sleep(interval).await;
+            interval = (interval * 2).min(longest);
+        }
+    }
+}
+
+fn not_connected(error: &PoolError) -> Failure {
+    match error {
+        PoolError::Backend(error) => error.into(),
+        PoolError::Timeout(_) => Failure::Passing(Error::new(
+            ErrorKind::Io,
+            "database",
+            "no connection to the database came about in time",
+        )),
+        _ => Failure::Final(Error::new(
+            ErrorKind::Closed,
+            "database",
+            "the database is closed",
+        )),
+    }
+}

@@ -1,0 +1,307 @@
+//! [`PostgresLedger`]: a ledger that many machines share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use deadpool_postgres::{Object, Transaction};
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use pacs_core::error::{Error, ErrorKind, Result};
+use pacs_core::ledger::{Ledger, LedgerCapability, Step};
+use pacs_core::limits;
+use tokio::sync::mpsc;
+
+use super::Postgres;
+use super::connection::{Begun, Work};
+use super::failure::Failure;
+
+/// Requests that share a transaction, and bytes of their keys and values, at most.
+const GROUP_MAX: usize = 512;
+const GROUP_LENGTH_MAX_BYTES: usize = 16 << 20;
+
+/// A [`Ledger`] in a table of a database.
+///
+/// What is applied through one of these is applied in the order of the calls, and those that wait at the same time share a
+/// transaction. Others, on whatever machine, come before or behind it.
+#[derive(Debug)]
+pub struct PostgresLedger {
+    database: Postgres,
+    statements: Arc<Statements>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+/// What somebody wants to be applied.
+struct Request {
+    steps: Vec<Step>,
+    reply: oneshot::Sender<Result<bool>>,
+    /// The database is not closed before it is answered.
+    _begun: Begun,
+}
+
+/// They name the schema.
+#[derive(Debug)]
+struct Statements {
+    get: String,
+    range: String,
+    lock: String,
+    claim: String,
+    put: String,
+    delete: String,
+}
+
+impl PostgresLedger {
+    /// The ledger of this database.
+    pub fn new(database: Postgres) -> Self {
+        let table = format!("{}.ledger", database.schema());
+        let statements = Arc::new(Statements {
+            get: format!("SELECT key, value FROM {table} WHERE key = ANY($1)"),
+            range: format!("SELECT key, value FROM {table} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"),
+            lock: format!("SELECT key, value FROM {table} WHERE key = ANY($1) ORDER BY key FOR UPDATE"),
+            claim: format!(
+                "INSERT INTO {table} SELECT key, '' FROM unnest($1::bytea[]) AS k (key) ORDER BY key
+                 ON CONFLICT DO NOTHING RETURNING key"
+            ),
+            put: format!(
+                "INSERT INTO {table} SELECT * FROM unnest($1::bytea[], $2::bytea[]) AS e (key, value) ORDER BY key
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+            ),
+            delete: format!("DELETE FROM {table} WHERE key = ANY($1)"),
+        });
+        let (requests, receiver) = mpsc::unbounded_channel();
+        database.spawn(write(database.work(), Arc::clone(&statements), receiver));
+        Self {
+            database,
+            statements,
+            requests,
+        }
+    }
+
+    /// What stands under these keys.
+    fn find(&self, keys: Vec<Bytes>) -> impl Future<Output = Result<BTreeMap<Bytes, Bytes>>> + Send + use<> {
+        let (statements, keys) = (Arc::clone(&self.statements), Arc::new(keys));
+        self.database.run(move |client: Object| {
+            let (statements, keys) = (Arc::clone(&statements), Arc::clone(&keys));
+            async move {
+                let find = client.prepare_cached(&statements.get).await?;
+                let rows = client.query(&find, &[&slices(keys.iter())]).await?;
+                Ok(rows.iter().map(entry).collect())
+            }
+        })
+    }
+}
+
+fn slices<'a>(of: impl Iterator<Item = &'a Bytes>) -> Vec<&'a [u8]> {
+    of.map(|bytes| &**bytes).collect()
+}
+
+fn entry(row: &tokio_postgres::Row) -> (Bytes, Bytes) {
+    let bytes = |at: usize| Bytes::copy_from_slice(row.get(at));
+    (bytes(0), bytes(1))
+}
+
+/// Applies what is asked for until nobody can ask any more.
+async fn write(work: Work, statements: Arc<Statements>, mut requests: mpsc::UnboundedReceiver<Request>) {
+    while let Some(first) = requests.recv().await {
+        let mut length = length_of(&first.steps);
+        let (mut steps, mut replies) = (vec![first.steps], vec![(first.reply, first._begun)]);
+        while steps.len() < GROUP_MAX
+            && length < GROUP_LENGTH_MAX_BYTES
+            && let Ok(next) = requests.try_recv()
+        {
+            length += length_of(&next.steps);
+            steps.push(next.steps);
+            replies.push((next.reply, next._begun));
+        }
+        let steps = Arc::new(steps);
+        let applied = work.again(|client| {
+            let (statements, steps) = (Arc::clone(&statements), Arc::clone(&steps));
+            async move { apply(client, &statements, &steps).await }
+        });
+        match applied.await {
+            Ok(applied) => {
+                for ((reply, _begun), applied) in replies.into_iter().zip(applied) {
+                    // Nobody waits any more: it was applied all the same.
+                    let _ = reply.send(Ok(applied));
+                }
+            }
+            Err(error) => {
+                for (reply, _begun) in replies {
+                    let told = Error::new(error.kind(), error.operation(), error.context().to_owned());
+                    let _ = reply.send(Err(told.with_retry(error.retry())));
+                }
+            }
+        }
+    }
+}
+
+fn length_of(steps: &[Step]) -> usize {
+    let of = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+    let lengths = steps.iter().map(|step| match step {
+        Step::Put(key, value) => key.len() + value.len(),
+        Step::Delete(key) => key.len(),
+        Step::Expect(key, value) => key.len() + of(value),
+    });
+    lengths.sum()
+}
+
+/// Applies each of these, one behind the other, in one transaction; answers for each whether its expectations held.
+async fn apply(
+    mut client: Object,
+    statements: &Statements,
+    group: &[Vec<Step>],
+) -> std::result::Result<Vec<bool>, Failure> {
+    let transaction = client.transaction().await?;
+    let expected = group.iter().flatten().filter_map(|step| match step {
+        Step::Expect(key, _) => Some(key.clone()),
+        _ => None,
+    });
+    let held = Held::lock(&transaction, statements, expected.collect()).await?;
+    // What stands under each key that anybody looks at or leaves something under.
+    let mut now: BTreeMap<&Bytes, Option<&Bytes>> = BTreeMap::new();
+    for key in &held.claimed {
+        now.insert(key, None);
+    }
+    for (key, value) in &held.found {
+        now.insert(key, Some(value));
+    }
+    let mut left: BTreeMap<&Bytes, Option<&Bytes>> = held.claimed.iter().map(|key| (key, None)).collect();
+    let mut answers = Vec::with_capacity(group.len());
+    for steps in group {
+        let holds = steps.iter().all(|step| match step {
+            Step::Expect(key, value) => now.get(key).copied().flatten() == value.as_ref(),
+            _ => true,
+        });
+        answers.push(holds);
+        for step in steps.iter().filter(|_| holds) {
+            let (key, value) = match step {
+                Step::Put(key, value) => (key, Some(value)),
+                Step::Delete(key) => (key, None),
+                Step::Expect(..) => continue,
+            };
+            now.insert(key, value);
+            left.insert(key, value);
+        }
+    }
+    // In ascending order of key, so that two never wait for each other.
+    let (put, deleted): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, value)| value.is_some());
+    if !deleted.is_empty() {
+        let statement = transaction.prepare_cached(&statements.delete).await?;
+        let keys = slices(deleted.iter().map(|(key, _)| *key));
+        transaction.execute(&statement, &[&keys]).await?;
+    }
+    if !put.is_empty() {
+        let statement = transaction.prepare_cached(&statements.put).await?;
+        let keys = slices(put.iter().map(|(key, _)| *key));
+        let values = slices(put.iter().filter_map(|(_, value)| *value));
+        transaction.execute(&statement, &[&keys, &values]).await?;
+    }
+    transaction
+        .commit()
+        .await
+        .map_err(|error| Failure::of_commit(&error))?;
+    Ok(answers)
+}
+
+/// Keys that nobody else changes until the transaction ends.
+#[derive(Default)]
+struct Held {
+    found: BTreeMap<Bytes, Bytes>,
+    /// Nothing stands under these, and something empty was put there so that nobody else does.
+    claimed: BTreeSet<Bytes>,
+}
+
+impl Held {
+    async fn lock(
+        transaction: &Transaction<'_>,
+        statements: &Statements,
+        mut wanted: BTreeSet<Bytes>,
+    ) -> std::result::Result<Self, Failure> {
+        let mut held = Self::default();
+        while !wanted.is_empty() {
+            let lock = transaction.prepare_cached(&statements.lock).await?;
+            let rows = transaction.query(&lock, &[&slices(wanted.iter())]).await?;
+            for (key, value) in rows.iter().map(entry) {
+                wanted.remove(&key);
+                held.found.insert(key, value);
+            }
+            if wanted.is_empty() {
+                break;
+            }
+            let claim = transaction.prepare_cached(&statements.claim).await?;
+            let rows = transaction.query(&claim, &[&slices(wanted.iter())]).await?;
+            for row in &rows {
+                let key = Bytes::copy_from_slice(row.get(0));
+                wanted.remove(&key);
+                held.claimed.insert(key);
+            }
+            // What is left was put there by somebody else meanwhile, and is found now.
+        }
+        Ok(held)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Ledger for PostgresLedger {
+    fn capability(&self) -> LedgerCapability {
+        LedgerCapability { durable: true }
+    }
+
+    fn get(&self, key: &[u8]) -> BoxFuture<'_, Result<Option<Bytes>>> {
+        let found = self.find(vec![Bytes::copy_from_slice(key)]);
+        Box::pin(async move { Ok(found.await?.into_values().next()) })
+    }
+
+    fn get_all<'a>(&'a self, keys: &'a [Bytes]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>>> {
+        let found = self.find(keys.to_vec());
+        Box::pin(async move {
+            let found = found.await?;
+            Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+        })
+    }
+
+    fn range(&self, range: Range<Bytes>, limit: usize) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>>> {
+        if range.is_empty() || limit == 0 {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
+        let (statements, range) = (Arc::clone(&self.statements), Arc::new(range));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Box::pin(self.database.run(move |client| {
+            let (statements, range) = (Arc::clone(&statements), Arc::clone(&range));
+            async move {
+                let find = client.prepare_cached(&statements.range).await?;
+                let rows = client
+                    .query(&find, &[&&*range.start, &&*range.end, &limit])
+                    .await?;
+                Ok(rows.iter().map(entry).collect())
+            }
+        }))
+    }
+
+    fn apply(&self, steps: Vec<Step>) -> BoxFuture<'_, Result<bool>> {
+        let fits = steps.iter().all(|step| match step {
+            Step::Put(key, value) => {
+                key.len() <= limits::LEDGER_KEY_LENGTH_MAX_BYTES
+                    && value.len() <= limits::LEDGER_VALUE_LENGTH_MAX_BYTES
+            }
+            _ => true,
+        });
+        if !fits {
+            let why = "a key or a value is longer than the ledger keeps";
+            let error = Error::new(ErrorKind::Invalid, "ledger.apply", why);
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let closed = || Error::new(ErrorKind::Closed, "ledger.apply", "the database is closed");
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(Request {
+            steps,
+            reply,
+            _begun: self.database.begun(),
+        });
+        Box::pin(async move {
+            sent.map_err(|_| closed())?;
+            answer.await.map_err(|_| closed())?
+        })
+    }
+}

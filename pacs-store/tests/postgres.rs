@@ -1,0 +1,194 @@
+//! What a database keeps that speaks PostgreSQL's protocol: the same promises as everywhere else. Where PostgreSQL's
+//! programs are missing, nothing is tested, with a word about it; with `PACS_REQUIRE_PEERS` that is a failure.
+#![cfg(feature = "postgres")]
+
+#[path = "support/postgres.rs"]
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::future::join_all;
+use pacs_core::ledger::LedgerExt as _;
+use pacs_core::testkit::ledger::LedgerPlace;
+use pacs_core::{ErrorKind, Ledger, Step, ledger_conformance};
+use pacs_store::{Postgres, PostgresLedger, PostgresOptions};
+use server::Server;
+
+/// A schema of its own.
+struct Place(Option<(&'static Server, PostgresOptions)>);
+
+impl Place {
+    fn new() -> Self {
+        Self(Server::shared().map(|server| (server, server.schema())))
+    }
+
+    fn database(&self) -> Postgres {
+        let (server, options) = self.0.as_ref().expect("the server is there");
+        Postgres::open(&server.url, options.clone()).expect("opens")
+    }
+}
+
+impl LedgerPlace for Place {
+    fn open(&self) -> Arc<dyn Ledger> {
+        Arc::new(PostgresLedger::new(self.database()))
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+ledger_conformance!(ledger, Place::new());
+
+#[test]
+fn many_who_open_a_schema_at_once_make_it_once() {
+    let place = Place::new();
+    if !place.is_there() {
+        return;
+    }
+    std::thread::scope(|scope| {
+        let opened: Vec<_> = (0..8).map(|_| scope.spawn(|| place.open())).collect();
+        for ledger in opened {
+            let ledger = ledger.join().expect("opens");
+            assert_eq!(block_on(ledger.get(b"a")).expect("is asked"), None);
+        }
+    });
+}
+
+#[test]
+fn what_is_asked_while_the_database_restarts_is_answered_afterwards() {
+    let Some(server) = Server::own() else { return };
+    let database = Postgres::open(&server.url, server.schema()).expect("opens");
+    let ledger = PostgresLedger::new(database);
+    for round in 0..3 {
+        let key = Bytes::from(format!("key {round}"));
+        server.stop();
+        let asked = ledger.get(&key);
+        server.start();
+        assert_eq!(block_on(asked).expect("is asked again"), None);
+        let put = Step::Put(key.clone(), key.clone());
+        assert!(block_on(ledger.apply(vec![put])).expect("is applied"));
+        assert_eq!(block_on(ledger.get(&key)).expect("is asked"), Some(key));
+    }
+}
+
+#[test]
+fn who_is_not_let_in_and_what_is_no_database_is_told_so() {
+    let Some(server) = Server::shared() else { return };
+    let refused = |url: &str| {
+        let opened = Postgres::open(url, server.schema());
+        opened.expect_err("is refused").kind()
+    };
+    assert_eq!(
+        refused(&format!("{}nowhere", server.url.trim_end_matches("postgres"))),
+        ErrorKind::Invalid
+    );
+    assert_eq!(refused("not a URL"), ErrorKind::Invalid);
+    assert_eq!(
+        refused(&server.url.replace("postgres@", "nobody@")),
+        ErrorKind::Refused
+    );
+}
+
+#[test]
+fn over_tls_a_server_is_believed_by_its_authority_and_its_name_alone() {
+    let Some(server) = Server::shared() else { return };
+    let opened = |host: &str, authorities: Option<&std::path::Path>| {
+        let url = format!("{}?sslmode=require", server.url.replace("127.0.0.1", host));
+        let mut options = server.schema();
+        options.authorities = authorities.map(std::path::Path::to_owned);
+        options.patience = std::time::Duration::ZERO;
+        Postgres::open(&url, options)
+    };
+    let certificate = Some(&*server.certificate);
+    let database = opened("localhost", certificate).expect("opens");
+    let ledger = PostgresLedger::new(database);
+    assert_eq!(block_on(ledger.get(b"a")).expect("is asked"), None);
+    for (host, authorities) in [("127.0.0.1", certificate), ("localhost", None)] {
+        let refused = opened(host, authorities).expect_err("is not believed");
+        assert_eq!(refused.kind(), ErrorKind::Io, "{host}: {refused}");
+    }
+    let refused =
+        opened("localhost", Some(std::path::Path::new("/dev/null"))).expect_err("there is none in it");
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn those_who_come_to_one_ledger_from_several_places_lose_no_change() {
+    let place = Place::new();
+    if !place.is_there() {
+        return;
+    }
+    const PLACES: usize = 3;
+    const TIMES: usize = 40;
+    let count =
+        |old: Option<&Bytes>| old.map_or(0, |old| u64::from_be_bytes(old[..].try_into().expect("8 bytes")));
+    std::thread::scope(|scope| {
+        for own in 0..PLACES {
+            let ledger = place.open();
+            scope.spawn(move || {
+                for time in 0..TIMES {
+                    let keys = [b"one", b"two"];
+                    let key = Bytes::from_static(keys[(own + time) % 2]);
+                    let changed = ledger.update(key, |old| {
+                        let new = Bytes::copy_from_slice(&(count(old) + 1).to_be_bytes());
+                        let own = Bytes::from(format!("{own} {time}"));
+                        let absent = Step::Expect(own.clone(), None);
+                        Ok((Some(new), vec![absent, Step::Put(own, Bytes::new())], ()))
+                    });
+                    block_on(changed).expect("is changed");
+                }
+            });
+        }
+    });
+    let ledger = place.open();
+    let of = |key: &'static [u8]| count(block_on(ledger.get(key)).expect("is asked").as_ref());
+    assert_eq!(of(b"one") + of(b"two"), (PLACES * TIMES) as u64);
+}
+
+#[test]
+fn what_was_applied_while_the_database_dies_again_and_again_is_there() {
+    let Some(server) = Server::own() else { return };
+    let options = server.schema();
+    let database = Postgres::open(&server.url, options.clone()).expect("opens");
+    let ledger = PostgresLedger::new(database);
+    let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
+    let put = |number| Step::Put(key(number), key(number));
+    let is_over = AtomicBool::new(false);
+    let applied = std::thread::scope(|scope| {
+        let applying = scope.spawn(|| {
+            let (mut number, mut applied) = (0, Vec::new());
+            while !is_over.load(Ordering::Relaxed) {
+                // Several wait for one transaction.
+                let numbers = [number, number + 1, number + 2];
+                let asked =
+                    numbers.map(|number| ledger.apply(vec![Step::Expect(key(number), None), put(number)]));
+                let answers = block_on(join_all(asked));
+                applied.extend(numbers.into_iter().zip(answers));
+                number += 3;
+            }
+            applied
+        });
+        for _ in 0..4 {
+            server.stop();
+            server.start();
+            // Something was applied in between.
+            block_on(ledger.apply(vec![put(u32::MAX)])).expect("it is there again");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        applying.join().expect("nothing panicked")
+    });
+    let all = block_on(ledger.range(key(0)..key(u32::MAX), usize::MAX)).expect("is asked");
+    for (number, answer) in &applied {
+        let is_there = all.binary_search(&(key(*number), key(*number))).is_ok();
+        match answer {
+            Ok(answer) => assert_eq!(*answer, is_there, "{number}"),
+            // The connection broke when it was to be committed: nobody knows.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "{error}"),
+        }
+    }
+    assert!(applied.iter().any(|(_, answer)| matches!(answer, Ok(true))));
+}
