@@ -184,6 +184,15 @@ pub trait Archive: Send + Sync + 'static {
     /// `Corrupt` when it differs, `NotFound` when nothing is kept there.
     fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>>;
 
+    /// The last place in its order that was given to a commit or a removal; `None` where it can't tell.
+    ///
+    /// - It is not before that of any commit or removal that has returned, also after a reopening.
+    ///
+    /// Where an index is told up to a later place, the archive is not the one that told it, or has lost something.
+    fn last_sequence(&self) -> Option<Sequence> {
+        None
+    }
+
     /// Hints that an index durably knows everything up to `sequence`, so that a later
     /// [`scan`](Self::scan) after it can be made cheap.
     fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>>;

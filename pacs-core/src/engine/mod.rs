@@ -220,7 +220,9 @@ impl Pacs {
     /// Opens an engine on an archive and an index: brings the index up to the archive, then serves.
     ///
     /// # Errors
-    /// What the archive or the index says.
+    /// What the archive or the index says; `Corrupt`, of the operation `index.compare`, where the index knows of what came
+    /// later than anything in the archive: an older archive was put beside it, or a part is lost. An index that is made
+    /// anew says what there is.
     pub async fn open(archive: Arc<dyn Archive>, index: Arc<dyn Index>, options: Options) -> Result<Self> {
         let recovered = recovery::replay(&*archive, &*index, &options.attributes).await?;
         tracing::info!(

@@ -11,7 +11,7 @@ use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
 use crate::dataset::part10::{self, FileMeta};
 use crate::dataset::scan::{Scan, Scanner};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Change, Index, InstanceRecord, Scope};
 use crate::query::AttributeSet;
 use crate::uid::{InstanceKey, Uid};
@@ -63,6 +63,15 @@ pub(super) async fn replay(
             return Ok(Recovered::default());
         }
         low_water = Sequence(0);
+    }
+    if let Some(last) = archive.last_sequence()
+        && ordered
+        && last < low_water
+    {
+        // Going on, the archive would give places again that the index knows as others', and a later opening would pass over
+        // what came meanwhile.
+        let why = "the index knows of what came later than anything in the archive: that is an older one, or a part of it is lost";
+        return Err(Error::new(ErrorKind::Corrupt, "index.compare", why));
     }
     let mut done = Recovered {
         low_water,

@@ -93,6 +93,10 @@ impl Archive for Around {
         self.inside.verify(locator)
     }
 
+    fn last_sequence(&self) -> Option<Sequence> {
+        self.inside.last_sequence()
+    }
+
     fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
         self.inside.indexed(sequence)
     }

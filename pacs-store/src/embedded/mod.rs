@@ -387,6 +387,46 @@ mod tests {
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
     }
 
+    /// Keeps an instance and closes.
+    fn keep(settings: &Settings, number: u32) {
+        let store = Store::open_or_make(settings, Options::default()).unwrap();
+        let pieces = futures::stream::iter([Ok(file(number))]);
+        block_on(store.pacs.import(pacs_core::Source::default(), pieces)).unwrap();
+        store.pacs.close().unwrap();
+    }
+
+    #[test]
+    fn an_archive_that_is_older_than_its_index_is_told_and_nothing_is_kept_until_the_index_is_made_anew() {
+        let data = tempfile::tempdir().unwrap();
+        let here = settings(data.path(), ArchiveKind::Segment);
+        keep(&here, 1);
+        let (archive, backup) = (data.path().join("archive"), data.path().join("backup"));
+        copy(&archive, &backup);
+        keep(&here, 2);
+        fs::remove_dir_all(&archive).unwrap();
+        fs::rename(&backup, &archive).unwrap();
+        let error = Store::open(&here, Options::default()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.operation().starts_with("index."), "{error}");
+        let rebuilt = Store::rebuild(&here).unwrap();
+        assert_eq!((rebuilt.instances, rebuilt.missing), (1, 1));
+        keep(&here, 3);
+        let store = Store::open(&here, Options::default()).unwrap();
+        assert_eq!(block_on(store.pacs.totals()).unwrap().instances, 2);
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &to),
+                false => drop(fs::copy(entry.path(), to).unwrap()),
+            }
+        }
+    }
+
     #[test]
     fn a_file_that_is_no_index_is_told_as_a_damaged_one() {
         let data = tempfile::tempdir().unwrap();

@@ -347,6 +347,10 @@ impl Archive for SegmentArchive {
             .boxed()
     }
 
+    fn last_sequence(&self) -> Option<Sequence> {
+        Some(self.store.published())
+    }
+
     fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
         async move {
             let (reply, receiver) = oneshot::channel();

@@ -95,6 +95,7 @@ macro_rules! archive_conformance {
                 a_scan_from_zero_yields_every_instance_that_is_kept,
                 a_scan_yields_what_came_after_a_sequence_in_ascending_order,
                 a_scan_yields_removals_after_a_sequence,
+                the_last_sequence_is_not_before_any_that_was_given_also_after_reopening,
                 two_commits_of_one_instance_are_both_yielded,
                 a_scan_can_begin_after_any_sequence_whatever_was_hinted,
                 a_whole_instance_verifies,

@@ -101,3 +101,26 @@ pub fn what_was_not_committed_is_not_there_after_reopening(place: &dyn ArchivePl
     let (_, bytes, stored) = keep(&*archive, 3, 1_200_000);
     assert_eq!(read_all(&*archive, &stored), bytes);
 }
+
+/// See its name.
+pub fn the_last_sequence_is_not_before_any_that_was_given_also_after_reopening(place: &dyn ArchivePlace) {
+    let mut archive = place.open();
+    if archive.last_sequence().is_none() {
+        return;
+    }
+    let last = |archive: &dyn Archive| archive.last_sequence().expect("it can tell");
+    for round in 0..3 {
+        let (key, _, stored) = keep(&*archive, round, FILLINGS[round as usize]);
+        assert!(last(&*archive) >= stored.sequence);
+        let mut given = stored.sequence;
+        if round > 0 {
+            given = block_on(archive.remove(&key.instance, &stored.locator)).expect("is removed");
+            assert!(last(&*archive) >= given);
+        }
+        if archive.capability().durable {
+            drop(archive);
+            archive = place.open();
+            assert!(last(&*archive) >= given);
+        }
+    }
+}

@@ -291,6 +291,10 @@ impl Archive for EncryptedArchive {
         .boxed()
     }
 
+    fn last_sequence(&self) -> Option<Sequence> {
+        self.shared.inside.last_sequence()
+    }
+
     fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
         self.shared.inside.indexed(sequence)
     }
