@@ -292,6 +292,7 @@ pub unsafe extern "C" fn pacs_web_start(
         let address = SocketAddr::new(settings.listen, settings.port);
         let credentials = settings.tls.credentials()?;
         let tls = settings.tls.acceptor(&credentials, Protocol::Http)?;
+        let tls = tls.map(|tls| tls.with_audit(pacs.audit().clone()));
         let bind = async move {
             let server = HttpServer::bind(address, with_problems(router), HttpLimits::default()).await?;
             let server = match tls {

@@ -175,9 +175,12 @@ pub(crate) async fn login(
         "login",
         error.map(|_| pacs_core::hooks::site(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))),
     );
-    let is_cheap = error.is_some_and(|error| error.retry() == Retry::Later || name == A_TOKEN);
+    let is_cheap = error.is_some_and(|error| {
+        error.retry() == Retry::Later || name == A_TOKEN || error.kind() == ErrorKind::Invalid
+    });
     // What isn't known now says nothing of who asks.
-    let says_nothing = error.is_some_and(|error| error.kind() != ErrorKind::Refused);
+    let says_nothing =
+        error.is_some_and(|error| !matches!(error.kind(), ErrorKind::Refused | ErrorKind::Invalid));
     if says_nothing || is_cheap && pacs.audit().is_known(&what) {
         return Ok(());
     }
@@ -201,23 +204,23 @@ pub(crate) async fn login(
     Ok(())
 }
 
-/// A node was not let in, and why (A.5.3.11): it could make no secure connection, or its association was rejected. Told of
-/// once in a while for each address, since whoever reaches a port can do it again and again; it is turned away, whether or
-/// not that can be recorded.
-pub(crate) fn turned_away(audit: &Audit, source: &Source, why: &str) {
-    let address = source.address.map(|address| pacs_core::hooks::site(address.ip()));
-    let what = ("turned away", address, why);
-    if audit.is_known(&what) {
+/// A node was not let in, and why (A.5.3.11): it could make no secure connection, or its association was rejected; `kind`
+/// is one of a few. Told of once in a while for each address and kind, since whoever reaches a port can do it again and again;
+/// it is turned away, whether or not that can be recorded.
+pub(crate) fn turned_away(audit: &Audit, source: &Source, kind: (u8, u8, u8), why: &str) {
+    let address = source.address.map(|address| address.ip());
+    if !audit.is_news(&("turned away", address.map(pacs_core::hooks::site), kind)) {
         return;
     }
-    audit.note(&what);
     let alert = |us| {
-        let subject = AlertSubject::Node("pacs".to_owned());
+        let subject = AlertSubject::of(address);
         let performers = [Participant::of(source)];
         Message::security_alert(Code::NODE_AUTHENTICATION, [us], performers, subject, why)
             .with_outcome(Outcome::failure(OutcomeIndicator::MinorFailure, why))
     };
-    drop(audit.submit(alert));
+    let recorded = audit.submit(alert);
+    // What can't be recorded is in the log.
+    tokio::spawn(async move { drop(recorded.await) });
 }
 
 /// What somebody is called who came with a token that isn't believed.

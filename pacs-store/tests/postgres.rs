@@ -100,7 +100,7 @@ fn over_tls_a_server_is_believed_by_its_authority_and_its_name_alone() {
         let url = format!("{}?sslmode=require", server.url.replace("127.0.0.1", host));
         let mut options = server.schema();
         options.authorities = authorities.map(std::path::Path::to_owned);
-        options.patience = std::time::Duration::ZERO;
+        options.patience = std::time::Duration::from_secs(1);
         Postgres::open(&url, options)
     };
     let certificate = Some(&*server.certificate);
@@ -191,4 +191,79 @@ fn what_was_applied_while_the_database_dies_again_and_again_is_there() {
         }
     }
     assert!(applied.iter().any(|(_, answer)| matches!(answer, Ok(true))));
+}
+
+#[test]
+fn what_two_places_want_at_once_is_done_one_behind_the_other() {
+    let place = Place::new();
+    if !place.is_there() {
+        return;
+    }
+    let (one, other) = (place.open(), place.open());
+    let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+    for round in 0..60 {
+        let ledgers = [&one, &other];
+        let start = std::sync::Barrier::new(2);
+        let (first, second) = (bytes("k"), bytes("x"));
+        std::thread::scope(|scope| {
+            for (own, ledger) in ledgers.into_iter().enumerate() {
+                let (first, second, start) = (&first, &second, &start);
+                scope.spawn(move || {
+                    let value = bytes(["one", "other"][own]);
+                    let mut steps = vec![match own {
+                        0 => Step::Put(first.clone(), value.clone()),
+                        _ => Step::Delete(first.clone()),
+                    }];
+                    steps.push(Step::Put(second.clone(), value));
+                    // In either order.
+                    if (round + own) % 2 == 0 {
+                        steps.reverse();
+                    }
+                    start.wait();
+                    assert!(block_on(ledger.apply(steps)).expect("is applied"));
+                });
+            }
+        });
+        let of = |key: &Bytes| block_on(one.get(key)).expect("is asked");
+        let expected = match of(&second) {
+            Some(last) if last == "one" => Some(bytes("one")),
+            _ => None,
+        };
+        assert_eq!(of(&first), expected, "round {round}");
+    }
+}
+
+#[test]
+fn a_key_that_is_longer_than_any_has_no_value_and_costs_nobody_else_anything() {
+    let place = Place::new();
+    if !place.is_there() {
+        return;
+    }
+    let ledger = place.open();
+    let mut random = pacs_core::testkit::random::Random::new(1);
+    let long: Vec<u8> = (0..20_000).map(|_| random.bits() as u8).collect();
+    let long = Bytes::from(long);
+    let put = Step::Put(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
+    let asked = [
+        ledger.apply(vec![
+            Step::Expect(long.clone(), None),
+            Step::Delete(long.clone()),
+            put.clone(),
+        ]),
+        ledger.apply(vec![
+            Step::Expect(long.clone(), Some(long)),
+            Step::Delete(Bytes::from_static(b"a")),
+        ]),
+        ledger.apply(vec![put]),
+    ];
+    let answers = block_on(join_all(asked));
+    let answers: Vec<bool> = answers
+        .into_iter()
+        .map(|answer| answer.expect("is answered"))
+        .collect();
+    assert_eq!(answers, [true, false, true]);
+    assert_eq!(
+        block_on(ledger.get(b"a")).expect("is asked"),
+        Some(Bytes::from_static(b"1"))
+    );
 }

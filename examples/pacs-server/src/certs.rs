@@ -20,6 +20,7 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     match text {
         "ca" | "server" => Err("ca and server are the names of other files".to_owned()),
+        _ if text.ends_with("-key") => Err("a name that ends with -key is that of a key's file".to_owned()),
         _ if text.is_empty() || !text.chars().all(is_plain) => {
             Err("a name is of letters, digits, - and _".to_owned())
         }

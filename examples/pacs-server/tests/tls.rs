@@ -292,7 +292,7 @@ fn certificates_are_made_anew_by_the_authority_that_is_there_and_keys_are_secret
     assert_eq!(read("ca.pem"), authority);
     assert_ne!(read("server.pem"), server);
     assert!(!read("ct2.pem").is_empty());
-    for name in ["server", "ca", "", "a/b", "..", "a b"] {
+    for name in ["server", "ca", "", "a/b", "..", "a b", "server-key"] {
         let (code, _, _) = again(&["--client", name]);
         assert_eq!(code, 2, "{name:?}");
     }

@@ -67,12 +67,24 @@ pub struct Peer {
     /// What it calls itself over DICOM: a name, and no proof of it.
     #[serde(deserialize_with = "ae_title")]
     pub ae_title: Option<AeTitle>,
-    /// Where it is.
+    /// Where it is; anywhere, where none is named. A file names one or says nothing.
+    #[serde(deserialize_with = "networks")]
     pub addresses: Vec<Network>,
     /// Whom its certificate is of: see [`Certificate::is_of`](super::Certificate::is_of).
     pub certificate: Option<String>,
     /// The roles that it has.
     pub roles: Vec<String>,
+}
+
+/// A file from which the last address was taken away doesn't mean every address.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Network>, D::Error> {
+    let networks = Vec::deserialize(deserializer)?;
+    match networks.is_empty() {
+        true => Err(de::Error::custom(
+            "addresses: names none; a peer without it may be anywhere",
+        )),
+        false => Ok(networks),
+    }
 }
 
 /// A file that says `only` of nothing means a part, and names none.
@@ -450,6 +462,11 @@ mod tests {
                 "everything would fit",
             ),
             ("[[peer]]\naddresses = [\"10.1\"]", "no address"),
+            ("[[peer]]\nae-title = \"A\"\naddresses = []", "names none"),
+            (
+                "[[role]]\nname = \"a\"\nallow = []\nonly = {}",
+                "names no attribute",
+            ),
             ("anyone = [\"find\"]\nnobody = []", "unknown field"),
         ] {
             let error = toml::from_str::<Policy>(text).unwrap_err().to_string();

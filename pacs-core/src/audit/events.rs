@@ -1,5 +1,7 @@
 //! The messages of PS3.15 A.5.3, one constructor each.
 
+use std::net::IpAddr;
+
 use super::object::{Group, Named, Object};
 use super::{AccessPoint, Action, Code, Media, Message, PARTICIPANTS_MAX, Participant, Patient, Subject};
 use crate::uid::Uid;
@@ -79,8 +81,15 @@ impl std::fmt::Debug for Question {
 pub enum AlertSubject {
     /// A file or another resource, by its URI.
     Uri(String),
-    /// A node, by its name or address.
+    /// A node, by its name and domain or its address.
     Node(String),
+}
+
+impl AlertSubject {
+    /// The node at this address; where there is none, this machine.
+    pub fn of(address: Option<IpAddr>) -> Self {
+        Self::Node(address.map_or_else(|| "localhost".to_owned(), |address| address.to_string()))
+    }
 }
 
 /// The messages of PS3.15 A.5.3. Each says that the event succeeded, now; see [`with_outcome`](Message::with_outcome) and

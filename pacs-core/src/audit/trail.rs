@@ -94,19 +94,27 @@ impl Audit {
         noted.is_some_and(|at| at.elapsed() < LATELY)
     }
 
+    /// Whether this is to be told of now: it was not [noted](Self::note) lately, and is from now on. Of several who ask at once
+    /// about the same, one is answered yes.
+    pub fn is_news(&self, what: &impl Hash) -> bool {
+        let Some(inner) = &self.0 else {
+            return false;
+        };
+        let mut lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = lately.get(&hash(what)).is_some_and(|at| at.elapsed() < LATELY);
+        if !is_known {
+            noted(&mut lately, hash(what));
+        }
+        !is_known
+    }
+
     /// Notes that this was told of: when it is recorded.
     pub fn note(&self, what: &impl Hash) {
         let Some(inner) = &self.0 else {
             return;
         };
         let mut lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if lately.len() >= LATELY_MAX {
-            lately.retain(|_, at| at.elapsed() < LATELY);
-            if lately.len() >= LATELY_MAX {
-                lately.clear();
-            }
-        }
-        lately.insert(hash(what), Instant::now());
+        noted(&mut lately, hash(what));
     }
 
     /// Records what `message` makes of this application's own participant. It may wait for a disk.
@@ -134,6 +142,16 @@ impl Audit {
             None => ready(Ok(())).boxed(),
         }
     }
+}
+
+fn noted(lately: &mut HashMap<u64, Instant>, what: u64) {
+    if lately.len() >= LATELY_MAX {
+        lately.retain(|_, at| at.elapsed() < LATELY);
+        if lately.len() >= LATELY_MAX {
+            lately.clear();
+        }
+    }
+    lately.insert(what, Instant::now());
 }
 
 fn hash(what: &impl Hash) -> u64 {

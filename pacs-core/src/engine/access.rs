@@ -241,13 +241,12 @@ impl Inner {
         tracing::info!(?door, user, calling, ?address, permission, %error, "refused");
         let address = address.map(|address| address.ip());
         let what = (user, calling, address, permission);
-        if self.audit.is_known(&what) {
+        if !self.audit.is_news(&what) {
             return;
         }
-        self.audit.note(&what);
         let alert = |us| {
             let kind = Code::USE_OF_RESTRICTED_FUNCTION;
-            let subject = AlertSubject::Node("pacs".to_owned());
+            let subject = AlertSubject::of(address);
             let outcome = Outcome::failure(OutcomeIndicator::MinorFailure, error.context());
             let text = error.context();
             Message::security_alert(kind, [us], [Participant::of(source)], subject, text)

@@ -95,8 +95,7 @@ impl Issuer {
     /// `Invalid` when its URL is none, or one without TLS of another machine (OpenID Connect Discovery 1.0, 4.3): whoever
     /// stands between could give keys of their own.
     pub fn new(settings: IssuerSettings, connector: Connector) -> Result<Self> {
-        let caller = Caller::new(&settings.url, &connector)?;
-        if caller.uri().scheme_str() == Some("http") && !is_this_machine(caller.uri().host()) {
+        if !is_secure(&Caller::new(&settings.url, &connector)?) {
             let why = format!("the issuer {} must be called over https", settings.url);
             return Err(Error::new(ErrorKind::Invalid, OPERATION, why));
         }
@@ -239,9 +238,6 @@ impl Issuer {
         if found.issuer != self.settings.url {
             return Err(away("what is found at the issuer's URL is another issuer's"));
         }
-        if url.starts_with("https:") && !found.jwks_uri.starts_with("https:") {
-            return Err(away("the issuer's keys would come unprotected"));
-        }
         let keys = self.get(&found.jwks_uri).await?;
         let keys = read_keys(&keys)?;
         tracing::info!(
@@ -257,6 +253,9 @@ impl Issuer {
 
     async fn get(&self, url: &str) -> Result<bytes::Bytes> {
         let caller = Caller::new(url, &self.connector)?;
+        if !is_secure(&caller) {
+            return Err(away("the issuer's keys would come unprotected"));
+        }
         let request = Request::get(caller.uri()).header(header::ACCEPT, "application/json");
         let request = request
             .body(Body::empty())
@@ -290,10 +289,13 @@ fn read_keys(bytes: &[u8]) -> Result<Vec<Jwk>> {
     Ok(JwkSet { keys: keys.collect() }.keys)
 }
 
-fn is_this_machine(host: Option<&str>) -> bool {
-    let host = host.unwrap_or_default().trim_matches(['[', ']']);
+/// Over TLS, or within this machine.
+fn is_secure(caller: &Caller) -> bool {
+    let host = caller.uri().host().unwrap_or_default().trim_matches(['[', ']']);
     let address = host.parse::<std::net::IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    let is_here =
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    is_here || caller.uri().scheme_str() == Some("https")
 }
 
 /// With a secret that both have, whoever can check could sign.

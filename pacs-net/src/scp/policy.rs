@@ -309,7 +309,9 @@ impl Admission for StorageAdmission {
         tracing::warn!(address = ?peer.address, calling, called, certificate, %rejection, "an association was rejected");
         // A user who isn't believed is told of already, and who comes too much is let in later.
         if !rejection.is_transient() && rejection != Rejection::NOT_BELIEVED {
-            audited::turned_away(self.pacs.audit(), &source(request, peer), &rejection.to_string());
+            let kind = (rejection.result, rejection.source, rejection.reason);
+            let why = rejection.to_string();
+            audited::turned_away(self.pacs.audit(), &source(request, peer), kind, &why);
         }
     }
 }

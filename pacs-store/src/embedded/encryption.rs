@@ -92,10 +92,14 @@ pub(super) fn around(
     };
     let refused = |why| Error::new(ErrorKind::Refused, "store.open", why);
     let Some(encryption) = encryption else {
-        // The note may not have come along with the archive from a backup.
+        // The note may not have come along with the archive from a backup; the index doesn't either. Where it is there, a
+        // scan that goes through a whole folder is spared.
+        let is_ordered = inside.capability().ordered_scan;
+        let has_index = data.is_some_and(|data| data.join(super::INDEX).exists());
         let id = match used.into_keys().next() {
             Some(id) => Some(id),
-            None => block_on(key_of_first(&*inside))?,
+            None if is_ordered || !has_index => block_on(key_of_first(&*inside))?,
+            None => None,
         };
         return match (id, data) {
             (Some(id), Some(data)) => Err(refused(format!(

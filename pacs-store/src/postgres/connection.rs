@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use futures::executor::block_on;
 use pacs_core::{Error, ErrorKind, Result};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Config, NoTls};
 
 use super::failure::Failure;
@@ -18,6 +21,14 @@ use super::{PostgresOptions, tables, tls};
 const THREADS: usize = 2;
 /// For how long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
+/// For how long a database may be silent at the other end of the line.
+const SILENCE: Duration = Duration::from_secs(10);
+/// What is set on every connection: nobody waits without end for what another one holds, who may be gone.
+const SETTINGS: &str =
+    "SET lock_timeout = '5s'; SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '15s'";
+/// The same for the other end of the line; and what is said to be kept is on the medium.
+const SETTINGS_OF_POSTGRESQL: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2;
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 /// Between two attempts, at first and at most.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 /// For how long what was begun is waited for at the end.
@@ -105,11 +116,20 @@ impl Postgres {
                 "a schema is named by letters, digits and _, in lower case",
             ));
         }
+        // Here every certificate is held against the host, whatever it is called.
+        let url = url.replace("sslmode=verify-full", "sslmode=require");
         let mut config: Config = url
             .parse()
             // What is wrong with it might be a password.
             .map_err(|_| invalid("the URL of the database can't be understood"))?;
-        config.connect_timeout(CONNECT);
+        // A database that is gone without a word is noticed, and one that only answers questions isn't taken.
+        config
+            .connect_timeout(CONNECT)
+            .tcp_user_timeout(SILENCE)
+            .keepalives_idle(SILENCE / 2)
+            .keepalives_interval(SILENCE / 4)
+            .keepalives_retries(2)
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
             config.application_name("pacs");
         }
@@ -128,11 +148,32 @@ impl Postgres {
                 Manager::from_config(config, tls, recycling)
             }
             _ => {
+                let is_far = |host: &Host| match host {
+                    Host::Tcp(name) => {
+                        name != "localhost"
+                            && !name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+                    }
+                    Host::Unix(_) => false,
+                };
+                if config.get_hosts().iter().any(is_far) {
+                    tracing::warn!(
+                        "what the database keeps goes over the network in the clear: sslmode=require in its URL makes it secure"
+                    );
+                }
                 config.ssl_mode(SslMode::Disable);
                 Manager::from_config(config, NoTls, recycling)
             }
         };
+        let settled = Hook::async_fn(|client: &mut ClientWrapper, _| {
+            Box::pin(async move {
+                client.batch_execute(SETTINGS).await.map_err(HookError::Backend)?;
+                // Who speaks the protocol and is another database may not know these.
+                let _ = client.batch_execute(SETTINGS_OF_POSTGRESQL).await;
+                Ok(())
+            })
+        });
         let pool = Pool::builder(manager)
+            .post_create(settled)
             .max_size(options.connections.max(1))
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(CONNECT))
@@ -237,7 +278,7 @@ impl Work {
 
 fn not_connected(error: &PoolError) -> Failure {
     match error {
-        PoolError::Backend(error) => error.into(),
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
         PoolError::Timeout(_) => Failure::Passing(Error::new(
             ErrorKind::Io,
             "database",

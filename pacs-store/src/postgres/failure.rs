@@ -1,5 +1,7 @@
 //! What a failure of the database means.
 
+use std::io;
+
 use pacs_core::{Error, ErrorKind};
 use tokio_postgres::error::SqlState;
 
@@ -18,11 +20,17 @@ impl Failure {
         }
     }
 
-    /// Of a commit. Where the connection broke meanwhile, nobody knows whether it was made.
+    /// Of a commit. Where the connection broke meanwhile, or the database says that it went away or can't tell, nobody knows
+    /// whether it was made, and it is not made again.
     pub(super) fn of_commit(error: &tokio_postgres::Error) -> Self {
-        match error.code() {
-            Some(_) => error.into(),
-            None => Self::Final(Error::new(
+        let code = error.code();
+        let is_told = code.is_some_and(|code| {
+            !matches!(code.code().get(..2), Some("08" | "57"))
+                && *code != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+        });
+        match is_told {
+            true => error.into(),
+            false => Self::Final(Error::new(
                 ErrorKind::Io,
                 OPERATION,
                 "the connection broke while the database was to keep something: it may have",
@@ -40,7 +48,13 @@ impl From<&tokio_postgres::Error> for Failure {
                 true => "the connection to the database broke",
                 false => "the database is not reached",
             };
-            // What it says may hold what was sent.
+            // What it says itself may hold what was sent; the system and TLS say nothing of that.
+            let source =
+                std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+            let text = match source {
+                Some(source) => format!("{text}: {source}"),
+                None => text.to_owned(),
+            };
             return Self::Passing(Error::new(ErrorKind::Io, OPERATION, text));
         };
         let told = |kind, text: &str| {
@@ -50,6 +64,8 @@ impl From<&tokio_postgres::Error> for Failure {
         if [
             &SqlState::T_R_SERIALIZATION_FAILURE,
             &SqlState::T_R_DEADLOCK_DETECTED,
+            // Another one, who may be gone, holds what is wanted.
+            &SqlState::LOCK_NOT_AVAILABLE,
         ]
         .contains(&code)
         {
@@ -68,6 +84,9 @@ impl From<&tokio_postgres::Error> for Failure {
                 "the database does not let this user do that",
             )),
             Some("3D") => Self::Final(told(ErrorKind::Invalid, "there is no such database")),
+            _ if *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
+                Self::Passing(told(ErrorKind::Io, "the database gave the connection up"))
+            }
             // A standby, or one that was switched to reading.
             Some("25") if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
                 Self::Passing(told(ErrorKind::Io, "the database is only read just now"))

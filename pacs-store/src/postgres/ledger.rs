@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Object;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use pacs_core::error::{Error, ErrorKind, Result};
+use pacs_core::error::{Error, ErrorKind, Result, Retry};
 use pacs_core::ledger::{Ledger, LedgerCapability, Step};
 use pacs_core::limits;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Postgres;
 use super::connection::{Begun, Work};
@@ -21,6 +22,9 @@ use super::failure::Failure;
 const GROUP_MAX: usize = 512;
 const GROUP_LENGTH_MAX_BYTES: usize = 16 << 20;
 
+/// Requests that may wait: those who wait are associations, requests and deliveries, which are bounded themselves.
+const WAITING_MAX: usize = 16 * 1024;
+
 /// A [`Ledger`] in a table of a database.
 ///
 /// What is applied through one of these is applied in the order of the calls, and those that wait at the same time share a
@@ -29,7 +33,7 @@ const GROUP_LENGTH_MAX_BYTES: usize = 16 << 20;
 pub struct PostgresLedger {
     database: Postgres,
     statements: Arc<Statements>,
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::Sender<Request>,
 }
 
 /// What somebody wants to be applied.
@@ -46,7 +50,6 @@ struct Statements {
     get: String,
     range: String,
     lock: String,
-    claim: String,
     put: String,
     delete: String,
 }
@@ -58,18 +61,19 @@ impl PostgresLedger {
         let statements = Arc::new(Statements {
             get: format!("SELECT key, value FROM {table} WHERE key = ANY($1)"),
             range: format!("SELECT key, value FROM {table} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"),
-            lock: format!("SELECT key, value FROM {table} WHERE key = ANY($1) ORDER BY key FOR UPDATE"),
-            claim: format!(
-                "INSERT INTO {table} SELECT key, '' FROM unnest($1::bytea[]) AS k (key) ORDER BY key
-                 ON CONFLICT DO NOTHING RETURNING key"
+            // What nobody has yet is there, without a value, as long as the transaction lasts: so nobody else makes it.
+            lock: format!(
+                "INSERT INTO {table} AS l SELECT key, NULL FROM unnest($1::bytea[]) AS k (key) ORDER BY key
+                 ON CONFLICT (key) DO UPDATE SET value = l.value
+                 RETURNING l.key, CASE WHEN l.key = ANY($2) THEN l.value END, l.value IS NULL"
             ),
             put: format!(
-                "INSERT INTO {table} SELECT * FROM unnest($1::bytea[], $2::bytea[]) AS e (key, value) ORDER BY key
-                 ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+                "UPDATE {table} AS l SET value = e.value FROM unnest($1::bytea[], $2::bytea[]) AS e (key, value)
+                 WHERE l.key = e.key"
             ),
             delete: format!("DELETE FROM {table} WHERE key = ANY($1)"),
         });
-        let (requests, receiver) = mpsc::unbounded_channel();
+        let (requests, receiver) = mpsc::channel(WAITING_MAX);
         database.spawn(write(database.work(), Arc::clone(&statements), receiver));
         Self {
             database,
@@ -97,12 +101,12 @@ fn slices<'a>(of: impl Iterator<Item = &'a Bytes>) -> Vec<&'a [u8]> {
 }
 
 fn entry(row: &tokio_postgres::Row) -> (Bytes, Bytes) {
-    let bytes = |at: usize| Bytes::copy_from_slice(row.get(at));
+    let bytes = |at: usize| Bytes::copy_from_slice(row.get::<_, Option<&[u8]>>(at).unwrap_or_default());
     (bytes(0), bytes(1))
 }
 
 /// Applies what is asked for until nobody can ask any more.
-async fn write(work: Work, statements: Arc<Statements>, mut requests: mpsc::UnboundedReceiver<Request>) {
+async fn write(work: Work, statements: Arc<Statements>, mut requests: mpsc::Receiver<Request>) {
     while let Some(first) = requests.recv().await {
         let mut length = length_of(&first.steps);
         let (mut steps, mut replies) = (vec![first.steps], vec![(first.reply, first._begun)]);
@@ -152,21 +156,32 @@ async fn apply(
     statements: &Statements,
     group: &[Vec<Step>],
 ) -> std::result::Result<Vec<bool>, Failure> {
+    let (mut keys, mut expected) = (BTreeSet::new(), BTreeSet::new());
+    for step in group.iter().flatten() {
+        let (Step::Put(key, _) | Step::Delete(key) | Step::Expect(key, _)) = step;
+        keys.insert(key);
+        if matches!(step, Step::Expect(..)) {
+            expected.insert(key);
+        }
+    }
+    if keys.is_empty() {
+        return Ok(vec![true; group.len()]);
+    }
     let transaction = client.transaction().await?;
-    let expected = group.iter().flatten().filter_map(|step| match step {
-        Step::Expect(key, _) => Some(key.clone()),
-        _ => None,
-    });
-    let held = Held::lock(&transaction, statements, expected.collect()).await?;
-    // What stands under each key that anybody looks at or leaves something under.
-    let mut now: BTreeMap<&Bytes, Option<&Bytes>> = BTreeMap::new();
-    for key in &held.claimed {
-        now.insert(key, None);
-    }
-    for (key, value) in &held.found {
-        now.insert(key, Some(value));
-    }
-    let mut left: BTreeMap<&Bytes, Option<&Bytes>> = held.claimed.iter().map(|key| (key, None)).collect();
+    // All that is looked at or changed is locked first, in ascending order of key and by one statement: two who do so wait
+    // for each other and never both, and what is done then is done one behind the other.
+    let lock = transaction.prepare_cached(&statements.lock).await?;
+    let (all, wanted) = (slices(keys.into_iter()), slices(expected.into_iter()));
+    let rows = transaction.query(&lock, &[&all, &wanted]).await?;
+    let held: Vec<Held> = rows.iter().map(Held::of).collect();
+    let mut now: BTreeMap<&Bytes, Option<&Bytes>> =
+        held.iter().map(|held| (&held.key, held.value.as_ref())).collect();
+    let mut left: BTreeMap<&Bytes, Option<&Bytes>> = BTreeMap::new();
+    left.extend(
+        held.iter()
+            .filter(|held| held.is_new)
+            .map(|held| (&held.key, None)),
+    );
     let mut answers = Vec::with_capacity(group.len());
     for steps in group {
         let holds = steps.iter().all(|step| match step {
@@ -184,7 +199,6 @@ async fn apply(
             left.insert(key, value);
         }
     }
-    // In ascending order of key, so that two never wait for each other.
     let (put, deleted): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, value)| value.is_some());
     if !deleted.is_empty() {
         let statement = transaction.prepare_cached(&statements.delete).await?;
@@ -204,42 +218,42 @@ async fn apply(
     Ok(answers)
 }
 
-/// Keys that nobody else changes until the transaction ends.
-#[derive(Default)]
+/// What stands under a key that nobody else changes until the transaction ends.
 struct Held {
-    found: BTreeMap<Bytes, Bytes>,
-    /// Nothing stands under these, and something empty was put there so that nobody else does.
-    claimed: BTreeSet<Bytes>,
+    key: Bytes,
+    /// Known only of keys of which something is expected.
+    value: Option<Bytes>,
+    /// Nothing stood there.
+    is_new: bool,
 }
 
 impl Held {
-    async fn lock(
-        transaction: &Transaction<'_>,
-        statements: &Statements,
-        mut wanted: BTreeSet<Bytes>,
-    ) -> std::result::Result<Self, Failure> {
-        let mut held = Self::default();
-        while !wanted.is_empty() {
-            let lock = transaction.prepare_cached(&statements.lock).await?;
-            let rows = transaction.query(&lock, &[&slices(wanted.iter())]).await?;
-            for (key, value) in rows.iter().map(entry) {
-                wanted.remove(&key);
-                held.found.insert(key, value);
-            }
-            if wanted.is_empty() {
-                break;
-            }
-            let claim = transaction.prepare_cached(&statements.claim).await?;
-            let rows = transaction.query(&claim, &[&slices(wanted.iter())]).await?;
-            for row in &rows {
-                let key = Bytes::copy_from_slice(row.get(0));
-                wanted.remove(&key);
-                held.claimed.insert(key);
-            }
-            // What is left was put there by somebody else meanwhile, and is found now.
+    fn of(row: &tokio_postgres::Row) -> Self {
+        let value: Option<&[u8]> = row.get(1);
+        Self {
+            key: Bytes::copy_from_slice(row.get(0)),
+            value: value.map(Bytes::copy_from_slice),
+            is_new: row.get(2),
         }
-        Ok(held)
     }
+}
+
+/// Steps without what is said of keys that are longer than any that is kept; `None` where one is expected to have a value.
+fn of_possible_keys(mut steps: Vec<Step>) -> Option<Vec<Step>> {
+    let is_possible = |key: &Bytes| key.len() <= limits::LEDGER_KEY_LENGTH_MAX_BYTES;
+    let is_vain = |step: &Step| matches!(step, Step::Expect(key, Some(_)) if !is_possible(key));
+    if steps.iter().any(is_vain) {
+        return None;
+    }
+    steps.retain(|step| match step {
+        Step::Put(..) => true,
+        Step::Delete(key) | Step::Expect(key, _) => is_possible(key),
+    });
+    Some(steps)
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "ledger.apply", "the database is closed")
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -292,15 +306,24 @@ impl Ledger for PostgresLedger {
             let error = Error::new(ErrorKind::Invalid, "ledger.apply", why);
             return Box::pin(std::future::ready(Err(error)));
         }
-        let closed = || Error::new(ErrorKind::Closed, "ledger.apply", "the database is closed");
+        let Some(steps) = of_possible_keys(steps) else {
+            return Box::pin(std::future::ready(Ok(false)));
+        };
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.send(Request {
+        let sent = self.requests.try_send(Request {
             steps,
             reply,
             _begun: self.database.begun(),
         });
         Box::pin(async move {
-            sent.map_err(|_| closed())?;
+            sent.map_err(|error| match error {
+                TrySendError::Full(_) => {
+                    let why = "more waits to be kept in the database than may";
+                    let error = Error::new(ErrorKind::OutOfResources, "ledger.apply", why);
+                    error.with_retry(Retry::Later)
+                }
+                TrySendError::Closed(_) => closed(),
+            })?;
             answer.await.map_err(|_| closed())?
         })
     }

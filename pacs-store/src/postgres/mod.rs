@@ -13,7 +13,8 @@
 //!
 //! # When it is away
 //! What fails because a connection broke, a server restarts or another transaction came between is done again, at
-//! growing intervals, until [`PostgresOptions::patience`] is over: then the error says to try again later. What was
+//! growing intervals, until [`PostgresOptions::patience`] is over; so is what waits for a lock of another one, who may be
+//! gone. A database that is silent is given up after some seconds, and one that only answers questions isn't taken. What was
 //! under way to be committed when a connection broke is not done again by itself, as nobody knows whether it was.
 
 mod connection;

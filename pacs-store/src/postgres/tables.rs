@@ -8,7 +8,7 @@ use super::failure::Failure;
 /// What makes version n + 1 of the tables of version n, at place n. `{schema}` stands for the schema.
 ///
 /// They are never changed once they were released; what older versions of the programs need stays until none runs.
-const STEPS: [&str; 1] = ["CREATE TABLE {schema}.ledger (key bytea PRIMARY KEY, value bytea NOT NULL)"];
+const STEPS: [&str; 1] = ["CREATE TABLE {schema}.ledger (key bytea PRIMARY KEY, value bytea)"];
 
 /// Brings the tables to the version that this program needs, however many do so at once.
 ///
@@ -18,13 +18,19 @@ pub(super) async fn prepare(mut client: Object, schema: &str) -> Result<(), Fail
     let statement = |text: &str| text.replace("{schema}", schema);
     let there = "SELECT 1 FROM information_schema.tables WHERE table_schema = $1 AND table_name = 'version'";
     if client.query_opt(there, &[&schema]).await?.is_none() {
+        // Who may not make a schema may have been given one.
+        let given = "SELECT 1 FROM information_schema.schemata WHERE schema_name = $1";
+        let schema_made = match client.query_opt(given, &[&schema]).await? {
+            Some(_) => "",
+            None => "CREATE SCHEMA IF NOT EXISTS {schema};",
+        };
         // Two who make them at once: one may be told that they are there, in more than one way.
         let made = client
-            .batch_execute(&statement(
-                "CREATE SCHEMA IF NOT EXISTS {schema};
-                 CREATE TABLE IF NOT EXISTS {schema}.version (one boolean PRIMARY KEY CHECK (one), number integer NOT NULL);
-                 INSERT INTO {schema}.version VALUES (true, 0) ON CONFLICT DO NOTHING",
-            ))
+            .batch_execute(&statement(&format!(
+                "{schema_made}
+                 CREATE TABLE IF NOT EXISTS {{schema}}.version (one boolean PRIMARY KEY CHECK (one), number integer NOT NULL);
+                 INSERT INTO {{schema}}.version VALUES (true, 0) ON CONFLICT DO NOTHING"
+            )))
             .await;
         if let Err(error) = made
             && client.query_opt(there, &[&schema]).await?.is_none()

@@ -119,6 +119,8 @@ impl Server {
         let mut options = PostgresOptions::default();
         options.schema = format!("s{number}");
         options.connections = 4;
+        // On a machine that has much to do it takes its time to come back.
+        options.patience = std::time::Duration::from_secs(120);
         options
     }
 

@@ -35,6 +35,11 @@ const CONFIGURATION: &str = r#"
     name = "cardiology"
     allow = ["find", "retrieve", "delete"]
     only = { ReferringPhysicianName = "Heart^*" }
+
+    [[access.role]]
+    name = "images"
+    allow = ["find"]
+    only = { SOPClassUID = "1.2.840.10008.5.1.4.1.1.2" }
 "#;
 
 /// One permission each, under its own name.
@@ -460,5 +465,26 @@ async fn a_page_of_another_origin_changes_nothing_with_the_password_of_who_looks
             .unwrap();
         let status = router.clone().oneshot(request).await.unwrap().status();
         assert_eq!(status == StatusCode::FORBIDDEN, is_refused, "{origin}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_find_a_part_of_a_study_is_told_no_modality_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(None, directory.path());
+    let user = |name: &str, role: &str| User::new(name, vec![role.to_owned()], b"secret").unwrap();
+    Users::write(&config.users(), &[user("all", "reader"), user("part", "images")]).unwrap();
+    let pacs = filled(&config).await;
+    let router = served(&config, &pacs);
+    for (name, is_told) in [("all", true), ("part", false)] {
+        let authorization = basic(name, "secret");
+        let (status, _, body) =
+            asked(&router, &Method::GET, "/dicom-web/studies", Some(&authorization)).await;
+        assert_eq!(status, StatusCode::OK, "{name}");
+        assert!(
+            body.contains("1.2") && body.contains("00080061"),
+            "{name}: {body}"
+        );
+        assert_eq!(body.contains("\"OT\""), is_told, "{name}: {body}");
     }
 }

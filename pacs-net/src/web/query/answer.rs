@@ -131,7 +131,10 @@ impl Answers {
         // What is answered is written in UTF-8.
         found.put_text(SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
         found.put_text(INSTANCE_AVAILABILITY, VR::CS, "ONLINE");
-        if found.get(MODALITIES_IN_STUDY).is_some_and(Element::is_empty) {
+        // Who may see a part of a study is told nothing of what is derived from all of it.
+        let counted = found.get(NUMBER_OF_STUDY_RELATED_INSTANCES);
+        let is_counted = counted.is_some_and(|count| !count.is_empty());
+        if is_counted && found.get(MODALITIES_IN_STUDY).is_some_and(Element::is_empty) {
             // Modality is of type 1, and viewers rely on its being there: where no series of the study has
             // one, it is of some other kind.
             found.put_text(MODALITIES_IN_STUDY, VR::CS, "OT");

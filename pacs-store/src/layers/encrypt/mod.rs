@@ -155,17 +155,28 @@ impl fmt::Debug for EncryptedArchive {
     }
 }
 
-/// The name of the key that the first instance of an archive is encrypted with; `None` where it is plain, damaged or
-/// not there.
+/// Instances that are looked at where the first ones are damaged.
+const LOOKED_AT_MAX: usize = 16;
+
+/// The name of the key that the first instance of an archive is encrypted with; `None` where it is plain or not there.
+///
+/// # Errors
+/// What `inside` says; `Unsupported` when it was encrypted by a later version.
 pub(crate) async fn key_of_first(inside: &dyn Archive) -> Result<Option<KeyId>> {
-    let mut entries = inside.scan(Sequence(0));
-    while let Some(entry) = entries.try_next().await? {
-        if let Entry::Stored(_, stored) = entry {
-            return Ok(match read::kept(inside, &stored.locator).await {
-                Ok(Kept::Encrypted(header)) => Some(header.id),
-                // Damage is told when it is read.
-                Ok(Kept::Plain) | Err(_) => None,
-            });
+    let entries = inside.scan(Sequence(0)).try_filter_map(|entry| {
+        future::ready(Ok(match entry {
+            Entry::Stored(_, stored) => Some(stored),
+            Entry::Removed { .. } => None,
+        }))
+    });
+    let mut entries = entries.take(LOOKED_AT_MAX);
+    while let Some(stored) = entries.try_next().await? {
+        match read::kept(inside, &stored.locator).await {
+            Ok(Kept::Encrypted(header)) => return Ok(Some(header.id)),
+            Ok(Kept::Plain) => return Ok(None),
+            // Damage is told when it is read; the next one may say more.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
