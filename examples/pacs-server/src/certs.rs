@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -25,6 +26,18 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
             Err("a name is of letters, digits, - and _".to_owned())
         }
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// What the server is called by: a host's name or its address.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_*".contains(c);
+        !label.is_empty() && label.chars().all(is_plain)
+    };
+    match text.parse::<IpAddr>().is_ok() || text.split('.').all(is_label) {
+        true => Ok(text.to_owned()),
+        false => Err("a host is a name or an address, without a scheme and a port".to_owned()),
     }
 }
 

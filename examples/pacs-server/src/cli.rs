@@ -65,7 +65,7 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
         /// A host name or address that the server is called by
-        #[arg(long = "host", value_name = "HOST", default_values = ["localhost", "127.0.0.1"])]
+        #[arg(long = "host", value_name = "HOST", default_values = ["localhost", "127.0.0.1"], value_parser = certs::host)]
         hosts: Vec<String>,
         /// A client that gets a certificate
         #[arg(long = "client", value_name = "NAME", default_value = "client", value_parser = certs::name)]

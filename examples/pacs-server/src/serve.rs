@@ -71,6 +71,16 @@ async fn listen(
             "[tls] has authorities and no certificate: connections to this server come without TLS"
         );
     }
+    for (file, table, is_there) in [
+        ("users", "[access]", config.access.is_some()),
+        ("audit", "[audit]", config.audit.is_some()),
+    ] {
+        if !is_there && config.data.join(file).exists() {
+            tracing::warn!(
+                "the data directory has {file}, and the configuration no {table}: is it the right one?"
+            );
+        }
+    }
     let mut options = options(config, &connector);
     options.tls = acceptor(Protocol::Dicom)?;
     options.monitor = Some(Arc::new(metrics.clone()));

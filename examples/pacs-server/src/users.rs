@@ -96,6 +96,7 @@ pub(crate) fn run(config: &Config, command: Command) -> Result<bool, String> {
     audit::alerted(config, &kind, &file, &change, || {
         Users::write(&file, &users).map_err(failed)
     })?;
+    say(&format!("{change}\n"))?;
     Ok(true)
 }
 

@@ -296,4 +296,14 @@ fn certificates_are_made_anew_by_the_authority_that_is_there_and_keys_are_secret
         let (code, _, _) = again(&["--client", name]);
         assert_eq!(code, 2, "{name:?}");
     }
+    for host in [
+        "",
+        "https://pacs.example",
+        "pacs.example:8080",
+        "pacs example",
+        ".",
+    ] {
+        let (code, _, _) = again(&["--host", host]);
+        assert_eq!(code, 2, "{host:?}");
+    }
 }
