@@ -5,6 +5,7 @@
 //! that can't be recorded the sender hears of a failure, and what is kept stays.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -207,7 +208,7 @@ pub(crate) async fn login(
 /// A node was not let in, and why (A.5.3.11): it could make no secure connection, or its association was rejected; `kind`
 /// is one of a few. Told of once in a while for each address and kind, since whoever reaches a port can do it again and again;
 /// it is turned away, whether or not that can be recorded.
-pub(crate) fn turned_away(audit: &Audit, source: &Source, kind: (u8, u8, u8), why: &str) {
+pub(crate) fn turned_away(audit: &Audit, source: &Source, kind: impl Hash, why: &str) {
     let address = source.address.map(|address| address.ip());
     if !audit.is_news(&("turned away", address.map(pacs_core::hooks::site), kind)) {
         return;

@@ -120,7 +120,7 @@ impl Acceptor {
                 address,
                 ..Source::default()
             };
-            audited::turned_away(&self.audit, &source, (0, 0, 0), error.context());
+            audited::turned_away(&self.audit, &source, "tls", error.context());
         }
         accepted
     }
