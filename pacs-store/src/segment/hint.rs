@@ -10,7 +10,7 @@ use pacs_core::Sequence;
 use twox_hash::XxHash3_64;
 
 use super::Store;
-use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, counted};
+use super::record::{FILE_HEADER_LENGTH, FileHeader, SegmentKind, counted, is_start};
 use crate::medium::{Medium, read_exact_at, write_all_at};
 
 const NAME: &str = "hint";
@@ -89,6 +89,10 @@ impl Hint {
             };
             // Before its end, and behind its header: nothing may ever be appended in front of that.
             if !(FILE_HEADER_LENGTH..=end).contains(&position) {
+                return None;
+            }
+            // Both are where a record may begin: one that was appended elsewhere would not be found again.
+            if !is_start(position) || !is_start(end) {
                 return None;
             }
             let kind = match flags & 1 {
@@ -208,6 +212,9 @@ mod tests {
             (0, 0, false),
             (0, 128, false),
             (128, 64, false),
+            // Between two places where a record may begin.
+            (64, 131, false),
+            (67, 128, false),
         ] {
             let segment = SegmentHint {
                 position,

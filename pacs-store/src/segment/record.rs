@@ -205,9 +205,19 @@ pub(super) fn counted(number: u64) -> Option<u64> {
     (number <= 2 * LAST_GIVEN).then_some(number)
 }
 
+/// Every record begins at a multiple of this.
+const ALIGNMENT_BYTES: u64 = 8;
+
+/// Whether a record may begin there.
+pub(super) fn is_start(offset: u64) -> bool {
+    offset.is_multiple_of(ALIGNMENT_BYTES)
+}
+
 /// Bytes that a record with a payload of this length takes.
 pub(super) fn span(length: u64) -> Option<u64> {
-    HEADER_LENGTH.checked_add(length)?.checked_next_multiple_of(8)
+    HEADER_LENGTH
+        .checked_add(length)?
+        .checked_next_multiple_of(ALIGNMENT_BYTES)
 }
 
 /// Where a record is.
