@@ -41,6 +41,30 @@ pub enum Step {
     Expect(Bytes, Option<Bytes>),
 }
 
+impl Step {
+    /// That keys and values which steps put are no longer than a ledger keeps: what every ledger asks before it applies any.
+    ///
+    /// # Errors
+    /// `Invalid` when one is longer.
+    pub fn check_lengths(steps: &[Self]) -> Result<()> {
+        let fits = steps.iter().all(|step| match step {
+            Self::Put(key, value) => {
+                key.len() <= limits::LEDGER_KEY_LENGTH_MAX_BYTES
+                    && value.len() <= limits::LEDGER_VALUE_LENGTH_MAX_BYTES
+            }
+            _ => true,
+        });
+        match fits {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Invalid,
+                "ledger.apply",
+                "a key or a value is longer than the ledger keeps",
+            )),
+        }
+    }
+}
+
 impl std::fmt::Debug for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Keys and values may hold patient data.

@@ -66,21 +66,7 @@ async fn listen(
         let told = store.pacs.audit();
         Ok::<_, String>(acceptor.map(|acceptor| acceptor.with_audit(told.clone())))
     };
-    if config.tls.certificate.is_none() && config.tls.authorities.is_some() {
-        tracing::warn!(
-            "[tls] has authorities and no certificate: connections to this server come without TLS"
-        );
-    }
-    for (file, table, is_there) in [
-        ("users", "[access]", config.access.is_some()),
-        ("audit", "[audit]", config.audit.is_some()),
-    ] {
-        if !is_there && config.data.join(file).exists() {
-            tracing::warn!(
-                "the data directory has {file}, and the configuration no {table}: is it the right one?"
-            );
-        }
-    }
+    warn_of_what_may_be_missing(config);
     let mut options = options(config, &connector);
     options.tls = acceptor(Protocol::Dicom)?;
     options.monitor = Some(Arc::new(metrics.clone()));
@@ -190,6 +176,25 @@ async fn listen(
                 tracing::warn!("stopping at once");
                 return Ok(());
             }
+        }
+    }
+}
+
+/// What can be meant so, and may have been forgotten.
+fn warn_of_what_may_be_missing(config: &Config) {
+    if config.tls.certificate.is_none() && config.tls.authorities.is_some() {
+        tracing::warn!(
+            "[tls] has authorities and no certificate: connections to this server come without TLS"
+        );
+    }
+    for (file, table, is_there) in [
+        ("users", "[access]", config.access.is_some()),
+        ("audit", "[audit]", config.audit.is_some()),
+    ] {
+        if !is_there && config.data.join(file).exists() {
+            tracing::warn!(
+                "the data directory has {file}, and the configuration no {table}: is it the right one?"
+            );
         }
     }
 }

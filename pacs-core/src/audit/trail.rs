@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::ready;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -89,9 +89,7 @@ impl Audit {
         let Some(inner) = &self.0 else {
             return true;
         };
-        let lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = lately.get(&hash(what));
-        noted.is_some_and(|at| at.elapsed() < LATELY)
+        is_noted(&inner.lately(), hash(what))
     }
 
     /// Whether this is to be told of now: it was not [noted](Self::note) lately, and is from now on. Of several who ask at once
@@ -100,12 +98,12 @@ impl Audit {
         let Some(inner) = &self.0 else {
             return false;
         };
-        let mut lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = lately.get(&hash(what)).is_some_and(|at| at.elapsed() < LATELY);
-        if !is_known {
-            noted(&mut lately, hash(what));
+        let mut lately = inner.lately();
+        let is_news = !is_noted(&lately, hash(what));
+        if is_news {
+            note(&mut lately, hash(what));
         }
-        !is_known
+        is_news
     }
 
     /// Notes that this was told of: when it is recorded.
@@ -113,8 +111,7 @@ impl Audit {
         let Some(inner) = &self.0 else {
             return;
         };
-        let mut lately = inner.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        noted(&mut lately, hash(what));
+        note(&mut inner.lately(), hash(what));
     }
 
     /// Records what `message` makes of this application's own participant. It may wait for a disk.
@@ -144,7 +141,11 @@ impl Audit {
     }
 }
 
-fn noted(lately: &mut HashMap<u64, Instant>, what: u64) {
+fn is_noted(lately: &HashMap<u64, Instant>, what: u64) -> bool {
+    lately.get(&what).is_some_and(|at| at.elapsed() < LATELY)
+}
+
+fn note(lately: &mut HashMap<u64, Instant>, what: u64) {
     if lately.len() >= LATELY_MAX {
         lately.retain(|_, at| at.elapsed() < LATELY);
         if lately.len() >= LATELY_MAX {
@@ -161,6 +162,10 @@ fn hash(what: &impl Hash) -> u64 {
 }
 
 impl Inner {
+    fn lately(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn judged(&self, recorded: Result<()>) -> Result<()> {
         let was_failing = self.is_failing.swap(recorded.is_err(), Ordering::Relaxed);
         match recorded {

@@ -90,7 +90,7 @@ impl PostgresLedger {
             async move {
                 let find = client.prepare_cached(&statements.get).await?;
                 let rows = client.query(&find, &[&slices(keys.iter())]).await?;
-                Ok(rows.iter().map(entry).collect())
+                Ok(rows.iter().map(entry).collect::<std::result::Result<_, _>>()?)
             }
         })
     }
@@ -100,9 +100,12 @@ fn slices<'a>(of: impl Iterator<Item = &'a Bytes>) -> Vec<&'a [u8]> {
     of.map(|bytes| &**bytes).collect()
 }
 
-fn entry(row: &tokio_postgres::Row) -> (Bytes, Bytes) {
-    let bytes = |at: usize| Bytes::copy_from_slice(row.get::<_, Option<&[u8]>>(at).unwrap_or_default());
-    (bytes(0), bytes(1))
+fn entry(row: &tokio_postgres::Row) -> std::result::Result<(Bytes, Bytes), tokio_postgres::Error> {
+    let value: Option<&[u8]> = row.try_get(1)?;
+    Ok((
+        Bytes::copy_from_slice(row.try_get(0)?),
+        Bytes::copy_from_slice(value.unwrap_or_default()),
+    ))
 }
 
 /// Applies what is asked for until nobody can ask any more.
@@ -173,7 +176,8 @@ async fn apply(
     let lock = transaction.prepare_cached(&statements.lock).await?;
     let (all, wanted) = (slices(keys.into_iter()), slices(expected.into_iter()));
     let rows = transaction.query(&lock, &[&all, &wanted]).await?;
-    let held: Vec<Held> = rows.iter().map(Held::of).collect();
+    let held: std::result::Result<Vec<Held>, _> = rows.iter().map(Held::of).collect();
+    let held = held?;
     let mut now: BTreeMap<&Bytes, Option<&Bytes>> =
         held.iter().map(|held| (&held.key, held.value.as_ref())).collect();
     let mut left: BTreeMap<&Bytes, Option<&Bytes>> = BTreeMap::new();
@@ -228,13 +232,13 @@ struct Held {
 }
 
 impl Held {
-    fn of(row: &tokio_postgres::Row) -> Self {
-        let value: Option<&[u8]> = row.get(1);
-        Self {
-            key: Bytes::copy_from_slice(row.get(0)),
+    fn of(row: &tokio_postgres::Row) -> std::result::Result<Self, tokio_postgres::Error> {
+        let value: Option<&[u8]> = row.try_get(1)?;
+        Ok(Self {
+            key: Bytes::copy_from_slice(row.try_get(0)?),
             value: value.map(Bytes::copy_from_slice),
-            is_new: row.get(2),
-        }
+            is_new: row.try_get(2)?,
+        })
     }
 }
 
@@ -288,22 +292,13 @@ impl Ledger for PostgresLedger {
                 let rows = client
                     .query(&find, &[&&*range.start, &&*range.end, &limit])
                     .await?;
-                Ok(rows.iter().map(entry).collect())
+                Ok(rows.iter().map(entry).collect::<std::result::Result<_, _>>()?)
             }
         }))
     }
 
     fn apply(&self, steps: Vec<Step>) -> BoxFuture<'_, Result<bool>> {
-        let fits = steps.iter().all(|step| match step {
-            Step::Put(key, value) => {
-                key.len() <= limits::LEDGER_KEY_LENGTH_MAX_BYTES
-                    && value.len() <= limits::LEDGER_VALUE_LENGTH_MAX_BYTES
-            }
-            _ => true,
-        });
-        if !fits {
-            let why = "a key or a value is longer than the ledger keeps";
-            let error = Error::new(ErrorKind::Invalid, "ledger.apply", why);
+        if let Err(error) = Step::check_lengths(&steps) {
             return Box::pin(std::future::ready(Err(error)));
         }
         let Some(steps) = of_possible_keys(steps) else {

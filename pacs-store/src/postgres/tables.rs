@@ -40,7 +40,7 @@ pub(super) async fn prepare(mut client: Object, schema: &str) -> Result<(), Fail
     }
     let transaction = client.transaction().await?;
     let number = statement("SELECT number FROM {schema}.version FOR UPDATE");
-    let number: i32 = transaction.query_one(&number, &[]).await?.get(0);
+    let number: i32 = transaction.query_one(&number, &[]).await?.try_get(0)?;
     let Some(steps) = usize::try_from(number)
         .ok()
         .and_then(|number| STEPS.get(number..))

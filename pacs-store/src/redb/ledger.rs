@@ -13,7 +13,6 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use pacs_core::error::{Error, ErrorKind, Result};
 use pacs_core::ledger::{Ledger, LedgerCapability, Step};
-use pacs_core::limits;
 
 use super::{RedbIndexOptions, contained, error, open_file, open_storage, sealed};
 use crate::layers::encrypt::FileKeys;
@@ -245,7 +244,7 @@ fn write_group(database: &Database, group: &[Request]) -> Result<Vec<Result<bool
     {
         let mut table = transaction.open_table(ENTRIES).map_err(error::table)?;
         for request in group {
-            if let Err(error) = check_lengths(&request.steps) {
+            if let Err(error) = Step::check_lengths(&request.steps) {
                 answers.push(Err(error));
                 continue;
             }
@@ -279,24 +278,6 @@ fn write_group(database: &Database, group: &[Request]) -> Result<Vec<Result<bool
         transaction.abort().map_err(error::storage)?;
     }
     Ok(answers)
-}
-
-fn check_lengths(steps: &[Step]) -> Result<()> {
-    let fits = steps.iter().all(|step| match step {
-        Step::Put(key, value) => {
-            key.len() <= limits::LEDGER_KEY_LENGTH_MAX_BYTES
-                && value.len() <= limits::LEDGER_VALUE_LENGTH_MAX_BYTES
-        }
-        _ => true,
-    });
-    match fits {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Invalid,
-            "ledger.apply",
-            "a key or a value is longer than the ledger keeps",
-        )),
-    }
 }
 
 impl Ledger for RedbLedger {

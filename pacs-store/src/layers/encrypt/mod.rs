@@ -41,7 +41,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt, future};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
 use pacs_core::limits::READ_CHUNK_BYTES;
 use pacs_core::{
     Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Stored,
@@ -158,19 +158,23 @@ impl fmt::Debug for EncryptedArchive {
 /// Instances that are looked at where the first ones are damaged.
 const LOOKED_AT_MAX: usize = 16;
 
+/// What an archive keeps, from its first instance on.
+fn instances(inside: &dyn Archive) -> impl Stream<Item = Result<Stored>> + Send + Unpin + use<> {
+    inside.scan(Sequence(0)).try_filter_map(|entry| {
+        future::ready(Ok(match entry {
+            Entry::Stored(_, stored) => Some(stored),
+            Entry::Removed { .. } => None,
+        }))
+    })
+}
+
 /// The name of the key that the first instance of an archive is encrypted with; `None` where it is plain or not there.
 ///
 /// # Errors
 /// What `inside` says; `Unsupported` when it was encrypted by a later version.
 pub(crate) async fn key_of_first(inside: &dyn Archive) -> Result<Option<KeyId>> {
-    let entries = inside.scan(Sequence(0)).try_filter_map(|entry| {
-        future::ready(Ok(match entry {
-            Entry::Stored(_, stored) => Some(stored),
-            Entry::Removed { .. } => None,
-        }))
-    });
-    let mut entries = entries.take(LOOKED_AT_MAX);
-    while let Some(stored) = entries.try_next().await? {
+    let mut first = instances(inside).take(LOOKED_AT_MAX);
+    while let Some(stored) = first.try_next().await? {
         match read::kept(inside, &stored.locator).await {
             Ok(Kept::Encrypted(header)) => return Ok(Some(header.id)),
             Ok(Kept::Plain) => return Ok(None),
@@ -197,27 +201,23 @@ impl Shared {
 
     /// That the first instance can be read, as far as its key is concerned.
     async fn check_first(&self) -> Result<()> {
-        let mut entries = self.inside.scan(Sequence(0));
-        while let Some(entry) = entries.try_next().await? {
-            let Entry::Stored(_, stored) = entry else {
-                continue;
-            };
-            let checked = match read::kept(&*self.inside, &stored.locator).await {
-                Ok(Kept::Encrypted(header)) => {
-                    let master = self.master(&header.id).await;
-                    master.and_then(|master| header.open(&master).map(drop))
-                }
-                Ok(Kept::Plain) if self.options.plain_too => Ok(()),
-                Ok(Kept::Plain) => Err(read::plain()),
-                Err(error) => Err(error),
-            };
-            // Damage is told when it is read.
-            return checked.or_else(|error| match error.kind() {
-                ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported => Ok(()),
-                _ => Err(error),
-            });
-        }
-        Ok(())
+        let Some(stored) = instances(&*self.inside).try_next().await? else {
+            return Ok(());
+        };
+        let checked = match read::kept(&*self.inside, &stored.locator).await {
+            Ok(Kept::Encrypted(header)) => {
+                let master = self.master(&header.id).await;
+                master.and_then(|master| header.open(&master).map(drop))
+            }
+            Ok(Kept::Plain) if self.options.plain_too => Ok(()),
+            Ok(Kept::Plain) => Err(read::plain()),
+            Err(error) => Err(error),
+        };
+        // Damage is told when it is read.
+        checked.or_else(|error| match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported => Ok(()),
+            _ => Err(error),
+        })
     }
 
     /// Whether it is kept as it came.
