@@ -109,7 +109,18 @@ impl Medium for SystemMedium {
             .truncate(false)
             .open(self.root.join(path))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        Ok(Box::new(SystemLock(file)))
+    }
+}
+
+/// The lock on a file. It is given back as such, and not only closed: a process that is about to be started has what this
+/// one had open until then, and the lock would stay as long.
+struct SystemLock(File);
+
+impl Drop for SystemLock {
+    fn drop(&mut self) {
+        // Where it fails, closing does the same.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -203,4 +214,22 @@ fn fallocate(file: &File, flags: FallocateFlags, range: Range<u64>) -> io::Resul
         return Ok(());
     }
     Ok(rustix::fs::fallocate(file, flags, range.start, length)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_also_where_a_process_that_is_being_started_has_its_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let medium = SystemMedium::open(directory.path()).expect("opens");
+        let lock = medium.lock(Path::new("lock")).expect("is free");
+        let lock = lock.downcast::<SystemLock>().expect("its own kind");
+        let of_child = lock.0.try_clone().expect("is one more of the same");
+        assert!(medium.lock(Path::new("lock")).is_err());
+        drop(lock);
+        drop(medium.lock(Path::new("lock")).expect("is free again"));
+        drop(of_child);
+    }
 }
