@@ -22,6 +22,7 @@ pub mod audit;
 mod buffers;
 pub mod embedded;
 pub mod folder;
+mod index;
 pub mod layers;
 pub mod medium;
 pub mod memory;

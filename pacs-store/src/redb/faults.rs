@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use ::redb::ReadableTable;
 use futures::executor::block_on;
 use pacs_core::archive::Sequence;
 use pacs_core::index::{Change, Index};
@@ -11,7 +10,7 @@ use pacs_core::testkit::random::{Random, rounds};
 use pacs_core::testkit::world;
 use pacs_core::uid::Uid;
 
-use super::tests::file_keys;
+use super::tests::{contents, file_keys};
 use super::{RedbIndex, RedbIndexOptions};
 use crate::layers::encrypt::FileKeys;
 use crate::medium::{Faults, FaultyMedium, Loss};
@@ -27,33 +26,6 @@ fn open(medium: &FaultyMedium, keys: Option<&Arc<FileKeys>>) -> pacs_core::Resul
         Some(keys) => RedbIndex::open_encrypted_on(medium, "index.redb", Arc::clone(keys), OPTIONS),
         None => RedbIndex::open_on(medium, "index.redb", OPTIONS),
     }
-}
-
-/// Everything that stands in the tables.
-fn contents(index: &RedbIndex) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let tables = index.shared.read().unwrap();
-    let mut all = Vec::new();
-    macro_rules! dump {
-        ($($table:ident: $key:expr, $value:expr;)*) => {$(
-            for entry in tables.$table.iter().unwrap() {
-                let (key, value) = entry.unwrap();
-                all.push((stringify!($table), $key(key.value()), $value(value.value())));
-            }
-        )*};
-    }
-    dump! {
-        meta: |k: &str| k.as_bytes().to_vec(), <[u8]>::to_vec;
-        study_uids: <[u8]>::to_vec, |v: u32| v.to_be_bytes().to_vec();
-        series_uids: <[u8]>::to_vec, |v: u32| v.to_be_bytes().to_vec();
-        instance_uids: <[u8]>::to_vec, |v: [u8; 12]| v.to_vec();
-        patients: <[u8]>::to_vec, <[u8]>::to_vec;
-        studies: |k: u32| k.to_be_bytes().to_vec(), <[u8]>::to_vec;
-        series: |k: [u8; 8]| k.to_vec(), <[u8]>::to_vec;
-        instances: |k: [u8; 12]| k.to_vec(), <[u8]>::to_vec;
-        large: |k: [u8; 12]| k.to_vec(), <[u8]>::to_vec;
-        keys: <[u8]>::to_vec, |(): ()| Vec::new();
-    }
-    all
 }
 
 fn any_changes(random: &mut Random, world: u64, known: &mut Vec<Uid>) -> Vec<Change> {

@@ -1,8 +1,6 @@
 //! [`RedbIndex`]: the index in one file, on the embedded database redb.
 //!
-//! Where things are: `tables` says what tables there are and how keys are made, `codec` and `record`
-//! how records become bytes, `keys` the secondary entries and `entries` how they are walked, `writer` applies batches, `plan` chooses how
-//! a query finds candidates, `walk` reads records along that way, `stream` does so a page at a time.
+//! The index itself is [`crate::index`], upon the tables of `tables`; `stream` reads a page at a time.
 //!
 //! # Durability
 //! A batch is one transaction that is atomic and visible but not synchronised; [`flush`](Index::flush)
@@ -12,22 +10,15 @@
 //! redb refuses everything after a failure of its medium; [`reopen`](Index::reopen) is then like a
 //! restart after a crash.
 
-mod codec;
-mod entries;
 mod error;
 #[cfg(test)]
 mod faults;
-mod keys;
 mod ledger;
-mod plan;
-mod record;
 mod sealed;
 mod stream;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod walk;
-mod writer;
 
 use std::fmt;
 use std::ops::Deref;
@@ -46,12 +37,12 @@ use pacs_core::index::{Change, Index, IndexCapability, InstanceRecord, Scope, To
 use pacs_core::query::Query;
 use pacs_core::uid::Uid;
 
+use crate::index::writer::Writer;
+use crate::index::{State, walk};
 use crate::layers::encrypt::{FileKeys, file::is_encrypted};
 use crate::medium::{Medium, MediumBackend};
 pub use ledger::RedbLedger;
-use record::State;
 use tables::{ReadTables, WriteTables};
-use writer::Writer;
 
 /// How a [`RedbIndex`] uses the machine.
 #[derive(Clone, Copy, Debug)]
@@ -245,7 +236,7 @@ fn open_storage(backend: impl StorageBackend, options: RedbIndexOptions) -> Resu
 /// The database with all its tables.
 fn prepared(database: Database) -> Result<Database> {
     let reading = database.begin_read().map_err(error::transaction)?;
-    if !tables::is_prepared(&reading)? {
+    if !tables::are_prepared(&reading)? {
         let mut transaction = database.begin_write().map_err(error::transaction)?;
         // As in every durable commit: the last one decides how long opening after a crash takes.
         transaction.set_quick_repair(true);
@@ -293,11 +284,6 @@ fn builder(options: RedbIndexOptions) -> ::redb::Builder {
     let mut builder = ::redb::Builder::new();
     builder.set_cache_size(options.cache_max_bytes);
     builder
-}
-
-/// A bound of work or memory; in tests a small one, so that small data cross it.
-const fn bound(usual: usize, in_tests: usize) -> usize {
-    if cfg!(test) { in_tests } else { usual }
 }
 
 /// Runs `work`; redb panics on some damaged files, and that is an error like others.
@@ -352,13 +338,13 @@ impl Shared {
         let database = self.database();
         let transaction = database.get()?.begin_read().map_err(error::transaction)?;
         Ok(Reading {
-            tables: ReadTables::open(&transaction)?,
+            tables: ReadTables::open(&transaction).map_err(error::table)?,
             _database: database,
         })
     }
 
     fn state(&self) -> Result<State> {
-        self.read()?.state()
+        crate::index::tables::state(&*self.read()?)
     }
 
     /// One transaction, not synchronised.
@@ -435,7 +421,7 @@ impl Index for RedbIndex {
         Box::pin(async move {
             contained("index.apply", || {
                 self.shared
-                    .change(|writer, tables| writer.apply(tables, changes, low_water))
+                    .change(|writer, tables| writer.apply(tables, &changes, low_water))
             })
         })
     }
@@ -476,8 +462,7 @@ impl Index for RedbIndex {
     }
 
     fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
-        let pager = walk::Instances::with_metadata(scope);
-        Box::pin(stream::Paged::new(&self.shared, pager))
+        Box::pin(stream::Paged::new(&self.shared, walk::Instances::new(scope)))
     }
 
     fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {

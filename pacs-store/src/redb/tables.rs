@@ -1,188 +1,273 @@
-//! The tables, and how their keys are made.
-//!
-//! A study gets a number when its first instance comes, a series one within its study, an instance
-//! one within its series. Numbers make the keys short and keep what belongs together next to each
-//! other: `(study, series, instance)` is one range for each entity. A number is never used again.
+//! The tables of an index in redb.
 
-use ::redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, TableError, WriteTransaction};
-use pacs_core::error::{Error, ErrorKind, Result};
+use std::ops::{Bound, ControlFlow};
 
-use super::codec::Reader;
-use super::error::{storage, table};
-use super::record::State;
+use ::redb::{
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, Value,
+    WriteTransaction,
+};
+use pacs_core::error::Result;
 
-/// [`META_FORMAT`] and [`META_STATE`].
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-/// Packed Study Instance UID to the study's number.
-const STUDY_UIDS: TableDefinition<'_, &[u8], u32> = TableDefinition::new("study_uids");
-/// Packed Series Instance UID, then the study's number, to the series' number.
-const SERIES_UIDS: TableDefinition<'_, &[u8], u32> = TableDefinition::new("series_uids");
-/// Packed SOP Instance UID to a [`Place`].
-const INSTANCE_UIDS: TableDefinition<'_, &[u8], [u8; 12]> = TableDefinition::new("instance_uids");
-/// Key of the patient to its record.
-const PATIENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("patients");
-/// Number of the study to its record, which holds the patient's attributes too.
-const STUDIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("studies");
-/// Study and series number to the series' record.
-const SERIES: TableDefinition<'_, [u8; 8], &[u8]> = TableDefinition::new("series");
-/// [`Place`] to the instance's record.
-const INSTANCES: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("instances");
-/// [`Place`] to what of an instance is too large to stand among the records.
-const LARGE: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("large");
-/// [`Place`] to the instance's locator and frame table.
-const FRAMES: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("frames");
-/// [`Place`] to the instance's locator and metadata: those of one series are one range.
-const METADATA: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("metadata");
-/// The secondary keys: see [`super::keys`].
-const KEYS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("keys");
+use super::error::{storage, table as table_error};
+use crate::index::tables::{self, Lookup, Tables, TablesMut, is_damaged};
 
-/// Version of all that is written here.
-pub(super) const FORMAT: u32 = 5;
-/// Entry of the meta table: [`FORMAT`].
-pub(super) const META_FORMAT: &str = "format";
-/// Entry of the meta table: [`super::record::State`].
-pub(super) const META_STATE: &str = "state";
-
-/// Where an instance stands: number of the study, of the series in it, of the instance in that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) study: u32,
-    pub(super) series: u32,
-    pub(super) instance: u32,
+/// What bytes stand for in keys and values: numbers and what has a fixed length take less room.
+trait Raw: Value {
+    fn of(bytes: &[u8]) -> Result<Self::SelfType<'_>>;
+    fn with<T>(value: &Self::SelfType<'_>, use_it: impl FnOnce(&[u8]) -> T) -> T;
 }
 
-impl Place {
-    pub(super) fn key(self) -> [u8; 12] {
-        let mut key = [0; 12];
-        key[..4].copy_from_slice(&self.study.to_be_bytes());
-        key[4..8].copy_from_slice(&self.series.to_be_bytes());
-        key[8..].copy_from_slice(&self.instance.to_be_bytes());
-        key
+impl Raw for &'static [u8] {
+    fn of(bytes: &[u8]) -> Result<&[u8]> {
+        Ok(bytes)
     }
 
-    pub(super) fn of_key(key: [u8; 12]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = key;
-        Self {
-            study: u32::from_be_bytes([a, b, c, d]),
-            series: u32::from_be_bytes([e, f, g, h]),
-            instance: u32::from_be_bytes([i, j, k, l]),
+    fn with<T>(value: &&[u8], use_it: impl FnOnce(&[u8]) -> T) -> T {
+        use_it(value)
+    }
+}
+
+impl Raw for &'static str {
+    fn of(bytes: &[u8]) -> Result<&str> {
+        std::str::from_utf8(bytes).map_err(|_| is_damaged())
+    }
+
+    fn with<T>(value: &&str, use_it: impl FnOnce(&[u8]) -> T) -> T {
+        use_it(value.as_bytes())
+    }
+}
+
+impl Raw for u32 {
+    fn of(bytes: &[u8]) -> Result<u32> {
+        <[u8; 4]>::of(bytes).map(u32::from_be_bytes)
+    }
+
+    fn with<T>(value: &u32, use_it: impl FnOnce(&[u8]) -> T) -> T {
+        use_it(&value.to_be_bytes())
+    }
+}
+
+impl<const N: usize> Raw for [u8; N] {
+    fn of(bytes: &[u8]) -> Result<[u8; N]> {
+        bytes.try_into().map_err(|_| is_damaged())
+    }
+
+    fn with<T>(value: &[u8; N], use_it: impl FnOnce(&[u8]) -> T) -> T {
+        use_it(value)
+    }
+}
+
+impl Raw for () {
+    fn of(_: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn with<T>((): &(), use_it: impl FnOnce(&[u8]) -> T) -> T {
+        use_it(&[])
+    }
+}
+
+fn get<K: Key + Raw + 'static, V: Raw + 'static, T>(
+    table: &impl ReadableTable<K, V>,
+    key: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<T>,
+) -> Result<Option<T>> {
+    let value = table.get(K::of(key)?).map_err(storage)?;
+    value.map(|value| V::with(&value.value(), read)).transpose()
+}
+
+fn range<K: Key + Raw + 'static, V: Raw + 'static>(
+    table: &ReadOnlyTable<K, V>,
+    (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+    limit: usize,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let between = (bound::<K>(from)?, bound::<K>(to)?);
+    for entry in table
+        .range::<K::SelfType<'_>>(between)
+        .map_err(storage)?
+        .take(limit)
+    {
+        let (key, value) = entry.map_err(storage)?;
+        let answer = K::with(&key.value(), |key| {
+            V::with(&value.value(), |value| each(key, value))
+        });
+        if answer?.is_break() {
+            break;
         }
     }
+    Ok(())
 }
 
-/// Key of a series.
-pub(super) fn series_key(study: u32, series: u32) -> [u8; 8] {
-    (u64::from(study) << 32 | u64::from(series)).to_be_bytes()
+fn bound<K: Raw>(bound: Bound<&[u8]>) -> Result<Bound<K::SelfType<'_>>> {
+    Ok(match bound {
+        Bound::Included(key) => Bound::Included(K::of(key)?),
+        Bound::Excluded(key) => Bound::Excluded(K::of(key)?),
+        Bound::Unbounded => Bound::Unbounded,
+    })
 }
 
-/// Study and series number of a series' key.
-pub(super) fn of_series_key(key: [u8; 8]) -> (u32, u32) {
-    let both = u64::from_be_bytes(key);
-    ((both >> 32) as u32, both as u32)
+fn put<K: Key + Raw + 'static, V: Raw + 'static>(
+    table: &mut Table<'_, K, V>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    table.insert(K::of(key)?, V::of(value)?).map_err(storage)?;
+    Ok(())
 }
 
-/// Key in the table of Series Instance UIDs.
-pub(super) fn series_uid_key(packed: &[u8], study: u32) -> Vec<u8> {
-    [packed, &study.to_be_bytes()].concat()
-}
-
-/// The last four bytes of a key, a study's number.
-pub(super) fn study_at_end(key: &[u8]) -> Option<u32> {
-    key.last_chunk().map(|number| u32::from_be_bytes(*number))
+fn remove<K: Key + Raw + 'static, V: Raw + 'static>(table: &mut Table<'_, K, V>, key: &[u8]) -> Result<()> {
+    table.remove(K::of(key)?).map_err(storage)?;
+    Ok(())
 }
 
 macro_rules! tables {
-    ($( $field:ident: $definition:ident <$key:ty, $value:ty> ),* $(,)?) => {
+    ($( $table:ident $field:ident: $key:ty => $value:ty ),* $(,)?) => {
         /// All tables, to read one state of the index.
         pub(super) struct ReadTables {
-            $( pub(super) $field: ReadOnlyTable<$key, $value>, )*
+            $( $field: ReadOnlyTable<$key, $value>, )*
         }
 
         impl ReadTables {
-            pub(super) fn open(transaction: &ReadTransaction) -> Result<Self> {
+            pub(super) fn open(transaction: &ReadTransaction) -> std::result::Result<Self, TableError> {
                 Ok(Self {
-                    $( $field: transaction.open_table($definition).map_err(table)?, )*
+                    $( $field: transaction.open_table(TableDefinition::new(stringify!($field)))?, )*
                 })
+            }
+        }
+
+        impl Lookup for ReadTables {
+            fn get<T>(
+                &self,
+                table: tables::Table,
+                key: &[u8],
+                read: impl FnOnce(&[u8]) -> Result<T>,
+            ) -> Result<Option<T>> {
+                match table {
+                    $( tables::Table::$table => get(&self.$field, key, read), )*
+                }
+            }
+        }
+
+        impl Tables for ReadTables {
+            fn range(
+                &self,
+                table: tables::Table,
+                between: (Bound<&[u8]>, Bound<&[u8]>),
+                limit: usize,
+                each: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+            ) -> Result<()> {
+                match table {
+                    $( tables::Table::$table => range(&self.$field, between, limit, each), )*
+                }
             }
         }
 
         /// All tables, to write.
         pub(super) struct WriteTables<'t> {
-            $( pub(super) $field: Table<'t, $key, $value>, )*
+            $( $field: Table<'t, $key, $value>, )*
         }
 
         impl<'t> WriteTables<'t> {
+            /// Makes what is missing of them.
             pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self> {
                 Ok(Self {
-                    $( $field: transaction.open_table($definition).map_err(table)?, )*
+                    $( $field: transaction
+                        .open_table(TableDefinition::new(stringify!($field)))
+                        .map_err(table_error)?, )*
                 })
+            }
+        }
+
+        impl Lookup for WriteTables<'_> {
+            fn get<T>(
+                &self,
+                table: tables::Table,
+                key: &[u8],
+                read: impl FnOnce(&[u8]) -> Result<T>,
+            ) -> Result<Option<T>> {
+                match table {
+                    $( tables::Table::$table => get(&self.$field, key, read), )*
+                }
+            }
+        }
+
+        impl TablesMut for WriteTables<'_> {
+            fn put(&mut self, table: tables::Table, key: &[u8], value: &[u8]) -> Result<()> {
+                match table {
+                    $( tables::Table::$table => put(&mut self.$field, key, value), )*
+                }
+            }
+
+            fn remove(&mut self, table: tables::Table, key: &[u8]) -> Result<()> {
+                match table {
+                    $( tables::Table::$table => remove(&mut self.$field, key), )*
+                }
             }
         }
 
         /// Deletes every table.
         pub(super) fn delete_all(transaction: &WriteTransaction) -> Result<()> {
-            $( transaction.delete_table($definition).map_err(table)?; )*
+            $(
+                let definition: TableDefinition<'_, $key, $value> = TableDefinition::new(stringify!($field));
+                transaction.delete_table(definition).map_err(table_error)?;
+            )*
             Ok(())
         }
+
+        /// All of them, for tests.
+        #[cfg(test)]
+        pub(super) const ALL: &[tables::Table] = &[$( tables::Table::$table, )*];
     };
 }
 
 tables! {
-    meta: META <&'static str, &'static [u8]>,
-    study_uids: STUDY_UIDS <&'static [u8], u32>,
-    series_uids: SERIES_UIDS <&'static [u8], u32>,
-    instance_uids: INSTANCE_UIDS <&'static [u8], [u8; 12]>,
-    patients: PATIENTS <&'static [u8], &'static [u8]>,
-    studies: STUDIES <u32, &'static [u8]>,
-    series: SERIES <[u8; 8], &'static [u8]>,
-    instances: INSTANCES <[u8; 12], &'static [u8]>,
-    large: LARGE <[u8; 12], &'static [u8]>,
-    frames: FRAMES <[u8; 12], &'static [u8]>,
-    metadata: METADATA <[u8; 12], &'static [u8]>,
-    keys: KEYS <&'static [u8], ()>,
-}
-
-impl ReadTables {
-    /// What is known of the whole index.
-    pub(super) fn state(&self) -> Result<State> {
-        match self.meta.get(META_STATE).map_err(storage)? {
-            Some(state) => State::decode(state.value()),
-            None => Ok(State::default()),
-        }
-    }
+    Meta meta: &'static str => &'static [u8],
+    StudyUids study_uids: &'static [u8] => u32,
+    SeriesUids series_uids: &'static [u8] => u32,
+    InstanceUids instance_uids: &'static [u8] => [u8; 12],
+    Patients patients: &'static [u8] => &'static [u8],
+    Studies studies: u32 => &'static [u8],
+    Series series: [u8; 8] => &'static [u8],
+    Instances instances: [u8; 12] => &'static [u8],
+    Large large: [u8; 12] => &'static [u8],
+    Frames frames: [u8; 12] => &'static [u8],
+    Metadata metadata: [u8; 12] => &'static [u8],
+    Keys keys: &'static [u8] => (),
 }
 
 /// Whether the tables are there.
 ///
 /// # Errors
 /// `Unsupported` when they are of another format.
-pub(super) fn is_prepared(transaction: &ReadTransaction) -> Result<bool> {
-    let meta = match transaction.open_table(META) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(false),
-        other => other.map_err(table)?,
-    };
-    let format = meta.get(META_FORMAT).map_err(storage)?;
-    let format = format
-        .map(|format| Reader::new(format.value()).number_u32())
-        .transpose()?;
-    match format {
-        Some(FORMAT) => Ok(true),
-        _ => Err(Error::new(
-            ErrorKind::Unsupported,
-            "index.open",
-            "the index was written by another version: rebuild it from the archive",
-        )),
+pub(super) fn are_prepared(transaction: &ReadTransaction) -> Result<bool> {
+    // Of another format, they may have other types; the format's own never changes.
+    let meta: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+    match transaction.open_table(meta) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        // It is never without its format, unless it is somebody else's.
+        other => match tables::is_prepared(&Meta(other.map_err(table_error)?))? {
+            true => Ok(true),
+            false => Err(tables::is_of_another_version()),
+        },
+    }
+}
+
+/// The table of what there is once, where the others may not be those of this format.
+struct Meta(ReadOnlyTable<&'static str, &'static [u8]>);
+
+impl Lookup for Meta {
+    fn get<T>(
+        &self,
+        _: tables::Table,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
+        get(&self.0, key, read)
     }
 }
 
 /// Makes the tables.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<()> {
-    let mut tables = WriteTables::open(transaction)?;
-    let mut format = Vec::new();
-    super::codec::put_number(&mut format, u64::from(FORMAT));
-    tables
-        .meta
-        .insert(META_FORMAT, format.as_slice())
-        .map_err(storage)?;
-    Ok(())
+    tables::prepare(&mut WriteTables::open(transaction)?)
 }

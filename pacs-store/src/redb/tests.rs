@@ -1,5 +1,6 @@
 //! What is particular to this index; the rest is the conformance suite of `pacs_core::testkit`.
 
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use dicom_core::VR;
@@ -13,6 +14,7 @@ use pacs_core::query::{LevelAttributes, Model, Query, QueryOptions};
 use pacs_core::uid::{InstanceKey, Level, Uid};
 
 use super::{RedbIndex, RedbIndexOptions};
+use crate::index::tables::{Table, Tables as _};
 use crate::layers::encrypt::{FileKeys, Key, KeyId, KeyList};
 
 pub(super) fn file_keys() -> Arc<FileKeys> {
@@ -118,24 +120,26 @@ fn a_study_without_patient_id_moves_to_the_patient_that_a_later_instance_names()
     assert_eq!(leftovers(&index), 0);
 }
 
-/// Entries of all tables but that of the index itself.
-fn leftovers(index: &RedbIndex) -> u64 {
-    use ::redb::ReadableTableMetadata;
+/// Everything that stands in the tables.
+pub(super) fn contents(index: &RedbIndex) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
     let tables = index.shared.read().unwrap();
-    [
-        tables.study_uids.len(),
-        tables.series_uids.len(),
-        tables.instance_uids.len(),
-        tables.patients.len(),
-        tables.studies.len(),
-        tables.series.len(),
-        tables.instances.len(),
-        tables.large.len(),
-        tables.keys.len(),
-    ]
-    .map(Result::unwrap)
-    .iter()
-    .sum()
+    let mut all = Vec::new();
+    for &table in super::tables::ALL {
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let gathered = tables.range(table, everything, usize::MAX, |key, value| {
+            all.push((table, key.to_vec(), value.to_vec()));
+            Ok(ControlFlow::Continue(()))
+        });
+        gathered.expect("is read");
+    }
+    all
+}
+
+/// Entries of all tables but that of the index itself.
+fn leftovers(index: &RedbIndex) -> usize {
+    let mut all = contents(index);
+    all.retain(|(table, ..)| *table != Table::Meta);
+    all.len()
 }
 
 #[test]

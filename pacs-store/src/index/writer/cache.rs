@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::redb::bound;
-use crate::redb::keys::study_entries;
-use crate::redb::record::{Patient, Series, Study};
+use crate::index::bound;
+use crate::index::keys::study_entries;
+use crate::index::record::{Patient, Series, Study};
 
 /// Decoded records that are kept between batches, of each level. A record is some 2 KiB.
 const KEPT_RECORDS_MAX: usize = bound(256, 2);

@@ -1,15 +1,15 @@
 //! Walking secondary entries: ranges of the table, what of them is worth a look at the record, and
 //! which studies were found already.
 
-use ::redb::ReadOnlyTable;
+use std::ops::{Bound, ControlFlow};
+
 use pacs_core::error::Result;
 use pacs_core::query::{KeyMatch, Pattern, PersonKey};
 
 use super::bound;
-use super::error::storage;
 use super::keys::{Form, KeyRange, Kind, is_cut, target_of_entry, text_of_entry};
-use super::stream::Page;
-use super::tables::{ReadTables, study_at_end};
+use super::page::Page;
+use super::tables::{Table, Tables, number_at_end};
 
 /// Entries for one step of a page.
 const ENTRIES_PER_STEP: usize = 32;
@@ -141,13 +141,13 @@ impl Entries {
     }
 
     /// How many entries there are, up to `max`.
-    pub(super) fn probe(&self, tables: &ReadTables, max: usize) -> Result<usize> {
+    pub(super) fn probe(&self, tables: &impl Tables, max: usize) -> Result<usize> {
         let mut count = 0;
         for range in &self.ranges {
-            for entry in keys(&tables.keys, range, None)?.take(max - count) {
-                entry?;
+            tables.range(Table::Keys, keys(range, None), max - count, |_, _| {
                 count += 1;
-            }
+                Ok(ControlFlow::Continue(()))
+            })?;
         }
         Ok(count)
     }
@@ -171,7 +171,7 @@ impl Entries {
     /// `false` when nothing is left.
     pub(super) fn studies<T>(
         &mut self,
-        tables: &ReadTables,
+        tables: &impl Tables,
         page: &mut Page<T>,
         mut found: impl FnMut(u32) -> bool,
     ) -> Result<bool> {
@@ -182,7 +182,7 @@ impl Entries {
                 ready,
             } = restriction;
             let more = entries.walk(tables, page, |entry| {
-                if let Some(number) = study_at_end(entry) {
+                if let Some(number) = number_at_end(entry) {
                     numbers.insert(number);
                 }
                 true
@@ -195,7 +195,7 @@ impl Entries {
         let end = self.end;
         let mut seen = std::mem::take(&mut self.found);
         let restriction = self.restriction.take();
-        let more = self.walk(tables, page, |entry| match study_at_end(entry) {
+        let more = self.walk(tables, page, |entry| match number_at_end(entry) {
             Some(number)
                 if number < end
                     && restriction
@@ -215,7 +215,7 @@ impl Entries {
     /// Walks on and gives the patients' keys that are found, each with its entry.
     pub(super) fn patients<T>(
         &mut self,
-        tables: &ReadTables,
+        tables: &impl Tables,
         page: &mut Page<T>,
         mut found: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<bool> {
@@ -237,44 +237,37 @@ impl Entries {
 
     fn walk<T>(
         &mut self,
-        tables: &ReadTables,
+        tables: &impl Tables,
         page: &mut Page<T>,
         mut found: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool> {
         let mut walked = 0;
         let mut go_on = true;
         while go_on && let Some(range) = self.ranges.get(self.at) {
-            let mut left = true;
-            for entry in keys(&tables.keys, range, self.last.as_deref())? {
-                let entry = entry?;
+            let mut last = None;
+            let between = keys(range, self.last.as_deref());
+            tables.range(Table::Keys, between, ENTRIES_MAX - walked, |entry, _| {
                 walked += 1;
-                go_on = !self.passes(entry.value()) || found(entry.value());
+                go_on = !self.passes(entry) || found(entry);
                 if !go_on || walked >= ENTRIES_MAX {
-                    self.last = Some(entry.value().to_vec());
-                    left = false;
+                    last = Some(entry.to_vec());
                     go_on = false;
-                    break;
+                    return Ok(ControlFlow::Break(()));
                 }
-            }
-            if left {
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if last.is_none() {
                 self.at += 1;
-                self.last = None;
             }
+            self.last = last;
         }
         page.steps(walked, ENTRIES_PER_STEP);
         Ok(self.at < self.ranges.len())
     }
 }
 
-/// The entries of a range, from after `last` on.
-fn keys<'t>(
-    table: &'t ReadOnlyTable<&'static [u8], ()>,
-    range: &KeyRange,
-    last: Option<&[u8]>,
-) -> Result<impl Iterator<Item = Result<::redb::AccessGuard<'t, &'static [u8]>>> + use<'t>> {
-    use std::ops::Bound;
+/// Where the entries of a range are, from after `last` on.
+fn keys<'k>(range: &'k KeyRange, last: Option<&'k [u8]>) -> (Bound<&'k [u8]>, Bound<&'k [u8]>) {
     let from = last.map_or(Bound::Included(range.from.as_slice()), Bound::Excluded);
-    let bounds = (from, Bound::Excluded(range.to.as_slice()));
-    let entries = table.range::<&[u8]>(bounds).map_err(storage)?;
-    Ok(entries.map(|entry| entry.map(|(key, _)| key).map_err(storage)))
+    (from, Bound::Excluded(range.to.as_slice()))
 }

@@ -8,9 +8,9 @@ use pacs_core::query::LevelAttributes;
 use pacs_core::uid::{InstanceKey, Level};
 
 use super::{Writer, place_of, present};
-use crate::redb::codec::uid_key;
-use crate::redb::keys::{patient_entries, patient_key};
-use crate::redb::tables::WriteTables;
+use crate::index::codec::uid_key;
+use crate::index::keys::{patient_entries, patient_key};
+use crate::index::tables::TablesMut;
 
 /// What a change of a study was to its patient.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ impl Writer {
     /// Brings what the record says of patient, study and series, which are in the cache, to them.
     pub(super) fn tell(
         &mut self,
-        tables: &mut WriteTables<'_>,
+        tables: &mut impl TablesMut,
         study: u32,
         series: u32,
         record: &InstanceRecord,
@@ -47,7 +47,7 @@ impl Writer {
     /// Corrects what is known above an instance that is known.
     pub(super) fn correct(
         &mut self,
-        tables: &mut WriteTables<'_>,
+        tables: &mut impl TablesMut,
         key: &InstanceKey,
         correction: &LevelAttributes,
     ) -> Result<()> {
@@ -77,7 +77,7 @@ impl Writer {
     /// patient's then.
     fn change_study(
         &mut self,
-        tables: &mut WriteTables<'_>,
+        tables: &mut impl TablesMut,
         number: u32,
         change: &impl Fn(Level, &DataSet) -> Option<DataSet>,
     ) -> Result<OfPatient> {

@@ -8,7 +8,6 @@ mod above;
 mod cache;
 mod forget;
 
-use ::redb::ReadableTable;
 use dicom_dictionary_std::tags;
 use pacs_core::archive::{Locator, Sequence};
 use pacs_core::error::{Error, ErrorKind, Result};
@@ -17,13 +16,14 @@ use pacs_core::uid::Uid;
 
 use cache::{Cache, PatientEntry, SeriesEntry, StudyEntry};
 
-use crate::redb::codec::uid_key;
-use crate::redb::error::storage;
-use crate::redb::keys::{kinds_below_study, patient_entries, patient_key, study_entries};
-use crate::redb::record::{
+use crate::index::codec::uid_key;
+use crate::index::keys::{kinds_below_study, patient_entries, patient_key, study_entries};
+use crate::index::record::{
     Counts, Instance, Patient, Series, State, Study, encode_frames, encode_instance, encode_metadata, is_of,
 };
-use crate::redb::tables::{META_STATE, Place, WriteTables, series_key, series_uid_key};
+use crate::index::tables::{
+    Lookup, META_STATE, Place, Table, TablesMut, number, series_key, series_uid_key, study_key, whole,
+};
 
 /// Numbers that an instance keeps when it is replaced, so that a stream that runs meanwhile meets it once.
 #[derive(Clone, Copy, Default)]
@@ -34,7 +34,7 @@ struct Again {
 }
 
 /// What stays between batches. After a batch that failed it must be made anew.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     pub(super) state: State,
     patients: Cache<Vec<u8>, PatientEntry>,
     studies: Cache<u32, StudyEntry>,
@@ -44,7 +44,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(state: State) -> Self {
+    pub(crate) fn new(state: State) -> Self {
         Self {
             state,
             patients: Cache::new(),
@@ -56,28 +56,25 @@ impl Writer {
     }
 
     /// Applies a batch to the tables of a transaction that the caller commits.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &mut self,
-        tables: &mut WriteTables<'_>,
-        changes: Vec<Change>,
+        tables: &mut impl TablesMut,
+        changes: &[Change],
         low_water: Sequence,
     ) -> Result<()> {
         for change in changes {
             match change {
-                Change::Store(record) => self.store(tables, &record)?,
+                Change::Store(record) => self.store(tables, record)?,
                 Change::Frames {
                     instance,
                     version,
                     table,
                 } => {
-                    if let Some(place) = place_of(tables, &uid_key(&instance))?
-                        && self.locator(tables, place)? == version
+                    if let Some(place) = place_of(tables, &uid_key(instance))?
+                        && self.locator(tables, place)? == *version
                     {
-                        let frames = encode_frames(&version, &table);
-                        tables
-                            .frames
-                            .insert(place.key(), frames.as_slice())
-                            .map_err(storage)?;
+                        let frames = encode_frames(version, table);
+                        tables.put(Table::Frames, &place.key(), &frames)?;
                     }
                 }
                 Change::Metadata {
@@ -85,19 +82,16 @@ impl Writer {
                     version,
                     record,
                 } => {
-                    if let Some(place) = place_of(tables, &uid_key(&instance))?
-                        && self.locator(tables, place)? == version
+                    if let Some(place) = place_of(tables, &uid_key(instance))?
+                        && self.locator(tables, place)? == *version
                     {
-                        let metadata = encode_metadata(&version, &record);
-                        tables
-                            .metadata
-                            .insert(place.key(), metadata.as_slice())
-                            .map_err(storage)?;
+                        let metadata = encode_metadata(version, record);
+                        tables.put(Table::Metadata, &place.key(), &metadata)?;
                     }
                 }
-                Change::Correct(key, correction) => self.correct(tables, &key, &correction)?,
+                Change::Correct(key, correction) => self.correct(tables, key, correction)?,
                 Change::Remove(instance) => {
-                    let uid_key = uid_key(&instance);
+                    let uid_key = uid_key(instance);
                     if let Some(place) = place_of(tables, &uid_key)? {
                         self.forget_instance(tables, place, &uid_key)?;
                         self.forget_empty(tables, place)?;
@@ -107,10 +101,7 @@ impl Writer {
         }
         self.write_back(tables)?;
         self.state.low_water = low_water;
-        tables
-            .meta
-            .insert(META_STATE, self.state.encode().as_slice())
-            .map_err(storage)?;
+        tables.put(Table::Meta, META_STATE, &self.state.encode())?;
         self.patients.trim();
         self.studies.trim();
         self.series.trim();
@@ -119,7 +110,7 @@ impl Writer {
         Ok(())
     }
 
-    fn store(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord) -> Result<()> {
+    fn store(&mut self, tables: &mut impl TablesMut, record: &InstanceRecord) -> Result<()> {
         let uid_key = uid_key(&record.key.instance);
         let (bytes, large) = encode_instance(record);
         let mut again = Again::default();
@@ -130,10 +121,8 @@ impl Writer {
                 return self.tell(tables, place.study, place.series, record);
             }
             again = self.numbers_to_keep(tables, place, record)?;
-            let known = tables.frames.remove(place.key()).map_err(storage)?;
-            frames = known.map(|known| known.value().to_vec());
-            let known = tables.metadata.remove(place.key()).map_err(storage)?;
-            metadata = known.map(|known| known.value().to_vec());
+            frames = tables.get(Table::Frames, &place.key(), whole)?;
+            metadata = tables.get(Table::Metadata, &place.key(), whole)?;
             self.forget_instance(tables, place, &uid_key)?;
             // In its own series again, what is above it stays known also where nothing else is below.
             if again.instance.is_none() {
@@ -168,26 +157,20 @@ impl Writer {
         self.state.totals.bytes = self.state.totals.bytes.saturating_add(record.length);
 
         let key = place.key();
-        tables
-            .instance_uids
-            .insert(uid_key.as_slice(), key)
-            .map_err(storage)?;
-        tables.instances.insert(key, bytes.as_slice()).map_err(storage)?;
+        tables.put(Table::InstanceUids, &uid_key, &key)?;
+        tables.put(Table::Instances, &key, &bytes)?;
         if let Some(large) = large {
-            tables.large.insert(key, large.as_slice()).map_err(storage)?;
+            tables.put(Table::Large, &key, &large)?;
         }
         if let Some(frames) = frames
             && is_of(&frames, &record.locator)?
         {
-            tables.frames.insert(key, frames.as_slice()).map_err(storage)?;
+            tables.put(Table::Frames, &key, &frames)?;
         }
         if let Some(metadata) = metadata
             && is_of(&metadata, &record.locator)?
         {
-            tables
-                .metadata
-                .insert(key, metadata.as_slice())
-                .map_err(storage)?;
+            tables.put(Table::Metadata, &key, &metadata)?;
         }
         Ok(())
     }
@@ -195,7 +178,7 @@ impl Writer {
     /// What an instance that is replaced may keep of its place.
     fn numbers_to_keep(
         &mut self,
-        tables: &WriteTables<'_>,
+        tables: &impl Lookup,
         place: Place,
         record: &InstanceRecord,
     ) -> Result<Again> {
@@ -214,15 +197,15 @@ impl Writer {
     /// Whether exactly this record stands there.
     fn is_same(
         &mut self,
-        tables: &WriteTables<'_>,
+        tables: &impl Lookup,
         place: Place,
         record: &InstanceRecord,
         bytes: &[u8],
         large: Option<&[u8]>,
     ) -> Result<bool> {
         // The bytes first: they hold the UID as what differs from the series', and the sequence.
-        let known = tables.instances.get(place.key()).map_err(storage)?;
-        if known.is_none_or(|known| known.value() != bytes) {
+        let same = tables.get(Table::Instances, &place.key(), |known| Ok(known == bytes))?;
+        if same != Some(true) {
             return Ok(false);
         }
         self.load(tables, place.study, place.series)?;
@@ -231,28 +214,30 @@ impl Writer {
         if study != record.key.study || series != record.key.series {
             return Ok(false);
         }
-        let known = tables.large.get(place.key()).map_err(storage)?;
-        Ok(known.as_ref().map(|known| known.value()) == large)
+        let same = tables.get(Table::Large, &place.key(), |known| Ok(large == Some(known)))?;
+        Ok(same.unwrap_or(large.is_none()))
     }
 
     /// Where the archive keeps the version of the instance that stands there.
-    fn locator(&mut self, tables: &WriteTables<'_>, place: Place) -> Result<Locator> {
+    fn locator(&mut self, tables: &impl Lookup, place: Place) -> Result<Locator> {
         self.load(tables, place.study, place.series)?;
         let series = present(self.series.get(&(place.study, place.series)))?;
-        let known = tables.instances.get(place.key()).map_err(storage)?;
-        let instance = Instance::decode(present(known)?.value(), &series.series.uid)?;
-        instance.locator()
+        let locator = tables.get(Table::Instances, &place.key(), |known| {
+            Instance::decode(known, &series.series.uid)?.locator()
+        })?;
+        present(locator)
     }
 
     /// Brings a series that is known into the cache, with its study and patient.
-    fn load(&mut self, tables: &WriteTables<'_>, study: u32, series: u32) -> Result<()> {
+    fn load(&mut self, tables: &impl Lookup, study: u32, series: u32) -> Result<()> {
         self.load_study(tables, study)?;
         if self.series.get(&(study, series)).is_some() {
             return Ok(());
         }
         let study_uid = present(self.studies.get(&study))?.study.uid;
-        let record = tables.series.get(series_key(study, series)).map_err(storage)?;
-        let value = Series::decode(present(record)?.value(), &study_uid)?;
+        let value = present(tables.get(Table::Series, &series_key(study, series), |record| {
+            Series::decode(record, &study_uid)
+        })?)?;
         let entry = SeriesEntry {
             attributes: value.encode_attributes(&study_uid),
             series: value,
@@ -263,10 +248,9 @@ impl Writer {
     }
 
     /// Brings a study that is known into the cache, with its patient.
-    fn load_study(&mut self, tables: &WriteTables<'_>, number: u32) -> Result<()> {
+    fn load_study(&mut self, tables: &impl Lookup, number: u32) -> Result<()> {
         if self.studies.get(&number).is_none() {
-            let record = tables.studies.get(number).map_err(storage)?;
-            let study = Study::decode(present(record)?.value())?;
+            let study = present(tables.get(Table::Studies, &study_key(number), Study::decode)?)?;
             let entry = StudyEntry {
                 attributes: study.encode_attributes(),
                 study,
@@ -277,9 +261,8 @@ impl Writer {
         }
         let key = &present(self.studies.get(&number))?.study.patient_key;
         if self.patients.get(key).is_none() {
-            let record = tables.patients.get(key.as_slice()).map_err(storage)?;
             let entry = PatientEntry {
-                patient: Patient::decode(present(record)?.value())?,
+                patient: present(tables.get(Table::Patients, key, Patient::decode)?)?,
                 dirty: false,
                 entries: None,
             };
@@ -289,11 +272,10 @@ impl Writer {
     }
 
     /// The patient with this key, made when it isn't known, with one study more.
-    fn patient_gets_study(&mut self, tables: &WriteTables<'_>, key: &[u8]) -> Result<&mut PatientEntry> {
+    fn patient_gets_study(&mut self, tables: &impl Lookup, key: &[u8]) -> Result<&mut PatientEntry> {
         let key = key.to_vec();
         if self.patients.get(&key).is_none() {
-            let record = tables.patients.get(key.as_slice()).map_err(storage)?;
-            let known = record.map(|record| Patient::decode(record.value())).transpose()?;
+            let known = tables.get(Table::Patients, &key, Patient::decode)?;
             if known.is_none() {
                 self.state.totals.patients += 1;
             }
@@ -311,14 +293,11 @@ impl Writer {
     }
 
     /// Number of the record's study, which is made when it isn't known.
-    fn study(&mut self, tables: &mut WriteTables<'_>, record: &InstanceRecord, again: Again) -> Result<u32> {
+    fn study(&mut self, tables: &mut impl TablesMut, record: &InstanceRecord, again: Again) -> Result<u32> {
         let uid = record.key.study;
         let known = match self.study_numbers.get(&uid) {
             Some(&mut number) => Some(number),
-            None => {
-                let found = tables.study_uids.get(uid_key(&uid).as_slice()).map_err(storage)?;
-                found.map(|number| number.value())
-            }
+            None => tables.get(Table::StudyUids, &uid_key(&uid), number)?,
         };
         if let Some(number) = known {
             self.study_numbers.put(uid, number);
@@ -350,24 +329,19 @@ impl Writer {
         self.studies.put(number, entry);
         self.study_numbers.put(uid, number);
         self.state.totals.studies += 1;
-        tables
-            .study_uids
-            .insert(uid_key(&uid).as_slice(), number)
-            .map_err(storage)?;
+        tables.put(Table::StudyUids, &uid_key(&uid), &number.to_be_bytes())?;
         Ok(number)
     }
 
     /// Number of the record's series in a study in the cache; it is made when it isn't known.
-    fn series(&mut self, tables: &mut WriteTables<'_>, study: u32, record: &InstanceRecord) -> Result<u32> {
+    fn series(&mut self, tables: &mut impl TablesMut, study: u32, record: &InstanceRecord) -> Result<u32> {
         let uid = record.key.series;
         if let Some(&mut number) = self.series_numbers.get(&(study, uid)) {
             self.load(tables, study, number)?;
             return Ok(number);
         }
         let key = series_uid_key(&uid_key(&uid), study);
-        let found = tables.series_uids.get(key.as_slice()).map_err(storage)?;
-        let known = found.map(|number| number.value());
-        if let Some(number) = known {
+        if let Some(number) = tables.get(Table::SeriesUids, &key, number)? {
             self.series_numbers.put((study, uid), number);
             self.load(tables, study, number)?;
             return Ok(number);
@@ -397,25 +371,19 @@ impl Writer {
         self.series.put((study, number), entry);
         self.series_numbers.put((study, uid), number);
         self.state.totals.series += 1;
-        tables
-            .series_uids
-            .insert(key.as_slice(), number)
-            .map_err(storage)?;
+        tables.put(Table::SeriesUids, &key, &number.to_be_bytes())?;
         Ok(number)
     }
 
     /// Writes what changed above the instances.
-    fn write_back(&mut self, tables: &mut WriteTables<'_>) -> Result<()> {
+    fn write_back(&mut self, tables: &mut impl TablesMut) -> Result<()> {
         for (key, entry) in self.patients.values().filter(|(_, entry)| entry.dirty) {
             entry.dirty = false;
             if let Some(known) = entry.entries.take() {
                 change_entries(tables, &known, &patient_entries(&entry.patient, key))?;
             }
             let record = entry.patient.encode();
-            tables
-                .patients
-                .insert(key.as_slice(), record.as_slice())
-                .map_err(storage)?;
+            tables.put(Table::Patients, key, &record)?;
         }
         for (&number, entry) in self.studies.values().filter(|(_, entry)| entry.dirty) {
             entry.dirty = false;
@@ -423,36 +391,29 @@ impl Writer {
                 change_entries(tables, &known, &study_entries(&entry.study, number))?;
             }
             let record = entry.study.encode(&entry.attributes);
-            tables
-                .studies
-                .insert(number, record.as_slice())
-                .map_err(storage)?;
+            tables.put(Table::Studies, &study_key(number), &record)?;
         }
         for (&(study, series), entry) in self.series.values().filter(|(_, entry)| entry.dirty) {
             entry.dirty = false;
             let record = entry.series.encode(&entry.attributes);
-            tables
-                .series
-                .insert(series_key(study, series), record.as_slice())
-                .map_err(storage)?;
+            tables.put(Table::Series, &series_key(study, series), &record)?;
         }
         Ok(())
     }
 }
 
 /// Where the instance stands.
-fn place_of(tables: &WriteTables<'_>, uid_key: &[u8]) -> Result<Option<Place>> {
-    let place = tables.instance_uids.get(uid_key).map_err(storage)?;
-    Ok(place.map(|place| Place::of_key(place.value())))
+fn place_of(tables: &impl Lookup, uid_key: &[u8]) -> Result<Option<Place>> {
+    tables.get(Table::InstanceUids, uid_key, Place::of_key)
 }
 
 /// Replaces the secondary entries `known` by `wanted`; both are in ascending order.
-fn change_entries(tables: &mut WriteTables<'_>, known: &[Vec<u8>], wanted: &[Vec<u8>]) -> Result<()> {
+fn change_entries(tables: &mut impl TablesMut, known: &[Vec<u8>], wanted: &[Vec<u8>]) -> Result<()> {
     for entry in known.iter().filter(|entry| wanted.binary_search(entry).is_err()) {
-        tables.keys.remove(entry.as_slice()).map_err(storage)?;
+        tables.remove(Table::Keys, entry)?;
     }
     for entry in wanted.iter().filter(|entry| known.binary_search(entry).is_err()) {
-        tables.keys.insert(entry.as_slice(), ()).map_err(storage)?;
+        tables.put(Table::Keys, entry, &[])?;
     }
     Ok(())
 }

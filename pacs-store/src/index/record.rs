@@ -51,9 +51,9 @@ impl<T: PartialEq> Counts<T> {
 
 /// What is known of the whole index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) low_water: Sequence,
-    pub(super) totals: Totals,
+pub(crate) struct State {
+    pub(crate) low_water: Sequence,
+    pub(crate) totals: Totals,
     pub(super) next_study: u32,
     /// Kinds of secondary entries, a bit for each code, whose attribute also stands below the study: a
     /// configuration may keep it there. Such entries don't lead to all that match.

@@ -3,30 +3,32 @@
 use pacs_core::error::Result;
 
 use super::{Writer, change_entries, present};
-use crate::redb::error::storage;
-use crate::redb::keys::patient_entries;
-use crate::redb::record::Instance;
-use crate::redb::tables::{Place, WriteTables, series_key, series_uid_key};
+use crate::index::keys::patient_entries;
+use crate::index::record::Instance;
+use crate::index::tables::{Place, Table, TablesMut, series_key, series_uid_key, study_key};
 
 impl Writer {
     /// Forgets an instance; what is above it may have none left.
     pub(super) fn forget_instance(
         &mut self,
-        tables: &mut WriteTables<'_>,
+        tables: &mut impl TablesMut,
         place: Place,
         uid_key: &[u8],
     ) -> Result<()> {
         self.load(tables, place.study, place.series)?;
         let series = present(self.series.get(&(place.study, place.series)))?;
-        let removed = tables.instances.remove(place.key()).map_err(storage)?;
-        let instance = Instance::decode(present(removed)?.value(), &series.series.uid)?;
+        let key = place.key();
+        let instance = present(tables.get(Table::Instances, &key, |record| {
+            Instance::decode(record, &series.series.uid)
+        })?)?;
         let length = instance.length()?;
+        tables.remove(Table::Instances, &key)?;
         if instance.is_large() {
-            tables.large.remove(place.key()).map_err(storage)?;
+            tables.remove(Table::Large, &key)?;
         }
-        tables.frames.remove(place.key()).map_err(storage)?;
-        tables.metadata.remove(place.key()).map_err(storage)?;
-        tables.instance_uids.remove(uid_key).map_err(storage)?;
+        tables.remove(Table::Frames, &key)?;
+        tables.remove(Table::Metadata, &key)?;
+        tables.remove(Table::InstanceUids, uid_key)?;
         self.state.totals.instances = self.state.totals.instances.saturating_sub(1);
         self.state.totals.bytes = self.state.totals.bytes.saturating_sub(length);
 
@@ -45,7 +47,7 @@ impl Writer {
 
     /// Forgets the series that stands there, its study and its patient, where they have no instance left. They are
     /// in the cache.
-    pub(super) fn forget_empty(&mut self, tables: &mut WriteTables<'_>, place: Place) -> Result<()> {
+    pub(super) fn forget_empty(&mut self, tables: &mut impl TablesMut, place: Place) -> Result<()> {
         let above = (place.study, place.series);
         let series = present(self.series.get(&above))?;
         if series.series.instances > 0 {
@@ -63,12 +65,9 @@ impl Writer {
         self.series.remove(&above);
         self.series_numbers.remove(&(place.study, series_uid));
         self.state.totals.series = self.state.totals.series.saturating_sub(1);
-        let key = series_uid_key(&crate::redb::codec::uid_key(&series_uid), place.study);
-        tables.series_uids.remove(key.as_slice()).map_err(storage)?;
-        tables
-            .series
-            .remove(series_key(place.study, place.series))
-            .map_err(storage)?;
+        let key = series_uid_key(&crate::index::codec::uid_key(&series_uid), place.study);
+        tables.remove(Table::SeriesUids, &key)?;
+        tables.remove(Table::Series, &series_key(place.study, place.series))?;
         if study.study.series > 0 {
             return Ok(());
         }
@@ -76,9 +75,9 @@ impl Writer {
         let study = present(self.studies.remove(&place.study))?;
         self.study_numbers.remove(&study.study.uid);
         self.state.totals.studies = self.state.totals.studies.saturating_sub(1);
-        let key = crate::redb::codec::uid_key(&study.study.uid);
-        tables.study_uids.remove(key.as_slice()).map_err(storage)?;
-        tables.studies.remove(place.study).map_err(storage)?;
+        let key = crate::index::codec::uid_key(&study.study.uid);
+        tables.remove(Table::StudyUids, &key)?;
+        tables.remove(Table::Studies, &study_key(place.study))?;
         change_entries(tables, &study.entries.unwrap_or_default(), &[])?;
         self.patient_loses_study(tables, &study.study.patient_key, 0, 0)
     }
@@ -87,7 +86,7 @@ impl Writer {
     /// the patient with it.
     pub(super) fn patient_loses_study(
         &mut self,
-        tables: &mut WriteTables<'_>,
+        tables: &mut impl TablesMut,
         key: &Vec<u8>,
         series: u64,
         instances: u64,
@@ -104,7 +103,7 @@ impl Writer {
         let known = known.unwrap_or_else(|| patient_entries(&entry.patient, key));
         self.patients.remove(key);
         self.state.totals.patients = self.state.totals.patients.saturating_sub(1);
-        tables.patients.remove(key.as_slice()).map_err(storage)?;
+        tables.remove(Table::Patients, key)?;
         change_entries(tables, &known, &[])
     }
 }

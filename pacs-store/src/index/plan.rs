@@ -2,6 +2,7 @@
 //! everything.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::{Bound, ControlFlow};
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
@@ -12,10 +13,9 @@ use pacs_core::uid::{Level, Uid};
 use super::bound;
 use super::codec::uid_key;
 use super::entries::{Entries, Filter, Restriction};
-use super::error::storage;
 use super::keys::{Form, KeyRange, Kind, PATIENT_KINDS, STUDY_KINDS, modality_prefix, patient_key};
-use super::stream::Page;
-use super::tables::{Place, ReadTables, study_at_end};
+use super::page::Page;
+use super::tables::{self, Place, Table, Tables, number, number_at_end, study_key};
 
 /// Entries that are looked at to learn how many a key has. A few microseconds a hundred.
 const PROBE_MAX: usize = bound(2_000, 2);
@@ -136,8 +136,8 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    pub(super) fn all(tables: &ReadTables) -> Result<Self> {
-        Ok(Self::of(Source::All(0, tables.state()?.next_study), []))
+    pub(super) fn all(tables: &impl Tables) -> Result<Self> {
+        Ok(Self::of(Source::All(0, tables::state(tables)?.next_study), []))
     }
 
     pub(super) fn list(list: impl IntoIterator<Item = Stretch>) -> Self {
@@ -152,35 +152,33 @@ impl Candidates {
     }
 
     /// The studies of the patient with this Patient ID, and perhaps others.
-    pub(super) fn of_patient(tables: &ReadTables, id: &str) -> Result<Self> {
+    pub(super) fn of_patient(tables: &impl Tables, id: &str) -> Result<Self> {
         if id.is_empty() {
             // What has no value has no entry.
             return Self::all(tables);
         }
         let range = KeyRange::text(STUDY_KINDS[0].code, id);
         let entries = Entries::new(STUDY_KINDS[0], vec![range], Filter::All);
-        let entries = entries.before(tables.state()?.next_study);
+        let entries = entries.before(tables::state(tables)?.next_study);
         Ok(Self::of(Source::Entries(Box::new(entries)), []))
     }
 
     /// The next candidate. `Ok(None)` when there is none, or when the page is full.
-    pub(super) fn next<T>(&mut self, tables: &ReadTables, page: &mut Page<T>) -> Result<Option<Stretch>> {
+    pub(super) fn next<T>(&mut self, tables: &impl Tables, page: &mut Page<T>) -> Result<Option<Stretch>> {
         while self.ahead.is_empty() && !page.is_full() {
             let more = match &mut self.source {
                 Source::List => false,
                 Source::All(from, end) => {
                     let mut more = false;
-                    for record in tables
-                        .studies
-                        .range(*from..*end)
-                        .map_err(storage)?
-                        .take(AHEAD_MAX)
-                    {
-                        let number = record.map_err(storage)?.0.value();
+                    let (first, end) = (study_key(*from), study_key(*end));
+                    let between = (Bound::Included(&first[..]), Bound::Excluded(&end[..]));
+                    tables.range(Table::Studies, between, AHEAD_MAX, |key, _| {
+                        let number = number(key)?;
                         self.ahead.push_back(Stretch::study(number));
                         more = true;
                         *from = number.saturating_add(1);
-                    }
+                        Ok(ControlFlow::Continue(()))
+                    })?;
                     more
                 }
                 Source::Entries(entries) => entries.studies(tables, page, |number| {
@@ -204,7 +202,7 @@ impl Candidates {
 }
 
 /// Candidates below the patient for a query.
-pub(super) fn candidates(tables: &ReadTables, query: &Query) -> Result<Candidates> {
+pub(super) fn candidates(tables: &impl Tables, query: &Query) -> Result<Candidates> {
     if query.level() == Level::Instance
         && let Some(uids) = uids(query, tags::SOP_INSTANCE_UID)
     {
@@ -240,35 +238,30 @@ fn uids(query: &Query, tag: Tag) -> Option<&[Uid]> {
 }
 
 /// The study with this UID.
-pub(super) fn study(tables: &ReadTables, uid: &Uid) -> Result<Option<Stretch>> {
-    let number = tables.study_uids.get(uid_key(uid).as_slice()).map_err(storage)?;
-    Ok(number.map(|number| Stretch::study(number.value())))
+pub(super) fn study(tables: &impl Tables, uid: &Uid) -> Result<Option<Stretch>> {
+    let number = tables.get(Table::StudyUids, &uid_key(uid), number)?;
+    Ok(number.map(Stretch::study))
 }
 
 /// The series with this UID: one, but for senders that use a UID in several studies.
-pub(super) fn series(tables: &ReadTables, uid: &Uid) -> Result<Vec<Stretch>> {
+pub(super) fn series(tables: &impl Tables, uid: &Uid) -> Result<Vec<Stretch>> {
     let range = KeyRange::prefix(uid_key(uid));
     let mut list = Vec::new();
-    for entry in tables
-        .series_uids
-        .range(range.from.as_slice()..range.to.as_slice())
-        .map_err(storage)?
-    {
-        let (key, number) = entry.map_err(storage)?;
-        list.extend(study_at_end(key.value()).map(|study| Stretch::series(study, number.value())));
-    }
+    let between = (Bound::Included(&*range.from), Bound::Excluded(&*range.to));
+    tables.range(Table::SeriesUids, between, usize::MAX, |key, value| {
+        let series = number(value)?;
+        list.extend(number_at_end(key).map(|study| Stretch::series(study, series)));
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(list)
 }
 
 /// The instances with these UIDs, those of one series together.
-pub(super) fn instances(tables: &ReadTables, uids: &[Uid]) -> Result<Vec<Stretch>> {
+pub(super) fn instances(tables: &impl Tables, uids: &[Uid]) -> Result<Vec<Stretch>> {
+    tables.expect(uids.iter().map(|uid| (Table::InstanceUids, uid_key(uid))))?;
     let mut places = Vec::new();
     for uid in uids {
-        let place = tables
-            .instance_uids
-            .get(uid_key(uid).as_slice())
-            .map_err(storage)?;
-        places.extend(place.map(|place| Place::of_key(place.value())));
+        places.extend(tables.get(Table::InstanceUids, &uid_key(uid), Place::of_key)?);
     }
     places.sort_unstable();
     Ok(places.into_iter().map(Stretch::instance).collect())
@@ -285,7 +278,7 @@ pub(super) enum Patients {
 }
 
 /// Candidates for a query of patients.
-pub(super) fn patients(tables: &ReadTables, query: &Query) -> Result<Patients> {
+pub(super) fn patients(tables: &impl Tables, query: &Query) -> Result<Patients> {
     match query.key(tags::PATIENT_ID) {
         Some(KeyMatch::Text(id)) => return Ok(Patients::List([patient_key(id)].into())),
         Some(KeyMatch::Any(ids)) => {
@@ -321,9 +314,9 @@ pub(super) fn patients(tables: &ReadTables, query: &Query) -> Result<Patients> {
 }
 
 /// The ways that the keys of a query offer.
-fn ways(tables: &ReadTables, query: &Query, kinds: &[Kind]) -> Result<Vec<Entries>> {
+fn ways(tables: &impl Tables, query: &Query, kinds: &[Kind]) -> Result<Vec<Entries>> {
     let mut ways = Vec::new();
-    let state = tables.state()?;
+    let state = tables::state(tables)?;
     let incomplete = state.kinds_below_study;
     let complete = |kind: &&Kind| query.level() <= Level::Study || incomplete & 1 << kind.code == 0;
     for key in query.matching() {
@@ -407,7 +400,7 @@ fn add(
 }
 
 /// The way with the fewest entries; where all have many, the first two together.
-fn best(tables: &ReadTables, mut ways: Vec<Entries>) -> Result<Option<Entries>> {
+fn best(tables: &impl Tables, mut ways: Vec<Entries>) -> Result<Option<Entries>> {
     let mut counted = Vec::with_capacity(ways.len());
     for (at, way) in ways.iter().enumerate() {
         let count = way.probe(tables, PROBE_MAX)?;

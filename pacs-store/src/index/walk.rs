@@ -1,5 +1,8 @@
 //! Reading records: from a way to candidates to whole answers.
 
+use std::marker::PhantomData;
+use std::ops::{Bound, ControlFlow};
+
 use bytes::Bytes;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -11,15 +14,14 @@ use pacs_core::query::{Key, Query};
 use pacs_core::uid::{Level, Uid};
 
 use super::codec::uid_key;
-use super::error::storage;
 use super::keys::{patient_entries, patient_key};
+use super::page::{Page, Pager};
 use super::plan::{self, Candidates, Patients, Stretch};
 use super::record::{Instance, Patient, Series, Study, decode_frames, decode_metadata};
-use super::stream::{Page, Pager};
-use super::tables::{Place, ReadTables, of_series_key, series_key};
+use super::tables::{Place, Table, Tables, is_damaged, number_at_end, series_key, study_key, whole};
 
 /// The instance with this SOP Instance UID.
-pub(super) fn lookup(tables: &ReadTables, uid: &Uid) -> Result<Option<InstanceRecord>> {
+pub(crate) fn lookup(tables: &impl Tables, uid: &Uid) -> Result<Option<InstanceRecord>> {
     let Some(place) = place_of(tables, uid)? else {
         return Ok(None);
     };
@@ -29,57 +31,51 @@ pub(super) fn lookup(tables: &ReadTables, uid: &Uid) -> Result<Option<InstanceRe
     let Some(series) = series(tables, &study, place.study, place.series)? else {
         return Ok(None);
     };
-    let Some(record) = tables.instances.get(place.key()).map_err(storage)? else {
-        return Ok(None);
-    };
-    let instance = Instance::decode(record.value(), &series.uid)?;
-    finish(tables, place, instance, &study, &series).map(Some)
+    let instance = tables.get(Table::Instances, &place.key(), |record| {
+        Instance::decode(record, &series.uid)
+    })?;
+    instance
+        .map(|instance| finish(tables, place, instance, &study, &series))
+        .transpose()
 }
 
 /// Where the frames of this version of an instance lie.
-pub(super) fn frames(tables: &ReadTables, uid: &Uid, version: &Locator) -> Result<Option<FrameTable>> {
+pub(crate) fn frames(tables: &impl Tables, uid: &Uid, version: &Locator) -> Result<Option<FrameTable>> {
     let Some(place) = place_of(tables, uid)? else {
         return Ok(None);
     };
-    match tables.frames.get(place.key()).map_err(storage)? {
-        Some(frames) => decode_frames(frames.value(), version),
-        None => Ok(None),
-    }
+    let frames = tables.get(Table::Frames, &place.key(), |frames| {
+        decode_frames(frames, version)
+    })?;
+    Ok(frames.flatten())
 }
 
-fn place_of(tables: &ReadTables, uid: &Uid) -> Result<Option<Place>> {
-    let found = tables
-        .instance_uids
-        .get(uid_key(uid).as_slice())
-        .map_err(storage)?;
-    Ok(found.map(|place| Place::of_key(place.value())))
+fn place_of(tables: &impl Tables, uid: &Uid) -> Result<Option<Place>> {
+    tables.get(Table::InstanceUids, &uid_key(uid), Place::of_key)
 }
 
 fn finish(
-    tables: &ReadTables,
+    tables: &impl Tables,
     place: Place,
     instance: Instance,
     study: &Study,
     series: &Series,
 ) -> Result<InstanceRecord> {
     if instance.is_large() {
-        let large = tables.large.get(place.key()).map_err(storage)?;
-        let large = large.as_ref().map(|large| large.value()).unwrap_or_default();
-        return instance.finish(study, series, Some(large));
+        let large = tables.get(Table::Large, &place.key(), whole)?;
+        return instance.finish(study, series, Some(&large.unwrap_or_default()));
     }
     instance.finish(study, series, None)
 }
 
-fn study(tables: &ReadTables, number: u32) -> Result<Option<Study>> {
-    let record = tables.studies.get(number).map_err(storage)?;
-    record.map(|record| Study::decode(record.value())).transpose()
+fn study(tables: &impl Tables, number: u32) -> Result<Option<Study>> {
+    tables.get(Table::Studies, &study_key(number), Study::decode)
 }
 
-fn series(tables: &ReadTables, above: &Study, study: u32, number: u32) -> Result<Option<Series>> {
-    let record = tables.series.get(series_key(study, number)).map_err(storage)?;
-    record
-        .map(|record| Series::decode(record.value(), &above.uid))
-        .transpose()
+fn series(tables: &impl Tables, above: &Study, study: u32, number: u32) -> Result<Option<Series>> {
+    tables.get(Table::Series, &series_key(study, number), |record| {
+        Series::decode(record, &above.uid)
+    })
 }
 
 fn put_text(set: &mut Vec<Element>, tag: Tag, vr: VR, text: String) {
@@ -114,14 +110,8 @@ fn patient_answer(patient: &Patient) -> DataSet {
 }
 
 /// All that is known of a study and its patient.
-fn study_answer(tables: &ReadTables, study: &Study) -> Result<DataSet> {
-    let patient = tables
-        .patients
-        .get(study.patient_key.as_slice())
-        .map_err(storage)?;
-    let counts = patient
-        .map(|patient| Patient::decode_counts(patient.value()))
-        .transpose()?;
+fn study_answer(tables: &impl Tables, study: &Study) -> Result<DataSet> {
+    let counts = tables.get(Table::Patients, &study.patient_key, Patient::decode_counts)?;
     let [studies, series, instances] = counts.unwrap_or_default();
     let mut out = Vec::with_capacity(study.patient.len() + study.study.len() + 8);
     put_text(&mut out, tags::STUDY_INSTANCE_UID, VR::UI, study.uid.to_string());
@@ -172,14 +162,14 @@ fn instance_answer(above: &DataSet, instance: &Instance) -> DataSet {
 }
 
 /// What is above the instances of a stretch.
-struct Above<'t> {
-    tables: &'t ReadTables,
+struct Above<'t, T> {
+    tables: &'t T,
     study: Study,
     number: u32,
 }
 
-impl<'t> Above<'t> {
-    fn read(tables: &'t ReadTables, number: u32) -> Result<Option<Self>> {
+impl<'t, T: Tables> Above<'t, T> {
+    fn read(tables: &'t T, number: u32) -> Result<Option<Self>> {
         let study = study(tables, number)?;
         Ok(study.map(|study| Self {
             tables,
@@ -191,85 +181,91 @@ impl<'t> Above<'t> {
     /// The first series of the stretch, with its number.
     fn series(&self, stretch: Stretch) -> Result<Option<(u32, Series)>> {
         let (from, to) = (stretch.from, stretch.to);
-        let range = series_key(self.number, from.series)..=series_key(self.number, to.series);
-        let Some(entry) = self.tables.series.range(range).map_err(storage)?.next() else {
-            return Ok(None);
-        };
-        let (key, record) = entry.map_err(storage)?;
-        let (_, number) = of_series_key(key.value());
-        Ok(Some((number, Series::decode(record.value(), &self.study.uid)?)))
+        let (from, to) = (
+            series_key(self.number, from.series),
+            series_key(self.number, to.series),
+        );
+        let between = (Bound::Included(&from[..]), Bound::Included(&to[..]));
+        let mut first = None;
+        self.tables.range(Table::Series, between, 1, |key, record| {
+            let number = number_at_end(key).ok_or_else(is_damaged)?;
+            first = Some((number, Series::decode(record, &self.study.uid)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(first)
     }
 
     /// Gives the instances of the stretch that are of one series, until the page is full; what is left
     /// of that series then.
-    fn instances<T>(
+    fn instances<A>(
         &self,
         series: &Series,
         stretch: Stretch,
-        page: &mut Page<T>,
-        mut give: impl FnMut(&mut Page<T>, Place, Instance) -> Result<()>,
+        page: &mut Page<A>,
+        mut give: impl FnMut(&mut Page<A>, Place, Instance) -> Result<()>,
     ) -> Result<Option<Stretch>> {
-        let range = stretch.from.key()..=stretch.to.key();
-        for entry in self.tables.instances.range(range).map_err(storage)? {
-            let (key, record) = entry.map_err(storage)?;
-            let place = Place::of_key(key.value());
-            page.step();
-            give(page, place, Instance::decode(record.value(), &series.uid)?)?;
-            if page.is_full() {
-                return Ok(stretch.after_instance(place));
-            }
-        }
-        Ok(None)
+        let (from, to) = (stretch.from.key(), stretch.to.key());
+        let between = (Bound::Included(&from[..]), Bound::Included(&to[..]));
+        let mut left = None;
+        self.tables
+            .range(Table::Instances, between, page.left().max(1), |key, record| {
+                let place = Place::of_key(key)?;
+                page.step();
+                give(page, place, Instance::decode(record, &series.uid)?)?;
+                if page.is_full() {
+                    left = stretch.after_instance(place);
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        Ok(left)
     }
 }
 
-/// Makes of the record of the instance at a place what is yielded of it.
-type Make<T> = fn(&ReadTables, Place, InstanceRecord, &mut Page<T>) -> Result<T>;
-
-/// The instances of a scope.
-pub(super) struct Instances<T> {
-    scope: Scope,
-    make: Make<T>,
-    candidates: Option<Candidates>,
-    now: Option<Stretch>,
+/// What is yielded of an instance.
+pub(crate) trait Yielded: Sized + Send + Unpin + 'static {
+    /// Made of the record of the instance at a place.
+    fn of(tables: &impl Tables, record: InstanceRecord, key: &[u8], page: &mut Page<Self>) -> Result<Self>;
 }
 
-impl Instances<InstanceRecord> {
-    pub(super) fn new(scope: Scope) -> Self {
-        Self::making(scope, |_, _, record, _| Ok(record))
+impl Yielded for InstanceRecord {
+    fn of(_: &impl Tables, record: InstanceRecord, _: &[u8], _: &mut Page<Self>) -> Result<Self> {
+        Ok(record)
     }
 }
 
 /// Bytes of metadata that count as much as a record.
 const METADATA_BYTES_PER_STEP: usize = 16 * 1024;
 
-impl Instances<(InstanceRecord, Option<Bytes>)> {
-    pub(super) fn with_metadata(scope: Scope) -> Self {
-        Self::making(scope, |tables, place, record, page| {
-            let known = tables.metadata.get(place.key()).map_err(storage)?;
-            let metadata = match known {
-                Some(known) => {
-                    page.steps(known.value().len(), METADATA_BYTES_PER_STEP);
-                    decode_metadata(known.value(), &record.locator)?
-                }
-                None => None,
-            };
-            Ok((record, metadata))
-        })
+impl Yielded for (InstanceRecord, Option<Bytes>) {
+    fn of(tables: &impl Tables, record: InstanceRecord, key: &[u8], page: &mut Page<Self>) -> Result<Self> {
+        let metadata = tables.get(Table::Metadata, key, |known| {
+            page.steps(known.len(), METADATA_BYTES_PER_STEP);
+            decode_metadata(known, &record.locator)
+        })?;
+        Ok((record, metadata.flatten()))
     }
 }
 
-impl<T> Instances<T> {
-    fn making(scope: Scope, make: Make<T>) -> Self {
+/// The instances of a scope.
+pub(crate) struct Instances<T> {
+    scope: Scope,
+    candidates: Option<Candidates>,
+    now: Option<Stretch>,
+    yielded: PhantomData<fn() -> T>,
+}
+
+impl<T: Yielded> Instances<T> {
+    pub(crate) fn new(scope: Scope) -> Self {
         Self {
             scope,
-            make,
             candidates: None,
             now: None,
+            yielded: PhantomData,
         }
     }
 
-    fn candidates(&self, tables: &ReadTables) -> Result<Candidates> {
+    fn candidates(&self, tables: &impl Tables) -> Result<Candidates> {
         Ok(match &self.scope {
             Scope::All => Candidates::all(tables)?,
             Scope::Patient(id) => Candidates::of_patient(tables, id.trim())?,
@@ -280,10 +276,10 @@ impl<T> Instances<T> {
     }
 }
 
-impl<T: Send + Unpin + 'static> Pager for Instances<T> {
+impl<T: Yielded> Pager for Instances<T> {
     type Item = T;
 
-    fn page(&mut self, tables: &ReadTables, page: &mut Page<T>) -> Result<bool> {
+    fn page(&mut self, tables: &impl Tables, page: &mut Page<T>) -> Result<bool> {
         if self.candidates.is_none() {
             self.candidates = Some(self.candidates(tables)?);
         }
@@ -310,7 +306,7 @@ impl<T: Send + Unpin + 'static> Pager for Instances<T> {
                 page,
                 |page, place, instance| {
                     let record = finish(tables, place, instance, &above.study, &series)?;
-                    let made = (self.make)(tables, place, record, page)?;
+                    let made = T::of(tables, record, &place.key(), page)?;
                     page.push(made);
                     Ok(())
                 },
@@ -333,7 +329,7 @@ impl<T: Send + Unpin + 'static> Pager for Instances<T> {
 fn next<T>(
     now: &mut Option<Stretch>,
     candidates: &mut Option<Candidates>,
-    tables: &ReadTables,
+    tables: &impl Tables,
     page: &mut Page<T>,
 ) -> Result<Option<Stretch>> {
     match (now.take(), candidates) {
@@ -350,7 +346,7 @@ fn may_match(keys: &[Key], entity: &DataSet) -> bool {
 }
 
 /// The answers to a query.
-pub(super) struct Answers {
+pub(crate) struct Answers {
     query: Query,
     of_study: Vec<Key>,
     of_series: Vec<Key>,
@@ -360,7 +356,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(query: Query) -> Self {
+    pub(crate) fn new(query: Query) -> Self {
         Self {
             of_study: plan::of_study(&query),
             of_series: plan::of_series(&query),
@@ -372,7 +368,12 @@ impl Answers {
     }
 
     /// Answers from one study, or from what was left of it, until the page is full.
-    fn below_study(&mut self, tables: &ReadTables, page: &mut Page<DataSet>, stretch: Stretch) -> Result<()> {
+    fn below_study(
+        &mut self,
+        tables: &impl Tables,
+        page: &mut Page<DataSet>,
+        stretch: Stretch,
+    ) -> Result<()> {
         let Some(above) = Above::read(tables, stretch.from.study)? else {
             return Ok(());
         };
@@ -426,7 +427,7 @@ impl Answers {
         Ok(())
     }
 
-    fn patients(&mut self, tables: &ReadTables, page: &mut Page<DataSet>) -> Result<bool> {
+    fn patients(&mut self, tables: &impl Tables, page: &mut Page<DataSet>) -> Result<bool> {
         let mut patients = match self.patients.take() {
             Some(patients) => patients,
             None => plan::patients(tables, &self.query)?,
@@ -439,7 +440,7 @@ impl Answers {
     /// Looks at some patients; `false` when none is left.
     fn some_patients(
         &self,
-        tables: &ReadTables,
+        tables: &impl Tables,
         page: &mut Page<DataSet>,
         patients: &mut Patients,
     ) -> Result<bool> {
@@ -449,29 +450,33 @@ impl Answers {
                     return Ok(false);
                 };
                 page.step();
-                if let Some(record) = tables.patients.get(key.as_slice()).map_err(storage)? {
-                    self.decide(page, patient_answer(&Patient::decode(record.value())?))?;
+                if let Some(patient) = tables.get(Table::Patients, &key, Patient::decode)? {
+                    self.decide(page, patient_answer(&patient))?;
                 }
                 Ok(true)
             }
             Patients::Table(range, filter) => {
-                let (from, to) = (range.from.clone(), range.to.clone());
-                for entry in tables
-                    .patients
-                    .range(from.as_slice()..to.as_slice())
-                    .map_err(storage)?
-                {
-                    let (key, record) = entry.map_err(storage)?;
+                let between = (Bound::Included(&*range.from), Bound::Excluded(&*range.to));
+                let mut next = None;
+                // One more than there is time for, to know where to go on.
+                tables.range(Table::Patients, between, page.left() + 1, |key, record| {
                     if page.is_full() {
-                        range.from = key.value().to_vec();
-                        return Ok(true);
+                        next = Some(key.to_vec());
+                        return Ok(ControlFlow::Break(()));
                     }
                     page.step();
-                    if filter.passes(key.value()) {
-                        self.decide(page, patient_answer(&Patient::decode(record.value())?))?;
+                    if filter.passes(key) {
+                        self.decide(page, patient_answer(&Patient::decode(record)?))?;
                     }
-                }
-                Ok(false)
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                Ok(match next {
+                    Some(next) => {
+                        range.from = next;
+                        true
+                    }
+                    None => false,
+                })
             }
             Patients::Entries(entries) => {
                 let mut found = Vec::new();
@@ -479,12 +484,12 @@ impl Answers {
                     found.push((key.to_vec(), entry.to_vec()));
                     found.len() < 32
                 })?;
+                tables.expect(found.iter().map(|(key, _)| (Table::Patients, key.clone())))?;
                 for (key, entry) in found {
                     page.step();
-                    let Some(record) = tables.patients.get(key.as_slice()).map_err(storage)? else {
+                    let Some(patient) = tables.get(Table::Patients, &key, Patient::decode)? else {
                         continue;
                     };
-                    let patient = Patient::decode(record.value())?;
                     // Of a patient with several entries the first one counts.
                     let all = patient_entries(&patient, &key);
                     if all.iter().find(|entry| entries.has(entry)) == Some(&entry) {
@@ -500,7 +505,7 @@ impl Answers {
 impl Pager for Answers {
     type Item = DataSet;
 
-    fn page(&mut self, tables: &ReadTables, page: &mut Page<DataSet>) -> Result<bool> {
+    fn page(&mut self, tables: &impl Tables, page: &mut Page<DataSet>) -> Result<bool> {
         if self.query.level() == Level::Patient {
             while !page.is_full() {
                 if !self.patients(tables, page)? {
