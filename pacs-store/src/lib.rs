@@ -7,7 +7,7 @@
 //! | [`FolderArchive`] | instances, one plain file each; adopts a folder that is there |
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
-//! | `PostgresLedger` | the same in a database that many machines share; feature `postgres` |
+//! | `PostgresIndex`, `PostgresLedger` | the same in a database that many machines share; feature `postgres` |
 //! | [`EncryptedArchive`] | what another archive keeps, encrypted |
 //! | [`AuditLog`] | who did what with whose data: the audit trail, in files that are chained by hashes |
 //! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
@@ -37,6 +37,6 @@ pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
 #[cfg(feature = "postgres")]
-pub use postgres::{Postgres, PostgresLedger, PostgresOptions};
+pub use postgres::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions};
 pub use redb::{RedbIndex, RedbIndexOptions, RedbLedger};
 pub use segment::{Compaction, SegmentArchive, SegmentOptions, SegmentStatistics};

@@ -9,12 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use dicom_dictionary_std::tags;
+use futures::TryStreamExt as _;
 use futures::executor::block_on;
 use futures::future::join_all;
+use pacs_core::index::{Change, InstanceRecord, Scope, Totals};
 use pacs_core::ledger::LedgerExt as _;
+use pacs_core::query::{Model, QueryOptions};
+use pacs_core::testkit::index::IndexPlace;
 use pacs_core::testkit::ledger::LedgerPlace;
-use pacs_core::{ErrorKind, Ledger, Step, ledger_conformance};
-use pacs_store::{Postgres, PostgresLedger, PostgresOptions};
+use pacs_core::testkit::random::{Random, rounds};
+use pacs_core::testkit::world::any_record;
+use pacs_core::{
+    DataSet, ErrorKind, Index, Ledger, Level, Query, Sequence, Step, Uid, index_conformance,
+    ledger_conformance,
+};
+use pacs_store::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions, RedbIndex, RedbIndexOptions};
+use redb::backends::InMemoryBackend;
 use server::Server;
 
 /// A schema of its own.
@@ -42,6 +53,21 @@ impl LedgerPlace for Place {
 }
 
 ledger_conformance!(ledger, Place::new());
+
+/// The same for an index.
+struct IndexHere(Place);
+
+impl IndexPlace for IndexHere {
+    fn open(&self) -> Arc<dyn Index> {
+        Arc::new(PostgresIndex::new(self.0.database()).expect("opens"))
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.is_there()
+    }
+}
+
+index_conformance!(index, IndexHere(Place::new()));
 
 #[test]
 fn many_who_open_a_schema_at_once_make_it_once() {
@@ -240,7 +266,7 @@ fn a_key_that_is_longer_than_any_has_no_value_and_costs_nobody_else_anything() {
         return;
     }
     let ledger = place.open();
-    let mut random = pacs_core::testkit::random::Random::new(1);
+    let mut random = Random::new(1);
     let long: Vec<u8> = (0..20_000).map(|_| random.bits() as u8).collect();
     let long = Bytes::from(long);
     let put = Step::Put(Bytes::from_static(b"a"), Bytes::from_static(b"1"));
@@ -266,4 +292,124 @@ fn a_key_that_is_longer_than_any_has_no_value_and_costs_nobody_else_anything() {
         block_on(ledger.get(b"a")).expect("is asked"),
         Some(Bytes::from_static(b"1"))
     );
+}
+
+/// Some changes of a small world.
+fn any_changes(random: &mut Random, world: u64, known: &mut Vec<Uid>) -> Vec<Change> {
+    (0..1 + random.below(12))
+        .map(|_| {
+            if !known.is_empty() && random.chance(4) {
+                return Change::Remove(known.swap_remove(random.index(known.len())));
+            }
+            let record = any_record(random, world);
+            known.push(record.key.instance);
+            Change::Store(Box::new(record))
+        })
+        .collect()
+}
+
+/// What an index knows, in whatever order.
+fn contents(index: &dyn Index) -> (Totals, Vec<InstanceRecord>, Vec<DataSet>) {
+    let all: Vec<_> = block_on(index.instances(Scope::All).try_collect()).expect("is read");
+    let mut all: Vec<InstanceRecord> = all;
+    all.sort_unstable_by_key(|record| record.key.instance);
+    let query = Query::new(
+        Model::StudyRoot,
+        Level::Study,
+        DataSet::default(),
+        QueryOptions::default(),
+    );
+    let studies: Vec<_> = block_on(index.query(query).try_collect()).expect("is read");
+    let mut studies: Vec<DataSet> = studies;
+    studies.sort_unstable_by_key(|study| study.uid(tags::STUDY_INSTANCE_UID).expect("has its UID"));
+    (block_on(index.totals()).expect("is read"), all, studies)
+}
+
+fn of_batches(batches: &[Vec<Change>]) -> (Totals, Vec<InstanceRecord>, Vec<DataSet>) {
+    let index = RedbIndex::with_backend(InMemoryBackend::new(), RedbIndexOptions::default()).expect("opens");
+    for batch in batches {
+        block_on(index.apply(batch.clone(), Sequence(1))).expect("is applied");
+    }
+    contents(&index)
+}
+
+#[test]
+fn those_who_apply_to_one_index_from_several_places_know_what_the_others_did() {
+    if !Place::new().is_there() {
+        return;
+    }
+    rounds(6, |random| {
+        let place = Place::new();
+        let open = || PostgresIndex::new(place.database()).expect("opens");
+        let mut indexes = [open(), open(), open()];
+        let world = random.bits();
+        let (mut batches, mut known) = (Vec::new(), Vec::new());
+        for at in 0..30 {
+            let changes = any_changes(random, world, &mut known);
+            let own = random.index(indexes.len());
+            if random.chance(8) {
+                indexes[own] = open();
+            }
+            block_on(indexes[own].apply(changes.clone(), Sequence(at + 1))).expect("is applied");
+            batches.push(changes);
+            let water = block_on(random.pick(&indexes).low_water()).expect("is asked");
+            assert_eq!(water, Sequence(at + 1));
+        }
+        let expected = of_batches(&batches);
+        for index in &indexes {
+            assert!(contents(index) == expected, "all know the same");
+        }
+    });
+}
+
+#[test]
+fn whenever_the_database_dies_an_index_knows_all_of_a_batch_or_nothing_and_every_one_that_was_applied() {
+    let Some(server) = Server::own() else { return };
+    let options = server.schema();
+    rounds(1, |random| {
+        let index =
+            PostgresIndex::new(Postgres::open(&server.url, options.clone()).expect("opens")).expect("opens");
+        block_on(index.clear()).expect("is emptied");
+        let (world, seed) = (random.bits(), random.bits());
+        let is_over = AtomicBool::new(false);
+        let batches = std::thread::scope(|scope| {
+            let applying = scope.spawn(|| {
+                let mut random = Random::new(seed);
+                let (mut batches, mut known) = (Vec::new(), Vec::new());
+                while !is_over.load(Ordering::Relaxed) {
+                    let changes = any_changes(&mut random, world, &mut known);
+                    let water = batches.len() as u64 + 1;
+                    match block_on(index.apply(changes.clone(), Sequence(water))) {
+                        Ok(()) => batches.push(changes),
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                            // Nobody knows but the index.
+                            let now = block_on(index.low_water()).expect("it is there again");
+                            if now == Sequence(water) {
+                                batches.push(changes);
+                            }
+                        }
+                    }
+                }
+                batches
+            });
+            for _ in 0..4 {
+                server.stop();
+                server.start();
+                block_on(index.lookup(&Uid::constant("1.2"))).expect("it is there again");
+            }
+            is_over.store(true, Ordering::Relaxed);
+            applying.join().expect("nothing panicked")
+        });
+        assert_eq!(
+            block_on(index.low_water()).expect("is asked"),
+            Sequence(batches.len() as u64)
+        );
+        assert!(!batches.is_empty());
+        assert!(
+            contents(&index) == of_batches(&batches),
+            "the index is that of {} batches",
+            batches.len()
+        );
+    });
 }

@@ -15,6 +15,7 @@ use super::codec::uid_key;
 use super::entries::{Entries, Filter, Restriction};
 use super::keys::{Form, KeyRange, Kind, PATIENT_KINDS, STUDY_KINDS, modality_prefix, patient_key};
 use super::page::Page;
+use super::record::Study;
 use super::tables::{self, Place, Table, Tables, number, number_at_end, study_key};
 
 /// Entries that are looked at to learn how many a key has. A few microseconds a hundred.
@@ -124,7 +125,7 @@ pub(super) enum Source {
     /// Every study from one number on, before another.
     All(u32, u32),
     /// These.
-    List,
+    List(VecDeque<Stretch>),
     /// Those that entries lead to.
     Entries(Box<Entries>),
 }
@@ -137,17 +138,17 @@ pub(super) struct Candidates {
 
 impl Candidates {
     pub(super) fn all(tables: &impl Tables) -> Result<Self> {
-        Ok(Self::of(Source::All(0, tables::state(tables)?.next_study), []))
+        Ok(Self::of(Source::All(0, tables::state(tables)?.next_study)))
     }
 
     pub(super) fn list(list: impl IntoIterator<Item = Stretch>) -> Self {
-        Self::of(Source::List, list)
+        Self::of(Source::List(list.into_iter().collect()))
     }
 
-    fn of(source: Source, list: impl IntoIterator<Item = Stretch>) -> Self {
+    fn of(source: Source) -> Self {
         Self {
             source,
-            ahead: list.into_iter().collect(),
+            ahead: VecDeque::new(),
         }
     }
 
@@ -160,14 +161,37 @@ impl Candidates {
         let range = KeyRange::text(STUDY_KINDS[0].code, id);
         let entries = Entries::new(STUDY_KINDS[0], vec![range], Filter::All);
         let entries = entries.before(tables::state(tables)?.next_study);
-        Ok(Self::of(Source::Entries(Box::new(entries)), []))
+        Ok(Self::of(Source::Entries(Box::new(entries))))
     }
 
     /// The next candidate. `Ok(None)` when there is none, or when the page is full.
-    pub(super) fn next<T>(&mut self, tables: &impl Tables, page: &mut Page<T>) -> Result<Option<Stretch>> {
+    pub(super) fn next<A, T: Tables>(&mut self, tables: &T, page: &mut Page<A>) -> Result<Option<Stretch>> {
+        if !self.ahead.is_empty() {
+            return Ok(self.ahead.pop_front());
+        }
+        self.look_ahead(tables, page)?;
+        if T::IS_FAR {
+            let studies: Vec<_> = self.ahead.iter().map(|next| study_key(next.from.study)).collect();
+            tables.expect(studies.iter().map(|key| (Table::Studies, key.to_vec())))?;
+            let mut patients = Vec::new();
+            for key in studies {
+                let study = tables.get(Table::Studies, &key, Study::decode)?;
+                patients.extend(study.map(|study| (Table::Patients, study.patient_key)));
+            }
+            tables.expect(patients)?;
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    /// Finds the next candidates. None when there are none, or when the page is full.
+    fn look_ahead<A>(&mut self, tables: &impl Tables, page: &mut Page<A>) -> Result<()> {
         while self.ahead.is_empty() && !page.is_full() {
             let more = match &mut self.source {
-                Source::List => false,
+                Source::List(list) => {
+                    let some = list.len().min(AHEAD_MAX);
+                    self.ahead.extend(list.drain(..some));
+                    !list.is_empty()
+                }
                 Source::All(from, end) => {
                     let mut more = false;
                     let (first, end) = (study_key(*from), study_key(*end));
@@ -188,16 +212,16 @@ impl Candidates {
             };
             if !more {
                 // What is found already is all there is.
-                self.source = Source::List;
+                self.source = Source::List(VecDeque::new());
                 break;
             }
         }
-        Ok(self.ahead.pop_front())
+        Ok(())
     }
 
     /// Whether nothing is left.
     pub(super) fn is_done(&self) -> bool {
-        self.ahead.is_empty() && matches!(self.source, Source::List)
+        self.ahead.is_empty() && matches!(&self.source, Source::List(list) if list.is_empty())
     }
 }
 
@@ -225,7 +249,7 @@ pub(super) fn candidates(tables: &impl Tables, query: &Query) -> Result<Candidat
         return Ok(Candidates::list(list));
     }
     match best(tables, ways(tables, query, STUDY_KINDS)?)? {
-        Some(entries) => Ok(Candidates::of(Source::Entries(Box::new(entries)), [])),
+        Some(entries) => Ok(Candidates::of(Source::Entries(Box::new(entries)))),
         None => Candidates::all(tables),
     }
 }

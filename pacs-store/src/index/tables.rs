@@ -42,6 +42,9 @@ pub(crate) enum Table {
 
 /// Looking for keys in a state of the tables.
 pub(crate) trait Lookup {
+    /// Whether each look is a way to another machine and back.
+    const IS_FAR: bool = false;
+
     /// What `read` makes of the value of a key; `None` where it has none.
     fn get<T>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>>;
 

@@ -1,10 +1,11 @@
 //! Where many machines share what they know: a database that speaks PostgreSQL's protocol.
 //!
 //! [`Postgres`] is the way to it: a pool of connections, the tables, and what is done when it is away. [`PostgresLedger`]
-//! keeps a ledger there.
+//! keeps a ledger there, [`PostgresIndex`] an index.
 //!
 //! The statements are plain SQL of tables, keys and `ON CONFLICT`: nothing of one product alone. All is done in
-//! transactions that take their locks on rows, so `READ COMMITTED` suffices and stronger isolation does no harm.
+//! transactions that take their locks on rows, so `READ COMMITTED` suffices for what
+//! writes, and stronger isolation does no harm.
 //!
 //! # Over which line
 //! A URL with `sslmode=require` speaks TLS and believes a server whose certificate is for its host and comes from an
@@ -19,6 +20,7 @@
 
 mod connection;
 mod failure;
+mod index;
 mod ledger;
 mod tables;
 mod tls;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use connection::Postgres;
+pub use index::PostgresIndex;
 pub use ledger::PostgresLedger;
 
 /// How a [`Postgres`] is used.

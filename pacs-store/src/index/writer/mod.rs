@@ -5,6 +5,7 @@
 //! the counts of what is above it.
 
 mod above;
+mod ahead;
 mod cache;
 mod forget;
 
@@ -62,6 +63,7 @@ impl Writer {
         changes: &[Change],
         low_water: Sequence,
     ) -> Result<()> {
+        self.expect(tables, changes)?;
         for change in changes {
             match change {
                 Change::Store(record) => self.store(tables, record)?,
@@ -292,14 +294,18 @@ impl Writer {
         Ok(entry)
     }
 
+    /// Number of the study, if it is known.
+    fn known_study(&mut self, tables: &impl Lookup, uid: &Uid) -> Result<Option<u32>> {
+        match self.study_numbers.get(uid) {
+            Some(&mut number) => Ok(Some(number)),
+            None => tables.get(Table::StudyUids, &uid_key(uid), number),
+        }
+    }
+
     /// Number of the record's study, which is made when it isn't known.
     fn study(&mut self, tables: &mut impl TablesMut, record: &InstanceRecord, again: Again) -> Result<u32> {
         let uid = record.key.study;
-        let known = match self.study_numbers.get(&uid) {
-            Some(&mut number) => Some(number),
-            None => tables.get(Table::StudyUids, &uid_key(&uid), number)?,
-        };
-        if let Some(number) = known {
+        if let Some(number) = self.known_study(tables, &uid)? {
             self.study_numbers.put(uid, number);
             self.load_study(tables, number)?;
             return Ok(number);
@@ -341,7 +347,8 @@ impl Writer {
             return Ok(number);
         }
         let key = series_uid_key(&uid_key(&uid), study);
-        if let Some(number) = tables.get(Table::SeriesUids, &key, number)? {
+        let has_series = present(self.studies.get(&study))?.study.series > 0;
+        if has_series && let Some(number) = tables.get(Table::SeriesUids, &key, number)? {
             self.series_numbers.put((study, uid), number);
             self.load(tables, study, number)?;
             return Ok(number);
