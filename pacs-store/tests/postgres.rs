@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use dicom_dictionary_std::tags;
+use dicom_core::VR;
+use dicom_dictionary_std::{tags, uids};
 use futures::TryStreamExt as _;
 use futures::executor::block_on;
 use futures::future::join_all;
+use pacs_core::dataset::charset::CharacterSet;
+use pacs_core::dataset::encode::encode;
 use pacs_core::index::{Change, InstanceRecord, Scope, Totals};
 use pacs_core::ledger::LedgerExt as _;
 use pacs_core::query::{Model, QueryOptions};
@@ -21,10 +24,13 @@ use pacs_core::testkit::ledger::LedgerPlace;
 use pacs_core::testkit::random::{Random, rounds};
 use pacs_core::testkit::world::any_record;
 use pacs_core::{
-    DataSet, ErrorKind, Index, Ledger, Level, Query, Sequence, Step, Uid, index_conformance,
+    DataSet, ErrorKind, Index, Ledger, Level, Options, Query, Sequence, Source, Step, Uid, index_conformance,
     ledger_conformance,
 };
-use pacs_store::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions, RedbIndex, RedbIndexOptions};
+use pacs_store::embedded::{Database, Encryption, Settings, Store};
+use pacs_store::{
+    Postgres, PostgresIndex, PostgresLedger, PostgresOptions, RedbIndex, RedbIndexOptions, RedbLedger,
+};
 use redb::backends::InMemoryBackend;
 use server::Server;
 
@@ -412,4 +418,135 @@ fn whenever_the_database_dies_an_index_knows_all_of_a_batch_or_nothing_and_every
             batches.len()
         );
     });
+}
+
+/// A data directory whose index and ledger are in the database.
+fn store_settings(data: &std::path::Path, server: &Server, schema: &str) -> Settings {
+    let mut database = Database::at(&server.url);
+    database.schema = schema.to_owned();
+    Settings {
+        data: data.to_owned(),
+        database: Some(database),
+        ..Settings::default()
+    }
+}
+
+fn file(number: u32) -> Bytes {
+    let mut set = DataSet::default();
+    set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
+    set.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
+    set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
+    set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
+    let encoded = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
+    encoded.expect("is encoded").into()
+}
+
+fn import(store: &Store, number: u32) {
+    let file = futures::stream::iter([Ok(file(number))]);
+    block_on(store.pacs.import(Source::default(), file)).expect("is kept");
+}
+
+fn instances(store: &Store) -> u64 {
+    block_on(store.pacs.totals()).expect("is asked").instances
+}
+
+#[test]
+fn a_data_directory_goes_to_a_database_with_its_ledger_and_not_back_without() {
+    let Some(server) = Server::shared() else { return };
+    let schema = server.schema().schema;
+    let data = tempfile::tempdir().expect("a directory");
+    let in_database = store_settings(data.path(), server, &schema);
+    let in_files = Settings {
+        database: None,
+        ..in_database.clone()
+    };
+    let key = Bytes::from_static(b"something that waits");
+    {
+        let store = Store::open_or_make(&in_files, Options::default()).expect("opens");
+        import(&store, 1);
+        store.pacs.close().expect("closes");
+    }
+    let ledger = RedbLedger::open(data.path().join("ledger.redb")).expect("opens");
+    let entries = (0..150_u32).map(|at| Step::Put(at.to_be_bytes().to_vec().into(), key.clone()));
+    assert!(block_on(ledger.apply(entries.collect())).expect("is applied"));
+    drop(ledger);
+    {
+        let store = Store::open(&in_database, Options::default()).expect("opens");
+        assert_eq!(instances(&store), 1, "the index is made from the archive");
+        import(&store, 2);
+        let second = Store::open(&in_database, Options::default());
+        assert_eq!(
+            second.map(drop).expect_err("is in use").kind(),
+            ErrorKind::Refused
+        );
+        store.pacs.close().expect("closes");
+    }
+    let mut options = PostgresOptions::default();
+    options.schema.clone_from(&schema);
+    let ledger = PostgresLedger::new(Postgres::open(&server.url, options).expect("opens"));
+    for at in 0..150_u32 {
+        assert_eq!(
+            block_on(ledger.get(&at.to_be_bytes())).expect("is asked"),
+            Some(key.clone())
+        );
+    }
+    assert!(!data.path().join("ledger.redb").exists());
+    let store = Store::open(&in_database, Options::default()).expect("opens");
+    assert_eq!(instances(&store), 2);
+    assert!(!store.attributes_changed());
+    drop(store);
+
+    let kind = |opened: pacs_core::Result<Store>| opened.map(drop).expect_err("is refused").kind();
+    let without = Store::open(&in_files, Options::default());
+    assert_eq!(kind(without), ErrorKind::Mismatch);
+    let rebuilt = Store::rebuild(&in_files);
+    assert_eq!(rebuilt.expect_err("is refused").kind(), ErrorKind::Mismatch);
+    let other = tempfile::tempdir().expect("a directory");
+    let other = store_settings(other.path(), server, &schema);
+    assert_eq!(
+        kind(Store::open_or_make(&other, Options::default())),
+        ErrorKind::Mismatch
+    );
+    let encrypted = Settings {
+        encryption: Some(Encryption::default()),
+        ..in_database.clone()
+    };
+    assert_eq!(
+        kind(Store::open(&encrypted, Options::default())),
+        ErrorKind::Invalid
+    );
+}
+
+#[test]
+fn an_index_in_a_database_is_made_anew_from_the_archive_alone() {
+    let Some(server) = Server::shared() else { return };
+    let data = tempfile::tempdir().expect("a directory");
+    let settings = store_settings(data.path(), server, &server.schema().schema);
+    let store = Store::open_or_make(&settings, Options::default()).expect("opens");
+    (1..=5).for_each(|number| import(&store, number));
+    store.pacs.close().expect("closes");
+    drop(store);
+    // Something that the archive does not have, and something that is missing.
+    let mut options = PostgresOptions::default();
+    options
+        .schema
+        .clone_from(&settings.database.as_ref().expect("is set").schema);
+    let index = PostgresIndex::new(Postgres::open(&server.url, options).expect("opens")).expect("opens");
+    let mut random = Random::new(1);
+    let changes = vec![
+        Change::Store(Box::new(any_record(&mut random, 1))),
+        Change::Remove(Uid::constant("1.2.3.3")),
+    ];
+    let water = block_on(index.low_water()).expect("is asked");
+    block_on(index.apply(changes, water)).expect("is applied");
+    drop(index);
+    let rebuilt = Store::rebuild(&settings).expect("is rebuilt");
+    assert_eq!(
+        (rebuilt.instances, rebuilt.unreadable, rebuilt.compared),
+        (5, 0, false)
+    );
+    let store = Store::open(&settings, Options::default()).expect("opens");
+    assert_eq!(instances(&store), 5);
+    let found = block_on(store.pacs.lookup(&Uid::constant("1.2.3.3")));
+    assert!(found.expect("is asked").is_some());
 }

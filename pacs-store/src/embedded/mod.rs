@@ -7,6 +7,7 @@
 //! DATA/ledger.redb       deliveries, worklists and procedure steps: what the archive can't tell again
 //! DATA/encryption        the names of the keys that instances were encrypted with, if they are: index and ledger then are too
 //! DATA/index.attributes  which attributes the index was filled with
+//! DATA/database          that index and ledger are in a database, in place of these two files
 //! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
 //! DATA/own-archive/      these four, where the archive is the program's own
 //! ```
@@ -15,11 +16,13 @@
 //! directory with its engine.
 
 mod attributes;
+mod database;
 mod encryption;
 mod pieces;
 mod rebuild;
 mod settings;
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +32,8 @@ use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
 use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result};
 
+pub use self::database::Database;
+use self::database::Lock;
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
@@ -44,7 +49,6 @@ const LEDGER: &str = "ledger.redb";
 const ATTRIBUTES: &str = "index.attributes";
 
 /// An open store.
-#[derive(Debug)]
 pub struct Store {
     /// The engine on it.
     pub pacs: Pacs,
@@ -52,6 +56,24 @@ pub struct Store {
     pub attributes: Arc<AttributeSet>,
     /// Where the index is; nowhere of a store in memory.
     directory: Option<PathBuf>,
+    /// Let go last. Files of an index have locks of their own.
+    _lock: Option<Lock>,
+}
+
+/// What the engine needs beside the archive.
+struct Opened {
+    index: Arc<dyn Index>,
+    ledger: Arc<dyn Ledger>,
+    lock: Option<Lock>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("pacs", &self.pacs)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -74,7 +96,8 @@ impl Store {
     /// # Errors
     /// - `NotFound` when there is none, `Refused` when another process has it open.
     /// - `Refused` when it is encrypted and a key is missing or wrong, or the settings say nothing of keys.
-    /// - `Mismatch` when its archive is of another kind, `Invalid` when attributes can't mean anything.
+    /// - `Mismatch` when its archive is of another kind, or its index and ledger are in another database or in one of which
+    ///   the settings say nothing; `Invalid` when attributes can't mean anything.
     /// - `Corrupt` of an operation that begins with `index.` when the index is damaged, `Unsupported` when it is of
     ///   another version: [`rebuild`](Self::rebuild) makes it anew.
     /// - What the archive or the index says.
@@ -104,6 +127,7 @@ impl Store {
         settings: &Settings,
         options: Options,
     ) -> Result<Self> {
+        settings.check()?;
         let attributes = Arc::new(settings.attribute_set()?);
         let access = match &settings.access {
             Some(policy) => {
@@ -112,26 +136,21 @@ impl Store {
             }
             None => options.access,
         };
-        let keys = match &directory {
-            Some(_) => encryption::file_keys(settings.encryption.as_ref())?,
-            None => None,
-        };
-        let index = index(directory.as_deref(), settings, keys.as_ref())?;
+        let Opened { index, ledger, lock } =
+            index_and_ledger(directory.as_deref(), settings, options.ledger)?;
         let empty = block_on(index.totals())?.instances == 0;
         let options = Options {
             duplicates: settings.duplicates.policy(),
             attributes: Arc::clone(&attributes),
             access,
-            ledger: Some(match options.ledger {
-                Some(ledger) => ledger,
-                None => ledger(directory.as_deref(), keys)?,
-            }),
+            ledger: Some(ledger),
             ..options
         };
         let store = Self {
             pacs: block_on(Pacs::open(archive, index, options))?,
             attributes,
             directory,
+            _lock: lock,
         };
         if empty {
             // All that is in the index now was put there with the attributes of today.
@@ -221,6 +240,38 @@ fn own_directory(settings: &Settings) -> Result<Option<PathBuf>> {
             .map_err(|error| Error::io("store.make", format!("{}", directory.display()), error))?;
     }
     Ok(directory)
+}
+
+/// The index, and the ledger where the caller has none.
+fn index_and_ledger(
+    directory: Option<&Path>,
+    settings: &Settings,
+    own_ledger: Option<Arc<dyn Ledger>>,
+) -> Result<Opened> {
+    if let (Some(directory), Some(database)) = (directory, &settings.database) {
+        let opened = database::open(database, directory)?;
+        return Ok(Opened {
+            ledger: own_ledger.unwrap_or(opened.ledger),
+            ..opened
+        });
+    }
+    let keys = match directory {
+        Some(directory) => {
+            database::check_none(directory)?;
+            encryption::file_keys(settings.encryption.as_ref())?
+        }
+        None => None,
+    };
+    let index = index(directory, settings, keys.as_ref())?;
+    let ledger = match own_ledger {
+        Some(ledger) => ledger,
+        None => ledger(directory, keys)?,
+    };
+    Ok(Opened {
+        index,
+        ledger,
+        lock: None,
+    })
 }
 
 fn index(

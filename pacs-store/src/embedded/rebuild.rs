@@ -10,7 +10,10 @@ use futures::{StreamExt, TryStreamExt};
 use pacs_core::{Archive, Entry, Error, ErrorKind, Index, InstanceKey, Locator, Pacs, Result, Scope};
 
 use super::encryption::file_keys;
-use super::{Encryption, INDEX, Settings, Store, archive, index, index_at, note_attributes, own_directory};
+use super::{
+    Encryption, INDEX, Opened, Settings, Store, archive, database, index, index_at, note_attributes,
+    own_directory,
+};
 
 /// The new index until it takes the old one's place: a rebuild that is broken off leaves the old one.
 const NEW: &str = "index.redb.new";
@@ -32,7 +35,7 @@ pub struct Rebuilt {
     pub missing: u64,
     /// The first of them.
     pub first_missing: Vec<InstanceKey>,
-    /// The old index was read to its end; else more may be missing.
+    /// The old index was read to its end; else more may be missing. One in a database is not compared.
     pub compared: bool,
     /// Where the old index is kept, where something is missing.
     pub old_index: Option<PathBuf>,
@@ -42,7 +45,8 @@ impl Store {
     /// Makes the index anew from the archive alone, and says what the old index knew that the archive does not give
     /// any more. Blocks. A store in memory has nothing to be made from.
     ///
-    /// The old index goes when the new one is whole. Where something is missing it is kept beside it.
+    /// The old index goes when the new one is whole. Where something is missing it is kept beside it. In a database it is
+    /// emptied first, and filled again.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -59,14 +63,18 @@ impl Store {
     pub fn rebuild_on(archive: &dyn Archive, settings: &Settings) -> Result<Rebuilt> {
         let directory = own_directory(settings)?;
         // Whether that archive has a lock isn't known; an open index has one. How else it is doesn't matter.
-        match index(directory.as_deref(), settings, None) {
-            Err(error) if error.kind() == ErrorKind::Refused => return Err(error),
-            _ => {}
+        let of_file = || index(directory.as_deref(), settings, None);
+        if settings.database.is_none()
+            && let Err(error) = of_file()
+            && error.kind() == ErrorKind::Refused
+        {
+            return Err(error);
         }
         Self::rebuild_of(archive, directory.as_deref(), settings)
     }
 
     fn rebuild_of(archive: &dyn Archive, directory: Option<&Path>, settings: &Settings) -> Result<Rebuilt> {
+        settings.check()?;
         let attributes = settings.attribute_set()?;
         let Some(data) = directory else {
             let index = index(None, settings, None)?;
@@ -78,6 +86,18 @@ impl Store {
                 ..Rebuilt::default()
             });
         };
+        if let Some(database) = &settings.database {
+            let Opened { index, lock, .. } = database::open(database, data)?;
+            let recovered = block_on(Pacs::rebuild_index(archive, &*index, &attributes))?;
+            note_attributes(data, &attributes)?;
+            drop(lock);
+            return Ok(Rebuilt {
+                instances: block_on(index.totals())?.instances,
+                unreadable: recovered.unreadable,
+                ..Rebuilt::default()
+            });
+        }
+        database::check_none(data)?;
         let failed = |error| {
             Error::io(
                 "index.rebuild",

@@ -8,6 +8,7 @@ use pacs_core::{DuplicatePolicy, Error, ErrorKind, Level, Result};
 use serde::{Deserialize, Deserializer, de};
 
 use super::attributes;
+use super::database::Database;
 pub use super::encryption::Encryption;
 
 /// All settings of a store. The keys of a file are the fields' names, with hyphens; `attribute` for a table of
@@ -25,6 +26,8 @@ pub struct Settings {
     pub index_cache_mebibytes: u32,
     /// How instances are encrypted; without it they are kept as they came.
     pub encryption: Option<Encryption>,
+    /// The database that index and ledger are kept in; without it they are files of the data directory.
+    pub database: Option<Database>,
     /// Who may do what; without it, what the options of the opening say.
     pub access: Option<Policy>,
     /// What is searched beyond the attributes of the Standard's query models.
@@ -40,6 +43,7 @@ impl Default for Settings {
             duplicates: Duplicates::Replace,
             index_cache_mebibytes: 128,
             encryption: None,
+            database: None,
             access: None,
             attributes: Vec::new(),
         }
@@ -143,6 +147,20 @@ impl Settings {
     /// `Invalid` when one of [`attributes`](Self::attributes) can't mean anything, with the reason.
     pub fn attribute_set(&self) -> Result<AttributeSet> {
         attributes::set(&self.attributes).map_err(|why| Error::new(ErrorKind::Invalid, "store.settings", why))
+    }
+
+    /// That what is set fits together.
+    ///
+    /// # Errors
+    /// `Invalid` when encryption and a database are wanted: what a database keeps isn't encrypted here.
+    pub fn check(&self) -> Result<()> {
+        match self.encryption.is_some() && self.database.is_some() {
+            false => Ok(()),
+            true => {
+                let why = "encryption and database: what a database keeps is not encrypted by this program, it is one or the other";
+                Err(Error::new(ErrorKind::Invalid, "store.settings", why))
+            }
+        }
     }
 
     /// The data directory; none of a store in memory.

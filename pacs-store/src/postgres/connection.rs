@@ -122,6 +122,16 @@ impl Postgres {
             .parse()
             // What is wrong with it might be a password.
             .map_err(|_| invalid("the URL of the database can't be understood"))?;
+        if let Some(file) = &options.password_file {
+            let password = std::fs::read_to_string(file).map_err(|error| {
+                Error::io(
+                    "database.open",
+                    format!("{} can't be read", file.display()),
+                    error,
+                )
+            })?;
+            config.password(password.trim_end_matches(['\r', '\n']));
+        }
         // A database that is gone without a word is noticed, and one that only answers questions isn't taken.
         config
             .connect_timeout(CONNECT)
@@ -198,6 +208,28 @@ impl Postgres {
 
     pub(super) fn schema(&self) -> &str {
         &self.shared.options.schema
+    }
+
+    /// Says whose the schema is: `owner`'s, if nobody's before; answers whose. Blocks.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn claim(&self, owner: &str) -> Result<String> {
+        let table = format!("{}.owner", self.schema());
+        let (owner, statements) = (
+            owner.to_owned(),
+            [
+                format!("INSERT INTO {table} VALUES (true, $1) ON CONFLICT DO NOTHING"),
+                format!("SELECT name FROM {table}"),
+            ],
+        );
+        block_on(self.run(move |client| {
+            let (owner, statements) = (owner.clone(), statements.clone());
+            async move {
+                client.execute(&statements[0], &[&owner]).await?;
+                Ok(client.query_one(&statements[1], &[]).await?.try_get(0)?)
+            }
+        }))
     }
 
     /// Notes that something was begun which the end waits for.

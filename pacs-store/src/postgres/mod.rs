@@ -39,6 +39,8 @@ pub struct PostgresOptions {
     /// The schema that holds the tables: a letter and then letters, digits and `_`, in lower case. Two with schemas of
     /// their own in one database know nothing of each other. It is made when it is missing.
     pub schema: String,
+    /// A file that holds the password, where the URL has none; the end of its line is no part of it.
+    pub password_file: Option<PathBuf>,
     /// Connections at once, at most.
     pub connections: usize,
     /// For how long what fails for the moment is tried again.
@@ -52,6 +54,7 @@ impl Default for PostgresOptions {
     fn default() -> Self {
         Self {
             schema: "pacs".to_owned(),
+            password_file: None,
             connections: 16,
             patience: Duration::from_secs(10),
             authorities: None,

@@ -8,9 +8,10 @@ use super::failure::Failure;
 /// What makes version n + 1 of the tables of version n, at place n. `{schema}` stands for the schema.
 ///
 /// They are never changed once they were released; what older versions of the programs need stays until none runs.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE {schema}.ledger (key bytea PRIMARY KEY, value bytea)",
     super::index::STEP,
+    "CREATE TABLE {schema}.owner (one boolean PRIMARY KEY CHECK (one), name text NOT NULL)",
 ];
 
 /// Brings the tables to the version that this program needs, however many do so at once.

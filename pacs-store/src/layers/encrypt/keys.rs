@@ -132,7 +132,7 @@ impl fmt::Debug for Key {
     }
 }
 
-pub(super) fn fill_random(bytes: &mut [u8]) -> Result<()> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     SystemRandom::new().fill(bytes).map_err(|_| {
         let why = "the system gives no random bytes";
         Error::new(ErrorKind::Internal, "key.random", why)

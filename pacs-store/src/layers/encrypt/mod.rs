@@ -50,6 +50,8 @@ use pacs_core::{
 
 use crate::buffers::Buffers;
 use crate::pool::Pool;
+#[cfg(feature = "postgres")]
+pub(crate) use keys::fill_random;
 use keys::{Keys, Master};
 use read::Kept;
 use writer::GROUP_BYTES;
