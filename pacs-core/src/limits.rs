@@ -1,6 +1,8 @@
 //! Every limit, named, with its unit and reason. What a peer sends is held against these before
 //! memory is taken.
 
+use std::time::Duration;
+
 /// Sequences in sequences. Real data sets stay below 10; deeper input is an attack on the stack.
 pub const SEQUENCE_DEPTH_MAX: usize = 64;
 
@@ -64,6 +66,10 @@ pub const INDEXED_ITEMS_MAX: usize = 100;
 /// Instances on their way in at once. With what a writer may buffer this bounds the memory of
 /// receiving; whoever comes then waits and feels it as backpressure.
 pub const RECEIPTS_MAX: usize = 128;
+
+/// How long it is at first, and at most, until it is tried again to bring the index up to the archive where nobody asks for
+/// anything meanwhile. Each failure doubles it.
+pub const HEALING_PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
 /// Requests that are refused, while the index can't be brought up to the archive, before it is tried
 /// again. Fewer after the first failures; bounds what attempts cost while the medium stays dead.

@@ -550,3 +550,38 @@ fn an_index_in_a_database_is_made_anew_from_the_archive_alone() {
     let found = block_on(store.pacs.lookup(&Uid::constant("1.2.3.3")));
     assert!(found.expect("is asked").is_some());
 }
+
+#[test]
+fn when_the_database_is_back_the_store_goes_on_by_itself_and_has_all_that_it_took() {
+    let Some(server) = Server::own() else { return };
+    let data = tempfile::tempdir().expect("a directory");
+    let settings = store_settings(data.path(), &server, &server.schema().schema);
+    let store = Store::open_or_make(&settings, Options::default()).expect("opens");
+    import(&store, 1);
+    server.stop();
+    let refused = block_on(
+        store
+            .pacs
+            .import(Source::default(), futures::stream::iter([Ok(file(2))])),
+    );
+    assert_eq!(refused.map(drop).expect_err("is refused").kind(), ErrorKind::Io);
+    server.start();
+    // As a sender does that comes again and again.
+    let again = || {
+        block_on(
+            store
+                .pacs
+                .import(Source::default(), futures::stream::iter([Ok(file(2))])),
+        )
+    };
+    let begin = std::time::Instant::now();
+    while let Err(error) = again() {
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(
+            begin.elapsed() < std::time::Duration::from_secs(120),
+            "it goes on"
+        );
+    }
+    import(&store, 3);
+    assert_eq!(instances(&store), 3);
+}

@@ -26,8 +26,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// What is set on every connection: nobody waits without end for what another one holds, who may be gone.
 const SETTINGS: &str =
     "SET lock_timeout = '5s'; SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '15s'";
-/// The same for the other end of the line; and what is said to be kept is on the medium.
+/// The same for the other end of the line. Every statement is by key: a plan that was made of a table when it was empty, or
+/// without knowing how much is asked for, is still one by key when it is full, and none is worth compiling. And what is said to be kept is on the medium.
 const SETTINGS_OF_POSTGRESQL: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2;
+     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off; SET plan_cache_mode = force_generic_plan;
      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 /// Between two attempts, at first and at most.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];

@@ -12,16 +12,16 @@ use futures::future::{BoxFuture, try_join_all};
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
 use pacs_core::hooks::Source;
-use pacs_core::{Announced, Archive, Error, ErrorKind, Index, Options, Pacs, Result, Uid};
+use pacs_core::{Announced, Error, ErrorKind, Options, Pacs, Result, Uid};
 use pacs_net::scu::{Outgoing, Pieces, Remote, Sending, Supply};
-use pacs_store::{RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
+use pacs_store::embedded::{Database, Settings, Store};
 
 use crate::made::{self, Instance};
 
 const SYNTAX: Uid = Uid::constant(uids::EXPLICIT_VR_LITTLE_ENDIAN);
 /// Instances on their way in at once: they share one sync.
 const AT_ONCE: usize = 1024;
-const INDEX_CACHE_BYTES: usize = 1 << 30;
+const INDEX_CACHE_MEBIBYTES: u32 = 1024;
 
 /// So many are a part of a filling whose rate is looked at.
 const PART: u64 = 1_000_000;
@@ -37,19 +37,22 @@ pub(crate) struct Filled {
 }
 
 /// Fills the directory of a stopped server up to instance number `size`, through the engine.
-pub(crate) async fn up_to(data: &Path, size: u64) -> Result<Filled> {
-    let archive: Arc<dyn Archive> = Arc::new(SegmentArchive::open(
-        data.join("archive"),
-        SegmentOptions::default(),
-    )?);
-    let mut options = RedbIndexOptions::default();
-    options.cache_max_bytes = INDEX_CACHE_BYTES;
-    let index: Arc<dyn Index> = Arc::new(RedbIndex::open(data.join("index.redb"), options)?);
+pub(crate) async fn up_to(data: &Path, size: u64, database: Option<Database>) -> Result<Filled> {
+    let settings = Settings {
+        data: data.to_owned(),
+        index_cache_mebibytes: INDEX_CACHE_MEBIBYTES,
+        database,
+        ..Settings::default()
+    };
     let options = Options {
         receipts_max: AT_ONCE,
         ..Options::default()
     };
-    let pacs = Pacs::open(archive, Arc::clone(&index), options).await?;
+    // It blocks.
+    let opened = tokio::task::spawn_blocking(move || Store::open(&settings, options)).await;
+    let store =
+        opened.map_err(|_| Error::new(ErrorKind::Internal, "scale.fill", "the opening panicked"))??;
+    let pacs = store.pacs.clone();
     let first = first_missing(&pacs, size).await?;
     let next = Arc::new(AtomicU64::new(first));
     // When which number had its turn.
@@ -67,7 +70,7 @@ pub(crate) async fn up_to(data: &Path, size: u64) -> Result<Filled> {
                     if at >= size {
                         return Ok(());
                     }
-                    store(&pacs, made::instance(at)?).await?;
+                    keep(&pacs, made::instance(at)?).await?;
                 }
             });
             task.await
@@ -75,7 +78,7 @@ pub(crate) async fn up_to(data: &Path, size: u64) -> Result<Filled> {
         }
     });
     try_join_all(workers).await?;
-    let holds = index.totals().await?.instances;
+    let holds = pacs.totals().await?.instances;
     pacs.close()?;
     let turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
     let rates = turns.windows(2).filter_map(|pair| {
@@ -112,7 +115,7 @@ async fn first_missing(pacs: &Pacs, size: u64) -> Result<u64> {
     Ok(low.saturating_sub(2 * AT_ONCE as u64))
 }
 
-async fn store(pacs: &Pacs, instance: Instance) -> Result<()> {
+async fn keep(pacs: &Pacs, instance: Instance) -> Result<()> {
     let announced = Announced {
         sop_class: instance.sop_class,
         sop_instance: instance.sop_instance,

@@ -17,6 +17,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pacs_store::embedded::Database;
+
 use crate::server::Server;
 use crate::{Common, say};
 use ask::{Kind, Times};
@@ -49,9 +51,41 @@ pub(crate) struct Arguments {
     /// Memory for the index's pages [default: the server's]
     #[arg(long)]
     cache_mebibytes: Option<u32>,
+    /// A PostgreSQL, as a URL, that keeps index and ledger, each size in a schema of its own
+    #[arg(long)]
+    database: Option<String>,
     /// Fill and keep directories in this one instead of temporary ones; what they hold is not filled again
     #[arg(long)]
     data: Option<PathBuf>,
+}
+
+/// Where the index of a size is, and how it is used.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    cache_mebibytes: Option<u32>,
+    database: Option<&'a str>,
+}
+
+impl Place<'_> {
+    fn of(self, size: u64) -> Option<Database> {
+        self.database.map(|url| {
+            let mut database = Database::at(url);
+            database.schema = format!("scale_{size}");
+            database
+        })
+    }
+
+    /// Starts the server on it.
+    async fn start(self, data: &Path, size: u64) -> io::Result<(Server, Duration)> {
+        let mut lines = String::new();
+        if let Some(most) = self.cache_mebibytes {
+            lines += &format!("index-cache-mebibytes = {most}\n");
+        }
+        if let Some(Database { url, schema, .. }) = self.of(size) {
+            lines += &format!("[database]\nurl = {url:?}\nschema = {schema:?}\n");
+        }
+        Server::start_with(data, &lines, "").await
+    }
 }
 
 /// What was measured of one size.
@@ -75,12 +109,15 @@ pub(crate) async fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error
     };
     let room = arguments.common.room()?;
     let data = arguments.data.clone().unwrap_or_else(|| room.path().join("data"));
-    let cache = arguments.cache_mebibytes;
+    let place = Place {
+        cache_mebibytes: arguments.cache_mebibytes,
+        database: arguments.database.as_deref(),
+    };
     let mut measured = Vec::new();
     for size in sizes {
-        measured.push(at(data.join(size.to_string()), size, asked.1, cache).await?);
+        measured.push(at(data.join(size.to_string()), size, asked.1, place).await?);
     }
-    ask_all(&mut measured, asked.0, cache).await?;
+    ask_all(&mut measured, asked.0, place).await?;
     say(&table(&measured))?;
     let missed = missed(&measured);
     for line in missed.iter().filter(|_| !quick) {
@@ -90,10 +127,10 @@ pub(crate) async fn measure(arguments: &Arguments) -> Result<bool, Box<dyn Error
 }
 
 /// Asks a server of each size, in turns.
-async fn ask_all(measured: &mut [Measured], queries: u64, cache: Option<u32>) -> Result<(), Box<dyn Error>> {
+async fn ask_all(measured: &mut [Measured], queries: u64, place: Place<'_>) -> Result<(), Box<dyn Error>> {
     let mut servers = Vec::new();
     for at in measured.iter() {
-        servers.push(Server::start(&at.data, cache).await?.0);
+        servers.push(place.start(&at.data, at.instances).await?.0);
     }
     let studies = |at: &Measured| at.instances / crate::made::INSTANCES_PER_STUDY;
     let asked: Vec<_> = servers
@@ -119,17 +156,17 @@ async fn at(
     data: PathBuf,
     size: u64,
     before_kill: u64,
-    cache: Option<u32>,
+    place: Place<'_>,
 ) -> Result<Measured, Box<dyn Error>> {
     // The server lays out the directory, so that it finds what it expects.
     fs::create_dir_all(&data)?;
-    Server::start(&data, cache).await?.0.stop()?;
+    place.start(&data, size).await?.0.stop()?;
     let begin = Instant::now();
     let Filled {
         lacked,
         holds,
         first_and_last,
-    } = fill::up_to(&data, size).await?;
+    } = fill::up_to(&data, size, place.of(size)).await?;
     let took = begin.elapsed();
     say(&format!(
         "{size} instances: {lacked} of them filled in within {took:.1?}, {:.0} a second",
@@ -141,19 +178,22 @@ async fn at(
             last / first
         ))?;
     }
-    let index = length(&data.join("index.redb"))?;
-    let archive = length(&data.join("archive"))?;
-    say(&format!(
-        "    on disk: index {} MiB, {} B an instance; archive {} MiB, {} B an instance",
-        index >> 20,
-        index / holds,
-        archive >> 20,
-        archive / holds
-    ))?;
+    let mut on_disk = vec![("archive", "archive")];
+    if place.database.is_none() {
+        on_disk.push(("index", "index.redb"));
+    }
+    for (what, name) in on_disk {
+        let length = length(&data.join(name))?;
+        say(&format!(
+            "    on disk: {what} {} MiB, {} B an instance",
+            length >> 20,
+            length / holds
+        ))?;
+    }
 
-    let (server, first) = Server::start(&data, cache).await?;
+    let (server, first) = place.start(&data, size).await?;
     let stop = server.stop()?;
-    let (server, after_stop) = Server::start(&data, cache).await?;
+    let (server, after_stop) = place.start(&data, size).await?;
     say(&format!(
         "    start after filling {first:.2?}; clean stop {stop:.2?}; start after it {after_stop:.2?}"
     ))?;
@@ -161,7 +201,7 @@ async fn at(
     let from = 100_000_000 + 10 * size + holds;
     let acknowledged = fill::over_the_wire(&server.remote(), from, before_kill).await?;
     server.kill()?;
-    let (server, after_kill) = Server::start(&data, cache).await?;
+    let (server, after_kill) = place.start(&data, size).await?;
     ask::are_there(&server.remote(), &acknowledged).await?;
     say(&format!(
         "    kill -9 while receiving, after {} acknowledgements; start after it {after_kill:.2?}; all are there",

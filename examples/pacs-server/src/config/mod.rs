@@ -13,7 +13,7 @@ use pacs_core::AeTitle;
 use pacs_net::AddressShare;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
 use pacs_net::tls::{Connector, Credentials};
-use pacs_store::embedded::{ArchiveKind, Attribute, Duplicates, Encryption, Settings};
+use pacs_store::embedded::{ArchiveKind, Attribute, Database, Duplicates, Encryption, Settings};
 use serde::Deserialize;
 
 pub(crate) use access::AccessConfig;
@@ -51,6 +51,8 @@ pub(crate) struct Config {
     /// How long nothing must have come to a series or a study before it counts as stable.
     #[serde(deserialize_with = "at_least_one")]
     pub(crate) stable_after_seconds: u32,
+    /// The database that index and ledger are kept in.
+    pub(crate) database: Option<Database>,
     /// How what is kept is encrypted.
     pub(crate) encryption: Option<Encryption>,
     /// Who may do what; where it isn't said, everybody on this machine may everything, and nobody else anything.
@@ -172,6 +174,7 @@ impl Default for Config {
             index_cache_mebibytes: 128,
             routes: None,
             stable_after_seconds: 60,
+            database: None,
             encryption: None,
             access: None,
             audit: None,
@@ -205,7 +208,18 @@ impl Config {
                 title.as_str()
             ));
         }
-        let attributes = config.store().attribute_set();
+        if config
+            .database
+            .as_ref()
+            .is_some_and(|database| holds_password(&database.url))
+        {
+            return Err(
+                "[database] url: a password belongs into a file of its own, password-file".to_owned(),
+            );
+        }
+        let store = config.store();
+        store.check().map_err(|error| error.to_string())?;
+        let attributes = store.attribute_set();
         let attributes = attributes.map_err(|error| error.to_string())?;
         if let Some(access) = &config.access {
             let policy = access.policy()?;
@@ -241,6 +255,7 @@ impl Config {
             archive: ArchiveKind::Segment,
             duplicates: self.duplicates,
             index_cache_mebibytes: self.index_cache_mebibytes,
+            database: self.database.clone(),
             encryption: self.encryption.clone(),
             access: None,
             attributes: self.attributes.clone(),
@@ -266,6 +281,12 @@ impl Config {
     pub(crate) fn stop_grace(&self) -> Duration {
         Duration::from_secs(self.stop_grace_seconds.into())
     }
+}
+
+/// Whether the URL of a database, in either of its forms, holds a password.
+fn holds_password(url: &str) -> bool {
+    let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    user.is_some_and(|(user, _)| user.contains(':')) || url.contains("password")
 }
 
 /// A path as a shell reads it.
@@ -310,6 +331,7 @@ mod tests {
             index_cache_mebibytes: 7,
             routes: Some(PathBuf::from("/srv/routes \"new\".toml")),
             stable_after_seconds: 9,
+            database: None,
             encryption: Some(Encryption {
                 key_command: vec!["vault".to_owned(), "a \"quoted\" word".to_owned()],
                 plain_too: true,
@@ -403,6 +425,35 @@ mod tests {
     }
 
     #[test]
+    fn a_database_reads_back_and_holds_no_password_and_no_encryption() {
+        let config = Config {
+            database: Some(Database {
+                password_file: Some(PathBuf::from("/etc/a \"quoted\" file")),
+                schema: "other".to_owned(),
+                connections: 3,
+                authorities: Some(PathBuf::from("ca.pem")),
+                ..Database::at("postgresql://pacs@db.example/pacs?sslmode=require")
+            }),
+            ..Config::default()
+        };
+        assert_eq!(Config::parse(&config.render()).unwrap(), config);
+        for (text, why) in [
+            (
+                "[database]\nurl = \"postgresql://pacs:secret@db/pacs\"",
+                "password-file",
+            ),
+            ("[database]\nurl = \"host=db password=secret\"", "password-file"),
+            (
+                "[database]\nurl = \"postgresql://db/pacs\"\n[encryption]\nkey-file = \"keys\"",
+                "encryption and database",
+            ),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(why) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_examples_are_valid_once_their_comment_signs_are_gone() {
         let rendered = Config::default().render();
         let examples = rendered.lines().filter_map(|line| {
@@ -418,6 +469,8 @@ mod tests {
                 "client-certificates",
                 "key",
                 "authorities",
+                "url",
+                "password-file",
             ];
             let is_of_table = of_table.iter().any(|key| line.starts_with(key));
             (is_toml && !is_of_table).then(|| format!("{line}\n"))

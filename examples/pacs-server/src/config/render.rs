@@ -73,6 +73,7 @@ impl Config {
             self.stable_after_seconds,
             "A series or a study is stable when nothing came to it for so long.",
         );
+        self.render_database(&mut out);
         self.render_encryption(&mut out);
         self.render_access(&mut out);
         self.render_audit(&mut out);
@@ -170,6 +171,39 @@ impl Config {
 }
 
 impl Config {
+    fn render_database(&self, out: &mut Rendering) {
+        const MEANING: &str = "PostgreSQL that index and ledger are kept in, where they are not to be files of the data directory.\n\
+             # password-file holds the password alone: the URL holds none. Such a store is not encrypted by this program.";
+        let Some(database) = &self.database else {
+            out.gap();
+            out.text(MEANING);
+            out.text(" [database]");
+            out.text("url = \"postgresql://pacs@db.example:5432/pacs?sslmode=require\"");
+            out.text("password-file = \"/etc/pacs/database-password\"");
+            return;
+        };
+        out.table("[database]", MEANING);
+        out.line(format_args!("url = {}", quoted(&database.url)));
+        if let Some(path) = &database.password_file {
+            out.line(format_args!(
+                "password-file = {}",
+                quoted(&path.to_string_lossy())
+            ));
+        }
+        out.setting(
+            "schema",
+            quoted(&database.schema),
+            "Schema of the tables, made where it is missing; each data directory has one of its own.",
+        );
+        out.setting("connections", database.connections, "Connections at once.");
+        if let Some(path) = &database.authorities {
+            out.text(
+                "Authorities, in PEM, that its certificate must come from; else those that the system knows.",
+            );
+            out.line(format_args!("authorities = {}", quoted(&path.to_string_lossy())));
+        }
+    }
+
     fn render_encryption(&self, out: &mut Rendering) {
         const MEANING: &str = "Encryption of what is kept: one of key-file, key-variable and key-command says where the keys are.\n\
              # `pacs-server keys new FILE` makes one. Index and ledger are encrypted too.";

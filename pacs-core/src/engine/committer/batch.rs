@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
 
-use super::{Committed, Committer, Finished, Request, State, Step};
+use super::{Committed, Committer, Finished, Pause, Request, State, Step};
 use crate::archive::Locator;
 use crate::engine::correction;
 use crate::engine::recovery::replay;
@@ -221,6 +221,8 @@ impl State {
             Err(error) => tracing::error!(%error, "the index could not be brought up to the archive"),
         }
         index.attempted(healed.is_ok());
+        let last = self.next_healing.take();
+        self.next_healing = healed.is_err().then(|| Pause::after(last));
         healed.is_ok()
     }
 

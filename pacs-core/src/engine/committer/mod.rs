@@ -11,12 +11,14 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt};
+use futures_timer::Delay;
 
 use super::block_on::block_on;
 use super::compare::Comparison;
@@ -35,6 +37,7 @@ use crate::dataset::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks::{Event, Source};
 use crate::index::InstanceRecord;
+use crate::limits;
 use crate::query::{AttributeSet, LevelAttributes};
 use crate::uid::{InstanceKey, Uid};
 
@@ -179,6 +182,25 @@ struct State {
     low_water: Sequence,
     /// What of a batch the router is asked about.
     done: Done,
+    /// Set while the index does not agree with the archive: the next attempt, also where nobody asks.
+    next_healing: Option<Pause>,
+}
+
+/// A wait that is twice as long after each failure.
+struct Pause {
+    length: Duration,
+    over: Delay,
+}
+
+impl Pause {
+    fn after(last: Option<Self>) -> Self {
+        let [first, longest] = limits::HEALING_PAUSES;
+        let length = last.map_or(first, |last| (last.length * 2).min(longest));
+        Self {
+            length,
+            over: Delay::new(length),
+        }
+    }
 }
 
 impl Committer {
@@ -193,6 +215,7 @@ impl Committer {
             tickets: BTreeSet::new(),
             next_ticket: 0,
             done: Done::default(),
+            next_healing: None,
         };
         block_on(async {
             let mut finished = Vec::new();
@@ -200,7 +223,9 @@ impl Committer {
             while open || !state.running.is_empty() {
                 let healing_is_due = futures::future::poll_fn(|context| {
                     // First, so that what is asked next finds an index that answers.
-                    if state.committer.index.healing_is_due(context) {
+                    let pause = state.next_healing.as_mut();
+                    let is_time = pause.is_some_and(|pause| pause.over.poll_unpin(context).is_ready());
+                    if state.committer.index.healing_is_due(context) || is_time {
                         return Poll::Ready(true);
                     }
                     while open {

@@ -84,9 +84,9 @@ impl Statements {
                 .iter()
                 .map(|(table, name)| (*table, of_table(name)))
                 .collect(),
-            open: format!("UPDATE {schema}.index_writer SET opened = opened + 1 RETURNING opened"),
-            lock: format!("SELECT writer, batch FROM {schema}.index_writer FOR UPDATE"),
-            note_writer: format!("UPDATE {schema}.index_writer SET writer = $1, batch = $2"),
+            open: format!("UPDATE {schema}.index_writer SET opened = opened + 1 WHERE one RETURNING opened"),
+            lock: format!("SELECT writer, batch FROM {schema}.index_writer WHERE one FOR UPDATE"),
+            note_writer: format!("UPDATE {schema}.index_writer SET writer = $1, batch = $2 WHERE one"),
             forget_all: format!("TRUNCATE {}", all.join(", ")),
         }
     }
