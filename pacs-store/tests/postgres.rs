@@ -340,32 +340,77 @@ fn of_batches(batches: &[Vec<Change>]) -> (Totals, Vec<InstanceRecord>, Vec<Data
 }
 
 #[test]
-fn those_who_apply_to_one_index_from_several_places_know_what_the_others_did() {
+fn who_opened_an_index_last_is_the_one_that_writes_and_knows_what_the_others_did() {
     if !Place::new().is_there() {
         return;
     }
     rounds(6, |random| {
         let place = Place::new();
         let open = || PostgresIndex::new(place.database()).expect("opens");
-        let mut indexes = [open(), open(), open()];
+        let mut index = open();
         let world = random.bits();
         let (mut batches, mut known) = (Vec::new(), Vec::new());
         for at in 0..30 {
             let changes = any_changes(random, world, &mut known);
-            let own = random.index(indexes.len());
-            if random.chance(8) {
-                indexes[own] = open();
+            if random.chance(6) {
+                let before = std::mem::replace(&mut index, open());
+                let refused = block_on(before.apply(changes.clone(), Sequence(9)));
+                assert_eq!(refused.expect_err("is refused").kind(), ErrorKind::Refused);
+                let refused = block_on(before.reopen());
+                assert_eq!(refused.expect_err("is refused").kind(), ErrorKind::Refused);
+                let water = block_on(before.low_water()).expect("reads on");
+                assert_eq!(water, Sequence(at));
             }
-            block_on(indexes[own].apply(changes.clone(), Sequence(at + 1))).expect("is applied");
+            block_on(index.apply(changes.clone(), Sequence(at + 1))).expect("is applied");
             batches.push(changes);
-            let water = block_on(random.pick(&indexes).low_water()).expect("is asked");
-            assert_eq!(water, Sequence(at + 1));
         }
-        let expected = of_batches(&batches);
-        for index in &indexes {
-            assert!(contents(index) == expected, "all know the same");
-        }
+        assert!(
+            contents(&index) == of_batches(&batches),
+            "it is that of all batches"
+        );
     });
+}
+
+#[test]
+fn a_database_that_went_back_behind_what_it_had_committed_is_brought_up_to_the_archive() {
+    let Some(server) = Server::shared() else { return };
+    let schema = server.schema().schema;
+    let data = tempfile::tempdir().expect("a directory");
+    let settings = store_settings(data.path(), server, &schema);
+    let store = Store::open_or_make(&settings, Options::default()).expect("opens");
+    (1..=3).for_each(|number| import(&store, number));
+    // As a standby has it that is behind when it takes over.
+    let tables = [
+        "writer",
+        "meta",
+        "study_uids",
+        "series_uids",
+        "instance_uids",
+        "patients",
+        "studies",
+        "series",
+        "instances",
+        "large",
+        "frames",
+        "metadata",
+        "keys",
+    ];
+    let copies =
+        tables.map(|table| format!("CREATE TABLE {schema}.was_{table} AS TABLE {schema}.index_{table};"));
+    server.sql(&copies.concat());
+    (4..=6).for_each(|number| import(&store, number));
+    assert_eq!(instances(&store), 6);
+    let back = tables.map(|table| {
+        format!("DELETE FROM {schema}.index_{table}; INSERT INTO {schema}.index_{table} TABLE {schema}.was_{table};")
+    });
+    server.sql(&back.concat());
+    import(&store, 7);
+    assert_eq!(instances(&store), 7);
+    for number in 1..=7 {
+        let uid = Uid::parse(&format!("1.2.3.{number}")).expect("a UID");
+        let found = block_on(store.pacs.lookup(&uid)).expect("is asked");
+        assert!(found.is_some(), "{number}");
+    }
 }
 
 #[test]
@@ -496,17 +541,39 @@ fn a_data_directory_goes_to_a_database_with_its_ledger_and_not_back_without() {
     assert!(!store.attributes_changed());
     drop(store);
 
+    // What is found there later is somebody else's.
+    let stale = RedbLedger::open(data.path().join("ledger.redb")).expect("opens");
+    let old = Step::Put(0_u32.to_be_bytes().to_vec().into(), Bytes::from_static(b"old"));
+    assert!(block_on(stale.apply(vec![old])).expect("is applied"));
+    drop((
+        stale,
+        Store::open(&in_database, Options::default()).expect("opens"),
+    ));
+    assert_eq!(
+        block_on(ledger.get(&0_u32.to_be_bytes())).expect("is asked"),
+        Some(key)
+    );
+
     let kind = |opened: pacs_core::Result<Store>| opened.map(drop).expect_err("is refused").kind();
     let without = Store::open(&in_files, Options::default());
     assert_eq!(kind(without), ErrorKind::Mismatch);
     let rebuilt = Store::rebuild(&in_files);
     assert_eq!(rebuilt.expect_err("is refused").kind(), ErrorKind::Mismatch);
-    let other = tempfile::tempdir().expect("a directory");
-    let other = store_settings(other.path(), server, &schema);
+    let nowhere = store_settings(data.path(), server, &server.schema().schema);
     assert_eq!(
-        kind(Store::open_or_make(&other, Options::default())),
+        kind(Store::open(&nowhere, Options::default())),
         ErrorKind::Mismatch
     );
+    let other = tempfile::tempdir().expect("a directory");
+    let other = store_settings(other.path(), server, &schema);
+    let refused = Store::open_or_make(&other, Options::default());
+    assert_eq!(kind(refused), ErrorKind::Mismatch);
+    let in_files = Settings {
+        database: None,
+        ..other
+    };
+    // Nothing of it went to the database.
+    drop(Store::open_or_make(&in_files, Options::default()).expect("opens"));
     let encrypted = Settings {
         encryption: Some(Encryption::default()),
         ..in_database.clone()
@@ -526,7 +593,7 @@ fn an_index_in_a_database_is_made_anew_from_the_archive_alone() {
     (1..=5).for_each(|number| import(&store, number));
     store.pacs.close().expect("closes");
     drop(store);
-    // Something that the archive does not have, and something that is missing.
+    // Something that the archive does not have, something that is missing, and no state that can be read.
     let mut options = PostgresOptions::default();
     options
         .schema
@@ -540,6 +607,16 @@ fn an_index_in_a_database_is_made_anew_from_the_archive_alone() {
     let water = block_on(index.low_water()).expect("is asked");
     block_on(index.apply(changes, water)).expect("is applied");
     drop(index);
+    let schema = &settings.database.as_ref().expect("is set").schema;
+    server.sql(&format!("UPDATE {schema}.index_meta SET value = '\\xffffffff'"));
+    let damaged = Store::open(&settings, Options::default());
+    assert!(
+        damaged
+            .map(drop)
+            .expect_err("is damaged")
+            .operation()
+            .starts_with("index.")
+    );
     let rebuilt = Store::rebuild(&settings).expect("is rebuilt");
     assert_eq!(
         (rebuilt.instances, rebuilt.unreadable, rebuilt.compared),

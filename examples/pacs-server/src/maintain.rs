@@ -54,7 +54,11 @@ pub(crate) fn rebuild_index(config: &Config) -> Result<bool, String> {
     if rebuilt.compared {
         text.push_str(&format!("{missing:>10} missing\n"));
     } else {
-        text.push_str("\nThe old index could not be read, so that nothing can be said of what is missing.\n");
+        let why = match config.database {
+            Some(_) => "is not kept in a database while the new one is made",
+            None => "could not be read",
+        };
+        text.push_str(&format!("\nThe old index {why}, so that nothing can be said of what is missing.\n"));
     }
     if let Some(old) = &rebuilt.old_index {
         text.push_str(&format!(

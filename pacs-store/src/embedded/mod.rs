@@ -249,7 +249,7 @@ fn index_and_ledger(
     own_ledger: Option<Arc<dyn Ledger>>,
 ) -> Result<Opened> {
     if let (Some(directory), Some(database)) = (directory, &settings.database) {
-        let opened = database::open(database, directory)?;
+        let opened = database::open(database, directory, false)?;
         return Ok(Opened {
             ledger: own_ledger.unwrap_or(opened.ledger),
             ..opened

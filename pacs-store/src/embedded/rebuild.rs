@@ -87,7 +87,7 @@ impl Store {
             });
         };
         if let Some(database) = &settings.database {
-            let Opened { index, lock, .. } = database::open(database, data)?;
+            let Opened { index, lock, .. } = database::open(database, data, true)?;
             let recovered = block_on(Pacs::rebuild_index(archive, &*index, &attributes))?;
             note_attributes(data, &attributes)?;
             drop(lock);

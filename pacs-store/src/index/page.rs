@@ -35,6 +35,11 @@ impl<T> Page<T> {
         self.steps == 0 || self.answers.len() >= PAGE_ANSWERS_MAX
     }
 
+    /// Whether nothing was done in it yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.steps == PAGE_STEPS_MAX
+    }
+
     /// How many entries may be looked at before it is full, at most.
     pub(super) fn left(&self) -> usize {
         self.steps

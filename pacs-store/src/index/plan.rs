@@ -166,11 +166,13 @@ impl Candidates {
 
     /// The next candidate. `Ok(None)` when there is none, or when the page is full.
     pub(super) fn next<A, T: Tables>(&mut self, tables: &T, page: &mut Page<A>) -> Result<Option<Stretch>> {
-        if !self.ahead.is_empty() {
-            return Ok(self.ahead.pop_front());
+        // What was told is known as long as the page lasts.
+        let mut is_told = !page.is_new();
+        if self.ahead.is_empty() {
+            is_told = false;
+            self.look_ahead(tables, page)?;
         }
-        self.look_ahead(tables, page)?;
-        if T::IS_FAR {
+        if T::IS_FAR && !is_told {
             let studies: Vec<_> = self.ahead.iter().map(|next| study_key(next.from.study)).collect();
             tables.expect(studies.iter().map(|key| (Table::Studies, key.to_vec())))?;
             let mut patients = Vec::new();

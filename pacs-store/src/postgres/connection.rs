@@ -7,11 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+    Runtime, TimeoutType,
 };
 use futures::executor::block_on;
+use pacs_core::error::Retry;
 use pacs_core::{Error, ErrorKind, Result};
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 
 use super::failure::Failure;
@@ -19,6 +22,8 @@ use super::{PostgresOptions, tables, tls};
 
 /// Threads that speak with the database; it does the work.
 const THREADS: usize = 2;
+/// Connections for what must not wait behind questions: an index and a ledger that write, and what heals or opens one.
+const RESERVED: usize = 4;
 /// For how long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For how long a database may be silent at the other end of the line.
@@ -26,11 +31,15 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// What is set on every connection: nobody waits without end for what another one holds, who may be gone.
 const SETTINGS: &str =
     "SET lock_timeout = '5s'; SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '15s'";
-/// The same for the other end of the line. Every statement is by key: a plan that was made of a table when it was empty, or
-/// without knowing how much is asked for, is still one by key when it is full, and none is worth compiling. And what is said to be kept is on the medium.
-const SETTINGS_OF_POSTGRESQL: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2;
-     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off; SET plan_cache_mode = force_generic_plan;
-     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+/// What PostgreSQL knows, each by itself: what is said to be kept is on the medium; the other end of the line; and every
+/// statement is by key: a plan that was made of a table when it was empty, or without knowing how much is asked for, is still
+/// one by key when it is full, and none is worth compiling.
+const SETTINGS_OF_POSTGRESQL: [&str; 3] = [
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2",
+    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
+     SET plan_cache_mode = force_generic_plan",
+];
 /// Between two attempts, at first and at most.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 /// For how long what was begun is waited for at the end.
@@ -46,7 +55,12 @@ pub struct Postgres {
 
 struct Shared {
     options: PostgresOptions,
+    /// For questions, of which there may be many.
     pool: Pool,
+    /// For what must not wait behind them.
+    reserved: Pool,
+    /// Holds the lock on the schema, where somebody [claimed](Postgres::claim) it.
+    held: Mutex<Option<ClientWrapper>>,
     /// Taken at the end.
     runtime: Option<tokio::runtime::Runtime>,
     open: Arc<Open>,
@@ -154,11 +168,8 @@ impl Postgres {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = match config.get_ssl_mode() {
-            SslMode::Require => {
-                let tls = tls::connector(options.authorities.as_deref())?;
-                Manager::from_config(config, tls, recycling)
-            }
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Some(tls::connector(options.authorities.as_deref())?),
             _ => {
                 let is_far = |host: &Host| match host {
                     Host::Tcp(name) => {
@@ -173,35 +184,46 @@ impl Postgres {
                     );
                 }
                 config.ssl_mode(SslMode::Disable);
-                Manager::from_config(config, NoTls, recycling)
+                None
             }
         };
-        let settled = Hook::async_fn(|client: &mut ClientWrapper, _| {
-            Box::pin(async move {
-                client.batch_execute(SETTINGS).await.map_err(HookError::Backend)?;
-                // Who speaks the protocol and is another database may not know these.
-                let _ = client.batch_execute(SETTINGS_OF_POSTGRESQL).await;
-                Ok(())
-            })
-        });
-        let pool = Pool::builder(manager)
-            .post_create(settled)
-            .max_size(options.connections.max(1))
-            .runtime(Runtime::Tokio1)
-            .create_timeout(Some(CONNECT))
-            .wait_timeout(Some(options.patience))
-            .build()
-            .map_err(|_| Error::new(ErrorKind::Internal, "database.open", "there can be no pool"))?;
+        let pool = |connections: usize| {
+            let manager = match &tls {
+                Some(tls) => Manager::from_config(config.clone(), tls.clone(), recycling.clone()),
+                None => Manager::from_config(config.clone(), NoTls, recycling.clone()),
+            };
+            let settled = Hook::async_fn(|client: &mut ClientWrapper, _| {
+                Box::pin(async move {
+                    client.batch_execute(SETTINGS).await.map_err(HookError::Backend)?;
+                    for settings in SETTINGS_OF_POSTGRESQL {
+                        // Who speaks the protocol and is another database may not know these.
+                        let _ = client.batch_execute(settings).await;
+                    }
+                    Ok(())
+                })
+            });
+            Pool::builder(manager)
+                .post_create(settled)
+                .max_size(connections)
+                .runtime(Runtime::Tokio1)
+                .create_timeout(Some(CONNECT))
+                .wait_timeout(Some(options.patience))
+                .build()
+                .map_err(|_| Error::new(ErrorKind::Internal, "database.open", "there can be no pool"))
+        };
+        let (pool, reserved) = (pool(options.connections.max(1))?, pool(RESERVED)?);
         let database = Self {
             shared: Arc::new(Shared {
                 options,
                 pool,
+                reserved,
+                held: Mutex::new(None),
                 runtime: Some(runtime),
                 open: Arc::default(),
             }),
         };
         let schema: Arc<str> = database.schema().into();
-        block_on(database.run(move |client| {
+        block_on(database.run(Whose::Own, move |client| {
             let schema = Arc::clone(&schema);
             async move { tables::prepare(client, &schema).await }
         }))?;
@@ -212,26 +234,47 @@ impl Postgres {
         &self.shared.options.schema
     }
 
-    /// Says whose the schema is: `owner`'s, if nobody's before; answers whose. Blocks.
+    /// Says whose the schema is: `owner`'s, if nobody's before and it `may_begin`; answers whose it is, if anybody's. Blocks.
     ///
     /// # Errors
-    /// What the database says.
-    pub fn claim(&self, owner: &str) -> Result<String> {
+    /// `Refused` while another program has it open; what the database says.
+    pub fn claim(&self, owner: &str, may_begin: bool) -> Result<Option<String>> {
         let table = format!("{}.owner", self.schema());
-        let (owner, statements) = (
-            owner.to_owned(),
-            [
-                format!("INSERT INTO {table} VALUES (true, $1) ON CONFLICT DO NOTHING"),
-                format!("SELECT name FROM {table}"),
-            ],
-        );
-        block_on(self.run(move |client| {
-            let (owner, statements) = (owner.clone(), statements.clone());
+        let begin =
+            may_begin.then(|| format!("INSERT INTO {table} VALUES (true, $1) ON CONFLICT DO NOTHING"));
+        let select = format!("SELECT name FROM {table}");
+        let asked = (owner.to_owned(), begin, select, self.schema().to_owned());
+        let (name, held) = block_on(self.run(Whose::Own, move |client| {
+            let (owner, begin, select, schema) = asked.clone();
             async move {
-                client.execute(&statements[0], &[&owner]).await?;
-                Ok(client.query_one(&statements[1], &[]).await?.try_get(0)?)
+                // As long as this connection lasts. Another database than PostgreSQL may not know such locks.
+                let lock = "SELECT pg_try_advisory_lock(hashtext('pacs'), hashtext($1))";
+                let locked = match client.query_one(lock, &[&schema]).await {
+                    Ok(row) => row.try_get(0)?,
+                    Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => true,
+                    Err(error) => return Err(error.into()),
+                };
+                if !locked {
+                    let why = format!("another program has the schema {schema} of the database open");
+                    return Err(Failure::Final(Error::new(
+                        ErrorKind::Refused,
+                        "database.open",
+                        why,
+                    )));
+                }
+                if let Some(begin) = begin {
+                    client.execute(&begin, &[&owner]).await?;
+                }
+                let name: Option<String> = match client.query_opt(&select, &[]).await? {
+                    Some(row) => Some(row.try_get(0)?),
+                    None => None,
+                };
+                Ok((name, client))
             }
-        }))
+        }))?;
+        // Not given back: it lasts as long as the way to the database does, or until it breaks.
+        *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Object::take(held));
+        Ok(name)
     }
 
     /// Notes that something was begun which the end waits for.
@@ -239,9 +282,13 @@ impl Postgres {
         self.shared.open.one()
     }
 
-    pub(super) fn work(&self) -> Work {
+    pub(super) fn work(&self, whose: Whose) -> Work {
+        let pool = match whose {
+            Whose::Questions => &self.shared.pool,
+            Whose::Own => &self.shared.reserved,
+        };
         Work {
-            pool: self.shared.pool.clone(),
+            pool: pool.clone(),
             patience: self.shared.options.patience,
         }
     }
@@ -255,14 +302,18 @@ impl Postgres {
 
     /// Does `work` on a connection, and again where it fails for the moment. It goes on when the future is dropped, and
     /// begins before the future is polled.
-    pub(super) fn run<T, F, W>(&self, work: W) -> impl Future<Output = Result<T>> + Send + use<T, F, W>
+    pub(super) fn run<T, F, W>(
+        &self,
+        whose: Whose,
+        work: W,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, F, W>
     where
         T: Send + 'static,
         W: Fn(Object) -> F + Send + Sync + 'static,
         F: Future<Output = Result<T, Failure>> + Send,
     {
         let closed = || Error::new(ErrorKind::Closed, "database", "the database is closed");
-        let (way, begun) = (self.work(), self.begun());
+        let (way, begun) = (self.work(whose), self.begun());
         let task = self.shared.runtime.as_ref().map(|runtime| {
             runtime.spawn(async move {
                 let _begun = begun;
@@ -276,6 +327,15 @@ impl Postgres {
             }
         }
     }
+}
+
+/// Whose work it is.
+#[derive(Clone, Copy)]
+pub(super) enum Whose {
+    /// That of those who ask: it waits for its turn.
+    Questions,
+    /// That without which nothing goes on.
+    Own,
 }
 
 /// The way to the database for those who run on its threads.
@@ -313,6 +373,15 @@ impl Work {
 fn not_connected(error: &PoolError) -> Failure {
     match error {
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
+        // The database is well, and there is more to do than it does.
+        PoolError::Timeout(TimeoutType::Wait) => Failure::Final(
+            Error::new(
+                ErrorKind::TimedOut,
+                "database",
+                "too many ask the database at once",
+            )
+            .with_retry(Retry::Later),
+        ),
         PoolError::Timeout(_) => Failure::Passing(Error::new(
             ErrorKind::Io,
             "database",

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::Postgres;
-use super::connection::{Begun, Work};
+use super::connection::{Begun, Whose, Work};
 use super::failure::Failure;
 
 /// Requests that share a transaction, and bytes of their keys and values, at most.
@@ -74,7 +74,11 @@ impl PostgresLedger {
             delete: format!("DELETE FROM {table} WHERE key = ANY($1)"),
         });
         let (requests, receiver) = mpsc::channel(WAITING_MAX);
-        database.spawn(write(database.work(), Arc::clone(&statements), receiver));
+        database.spawn(write(
+            database.work(Whose::Own),
+            Arc::clone(&statements),
+            receiver,
+        ));
         Self {
             database,
             statements,
@@ -85,7 +89,7 @@ impl PostgresLedger {
     /// What stands under these keys.
     fn find(&self, keys: Vec<Bytes>) -> impl Future<Output = Result<BTreeMap<Bytes, Bytes>>> + Send + use<> {
         let (statements, keys) = (Arc::clone(&self.statements), Arc::new(keys));
-        self.database.run(move |client: Object| {
+        self.database.run(Whose::Questions, move |client: Object| {
             let (statements, keys) = (Arc::clone(&statements), Arc::clone(&keys));
             async move {
                 let find = client.prepare_cached(&statements.get).await?;
@@ -285,7 +289,7 @@ impl Ledger for PostgresLedger {
         }
         let (statements, range) = (Arc::clone(&self.statements), Arc::new(range));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        Box::pin(self.database.run(move |client| {
+        Box::pin(self.database.run(Whose::Questions, move |client| {
             let (statements, range) = (Arc::clone(&statements), Arc::clone(&range));
             async move {
                 let find = client.prepare_cached(&statements.range).await?;

@@ -41,7 +41,7 @@ pub struct PostgresOptions {
     pub schema: String,
     /// A file that holds the password, where the URL has none; the end of its line is no part of it.
     pub password_file: Option<PathBuf>,
-    /// Connections at once, at most.
+    /// Connections at once for those who ask, at most; some are there for what must not wait behind them.
     pub connections: usize,
     /// For how long what fails for the moment is tried again.
     pub patience: Duration,

@@ -124,6 +124,25 @@ impl Server {
         options
     }
 
+    /// Does what these statements say, all or nothing.
+    pub(crate) fn sql(&self, statements: &str) {
+        let programs = programs().expect("it runs");
+        let done = Command::new(programs.join("psql"))
+            .args([
+                "-q",
+                "-1",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                &self.url,
+                "-c",
+                statements,
+            ])
+            .stdout(Stdio::null())
+            .status();
+        assert!(done.expect("psql runs").success(), "{statements}");
+    }
+
     /// Stops it as a death does.
     pub(crate) fn stop(&self) {
         self.tell("stop");

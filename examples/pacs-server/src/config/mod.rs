@@ -286,7 +286,7 @@ impl Config {
 /// Whether the URL of a database, in either of its forms, holds a password.
 fn holds_password(url: &str) -> bool {
     let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
-    user.is_some_and(|(user, _)| user.contains(':')) || url.contains("password")
+    user.is_some_and(|(user, _)| user.contains(':')) || url.contains("password=")
 }
 
 /// A path as a shell reads it.

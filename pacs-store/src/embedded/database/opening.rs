@@ -10,18 +10,19 @@ use futures::executor::block_on;
 use pacs_core::limits::LEDGER_KEY_LENGTH_MAX_BYTES;
 use pacs_core::{Error, ErrorKind, Ledger, Result, Step};
 
-use super::{Database, Lock, NOTE, OPERATION};
+use super::{Database, HELD, Lock, NOTE, Note, OPERATION};
 use crate::embedded::{LEDGER, Opened};
 use crate::layers::encrypt::fill_random;
 use crate::medium::{Medium as _, SystemMedium};
 use crate::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions, RedbLedger};
 
-/// Opens index and ledger of this data directory. A ledger that was in a file goes to the database.
+/// Opens index and ledger of this data directory; the index `anew` without what it knew. A ledger that was in a file goes to
+/// the database.
 ///
 /// # Errors
-/// `Unsupported` where this program was built without; `Mismatch` when the schema is another data directory's; what the
-/// database says.
-pub(in crate::embedded) fn open(database: &Database, directory: &Path) -> Result<Opened> {
+/// `Refused` when another process has directory or schema open, `Mismatch` when the schema is not this data directory's; what
+/// the database says.
+pub(in crate::embedded) fn open(database: &Database, directory: &Path, anew: bool) -> Result<Opened> {
     let options = PostgresOptions {
         schema: database.schema.clone(),
         connections: database.connections,
@@ -29,21 +30,34 @@ pub(in crate::embedded) fn open(database: &Database, directory: &Path) -> Result
         password_file: database.password_file.clone(),
         ..PostgresOptions::default()
     };
-    let postgres = Postgres::open(&database.url, options)?;
-    let own = own_number(directory)?;
     let lock = lock(directory)?;
-    if postgres.claim(&own)? != own {
+    let postgres = Postgres::open(&database.url, options)?;
+    let note = own_note(directory)?;
+    let owner = postgres.claim(&note.number, !note.is_held)?;
+    if owner.as_deref() != Some(&note.number) {
+        let whose = match owner {
+            Some(_) => "is another data directory's",
+            None => "has nothing of what it should have",
+        };
         let what = format!(
-            "the schema {} of the database is another data directory's than {}: this one needs another schema",
+            "the schema {} of the database {whose}: it is not that of {}",
             database.schema,
             directory.display()
         );
         return Err(Error::new(ErrorKind::Mismatch, OPERATION, what));
     }
     let ledger: Arc<dyn Ledger> = Arc::new(PostgresLedger::new(postgres.clone()));
-    move_ledger(directory, &*ledger)?;
+    if !note.is_held {
+        copy_ledger(directory, &*ledger)?;
+        write_note(directory, &format!("{}\n{HELD}\n", note.number))?;
+        put_ledger_aside(directory)?;
+    }
+    let index = match anew {
+        true => PostgresIndex::emptied(postgres),
+        false => PostgresIndex::new(postgres),
+    };
     Ok(Opened {
-        index: Arc::new(PostgresIndex::new(postgres)?),
+        index: Arc::new(index?),
         ledger,
         lock: Some(lock),
     })
@@ -52,7 +66,7 @@ pub(in crate::embedded) fn open(database: &Database, directory: &Path) -> Result
 /// # Errors
 /// `Refused` when another process has it.
 fn lock(directory: &Path) -> Result<Lock> {
-    let lock = SystemMedium::open(directory).and_then(|directory| directory.lock(Path::new(NOTE)));
+    let lock = SystemMedium::open(directory).and_then(|directory| directory.lock(Path::new(LOCK)));
     lock.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
             let what = format!("{} is in use by another process", directory.display());
@@ -62,60 +76,72 @@ fn lock(directory: &Path) -> Result<Lock> {
     })
 }
 
-/// The number of this data directory, which is made where it has none.
-fn own_number(directory: &Path) -> Result<String> {
-    let path = directory.join(NOTE);
-    let failed = |error| Error::io(OPERATION, format!("{}", path.display()), error);
-    match fs::read_to_string(&path) {
-        Ok(number) if number.trim().len() == 32 => return Ok(number.trim().to_owned()),
-        Ok(_) => {
-            let what = format!("{} is not what it was made as", path.display());
-            return Err(Error::new(ErrorKind::Corrupt, OPERATION, what));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
+/// What says which schema is this directory's; it is made where there is none.
+fn own_note(directory: &Path) -> Result<Note> {
+    if let Some(note) = Note::read(directory)? {
+        return Ok(note);
     }
     let mut number = [0; 16];
     fill_random(&mut number)?;
     let number = format!("{:032x}", u128::from_be_bytes(number));
-    // It is durable before the database knows of it, and whole before it has its name.
-    let new = directory.join(format!("{NOTE}.new"));
-    let mut file = fs::File::create(&new).map_err(failed)?;
-    file.write_all(format!("{number}\n").as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, &path))
-        .and_then(|()| fs::File::open(directory)?.sync_all())
-        .map_err(failed)?;
-    Ok(number)
+    // It is durable before the database knows of it.
+    write_note(directory, &format!("{number}\n"))?;
+    Ok(Note {
+        number,
+        is_held: false,
+    })
 }
 
-/// Entries that are moved at once; one may have a MiB.
-const MOVED_AT_ONCE: usize = 64;
+/// Durable, and whole before it has its name.
+fn write_note(directory: &Path, text: &str) -> Result<()> {
+    let new = directory.join(format!("{NOTE}.new"));
+    let written = || {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, directory.join(NOTE))?;
+        fs::File::open(directory)?.sync_all()
+    };
+    written().map_err(|error| Error::io(OPERATION, format!("{}", new.display()), error))
+}
+
+/// The file that is locked: the note itself is written anew.
+const LOCK: &str = "database.lock";
+
+/// Entries that are copied at once; one may have a MiB.
+const COPIED_AT_ONCE: usize = 64;
 
 /// Brings what a ledger in a file holds to the database. Broken off, it begins anew with the next opening; nobody uses
 /// either meanwhile.
-fn move_ledger(directory: &Path, to: &dyn Ledger) -> Result<()> {
+fn copy_ledger(directory: &Path, to: &dyn Ledger) -> Result<()> {
     let path = directory.join(LEDGER);
-    if !path.exists() {
+    let is_there = path.try_exists();
+    if !is_there.map_err(|error| Error::io(OPERATION, format!("{}", path.display()), error))? {
         return Ok(());
     }
     let from = RedbLedger::open(&path)?;
-    let (mut first, mut moved) = (Bytes::new(), 0);
+    let (mut first, mut copied) = (Bytes::new(), 0);
     // Behind every key there can be.
     let end = Bytes::from(vec![u8::MAX; LEDGER_KEY_LENGTH_MAX_BYTES + 1]);
     loop {
-        let some = block_on(from.range(first.clone()..end.clone(), MOVED_AT_ONCE))?;
+        let some = block_on(from.range(first.clone()..end.clone(), COPIED_AT_ONCE))?;
         let Some((last, _)) = some.last() else { break };
         first = [&**last, &[0]].concat().into();
-        moved += some.len();
+        copied += some.len();
         let steps = some.into_iter().map(|(key, value)| Step::Put(key, value));
         block_on(to.apply(steps.collect()))?;
     }
-    drop(from);
-    let moved_to = directory.join(format!("{}.moved", LEDGER));
-    fs::rename(&path, &moved_to)
-        .and_then(|()| fs::File::open(directory)?.sync_all())
-        .map_err(|error| Error::io(OPERATION, format!("{}", path.display()), error))?;
-    tracing::info!(entries = moved, file = %moved_to.display(), "the ledger is in the database now");
+    tracing::info!(entries = copied, "the ledger is in the database now");
     Ok(())
+}
+
+/// What was copied isn't used any more; whoever finds it is told so by its name.
+fn put_ledger_aside(directory: &Path) -> Result<()> {
+    let path = directory.join(LEDGER);
+    match fs::rename(&path, directory.join(format!("{LEDGER}.moved"))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(OPERATION, format!("{}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
 }

@@ -40,11 +40,8 @@ impl Writer {
         let mut above = Vec::new();
         for key in &instances {
             if let Some(place) = tables.get(Table::InstanceUids, key, Place::of_key)? {
-                let key = place.key().to_vec();
-                wanted.extend(
-                    [Table::Instances, Table::Large, Table::Frames, Table::Metadata]
-                        .map(|table| (table, key.clone())),
-                );
+                // What else it has may be long, and is only needed where it is replaced.
+                wanted.push((Table::Instances, place.key().to_vec()));
                 above.push((place.study, Some(place.series)));
             }
         }

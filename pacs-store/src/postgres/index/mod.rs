@@ -5,8 +5,7 @@ mod tables;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use deadpool_postgres::{GenericClient as _, Object};
@@ -21,20 +20,24 @@ use pacs_core::query::Query;
 use pacs_core::uid::Uid;
 use tokio::runtime::Handle;
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::types::ToSql;
 
 use super::Postgres;
+use super::connection::Whose;
 use super::failure::Failure;
 use crate::index::page::{Page, Pager};
 use crate::index::tables::{is_prepared, prepare, state};
 use crate::index::walk;
 use crate::index::writer::Writer;
+use crate::layers::encrypt::fill_random;
 pub(super) use tables::STEP;
 use tables::{Batch, Reading, Statements};
 
 /// An [`Index`] in the tables of a database.
 ///
-/// One writes at a time, whoever has it open; what it knows of patients, studies and series it keeps for its next batch,
-/// as long as nobody else wrote. Reading goes on meanwhile: a page of an answer, a lookup, is of one state.
+/// One writes: who opened it last. What it knows of patients, studies and series it keeps for its next batch. Where the
+/// database goes back behind what it had committed, as a standby does that takes over too early, that is an error of the medium,
+/// as another one is: what is missing is applied again. Reading goes on meanwhile: a page of an answer, a lookup, is of one state.
 ///
 /// Each batch is durable when it is applied, as far as the database keeps what it commits.
 pub struct PostgresIndex {
@@ -47,13 +50,23 @@ struct Shared {
     writing: Arc<Writing>,
 }
 
-/// What stays between batches.
+/// Who writes, and what stays between batches.
 struct Writing {
-    /// Who this is among all that ever opened it.
-    writer: i64,
-    batches: AtomicI64,
-    /// The number of the batch that was written last, with what is known since. Absent after one that failed.
-    last: Mutex<Option<(i64, Writer)>>,
+    /// Nobody else's.
+    name: String,
+    state: Mutex<Wrote>,
+}
+
+#[derive(Default)]
+struct Wrote {
+    /// What the database numbered the opening by.
+    opened: i64,
+    /// The batch that was begun last.
+    begun: i64,
+    /// The batch that is known to have been committed last.
+    committed: i64,
+    /// What is known since, and since which. Absent after one that failed.
+    known: Option<(i64, Writer)>,
 }
 
 impl fmt::Debug for PostgresIndex {
@@ -63,34 +76,46 @@ impl fmt::Debug for PostgresIndex {
 }
 
 impl PostgresIndex {
-    /// The index of this database. Blocks.
+    /// The index of this database. It is from now on the one that writes: another one that did is refused. Blocks.
     ///
     /// # Errors
-    /// `Unsupported` when it was written by another version: an index can be made again from the archive. `Io` when the
-    /// database isn't reached.
+    /// `Unsupported` when it was written by another version: [`emptied`](Self::emptied), it can be made again from the
+    /// archive. `Io` when the database isn't reached.
     pub fn new(database: Postgres) -> Result<Self> {
-        let statements = Arc::new(Statements::new(database.schema()));
-        let of_opening = Arc::clone(&statements);
-        let writer = block_on(database.run(move |client: Object| {
-            let statements = Arc::clone(&of_opening);
-            async move { Ok(client.query_one(&statements.open, &[]).await?.try_get(0)?) }
-        }))?;
-        let shared = Shared {
-            database,
-            statements,
-            writing: Arc::new(Writing {
-                writer,
-                batches: AtomicI64::new(1),
-                last: Mutex::new(None),
-            }),
-        };
-        if !block_on(shared.read(|tables| is_prepared(tables)))? {
-            block_on(shared.change(|tables, _| match is_prepared(tables)? {
-                true => Ok(()),
-                // Nobody else came before.
-                false => prepare(tables),
+        let index = Self::opened(database)?;
+        if !block_on(index.shared.read(Whose::Own, |tables| is_prepared(tables)))? {
+            block_on(index.shared.change(|tables, writer| {
+                if !is_prepared(tables)? {
+                    prepare(tables)?;
+                }
+                known(tables, writer)
             }))?;
         }
+        Ok(index)
+    }
+
+    /// The same, after everything was forgotten, whatever it was. Blocks.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn emptied(database: Postgres) -> Result<Self> {
+        let index = Self::opened(database)?;
+        block_on(index.clear())?;
+        Ok(index)
+    }
+
+    fn opened(database: Postgres) -> Result<Self> {
+        let mut number = [0; 16];
+        fill_random(&mut number)?;
+        let shared = Shared {
+            statements: Arc::new(Statements::new(database.schema())),
+            database,
+            writing: Arc::new(Writing {
+                name: format!("{:032x}", u128::from_be_bytes(number)),
+                state: Mutex::default(),
+            }),
+        };
+        block_on(shared.take_over(i64::MAX))?;
         Ok(Self {
             shared: Arc::new(shared),
         })
@@ -98,27 +123,47 @@ impl PostgresIndex {
 }
 
 impl Shared {
+    /// Becomes the one that writes, unless somebody does who opened it after the one of this number.
+    fn take_over(&self, opened: i64) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (statements, writing) = (Arc::clone(&self.statements), Arc::clone(&self.writing));
+        self.database.run(Whose::Own, move |client: Object| {
+            let (statements, writing) = (Arc::clone(&statements), Arc::clone(&writing));
+            async move {
+                let values: [&(dyn ToSql + Sync); 2] = [&writing.name, &opened];
+                let Some(row) = client.query_opt(&statements.open, &values).await? else {
+                    return Err(Failure::Final(another_writes()));
+                };
+                *writing.state() = Wrote {
+                    opened: row.try_get(0)?,
+                    ..Wrote::default()
+                };
+                Ok(())
+            }
+        })
+    }
+
     /// Reads one state of the tables.
-    fn read<T, R>(&self, read: R) -> impl Future<Output = Result<T>> + Send + use<T, R>
+    fn read<T, R>(&self, whose: Whose, read: R) -> impl Future<Output = Result<T>> + Send + use<T, R>
     where
         T: Send + 'static,
         R: Fn(&Reading<'_>) -> Result<T> + Send + Sync + 'static,
     {
         let (statements, read) = (Arc::clone(&self.statements), Arc::new(read));
-        self.database.run(move |client| {
+        self.database.run(whose, move |client| {
             let (statements, read) = (Arc::clone(&statements), Arc::clone(&read));
             blocking(move |runtime| reading(client, &statements, runtime, |tables| read(tables)))
         })
     }
 
-    /// Changes the tables in one transaction, while nobody else does.
+    /// Changes the tables in one transaction, while nobody else does. What is known since the last one is given, where there
+    /// is something, and what is known now is answered.
     fn change<C>(&self, change: C) -> impl Future<Output = Result<()>> + Send + use<C>
     where
-        C: Fn(&mut Batch<'_>, &mut Writer) -> Result<()> + Send + Sync + 'static,
+        C: Fn(&mut Batch<'_>, Option<Writer>) -> Result<Writer> + Send + Sync + 'static,
     {
         let (statements, change) = (Arc::clone(&self.statements), Arc::new(change));
         let writing = Arc::clone(&self.writing);
-        self.database.run(move |client| {
+        self.database.run(Whose::Own, move |client| {
             let (statements, change) = (Arc::clone(&statements), Arc::clone(&change));
             let writing = Arc::clone(&writing);
             blocking(move |runtime| writing.batch(client, &statements, runtime, &*change))
@@ -177,7 +222,7 @@ where
         let pager = Arc::clone(&self.pager);
         let read = self.shared.upgrade().map(|shared| {
             let statements = Arc::clone(&shared.statements);
-            shared.database.run(move |client| {
+            shared.database.run(Whose::Questions, move |client| {
                 let (statements, pager) = (Arc::clone(&statements), Arc::clone(&pager));
                 blocking(move |runtime| {
                     let mut pager = pager.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,40 +255,81 @@ where
 }
 
 impl Writing {
+    fn state(&self) -> MutexGuard<'_, Wrote> {
+        // What is wrong after a panic is that nothing is known.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn batch(
         &self,
         mut client: Object,
         statements: &Statements,
         runtime: Handle,
-        change: &dyn Fn(&mut Batch<'_>, &mut Writer) -> Result<()>,
+        change: &dyn Fn(&mut Batch<'_>, Option<Writer>) -> Result<Writer>,
     ) -> Result<(), Failure> {
-        let known = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let number = self.batches.fetch_add(1, Ordering::Relaxed);
+        let (number, known) = {
+            let mut state = self.state();
+            state.begun += 1;
+            (state.begun, state.known.take())
+        };
         let transaction = runtime.block_on(async {
             let transaction = client.transaction().await?;
             let lock = transaction.prepare_cached(&statements.lock).await?;
             let last = transaction.query_one(&lock, &[]).await?;
-            let (writer, batch): (i64, i64) = (last.try_get(0)?, last.try_get(1)?);
-            let note = transaction.prepare_cached(&statements.note_writer).await?;
-            transaction.execute(&note, &[&self.writer, &number]).await?;
-            Ok::<_, Failure>((transaction, (writer == self.writer).then_some(batch)))
+            let last_batch = self.last_batch(last.try_get(0)?, last.try_get(1)?, last.try_get(2)?)?;
+            let note = transaction.prepare_cached(&statements.note_batch).await?;
+            transaction.execute(&note, &[&number]).await?;
+            Ok::<_, Failure>((transaction, last_batch))
         });
         let (transaction, last) = transaction?;
         let mut batch = Batch::new(Reading::new(transaction, statements, runtime));
-        let known = known.filter(|(number, _)| Some(*number) == last);
-        let mut writer = match known {
-            Some((_, writer)) => writer,
-            None => match state(&batch) {
-                Ok(state) => Writer::new(state),
-                Err(error) => return Err(batch.reading.failure(error)),
-            },
+        let known = known.filter(|(number, _)| *number == last);
+        let writer = match change(&mut batch, known.map(|(_, writer)| writer)) {
+            Ok(writer) => writer,
+            Err(error) => return Err(batch.reading.failure(error)),
         };
-        if let Err(error) = change(&mut batch, &mut writer) {
-            return Err(batch.reading.failure(error));
-        }
         batch.finish()?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, writer));
+        let mut state = self.state();
+        state.committed = number;
+        state.known = Some((number, writer));
         Ok(())
+    }
+
+    /// The batch that the database had last, where it is one of these and none is missing.
+    ///
+    /// # Errors
+    /// `Io` where the database went back behind what it had committed, as one that takes the place of another may: what is
+    /// missing has to be applied again. `Refused` where another program has become the one that writes.
+    fn last_batch(&self, opened: i64, writer: &str, batch: i64) -> Result<i64, Failure> {
+        let state = self.state();
+        let is_mine = writer == self.name;
+        if is_mine && batch >= state.committed {
+            return Ok(batch);
+        }
+        Err(Failure::Final(match is_mine || opened < state.opened {
+            true => Error::new(
+                ErrorKind::Io,
+                "index.apply",
+                "the database lacks what it had committed",
+            ),
+            false => another_writes(),
+        }))
+    }
+}
+
+fn another_writes() -> Error {
+    Error::new(
+        ErrorKind::Refused,
+        "index.apply",
+        "another program has opened the index since: it is the one that writes",
+    )
+}
+
+/// What is known for the next batch.
+fn known(tables: &Batch<'_>, writer: Option<Writer>) -> Result<Writer> {
+    match writer {
+        Some(writer) => Ok(writer),
+        None => Ok(Writer::new(state(tables)?)),
     }
 }
 
@@ -290,10 +376,12 @@ impl Index for PostgresIndex {
     }
 
     fn apply(&self, changes: Vec<Change>, low_water: Sequence) -> BoxFuture<'_, Result<()>> {
-        Box::pin(
-            self.shared
-                .change(move |tables, writer| writer.apply(tables, &changes, low_water)),
-        )
+        let applied = self.shared.change(move |tables, writer| {
+            let mut writer = known(tables, writer)?;
+            writer.apply(tables, &changes, low_water)?;
+            Ok(writer)
+        });
+        Box::pin(applied)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<Sequence>> {
@@ -301,33 +389,40 @@ impl Index for PostgresIndex {
     }
 
     fn low_water(&self) -> BoxFuture<'_, Result<Sequence>> {
-        Box::pin(self.shared.read(|tables| Ok(state(tables)?.low_water)))
+        Box::pin(
+            self.shared
+                .read(Whose::Own, |tables| Ok(state(tables)?.low_water)),
+        )
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        let cleared = self.shared.change(|tables, writer| {
+        let cleared = self.shared.change(|tables, _| {
             tables.reading.forget_all()?;
-            *writer = Writer::new(Default::default());
-            prepare(tables)
+            prepare(tables)?;
+            Ok(Writer::new(Default::default()))
         });
         Box::pin(cleared)
     }
 
     fn reopen(&self) -> BoxFuture<'_, Result<()>> {
-        // What failed left nothing behind, and the next batch looks anew.
-        Box::pin(std::future::ready(Ok(())))
+        // What failed left nothing behind; what a database lacks that went back is applied again from here.
+        let opened = self.shared.writing.state().opened;
+        Box::pin(self.shared.take_over(opened))
     }
 
     fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
         let instance = *instance;
-        Box::pin(self.shared.read(move |tables| walk::lookup(tables, &instance)))
+        Box::pin(
+            self.shared
+                .read(Whose::Questions, move |tables| walk::lookup(tables, &instance)),
+        )
     }
 
     fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>> {
         let (instance, version) = (*instance, version.clone());
-        let frames = self
-            .shared
-            .read(move |tables| Ok(walk::frames(tables, &instance, &version)?.map(Arc::new)));
+        let frames = self.shared.read(Whose::Questions, move |tables| {
+            Ok(walk::frames(tables, &instance, &version)?.map(Arc::new))
+        });
         Box::pin(frames)
     }
 
@@ -344,6 +439,9 @@ impl Index for PostgresIndex {
     }
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals>> {
-        Box::pin(self.shared.read(|tables| Ok(state(tables)?.totals)))
+        Box::pin(
+            self.shared
+                .read(Whose::Questions, |tables| Ok(state(tables)?.totals)),
+        )
     }
 }

@@ -45,9 +45,9 @@ pub(super) struct Statements {
     tables: BTreeMap<Table, OfTable>,
     /// Keeps all others from writing until the transaction ends; answers who wrote last.
     pub(super) lock: String,
-    /// Answers a number that nobody else is given.
+    /// Makes who opens it the one who writes, in place of whoever did; answers his number.
     pub(super) open: String,
-    pub(super) note_writer: String,
+    pub(super) note_batch: String,
     pub(super) forget_all: String,
 }
 
@@ -84,9 +84,12 @@ impl Statements {
                 .iter()
                 .map(|(table, name)| (*table, of_table(name)))
                 .collect(),
-            open: format!("UPDATE {schema}.index_writer SET opened = opened + 1 WHERE one RETURNING opened"),
-            lock: format!("SELECT writer, batch FROM {schema}.index_writer WHERE one FOR UPDATE"),
-            note_writer: format!("UPDATE {schema}.index_writer SET writer = $1, batch = $2 WHERE one"),
+            open: format!(
+                "UPDATE {schema}.index_writer SET opened = opened + 1, writer = $1, batch = 0
+                 WHERE one AND (writer = $1 OR opened < $2) RETURNING opened"
+            ),
+            lock: format!("SELECT opened, writer, batch FROM {schema}.index_writer WHERE one FOR UPDATE"),
+            note_batch: format!("UPDATE {schema}.index_writer SET batch = $1 WHERE one"),
             forget_all: format!("TRUNCATE {}", all.join(", ")),
         }
     }
@@ -101,8 +104,8 @@ impl Statements {
 /// What makes the tables, as one step of [`crate::postgres::tables`].
 pub(in crate::postgres) const STEP: &str = "
     CREATE TABLE {schema}.index_writer 
-        (one boolean PRIMARY KEY CHECK (one), opened bigint NOT NULL, writer bigint NOT NULL, batch bigint NOT NULL);
-    INSERT INTO {schema}.index_writer VALUES (true, 0, 0, 0);
+        (one boolean PRIMARY KEY CHECK (one), opened bigint NOT NULL, writer text NOT NULL, batch bigint NOT NULL);
+    INSERT INTO {schema}.index_writer VALUES (true, 0, '', 0);
     CREATE TABLE {schema}.index_meta (key bytea PRIMARY KEY, value bytea NOT NULL);
     CREATE TABLE {schema}.index_study_uids (key bytea PRIMARY KEY, value bytea NOT NULL);
     CREATE TABLE {schema}.index_series_uids (key bytea PRIMARY KEY, value bytea NOT NULL);
