@@ -58,7 +58,9 @@ pub(crate) fn rebuild_index(config: &Config) -> Result<bool, String> {
             Some(_) => "is not kept in a database while the new one is made",
             None => "could not be read",
         };
-        text.push_str(&format!("\nThe old index {why}, so that nothing can be said of what is missing.\n"));
+        text.push_str(&format!(
+            "\nThe old index {why}, so that nothing can be said of what is missing.\n"
+        ));
     }
     if let Some(old) = &rebuilt.old_index {
         text.push_str(&format!(

@@ -56,7 +56,7 @@ fn pack(out: &mut Vec<u8>, text: &[u8]) {
 
 /// A UID as a key: two characters a byte, ended by a zero nibble, so that UIDs which share a prefix
 /// stay neighbours and none is the prefix of another.
-pub(super) fn uid_key(uid: &Uid) -> Vec<u8> {
+pub(crate) fn uid_key(uid: &Uid) -> Vec<u8> {
     let text = uid.as_str().as_bytes();
     let mut out = Vec::with_capacity(text.len() / 2 + 5);
     pack(&mut out, text);

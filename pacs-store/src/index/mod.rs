@@ -7,7 +7,7 @@
 //! bytes, `keys` the secondary entries and `entries` how they are walked, `writer` applies batches, `plan` chooses how a
 //! query finds candidates, `walk` reads records along that way, a [`page`] at a time.
 
-mod codec;
+pub(crate) mod codec;
 mod entries;
 mod keys;
 pub(crate) mod page;

@@ -18,10 +18,10 @@ use super::keys::{patient_entries, patient_key};
 use super::page::{Page, Pager};
 use super::plan::{self, Candidates, Patients, Stretch};
 use super::record::{Instance, Patient, Series, Study, decode_frames, decode_metadata};
-use super::tables::{Place, Table, Tables, is_damaged, number_at_end, series_key, study_key, whole};
+use super::tables::{Lookup, Place, Table, Tables, is_damaged, number_at_end, series_key, study_key, whole};
 
 /// The instance with this SOP Instance UID.
-pub(crate) fn lookup(tables: &impl Tables, uid: &Uid) -> Result<Option<InstanceRecord>> {
+pub(crate) fn lookup(tables: &impl Lookup, uid: &Uid) -> Result<Option<InstanceRecord>> {
     let Some(place) = place_of(tables, uid)? else {
         return Ok(None);
     };
@@ -40,7 +40,7 @@ pub(crate) fn lookup(tables: &impl Tables, uid: &Uid) -> Result<Option<InstanceR
 }
 
 /// Where the frames of this version of an instance lie.
-pub(crate) fn frames(tables: &impl Tables, uid: &Uid, version: &Locator) -> Result<Option<FrameTable>> {
+pub(crate) fn frames(tables: &impl Lookup, uid: &Uid, version: &Locator) -> Result<Option<FrameTable>> {
     let Some(place) = place_of(tables, uid)? else {
         return Ok(None);
     };
@@ -50,12 +50,12 @@ pub(crate) fn frames(tables: &impl Tables, uid: &Uid, version: &Locator) -> Resu
     Ok(frames.flatten())
 }
 
-fn place_of(tables: &impl Tables, uid: &Uid) -> Result<Option<Place>> {
+fn place_of(tables: &impl Lookup, uid: &Uid) -> Result<Option<Place>> {
     tables.get(Table::InstanceUids, &uid_key(uid), Place::of_key)
 }
 
 fn finish(
-    tables: &impl Tables,
+    tables: &impl Lookup,
     place: Place,
     instance: Instance,
     study: &Study,
@@ -68,11 +68,11 @@ fn finish(
     instance.finish(study, series, None)
 }
 
-fn study(tables: &impl Tables, number: u32) -> Result<Option<Study>> {
+fn study(tables: &impl Lookup, number: u32) -> Result<Option<Study>> {
     tables.get(Table::Studies, &study_key(number), Study::decode)
 }
 
-fn series(tables: &impl Tables, above: &Study, study: u32, number: u32) -> Result<Option<Series>> {
+fn series(tables: &impl Lookup, above: &Study, study: u32, number: u32) -> Result<Option<Series>> {
     tables.get(Table::Series, &series_key(study, number), |record| {
         Series::decode(record, &above.uid)
     })

@@ -195,7 +195,11 @@ impl Config {
             quoted(&database.schema),
             "Schema of the tables, made where it is missing; each data directory has one of its own.",
         );
-        out.setting("connections", database.connections, "Connections at once for queries; some more are there for what must not wait behind them.");
+        out.setting(
+            "connections",
+            database.connections,
+            "Connections at once for queries; some more are there for what must not wait behind them.",
+        );
         if let Some(path) = &database.authorities {
             out.text(
                 "Authorities, in PEM, that its certificate must come from; else those that the system knows.",

@@ -25,13 +25,14 @@ use tokio_postgres::types::ToSql;
 use super::Postgres;
 use super::connection::Whose;
 use super::failure::Failure;
+use crate::index::codec::uid_key;
 use crate::index::page::{Page, Pager};
 use crate::index::tables::{is_prepared, prepare, state};
 use crate::index::walk;
 use crate::index::writer::Writer;
 use crate::layers::encrypt::fill_random;
 pub(super) use tables::STEP;
-use tables::{Batch, Reading, Statements};
+use tables::{Batch, OfInstance, Reading, Statements};
 
 /// An [`Index`] in the tables of a database.
 ///
@@ -411,11 +412,15 @@ impl Index for PostgresIndex {
     }
 
     fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
-        let instance = *instance;
-        Box::pin(
-            self.shared
-                .read(Whose::Questions, move |tables| walk::lookup(tables, &instance)),
-        )
+        let (instance, statements) = (*instance, Arc::clone(&self.shared.statements));
+        let found = self.shared.database.run(Whose::Questions, move |client: Object| {
+            let statements = Arc::clone(&statements);
+            async move {
+                let found = OfInstance::fetch(&client, &statements, &uid_key(&instance)).await?;
+                walk::lookup(&found, &instance).map_err(Failure::Final)
+            }
+        });
+        Box::pin(found)
     }
 
     fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>> {

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use futures::future::try_join_all;
 use pacs_core::error::Result;
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::index::tables::{Lookup, Table, Tables, TablesMut};
+use crate::index::tables::{Lookup, Table, Tables, TablesMut, is_damaged};
 use crate::postgres::failure::Failure;
 
 /// Every table, with its name in the database.
@@ -49,6 +49,8 @@ pub(super) struct Statements {
     pub(super) open: String,
     pub(super) note_batch: String,
     pub(super) forget_all: String,
+    /// All that a lookup looks for, of an instance by its key: one statement sees one state.
+    lookup: String,
 }
 
 #[derive(Debug)]
@@ -91,13 +93,20 @@ impl Statements {
             lock: format!("SELECT opened, writer, batch FROM {schema}.index_writer WHERE one FOR UPDATE"),
             note_batch: format!("UPDATE {schema}.index_writer SET batch = $1 WHERE one"),
             forget_all: format!("TRUNCATE {}", all.join(", ")),
+            lookup: format!(
+                "SELECT uid.value, study.value, series.value, instance.value, large.value
+                 FROM {schema}.index_instance_uids AS uid
+                 LEFT JOIN {schema}.index_studies AS study ON study.key = substring(uid.value FROM 1 FOR 4)
+                 LEFT JOIN {schema}.index_series AS series ON series.key = substring(uid.value FROM 1 FOR 8)
+                 LEFT JOIN {schema}.index_instances AS instance ON instance.key = uid.value
+                 LEFT JOIN {schema}.index_large AS large ON large.key = uid.value
+                 WHERE uid.key = $1"
+            ),
         }
     }
 
     fn of(&self, table: Table) -> Result<&OfTable> {
-        self.tables
-            .get(&table)
-            .ok_or_else(crate::index::tables::is_damaged)
+        self.tables.get(&table).ok_or_else(is_damaged)
     }
 }
 
@@ -265,6 +274,37 @@ impl Tables for Reading<'_> {
             fetched *= 4;
         }
         Ok(())
+    }
+}
+
+/// What is there for one instance.
+pub(super) struct OfInstance(Option<Row>);
+
+impl OfInstance {
+    pub(super) async fn fetch(
+        client: &Object,
+        statements: &Statements,
+        uid_key: &[u8],
+    ) -> Result<Self, Failure> {
+        let lookup = client.prepare_cached(&statements.lookup).await?;
+        Ok(Self(client.query_opt(&lookup, &[&uid_key]).await?))
+    }
+}
+
+impl Lookup for OfInstance {
+    fn get<T>(&self, table: Table, _: &[u8], read: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
+        let column = match table {
+            Table::InstanceUids => 0,
+            Table::Studies => 1,
+            Table::Series => 2,
+            Table::Instances => 3,
+            Table::Large => 4,
+            // A lookup looks for nothing else.
+            _ => return Err(is_damaged()),
+        };
+        let value = self.0.as_ref().map(|row| row.try_get::<_, Option<&[u8]>>(column));
+        let value = value.transpose().map_err(|_| is_damaged())?;
+        value.flatten().map(read).transpose()
     }
 }
 
