@@ -1,6 +1,6 @@
 //! [`RedbIndex`]: the index in one file, on the embedded database redb.
 //!
-//! The index itself is [`crate::index`], upon the tables of `tables`; `stream` reads a page at a time.
+//! The index itself is `crate::index`, upon the tables of `tables`; `stream` reads a page at a time.
 //!
 //! # Durability
 //! A batch is one transaction that is atomic and visible but not synchronised; [`flush`](Index::flush)
