@@ -662,3 +662,22 @@ fn when_the_database_is_back_the_store_goes_on_by_itself_and_has_all_that_it_too
     import(&store, 3);
     assert_eq!(instances(&store), 3);
 }
+
+#[test]
+fn who_has_a_schema_has_it_alone_until_it_is_closed() {
+    let Some(server) = Server::shared() else { return };
+    let mut options = server.schema();
+    let first = Postgres::open(&server.url, options.clone()).expect("opens");
+    assert_eq!(first.claim("one", true).expect("is free").as_deref(), Some("one"));
+    options.patience = std::time::Duration::from_millis(300);
+    let second = Postgres::open(&server.url, options.clone()).expect("opens");
+    let refused = second.claim("one", true).expect_err("is refused");
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    drop((first, second));
+    options.patience = server.schema().patience;
+    let third = Postgres::open(&server.url, options).expect("opens");
+    let owner = third.claim("other", true).expect("is free again");
+    assert_eq!(owner.as_deref(), Some("one"), "it stays whose it was");
+    let empty = Postgres::open(&server.url, server.schema()).expect("opens");
+    assert_eq!(empty.claim("one", false).expect("is free"), None);
+}

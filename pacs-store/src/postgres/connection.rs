@@ -234,7 +234,8 @@ impl Postgres {
         &self.shared.options.schema
     }
 
-    /// Says whose the schema is: `owner`'s, if nobody's before and it `may_begin`; answers whose it is, if anybody's. Blocks.
+    /// Says whose the schema is: `owner`'s, if nobody's before and it `may_begin`; answers whose it is, if anybody's. Until
+    /// this way to the database is closed, or its connection breaks, nobody else can do the same. To be called once. Blocks.
     ///
     /// # Errors
     /// `Refused` while another program has it open; what the database says.
@@ -256,7 +257,8 @@ impl Postgres {
                 };
                 if !locked {
                     let why = format!("another program has the schema {schema} of the database open");
-                    return Err(Failure::Final(Error::new(
+                    // One that has just ended has it for a moment still.
+                    return Err(Failure::Passing(Error::new(
                         ErrorKind::Refused,
                         "database.open",
                         why,
