@@ -24,6 +24,10 @@ pub(super) fn decode(frame: &[u8], image: &Image) -> Result<Vec<u8>> {
     let header = Jpeg::parse(frame)?;
     header.check(image)?;
     check_precision(header.precision, image)?;
+    // No process has more (ISO/IEC 10918-1, B.2.2).
+    if header.precision > 16 {
+        return Err(corrupt(format!("a JPEG codestream of {} bits", header.precision)));
+    }
     if header.components.len() == 4 {
         return Err(unsupported("a JPEG codestream of four components"));
     }

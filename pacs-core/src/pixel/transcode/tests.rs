@@ -247,6 +247,22 @@ fn a_lossless_jpeg_with_restarts_or_a_point_transform_is_decoded() {
 }
 
 #[test]
+fn a_jpeg_of_more_bits_than_there_are_is_refused() {
+    let set = header("MONOCHROME2", 1, 32, None);
+    for process in [0xC3, 0xC1] {
+        let mut jpeg = lossless(&FIRST, 3, false, 0);
+        let frame = jpeg.windows(2).position(|marker| marker == [0xFF, 0xC3]);
+        let frame = frame.expect("a frame header");
+        jpeg[frame + 1] = process;
+        // Sample precision (ISO/IEC 10918-1, B.2.2).
+        jpeg[frame + 4] = 32;
+        let refused = run(JPEG_LOSSLESS, &data_set(&set, &[&[], &jpeg]), None, 64).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert!(refused.context().contains("32 bits"), "{refused}");
+    }
+}
+
+#[test]
 fn who_finds_no_room_to_decode_waits_until_another_is_done() {
     let set = header("MONOCHROME2", 1, 8, None);
     let source = data_set(&set, &[&[], &lossless(&FIRST, 3, false, 0)]);
