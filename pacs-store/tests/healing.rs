@@ -1,24 +1,20 @@
 //! An index whose medium failed comes back by itself, and until it has it says so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use futures::executor::block_on;
-use futures::future::{BoxFuture, ready};
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use pacs_core::dataset::FrameTable;
-use pacs_core::index::{Change, IndexCapability, InstanceRecord, Totals};
 use pacs_core::query::{Model, QueryOptions};
+use pacs_core::testkit::around::AroundIndex;
 use pacs_core::testkit::engine::{instance, instance_uid};
 use pacs_core::{
-    DataSet, DimseService, DuplicatePolicy, Error, ErrorKind, Index, Level, Locator, Options, Pacs, Query,
-    Received, Result, Scope, Sequence, Source, StoreOutcome, Uid,
+    DataSet, DimseService, DuplicatePolicy, Error, ErrorKind, Level, Options, Pacs, Query, Received, Result,
+    Scope, Source, StoreOutcome,
 };
 use pacs_store::medium::{Faults, FaultyMedium, Loss};
 use pacs_store::{MemoryArchive, MemoryIndex, RedbIndex, RedbIndexOptions, SegmentArchive, SegmentOptions};
@@ -293,103 +289,31 @@ fn a_kept_instance_that_cannot_be_read_just_now_is_not_replaced_against_the_poli
     }
 }
 
-/// An index that is away now and then, as one at the other end of a line is.
-struct Away {
-    index: MemoryIndex,
-    is_away: AtomicBool,
-    /// Told of each time that it is opened again.
-    opened: Mutex<Sender<()>>,
-}
-
-impl Away {
-    fn asked(&self) -> Result<()> {
-        match self.is_away.load(Ordering::SeqCst) {
-            false => Ok(()),
-            true => Err(Error::new(ErrorKind::Io, "test.index", "the line is cut")),
-        }
-    }
-}
-
-impl Index for Away {
-    fn capability(&self) -> IndexCapability {
-        self.index.capability()
-    }
-
-    fn apply(&self, changes: Vec<Change>, low_water: Sequence) -> BoxFuture<'_, Result<()>> {
-        match self.asked() {
-            Ok(()) => self.index.apply(changes, low_water),
-            Err(error) => Box::pin(ready(Err(error))),
-        }
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<Sequence>> {
-        self.index.flush()
-    }
-
-    fn low_water(&self) -> BoxFuture<'_, Result<Sequence>> {
-        self.index.low_water()
-    }
-
-    fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        self.index.clear()
-    }
-
-    fn reopen(&self) -> BoxFuture<'_, Result<()>> {
-        let asked = self.asked();
-        if asked.is_ok() {
-            self.opened
-                .lock()
-                .expect("nobody panicked")
-                .send(())
-                .expect("the test waits");
-        }
-        Box::pin(ready(asked))
-    }
-
-    fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
-        self.index.lookup(instance)
-    }
-
-    fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>> {
-        self.index.frames(instance, version)
-    }
-
-    fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
-        self.index.instances(scope)
-    }
-
-    fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
-        self.index.metadata(scope)
-    }
-
-    fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {
-        self.index.query(query)
-    }
-
-    fn totals(&self) -> BoxFuture<'_, Result<Totals>> {
-        self.index.totals()
-    }
-}
-
 #[test]
 fn an_index_that_was_away_agrees_with_its_archive_again_also_where_nobody_asks() {
     let (opened, told) = channel();
-    let index = Arc::new(Away {
-        index: MemoryIndex::new(),
-        is_away: AtomicBool::new(false),
-        opened: Mutex::new(opened),
-    });
+    // As one at the other end of a line is.
+    let is_away = Arc::new(AtomicBool::new(false));
+    let asked = |is_away: &AtomicBool| match is_away.load(Ordering::SeqCst) {
+        false => Ok(()),
+        true => Err(Error::new(ErrorKind::Io, "test.index", "the line is cut")),
+    };
+    let (of_applying, of_opening) = (Arc::clone(&is_away), Arc::clone(&is_away));
+    let opened = Mutex::new(opened);
+    let index = AroundIndex::new(Arc::new(MemoryIndex::new()))
+        .applying(move |_| asked(&of_applying))
+        .reopening(move || {
+            asked(&of_opening)?;
+            let opened = opened.lock().expect("nobody panicked");
+            opened.send(()).expect("the test waits");
+            Ok(())
+        });
     let archive = Arc::new(MemoryArchive::new());
-    let pacs = block_on(Pacs::open(
-        archive,
-        Arc::clone(&index) as Arc<dyn Index>,
-        Options::default(),
-    ));
-    let pacs = pacs.expect("opens");
+    let pacs = block_on(Pacs::open(archive, Arc::new(index), Options::default())).expect("opens");
     store(&pacs, 1).expect("is kept");
-    index.is_away.store(true, Ordering::SeqCst);
+    is_away.store(true, Ordering::SeqCst);
     assert_try_again(&store(&pacs, 2).expect_err("is refused"));
-    index.is_away.store(false, Ordering::SeqCst);
+    is_away.store(false, Ordering::SeqCst);
     told.recv().expect("it is opened again");
     store(&pacs, 2).expect("is kept");
     check(&pacs, &[1, 2]);

@@ -3,68 +3,20 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 
 use super::*;
-use crate::archive::Locator;
-use crate::dataset::{Element, FrameTable, Value};
+use crate::dataset::{Element, Value};
 use crate::engine::{FrameReader, frame_transfer_syntaxes};
-use crate::index::{Change, IndexCapability, InstanceRecord, Totals};
-use crate::testkit::around::Around;
+use crate::index::Change;
+use crate::testkit::around::{Around, AroundIndex};
 use crate::testkit::random::{Random, rounds};
 
 /// Explicit VR Big Endian, which is retired.
 const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
-/// An index that is told of no frames while it is deaf, as one that was made before there were frame tables.
-struct Deaf {
-    index: Arc<dyn Index>,
-    deaf: Arc<AtomicBool>,
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl Index for Deaf {
-    fn capability(&self) -> IndexCapability {
-        self.index.capability()
-    }
-    fn apply(&self, mut changes: Vec<Change>, low_water: Sequence) -> BoxFuture<'_, Result<()>> {
-        let deaf = self.deaf.load(Ordering::Relaxed);
-        changes.retain(|change| !deaf || !matches!(change, Change::Frames { .. }));
-        self.index.apply(changes, low_water)
-    }
-    fn flush(&self) -> BoxFuture<'_, Result<Sequence>> {
-        self.index.flush()
-    }
-    fn low_water(&self) -> BoxFuture<'_, Result<Sequence>> {
-        self.index.low_water()
-    }
-    fn clear(&self) -> BoxFuture<'_, Result<()>> {
-        self.index.clear()
-    }
-    fn reopen(&self) -> BoxFuture<'_, Result<()>> {
-        self.index.reopen()
-    }
-    fn lookup(&self, instance: &Uid) -> BoxFuture<'_, Result<Option<InstanceRecord>>> {
-        self.index.lookup(instance)
-    }
-    fn frames(&self, instance: &Uid, version: &Locator) -> BoxFuture<'_, Result<Option<Arc<FrameTable>>>> {
-        self.index.frames(instance, version)
-    }
-    fn instances(&self, scope: Scope) -> BoxStream<'static, Result<InstanceRecord>> {
-        self.index.instances(scope)
-    }
-    fn metadata(&self, scope: Scope) -> BoxStream<'static, Result<(InstanceRecord, Option<Bytes>)>> {
-        self.index.metadata(scope)
-    }
-    fn query(&self, query: Query) -> BoxStream<'static, Result<DataSet>> {
-        self.index.query(query)
-    }
-    fn totals(&self) -> BoxFuture<'_, Result<Totals>> {
-        self.index.totals()
-    }
-}
-
-/// An engine, what is read of its archive, and whether its index is deaf.
+/// An engine, what is read of its archive, and whether its index is deaf: told of no frames, as one that was made before there
+/// were frame tables.
 fn watched(place: &dyn Place) -> (Pacs, Arc<AtomicU64>, Arc<AtomicBool>) {
     let (read, deaf) = <(Arc<AtomicU64>, Arc<AtomicBool>)>::default();
     let count = Arc::clone(&read);
@@ -75,10 +27,12 @@ fn watched(place: &dyn Place) -> (Pacs, Arc<AtomicU64>, Arc<AtomicBool>) {
         });
         counted.boxed()
     });
-    let index = Deaf {
-        index: place.index(),
-        deaf: Arc::clone(&deaf),
-    };
+    let is_deaf = Arc::clone(&deaf);
+    let index = AroundIndex::new(place.index()).applying(move |changes| {
+        let deaf = is_deaf.load(Ordering::Relaxed);
+        changes.retain(|change| !deaf || !matches!(change, Change::Frames { .. }));
+        Ok(())
+    });
     let pacs = Pacs::open(Arc::new(archive), Arc::new(index), Options::default());
     (block_on(pacs).expect("opens"), read, deaf)
 }
