@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`SegmentArchive`] | instances, one behind the other in a few large files: the embedded default |
 //! | [`FolderArchive`] | instances, one plain file each; adopts a folder that is there |
+//! | `ObjectArchive` | instances, packed into the objects of a store such as S3; feature `object` |
 //! | [`RedbIndex`] | what is known of them, in an embedded database: the embedded default |
 //! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
 //! | `PostgresIndex`, `PostgresLedger` | the same in a database that many machines share; feature `postgres` |
@@ -22,10 +23,13 @@ pub mod audit;
 mod buffers;
 pub mod embedded;
 pub mod folder;
+mod gathered;
 mod index;
 pub mod layers;
 pub mod medium;
 pub mod memory;
+#[cfg(feature = "object")]
+pub mod object;
 pub mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -36,6 +40,8 @@ pub use audit::{AuditLog, AuditLogOptions};
 pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
+#[cfg(feature = "object")]
+pub use object::{ObjectArchive, ObjectLocation, ObjectOptions};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions};
 pub use redb::{RedbIndex, RedbIndexOptions, RedbLedger};

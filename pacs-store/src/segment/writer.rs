@@ -4,7 +4,7 @@ use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
@@ -14,10 +14,7 @@ use twox_hash::XxHash3_64;
 use super::Store;
 use super::lane::{Lane, closed};
 use super::queue::{Request, Source};
-
-/// Chunks below this are copied together: each one in the list costs 32 bytes, a place in a system
-/// call, and keeps the buffer alive that it was cut from.
-const SMALL_CHUNK_BYTES: usize = 4096;
+use crate::gathered::Gathered;
 
 /// A lane and how the writing of a piece to it ended.
 pub(super) type Written = (Box<Lane>, io::Result<()>);
@@ -26,9 +23,7 @@ pub(super) struct Writer {
     store: Arc<Store>,
     stage: Stage,
     /// Chunks that no I/O thread has yet.
-    gathered: Vec<Bytes>,
-    small: BytesMut,
-    gathered_bytes: usize,
+    gathered: Gathered,
     failed: bool,
 }
 
@@ -48,44 +43,22 @@ impl Writer {
         Self {
             store,
             stage: Stage::Memory(Box::default()),
-            gathered: Vec::new(),
-            small: BytesMut::new(),
-            gathered_bytes: 0,
+            gathered: Gathered::default(),
             failed: false,
         }
-    }
-
-    fn gather(&mut self, chunk: Bytes) {
-        self.gathered_bytes += chunk.len();
-        if chunk.len() < SMALL_CHUNK_BYTES {
-            self.small.extend_from_slice(&chunk);
-            return;
-        }
-        if !self.small.is_empty() {
-            self.gathered.push(self.small.split().freeze());
-        }
-        self.gathered.push(chunk);
-    }
-
-    fn take_gathered(&mut self) -> Vec<Bytes> {
-        self.gathered_bytes = 0;
-        if !self.small.is_empty() {
-            self.gathered.push(self.small.split().freeze());
-        }
-        std::mem::take(&mut self.gathered)
     }
 
     async fn push(&mut self, chunk: Bytes) -> Result<()> {
         if let Stage::Memory(hasher) = &mut self.stage {
             hasher.write(&chunk);
         }
-        self.gather(chunk);
+        self.gathered.push(chunk);
         let piece_bytes = self.store.options.piece_bytes.max(1);
         let limit = match self.stage {
             Stage::Memory(_) => self.store.options.inline_bytes,
             _ => piece_bytes - 1,
         };
-        if self.gathered_bytes <= limit {
+        if self.gathered.bytes() <= limit {
             return Ok(());
         }
         // At the end of this match the stage is Lane, or the error has been returned.
@@ -95,7 +68,7 @@ impl Writer {
                 let mut lane = self.store.lane().await?;
                 if let Stage::Memory(hasher) = std::mem::replace(&mut self.stage, Stage::Ended) {
                     lane.hasher = hasher;
-                    lane.hashed = self.gathered_bytes as u64;
+                    lane.hashed = self.gathered.bytes() as u64;
                 }
                 self.stage = Stage::Lane(lane);
             }
@@ -108,10 +81,10 @@ impl Writer {
             Stage::Lane(_) => {}
             Stage::Ended => return Err(closed("archive.write")),
         }
-        if self.gathered_bytes >= piece_bytes
+        if self.gathered.bytes() >= piece_bytes
             && let Stage::Lane(lane) = std::mem::replace(&mut self.stage, Stage::Ended)
         {
-            let pieces = self.take_gathered();
+            let pieces = self.gathered.take();
             self.stage = Stage::Writing(self.write_piece(lane, pieces));
         }
         Ok(())
@@ -156,8 +129,8 @@ impl ArchiveWriter for Writer {
                 return Err(Error::new(ErrorKind::Invalid, "archive.commit", why));
             }
             let (reply, receiver) = oneshot::channel();
-            let length = self.gathered_bytes as u64;
-            let tail = self.take_gathered();
+            let length = self.gathered.bytes() as u64;
+            let tail = self.gathered.take();
             let source = match std::mem::replace(&mut self.stage, Stage::Ended) {
                 Stage::Memory(hasher) => Source::Memory {
                     length,

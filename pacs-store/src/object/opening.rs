@@ -1,0 +1,202 @@
+//! Opening an archive, and the state that lets an opening pass over what is long settled.
+//!
+//! The state is an object of some lines: the version, the archive's id, the number of the last pack that is settled.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::channel::mpsc;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::PutPayload;
+use pacs_core::error::Retry;
+use pacs_core::{Error, ErrorKind, Result};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+
+use super::bucket::{Bucket, Created, failed};
+use super::commit::Request;
+use super::pack::{Body, Item, Pack, Place, StreamName};
+use super::scan::Packs;
+use super::upload::patiently;
+use super::{ObjectOptions, Removals, Shared, UPLOADS_MAX};
+use crate::layers::encrypt::fill_random;
+
+const FIRST_LINE: &str = "pacs object archive, version 1";
+
+struct State {
+    id: u128,
+    settled: u64,
+}
+
+impl State {
+    fn text(&self) -> String {
+        format!("{FIRST_LINE}\n{:032x}\n{}\n", self.id, self.settled)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        if first.starts_with("pacs object archive") && first != FIRST_LINE {
+            let why = "the archive in the object store is of a newer version";
+            return Err(Error::new(ErrorKind::Unsupported, "archive.open", why));
+        }
+        let id = lines.next().and_then(|id| u128::from_str_radix(id, 16).ok());
+        let settled = lines.next().and_then(|settled| settled.parse().ok());
+        match (first == FIRST_LINE, id, settled) {
+            (true, Some(id), Some(settled)) => Ok(Self { id, settled }),
+            _ => {
+                let why = "the state of the archive in the object store is damaged";
+                Err(Error::new(ErrorKind::Corrupt, "archive.open", why))
+            }
+        }
+    }
+}
+
+fn random() -> Result<u128> {
+    let mut random = [0; 16];
+    fill_random(&mut random)?;
+    Ok(u128::from_le_bytes(random))
+}
+
+pub(super) async fn open(
+    bucket: Bucket,
+    options: ObjectOptions,
+    runtime: Handle,
+) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
+    open_or_fail(bucket, options, runtime).await.map_err(|error| {
+        match (error.kind(), error.retry()) {
+            // It does not let in.
+            (ErrorKind::Io, Retry::Never) => {
+                Error::new(ErrorKind::Refused, "archive.open", error.context().to_owned()).with_source(error)
+            }
+            _ => error,
+        }
+    })
+}
+
+async fn open_or_fail(
+    bucket: Bucket,
+    options: ObjectOptions,
+    runtime: Handle,
+) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
+    let patience = options.patience;
+    let state = patiently(patience, || state(&bucket)).await?;
+    let writer = random()? as u64;
+    let last = patiently(patience, || take_over(&bucket, writer, state.settled)).await?;
+    let (sender, requests) = mpsc::unbounded();
+    let shared = Shared {
+        runtime,
+        writer,
+        id: state.id,
+        published: AtomicU64::new(last),
+        settled: AtomicU64::new(state.settled),
+        queue: Mutex::new(Some(sender)),
+        removals: Mutex::new(Removals::default()),
+        rewriting: tokio::sync::Mutex::new(()),
+        to_rewrite: Notify::new(),
+        open_streams: Mutex::new(BTreeMap::new()),
+        streams: Arc::new(Semaphore::new(options.streams.max(1))),
+        refusal: Mutex::new(None),
+        bucket,
+        options,
+    };
+    patiently(patience, || look_at_unsettled(&shared, state.settled)).await?;
+    if shared.settled() < last {
+        shared.to_rewrite.notify_one();
+    }
+    Ok((Arc::new(shared), requests))
+}
+
+/// The state; a new one where there is none.
+async fn state(bucket: &Bucket) -> Result<State> {
+    if let Some(state) = bucket.read_state().await? {
+        return State::parse(&state);
+    }
+    let new = State {
+        id: random()?,
+        settled: 0,
+    };
+    match bucket.create_state(new.text()).await? {
+        Created::Now => Ok(new),
+        // Somebody else was first.
+        Created::Before => {
+            let state = bucket.read_state().await?;
+            let gone = || Error::new(ErrorKind::Io, "archive.open", "the archive's state comes and goes");
+            State::parse(&state.ok_or_else(gone)?)
+        }
+    }
+}
+
+/// Takes every number that an earlier program may have a pack on its way for: it gets none stored any more. Answers the last
+/// number that is taken.
+async fn take_over(bucket: &Bucket, writer: u64, settled: u64) -> Result<u64> {
+    let mut there = HashSet::new();
+    let mut last = settled;
+    let mut walk = bucket.packs(settled + 1);
+    while let Some(pack) = walk.next().await? {
+        there.insert(pack.number);
+        last = last.max(pack.number);
+    }
+    let end = last + UPLOADS_MAX;
+    let missing = (settled + 1..=end).filter(|number| !there.contains(number));
+    let empty = Pack::new(writer, Vec::new(), 0).encode();
+    let created = stream::iter(missing).map(|number| {
+        let payload = PutPayload::from(empty.clone());
+        async move {
+            // Whoever was first: it is taken.
+            let created = bucket.create(&bucket.pack(number), payload).await;
+            created.map(drop).map_err(|error| failed("archive.open", error))
+        }
+    });
+    created.buffer_unordered(8).try_collect::<()>().await?;
+    Ok(end)
+}
+
+/// Removals that are not done yet are noted, objects that no pack names are removed.
+async fn look_at_unsettled(shared: &Shared, settled: u64) -> Result<()> {
+    let mut named = HashSet::new();
+    let mut packs = Packs::new(shared, settled + 1, shared.published());
+    while let Some((number, pack)) = packs.next().await? {
+        for item in &pack.items {
+            match item {
+                Item::Instance {
+                    body: Body::Own(name),
+                    ..
+                } => drop(named.insert(*name)),
+                Item::Removal { locator, .. } => {
+                    if let Some(place) = Place::from_locator(locator) {
+                        shared.note_removal(place.position, number);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let streams = shared.bucket.streams(settled).await?;
+    let left: Vec<StreamName> = streams.into_iter().filter(|name| !named.contains(name)).collect();
+    for name in left {
+        tracing::info!("an object that was not committed is removed");
+        shared.bucket.delete(&shared.bucket.stream(name)).await?;
+    }
+    Ok(())
+}
+
+/// Notes what the next opening may pass over. A failure costs that opening time and nothing else.
+pub(super) async fn note(shared: &Shared) -> Result<()> {
+    let settled = shared.settled();
+    if settled <= shared.settled.load(Ordering::Acquire) || shared.check_taking("archive.indexed").is_err() {
+        return Ok(());
+    }
+    let state = State {
+        id: shared.id,
+        settled,
+    };
+    match shared.bucket.write_state(state.text()).await {
+        Ok(()) => drop(shared.settled.fetch_max(settled, Ordering::AcqRel)),
+        Err(error) => tracing::warn!(%error, "the state of the archive can't be noted"),
+    }
+    Ok(())
+}

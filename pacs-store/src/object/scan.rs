@@ -1,0 +1,106 @@
+//! Going through what the archive took in.
+
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, FuturesOrdered};
+use futures::StreamExt;
+use pacs_core::{Entry, ErrorKind, Result, Sequence};
+
+use super::Shared;
+use super::pack::{Item, Pack, Position};
+use super::task::{Output, Stopped, filled};
+
+/// Directories that are read at the same time.
+const READ_AHEAD: usize = 8;
+
+/// The stream of [`Archive::scan`](pacs_core::Archive::scan).
+pub(super) fn stream(shared: Arc<Shared>, after: Sequence) -> BoxStream<'static, Result<Entry>> {
+    let runtime = shared.runtime.clone();
+    filled(runtime, "archive.scan", move |mut output| async move {
+        let done = scan(&shared, after, &mut output).await;
+        (output, done)
+    })
+}
+
+async fn scan(shared: &Shared, after: Sequence, output: &mut Output<Entry>) -> Result<(), Stopped> {
+    let published = shared.published();
+    let mut packs = Packs::new(shared, Position::pack_of(after).max(1), published);
+    while let Some((number, pack)) = packs.next().await? {
+        for (item, held) in (0..).zip(&pack.items) {
+            let position = Position { pack: number, item };
+            if position.sequence() <= after {
+                continue;
+            }
+            let entry = match held {
+                Item::Instance { .. } if shared.is_removed(position) => continue,
+                Item::Instance { .. } => match pack.stored(position) {
+                    Some((key, stored)) => Entry::Stored(key, stored),
+                    None => continue,
+                },
+                Item::Gone => continue,
+                Item::Removal { instance, locator } => Entry::Removed {
+                    instance: *instance,
+                    locator: locator.clone(),
+                    sequence: position.sequence(),
+                },
+            };
+            output.put(entry).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The directories of packs in order, some of them read ahead.
+pub(super) struct Packs<'a> {
+    shared: &'a Shared,
+    walk: Option<super::bucket::Walk>,
+    last: u64,
+    ahead: FuturesOrdered<futures::future::BoxFuture<'a, Result<Option<(u64, Pack)>>>>,
+}
+
+impl<'a> Packs<'a> {
+    pub(super) fn new(shared: &'a Shared, from: u64, last: u64) -> Self {
+        Self {
+            shared,
+            walk: Some(shared.bucket.packs(from)),
+            last,
+            ahead: FuturesOrdered::new(),
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<(u64, Pack)>> {
+        loop {
+            while self.ahead.len() < READ_AHEAD
+                && let Some(walk) = &mut self.walk
+            {
+                match walk.next().await? {
+                    Some(object) if object.number <= self.last => {
+                        let read = read(self.shared, object.number, object.length);
+                        self.ahead.push_back(Box::pin(read));
+                    }
+                    _ => self.walk = None,
+                }
+            }
+            match self.ahead.next().await {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(pack))) => return Ok(Some(pack)),
+                Some(Err(error)) => return Err(error),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// None when it is there no more: all that it had was removed meanwhile. A damaged one is told and passed over, so that the rest
+/// is found.
+async fn read(shared: &Shared, number: u64, length: u64) -> Result<Option<(u64, Pack)>> {
+    match shared.bucket.directory(number, Some(length)).await {
+        Ok((pack, _)) => Ok(Some((number, pack))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::error!(pack = number, %error, "a pack can't be read: what it holds is not found");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
