@@ -41,7 +41,7 @@ pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
 #[cfg(feature = "object")]
-pub use object::{ObjectArchive, ObjectLocation, ObjectOptions};
+pub use object::{ObjectArchive, ObjectOptions};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions};
 pub use redb::{RedbIndex, RedbIndexOptions, RedbLedger};

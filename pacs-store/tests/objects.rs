@@ -22,16 +22,17 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use pacs_core::testkit::archive::{ArchivePlace, begin, key, part10};
 use pacs_core::testkit::random::{Random, rounds};
 use pacs_core::{
-    Archive, ArchiveCapability, ArchiveWriter, Entry, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Uid,
-    archive_conformance,
+    Archive, ArchiveCapability, ArchiveWriter, Entry, ErrorKind, InstanceKey, Locator, Options, Result,
+    Sequence, Source, Stored, Uid, archive_conformance,
 };
-use pacs_store::{ObjectArchive, ObjectLocation, ObjectOptions};
+use pacs_store::embedded::{ArchiveKind, ObjectLocation, Settings, Store};
+use pacs_store::{ObjectArchive, ObjectOptions};
 use server::Server;
 use support::{read, scan};
 
@@ -127,6 +128,7 @@ archive_conformance!(
         options: ObjectOptions {
             inline_bytes: 0,
             part_bytes: 1_000,
+            streams: 64,
             ..ObjectOptions::default()
         },
     }
@@ -166,7 +168,10 @@ impl ArchivePlace for Directory {
     }
 }
 
-archive_conformance!(directory, Directory(tempfile::TempDir::new().expect("a directory")));
+archive_conformance!(
+    directory,
+    Directory(tempfile::TempDir::new().expect("a directory"))
+);
 
 /// Gives back the room of what is removed before it answers.
 struct AtOnce(ObjectArchive);
@@ -238,9 +243,7 @@ fn keep_all(archive: &dyn Archive, instances: &[(u64, Bytes)]) -> Vec<Result<Sto
 }
 
 fn instances(count: u64, filling: usize) -> Vec<(u64, Bytes)> {
-    (0..count)
-        .map(|n| (n, part10(&key(n), filling, n + 1)))
-        .collect()
+    (0..count).map(|n| (n, part10(&key(n), filling, n + 1))).collect()
 }
 
 #[test]
@@ -458,7 +461,9 @@ impl Faulty {
                     _ => None,
                 }
             };
-            let Some((path, payload, options)) = next else { return };
+            let Some((path, payload, options)) = next else {
+                return;
+            };
             let _ = self.inside.put_opts(&path, payload, options).await;
         }
     }
@@ -572,12 +577,15 @@ impl Model {
     fn compare(&mut self, archive: &ObjectArchive, died: bool) {
         let mut seen = BTreeSet::new();
         for entry in scan(archive, Sequence(0)).expect("is scanned") {
-            let Entry::Stored(key, stored) = entry else { continue };
+            let Entry::Stored(key, stored) = entry else {
+                continue;
+            };
             match self.kept.get(&stored.locator) {
                 Some((kept, _)) => assert_eq!(*kept, key),
                 None => {
                     let bytes = died.then(|| self.refused.remove(&key)).flatten();
-                    let bytes = bytes.expect("it was not refused, or the store was back before the program died");
+                    let bytes =
+                        bytes.expect("it was not refused, or the store was back before the program died");
                     self.kept.insert(stored.locator.clone(), (key, bytes));
                 }
             }
@@ -652,7 +660,8 @@ fn on_a_store_that_fails_what_was_acknowledged_is_kept_and_what_was_refused_is_n
                     }
                 }
                 let one = model.kept.iter().nth(random.below(8) as usize);
-                if let Some((locator, (key, _))) = one.map(|(locator, kept)| (locator.clone(), kept.clone())) {
+                if let Some((locator, (key, _))) = one.map(|(locator, kept)| (locator.clone(), kept.clone()))
+                {
                     match block_on(archive.remove(&key.instance, &locator)) {
                         Ok(_) => {
                             model.kept.remove(&locator);
@@ -683,7 +692,9 @@ fn on_a_store_that_fails_what_was_acknowledged_is_kept_and_what_was_refused_is_n
 
 #[test]
 fn what_is_committed_while_the_store_restarts_waits_for_it() {
-    let Some(server) = Server::own_seaweedfs() else { return };
+    let Some(server) = Server::own_seaweedfs() else {
+        return;
+    };
     let archive = ObjectArchive::open(&server.place(), ObjectOptions::default()).expect("opens");
     let mut kept = Vec::new();
     for round in 0..2 {
@@ -707,7 +718,14 @@ fn what_is_committed_while_the_store_restarts_waits_for_it() {
 
 #[test]
 fn what_is_no_location_and_who_is_not_let_in_is_told_so() {
-    for url in ["", "pacs", "ftp://pacs", "s3://", "s3://key:secret@pacs", "s3://pacs?region=x"] {
+    for url in [
+        "",
+        "pacs",
+        "ftp://pacs",
+        "s3://",
+        "s3://key:secret@pacs",
+        "s3://pacs?region=x",
+    ] {
         let error = ObjectArchive::open(&ObjectLocation::at(url), ObjectOptions::default()).expect_err(url);
         assert_eq!(error.kind(), ErrorKind::Invalid, "{url}: {error}");
     }
@@ -721,7 +739,9 @@ fn what_is_no_location_and_who_is_not_let_in_is_told_so() {
 
     let Some(server) = Server::seaweedfs() else { return };
     let mut location = server.place();
-    location.options.insert("secret_access_key".to_owned(), "wrong".to_owned());
+    location
+        .options
+        .insert("secret_access_key".to_owned(), "wrong".to_owned());
     let error = ObjectArchive::open(&location, ObjectOptions::default()).expect_err("is not let in");
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     let secret = tempfile::NamedTempFile::new().expect("a file");
@@ -731,4 +751,65 @@ fn what_is_no_location_and_who_is_not_let_in_is_told_so() {
         .option_files
         .insert("secret_access_key".to_owned(), secret.path().to_owned());
     drop(ObjectArchive::open(&location, ObjectOptions::default()).expect("opens"));
+}
+
+fn settings(data: &std::path::Path, bucket: &std::path::Path) -> Settings {
+    Settings {
+        data: data.to_owned(),
+        objects: Some(ObjectLocation::at(format!("file://{}", bucket.display()))),
+        ..Settings::default()
+    }
+}
+
+fn count(store: &Store) -> u64 {
+    block_on(store.pacs.totals()).expect("is counted").instances
+}
+
+#[test]
+fn a_data_directory_and_its_archive_in_an_object_store_belong_together() {
+    let [data, other, bucket, second] =
+        std::array::from_fn(|_| tempfile::TempDir::new().expect("a directory"));
+    let here = settings(data.path(), bucket.path());
+    let store = Store::open_or_make(&here, Options::default()).expect("opens");
+    for n in 0..3 {
+        let pieces = futures::stream::iter([Ok(part10(&key(n), 1_000, n))]);
+        block_on(store.pacs.import(Source::default(), pieces)).expect("is kept");
+    }
+    // A second program on the directory takes nothing away.
+    let busy = Store::open(&here, Options::default())
+        .map(drop)
+        .expect_err("it is open");
+    assert_eq!(busy.kind(), ErrorKind::Refused, "{busy}");
+    let busy = Store::rebuild(&here).map(drop).expect_err("it is open");
+    assert_eq!(busy.kind(), ErrorKind::Refused, "{busy}");
+    let pieces = futures::stream::iter([Ok(part10(&key(3), 1_000, 3))]);
+    block_on(store.pacs.import(Source::default(), pieces)).expect("is kept");
+    store.pacs.close().expect("closes");
+    drop(store);
+
+    for wrong in [
+        settings(data.path(), second.path()),
+        Settings {
+            objects: None,
+            ..here.clone()
+        },
+    ] {
+        let error = Store::open_or_make(&wrong, Options::default()).map(drop);
+        assert_eq!(error.expect_err("is another").kind(), ErrorKind::Mismatch);
+    }
+    let both = Settings {
+        archive: ArchiveKind::Folder,
+        ..here.clone()
+    };
+    let error = Store::open_or_make(&both, Options::default()).map(drop);
+    assert_eq!(error.expect_err("one or the other").kind(), ErrorKind::Invalid);
+
+    assert_eq!(count(&Store::open(&here, Options::default()).expect("opens")), 4);
+    assert_eq!(Store::rebuild(&here).expect("is made anew").instances, 4);
+    // Without the directory, the archive alone is enough.
+    let elsewhere = settings(other.path(), bucket.path());
+    assert_eq!(
+        count(&Store::open_or_make(&elsewhere, Options::default()).expect("opens")),
+        4
+    );
 }

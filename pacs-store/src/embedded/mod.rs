@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/archive/          instances, one behind the other in large files (segment archive)
 //! DATA/files/            or instances, a file each (folder archive)
+//! DATA/objects/          or instances are in an object store, and this says of which archive there all else is
 //! DATA/index.redb        what is searched; can be made anew from the archive
 //! DATA/ledger.redb       deliveries, worklists and procedure steps: what the archive can't tell again
 //! DATA/encryption        the names of the keys that instances were encrypted with, if they are: index and ledger then are too
@@ -18,6 +19,7 @@
 mod attributes;
 mod database;
 mod encryption;
+mod objects;
 mod pieces;
 mod rebuild;
 mod settings;
@@ -34,6 +36,7 @@ use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result}
 
 pub use self::database::Database;
 use self::database::Lock;
+pub use self::objects::ObjectLocation;
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
@@ -83,6 +86,7 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_or_make(settings: &Settings, options: Options) -> Result<Self> {
+        settings.check()?;
         if let Some(directory) = settings.archive_directory() {
             settings.check_kind()?;
             fs::create_dir_all(&directory)
@@ -205,6 +209,10 @@ fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
             let what = format!("there is no store at {}", data.display());
             return Err(Error::new(ErrorKind::NotFound, "store.open", what));
         }
+    }
+    if let Some(location) = &settings.objects {
+        let opened = objects::open(location, &directory)?;
+        return encryption::around(opened, Some(data), settings.encryption.as_ref());
     }
     let opened = match settings.archive {
         ArchiveKind::Folder => {
@@ -329,6 +337,19 @@ fn index_at(settings: &Settings, keys: Option<&Arc<FileKeys>>, path: &Path) -> R
         Error::new(kind, "index.open", format!("{}: {error}{anew}", path.display()))
     });
     Ok(Arc::new(opened?))
+}
+
+/// Writes a file that is durable, and whole before it has its name.
+#[cfg(any(feature = "object", feature = "postgres"))]
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn can_be_opened(path: &Path) -> bool {

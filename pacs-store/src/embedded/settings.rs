@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::attributes;
 use super::database::Database;
 pub use super::encryption::Encryption;
+use super::objects::ObjectLocation;
 
 /// All settings of a store. The keys of a file are the fields' names, with hyphens; `attribute` for a table of
 /// `attributes`.
@@ -18,8 +19,10 @@ pub use super::encryption::Encryption;
 pub struct Settings {
     /// The data directory.
     pub data: PathBuf,
-    /// How instances are kept.
+    /// How instances are kept, where they are not in an object store.
     pub archive: ArchiveKind,
+    /// The object store that instances are kept in; without it they are in the data directory.
+    pub objects: Option<ObjectLocation>,
     /// What happens to an instance that comes with other bytes under a UID that is kept.
     pub duplicates: Duplicates,
     /// Memory for the index's pages.
@@ -40,6 +43,7 @@ impl Default for Settings {
         Self {
             data: PathBuf::from("./pacs-data"),
             archive: ArchiveKind::Segment,
+            objects: None,
             duplicates: Duplicates::Replace,
             index_cache_mebibytes: 128,
             encryption: None,
@@ -152,15 +156,19 @@ impl Settings {
     /// That what is set fits together.
     ///
     /// # Errors
-    /// `Invalid` when encryption and a database are wanted: what a database keeps isn't encrypted here.
+    /// `Invalid` when encryption and a database are wanted: what a database keeps isn't encrypted here. And when instances
+    /// are to be in an object store and in files or memory.
     pub fn check(&self) -> Result<()> {
-        match self.encryption.is_some() && self.database.is_some() {
-            false => Ok(()),
-            true => {
-                let why = "encryption and database: what a database keeps is not encrypted by this program, it is one or the other";
-                Err(Error::new(ErrorKind::Invalid, "store.settings", why))
-            }
+        let invalid = |why| Err(Error::new(ErrorKind::Invalid, "store.settings", why));
+        if self.encryption.is_some() && self.database.is_some() {
+            return invalid(
+                "encryption and database: what a database keeps is not encrypted by this program, it is one or the other",
+            );
         }
+        if self.objects.is_some() && self.archive != ArchiveKind::Segment {
+            return invalid("archive and objects: instances are kept in the one or in the other");
+        }
+        Ok(())
     }
 
     /// The data directory; none of a store in memory.
@@ -170,7 +178,7 @@ impl Settings {
 
     /// Where the archive's files are.
     pub(super) fn archive_directory(&self) -> Option<PathBuf> {
-        Some(self.data.join(directory_of(self.archive)?))
+        Some(self.data.join(self.directory_name()?))
     }
 
     /// Where the index of an archive of one's own is; nowhere when it is in memory.
@@ -180,7 +188,7 @@ impl Settings {
 
     /// That the data directory has no archive of another kind: it would be left out.
     pub(super) fn check_kind(&self) -> Result<()> {
-        self.check_alone(directory_of(self.archive))
+        self.check_alone(self.directory_name())
     }
 
     /// The same, for an archive of one's own.
@@ -188,9 +196,16 @@ impl Settings {
         self.check_alone(Some(OWN))
     }
 
+    fn directory_name(&self) -> Option<&'static str> {
+        match &self.objects {
+            Some(_) => Some(OBJECTS),
+            None => directory_of(self.archive),
+        }
+    }
+
     fn check_alone(&self, own: Option<&str>) -> Result<()> {
         let others = [ArchiveKind::Segment, ArchiveKind::Folder].map(directory_of);
-        for name in others.into_iter().flatten().chain([OWN]) {
+        for name in others.into_iter().flatten().chain([OBJECTS, OWN]) {
             if own != Some(name) && self.data.join(name).is_dir() {
                 let what = format!("{} has an archive of another kind: {name}", self.data.display());
                 return Err(Error::new(ErrorKind::Mismatch, "store.open", what));
@@ -202,6 +217,9 @@ impl Settings {
 
 /// Beside the directories of the archives that are ours, so that none is opened with another's index.
 const OWN: &str = "own-archive";
+
+/// What says of the data directory that its instances are in an object store.
+const OBJECTS: &str = "objects";
 
 fn directory_of(kind: ArchiveKind) -> Option<&'static str> {
     match kind {

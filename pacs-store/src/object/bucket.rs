@@ -102,11 +102,7 @@ impl Bucket {
         path: &Path,
         payload: PutPayload,
     ) -> Result<Created, object_store::Error> {
-        match self
-            .store
-            .put_opts(path, payload, PutMode::Create.into())
-            .await
-        {
+        match self.store.put_opts(path, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Now),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Before),
             Err(error) => Err(error),

@@ -19,8 +19,7 @@ use super::upload::Uploaded;
 use super::writer::{Large, OpenStream};
 use super::{Shared, UPLOADS_MAX};
 
-const TAKEN_AWAY: &str =
-    "another program has opened this archive in the object store: this one takes nothing more until it is opened anew";
+const TAKEN_AWAY: &str = "another program has opened this archive in the object store: this one takes nothing more until it is opened anew";
 const AWAY: &str = "the object store does not answer";
 
 /// What waits for the committer.
@@ -267,7 +266,7 @@ impl Committer {
                     let path = self.shared.bucket.stream(stream.name());
                     // What is left an opening finds, since it stays noted.
                     if self.shared.bucket.delete(&path).await.is_ok() {
-                        stream.is_named();
+                        stream.into_settled();
                     }
                 }
             }
@@ -299,10 +298,7 @@ impl Committer {
     }
 
     fn is_taken_away(&self) -> bool {
-        matches!(
-            *super::lock(&self.shared.refusal),
-            Some((ErrorKind::Refused, _))
-        )
+        matches!(*super::lock(&self.shared.refusal), Some((ErrorKind::Refused, _)))
     }
 
     fn take_away(&mut self) {
@@ -336,7 +332,7 @@ impl Committer {
             match waiting {
                 Waiting::Commit { reply, stream, .. } => {
                     if let Some(stream) = stream {
-                        stream.is_named();
+                        stream.into_settled();
                     }
                     let stored = pack.stored(position).map(|(_, stored)| stored);
                     let lost = || Error::new(ErrorKind::Internal, "archive.commit", "an item is missing");

@@ -1,10 +1,9 @@
-//! Where an archive's objects are, as settings say it.
+//! The way to an object store, as settings say it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, fs};
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -15,39 +14,13 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use pacs_core::{Error, ErrorKind, Result};
 
+use crate::embedded::ObjectLocation;
+
 const OPERATION: &str = "archive.open";
 /// For how long a connection may take to come about, a request of some MiB altogether, and a store may be silent.
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(120);
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Where an archive's objects are: a bucket and what else its store needs to know.
-///
-/// Credentials are best left to the environment, from which each kind of store takes them by the names that its own tools use:
-/// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AZURE_STORAGE_ACCOUNT_KEY`, `GOOGLE_SERVICE_ACCOUNT`, ... Options come first.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ObjectLocation {
-    /// `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`, or `file:///directory`.
-    pub url: String,
-    /// What the store needs to know, by the names that the crate `object_store` gives: `endpoint`, `region`, `allow_http`, ...
-    pub options: BTreeMap<String, String>,
-    /// Options whose values are in files and nothing else, such as secrets.
-    pub option_files: BTreeMap<String, PathBuf>,
-    /// The authorities that the certificate of the store may also come from, in PEM.
-    pub authorities: Option<PathBuf>,
-}
-
-/// Options may be secrets.
-impl fmt::Debug for ObjectLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectLocation")
-            .field("url", &self.url)
-            .field("options", &self.options.keys())
-            .field("option_files", &self.option_files)
-            .field("authorities", &self.authorities)
-            .finish()
-    }
-}
 
 fn invalid(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, OPERATION, why.into())
@@ -68,16 +41,6 @@ macro_rules! with_options {
 }
 
 impl ObjectLocation {
-    /// The location at `url`, all else as the environment says.
-    pub fn at(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            options: BTreeMap::new(),
-            option_files: BTreeMap::new(),
-            authorities: None,
-        }
-    }
-
     /// The store, and where in it the archive is; `patience` is for how long it asks again by itself.
     pub(super) fn connect(&self, patience: Duration) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let (scheme, rest) = self
@@ -85,7 +48,9 @@ impl ObjectLocation {
             .split_once("://")
             .ok_or_else(|| invalid("objects: the URL begins with s3://, az://, gs:// or file://"))?;
         if rest.contains(['?', '#', '@']) {
-            return Err(invalid("objects: a URL has a bucket and a prefix, and nothing else"));
+            return Err(invalid(
+                "objects: a URL has a bucket and a prefix, and nothing else",
+            ));
         }
         let options = self.all_options()?;
         let retry = RetryConfig {
@@ -109,8 +74,7 @@ impl ObjectLocation {
         if bucket.is_empty() {
             return Err(invalid("objects: the URL names no bucket"));
         }
-        let prefix =
-            Path::parse(prefix).map_err(|error| invalid(format!("objects: the prefix: {error}")))?;
+        let prefix = Path::parse(prefix).map_err(|error| invalid(format!("objects: the prefix: {error}")))?;
         let store: Arc<dyn ObjectStore> = match scheme {
             "s3" => {
                 let builder = AmazonS3Builder::from_env().with_client_options(client);
@@ -130,7 +94,11 @@ impl ObjectLocation {
                 let builder = builder.with_bucket_name(bucket).with_retry(retry);
                 Arc::new(builder.build().map_err(unusable)?)
             }
-            _ => return Err(invalid("objects: the URL begins with s3://, az://, gs:// or file://")),
+            _ => {
+                return Err(invalid(
+                    "objects: the URL begins with s3://, az://, gs:// or file://",
+                ));
+            }
         };
         Ok((store, prefix))
     }

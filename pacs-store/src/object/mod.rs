@@ -12,6 +12,7 @@ mod task;
 mod upload;
 mod writer;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -32,11 +33,10 @@ use pacs_core::{
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::embedded::ObjectLocation;
 use bucket::Bucket;
 use commit::{Committer, Request};
 use pack::{Item, Place, PlaceBody, Position};
-
-pub use location::ObjectLocation;
 
 /// How an [`ObjectArchive`] is set up. The default suits a store in the same building.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +102,8 @@ pub struct ObjectArchive {
     runtime: Option<Runtime>,
     /// Says that the committer has ended.
     ended: Mutex<std::sync::mpsc::Receiver<()>>,
+    /// Released last.
+    _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// What the archive, its committer, its writers and its streams share.
@@ -212,8 +214,20 @@ impl ObjectArchive {
     /// `Invalid` when the location can't be understood, `Refused` when the store does not let in, `Unsupported` when the
     /// archive is of a newer version, `Io` when the store isn't reached.
     pub fn open(location: &ObjectLocation, options: ObjectOptions) -> Result<Self> {
+        Self::open_expected(location, options, None)
+    }
+
+    /// The same, if it is the archive with this [`id`](Self::id); another one is left alone.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also `Mismatch`.
+    pub fn open_expected(
+        location: &ObjectLocation,
+        options: ObjectOptions,
+        id: Option<u128>,
+    ) -> Result<Self> {
         let (store, prefix) = location.connect(options.patience)?;
-        Self::open_on(store, prefix, options)
+        Self::open_there(store, prefix, options, id)
     }
 
     /// As [`open`](Self::open), on any store that offers conditional writes, below `prefix`.
@@ -221,6 +235,21 @@ impl ObjectArchive {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(store: Arc<dyn ObjectStore>, prefix: Path, options: ObjectOptions) -> Result<Self> {
+        Self::open_there(store, prefix, options, None)
+    }
+
+    /// The archive holds `held` as long as it is open.
+    pub(crate) fn holding(mut self, held: Box<dyn Any + Send + Sync>) -> Self {
+        self._held = Some(held);
+        self
+    }
+
+    fn open_there(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        options: ObjectOptions,
+        expected: Option<u128>,
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("archive-objects")
@@ -230,7 +259,7 @@ impl ObjectArchive {
         let bucket = Bucket::new(store, prefix);
         // Whatever executor runs here, it is not the one that is waited for.
         let (tell, told) = std::sync::mpsc::channel();
-        let opening = opening::open(bucket, options, runtime.handle().clone());
+        let opening = opening::open(bucket, options, expected, runtime.handle().clone());
         runtime.spawn(async move { tell.send(opening.await) });
         let opened = told.recv().map_err(|_| closed("archive.open"))?;
         let (shared, requests) = opened?;
@@ -246,6 +275,7 @@ impl ObjectArchive {
             shared,
             runtime: Some(runtime),
             ended: Mutex::new(ended),
+            _held: None,
         })
     }
 
@@ -260,7 +290,10 @@ impl ObjectArchive {
     /// What the store says; what isn't done then is done later.
     pub async fn compact(&self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
-        let done = self.shared.runtime.spawn(async move { shared.rewrite_all().await });
+        let done = self
+            .shared
+            .runtime
+            .spawn(async move { shared.rewrite_all().await });
         done.await.map_err(|_| closed("archive.compact"))?
     }
 }
@@ -333,7 +366,10 @@ impl Archive for ObjectArchive {
         async move {
             if let Some(place) = place.filter(|place| place.length == 0) {
                 // There is nothing to read, so whether it is there says its pack.
-                let asked = self.shared.runtime.spawn(async move { is_kept(&shared, &place).await });
+                let asked = self
+                    .shared
+                    .runtime
+                    .spawn(async move { is_kept(&shared, &place).await });
                 return match asked.await.map_err(|_| closed("archive.verify"))?? {
                     Some(_) => Ok(()),
                     None => Err(bucket::not_found()),
@@ -351,7 +387,10 @@ impl Archive for ObjectArchive {
     fn indexed(&self, _: Sequence) -> BoxFuture<'_, Result<()>> {
         let shared = Arc::clone(&self.shared);
         async move {
-            let done = self.shared.runtime.spawn(async move { opening::note(&shared).await });
+            let done = self
+                .shared
+                .runtime
+                .spawn(async move { opening::note(&shared).await });
             done.await.map_err(|_| closed("archive.indexed"))?
         }
         .boxed()

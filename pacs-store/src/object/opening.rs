@@ -64,26 +64,34 @@ fn random() -> Result<u128> {
 pub(super) async fn open(
     bucket: Bucket,
     options: ObjectOptions,
+    expected: Option<u128>,
     runtime: Handle,
 ) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
-    open_or_fail(bucket, options, runtime).await.map_err(|error| {
-        match (error.kind(), error.retry()) {
-            // It does not let in.
-            (ErrorKind::Io, Retry::Never) => {
-                Error::new(ErrorKind::Refused, "archive.open", error.context().to_owned()).with_source(error)
+    open_or_fail(bucket, options, expected, runtime)
+        .await
+        .map_err(|error| {
+            match (error.kind(), error.retry()) {
+                // It does not let in.
+                (ErrorKind::Io, Retry::Never) => {
+                    Error::new(ErrorKind::Refused, "archive.open", error.context().to_owned())
+                        .with_source(error)
+                }
+                _ => error,
             }
-            _ => error,
-        }
-    })
+        })
 }
 
 async fn open_or_fail(
     bucket: Bucket,
     options: ObjectOptions,
+    expected: Option<u128>,
     runtime: Handle,
 ) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
     let patience = options.patience;
-    let state = patiently(patience, || state(&bucket)).await?;
+    let state = patiently(patience, || state(&bucket, expected)).await?;
+    if expected.is_some_and(|expected| expected != state.id) {
+        return Err(another());
+    }
     let writer = random()? as u64;
     let last = patiently(patience, || take_over(&bucket, writer, state.settled)).await?;
     let (sender, requests) = mpsc::unbounded();
@@ -110,10 +118,18 @@ async fn open_or_fail(
     Ok((Arc::new(shared), requests))
 }
 
-/// The state; a new one where there is none.
-async fn state(bucket: &Bucket) -> Result<State> {
+fn another() -> Error {
+    let why = "the object store has another archive there than the one that belongs here, or none";
+    Error::new(ErrorKind::Mismatch, "archive.open", why)
+}
+
+/// The state; a new one where there is none and none is expected.
+async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
     if let Some(state) = bucket.read_state().await? {
         return State::parse(&state);
+    }
+    if expected.is_some() {
+        return Err(another());
     }
     let new = State {
         id: random()?,
@@ -124,7 +140,13 @@ async fn state(bucket: &Bucket) -> Result<State> {
         // Somebody else was first.
         Created::Before => {
             let state = bucket.read_state().await?;
-            let gone = || Error::new(ErrorKind::Io, "archive.open", "the archive's state comes and goes");
+            let gone = || {
+                Error::new(
+                    ErrorKind::Io,
+                    "archive.open",
+                    "the archive's state comes and goes",
+                )
+            };
             State::parse(&state.ok_or_else(gone)?)
         }
     }

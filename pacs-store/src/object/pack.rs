@@ -305,7 +305,10 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlaceBody {
     /// As long as the object has this length, the bytes are there.
-    Inside { offset: u64, object_length: u64 },
+    Inside {
+        offset: u64,
+        object_length: u64,
+    },
     Own(StreamName),
 }
 
@@ -394,7 +397,8 @@ mod tests {
     fn item() -> impl Strategy<Value = Item> {
         let body = prop_oneof![
             any::<u64>().prop_map(Body::Inside),
-            (0..NUMBER_MAX, any::<u128>()).prop_map(|(begun, random)| Body::Own(StreamName { begun, random })),
+            (0..NUMBER_MAX, any::<u128>())
+                .prop_map(|(begun, random)| Body::Own(StreamName { begun, random })),
         ];
         let instance = (any::<u64>(), any::<u64>(), body, 0..1_u64 << 40, any::<u64>());
         prop_oneof![
@@ -406,9 +410,11 @@ mod tests {
                 checksum,
             }),
             Just(Item::Gone),
-            (any::<u64>(), prop::collection::vec(any::<u8>(), 0..=255)).prop_map(|(n, locator)| Item::Removal {
-                instance: key(n).instance,
-                locator: Locator::new(&locator),
+            (any::<u64>(), prop::collection::vec(any::<u8>(), 0..=255)).prop_map(|(n, locator)| {
+                Item::Removal {
+                    instance: key(n).instance,
+                    locator: Locator::new(&locator),
+                }
             }),
         ]
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, FuturesOrdered};
 use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesOrdered};
 use pacs_core::{Entry, ErrorKind, Result, Sequence};
 
 use super::Shared;
@@ -50,12 +51,15 @@ async fn scan(shared: &Shared, after: Sequence, output: &mut Output<Entry>) -> R
     Ok(())
 }
 
+/// A pack with its number, if it is there.
+type Found = Result<Option<(u64, Pack)>>;
+
 /// The directories of packs in order, some of them read ahead.
 pub(super) struct Packs<'a> {
     shared: &'a Shared,
     walk: Option<super::bucket::Walk>,
     last: u64,
-    ahead: FuturesOrdered<futures::future::BoxFuture<'a, Result<Option<(u64, Pack)>>>>,
+    ahead: FuturesOrdered<BoxFuture<'a, Found>>,
 }
 
 impl<'a> Packs<'a> {
@@ -93,7 +97,7 @@ impl<'a> Packs<'a> {
 
 /// None when it is there no more: all that it had was removed meanwhile. A damaged one is told and passed over, so that the rest
 /// is found.
-async fn read(shared: &Shared, number: u64, length: u64) -> Result<Option<(u64, Pack)>> {
+async fn read(shared: &Shared, number: u64, length: u64) -> Found {
     match shared.bucket.directory(number, Some(length)).await {
         Ok((pack, _)) => Ok(Some((number, pack))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

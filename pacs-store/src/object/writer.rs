@@ -81,7 +81,7 @@ impl OpenStream {
     }
 
     /// A pack names it, or it isn't there.
-    pub(super) fn is_named(mut self) {
+    pub(super) fn into_settled(mut self) {
         self.settle();
     }
 

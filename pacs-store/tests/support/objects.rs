@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 
-use pacs_store::ObjectLocation;
+use pacs_store::embedded::ObjectLocation;
 
 /// Runs the store, makes a bucket, then does what it is told. It ends with whoever started it, however that ends; its
 /// directory goes with it.
@@ -25,7 +25,8 @@ END
 run() {
     "$weed" server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir="$home/data" -master.volumeSizeLimitMB=256 -volume.max=40 \
         -volume.port=$1 -volume.port.grpc=$2 -master.port=$3 -master.port.grpc=$4 -filer -filer.port=$5 -filer.port.grpc=$6 \
-        -s3 -s3.port=$s3 -s3.port.grpc=$7 -s3.config="$home/s3.json" >"$home/log" 2>&1 &
+        -s3 -s3.port=$s3 -s3.port.grpc=$7 -s3.config="$home/s3.json" \
+        -s3.port.iceberg=0 -s3.port.lance=0 -master.electionTimeout=1s >"$home/log" 2>&1 &
     pid=$!
     until curl -sf -o /dev/null --aws-sigv4 aws:amz:us-east-1:s3 -u key:secret "http://127.0.0.1:$s3/"; do kill -0 $pid; sleep 0.1; done
 }

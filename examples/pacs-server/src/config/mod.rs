@@ -13,7 +13,9 @@ use pacs_core::AeTitle;
 use pacs_net::AddressShare;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
 use pacs_net::tls::{Connector, Credentials};
-use pacs_store::embedded::{ArchiveKind, Attribute, Database, Duplicates, Encryption, Settings};
+use pacs_store::embedded::{
+    ArchiveKind, Attribute, Database, Duplicates, Encryption, ObjectLocation, Settings,
+};
 use serde::Deserialize;
 
 pub(crate) use access::AccessConfig;
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     /// How long nothing must have come to a series or a study before it counts as stable.
     #[serde(deserialize_with = "at_least_one")]
     pub(crate) stable_after_seconds: u32,
+    /// The object store that instances are kept in.
+    pub(crate) objects: Option<ObjectLocation>,
     /// The database that index and ledger are kept in.
     pub(crate) database: Option<Database>,
     /// How what is kept is encrypted.
@@ -174,6 +178,7 @@ impl Default for Config {
             index_cache_mebibytes: 128,
             routes: None,
             stable_after_seconds: 60,
+            objects: None,
             database: None,
             encryption: None,
             access: None,
@@ -217,6 +222,11 @@ impl Config {
                 "[database] url: a password belongs into a file of its own, password-file".to_owned(),
             );
         }
+        if let Some(name) = config.objects.as_ref().and_then(secret_option) {
+            return Err(format!(
+                "[objects] options: {name} belongs into a file of its own, option-files"
+            ));
+        }
         let store = config.store();
         store.check().map_err(|error| error.to_string())?;
         let attributes = store.attribute_set();
@@ -253,6 +263,7 @@ impl Config {
         Settings {
             data: self.data.clone(),
             archive: ArchiveKind::Segment,
+            objects: self.objects.clone(),
             duplicates: self.duplicates,
             index_cache_mebibytes: self.index_cache_mebibytes,
             database: self.database.clone(),
@@ -287,6 +298,16 @@ impl Config {
 fn holds_password(url: &str) -> bool {
     let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
     user.is_some_and(|(user, _)| user.contains(':')) || url.contains("password=")
+}
+
+/// An option whose value is a secret.
+fn secret_option(objects: &ObjectLocation) -> Option<&str> {
+    const SECRETS: [&str; 5] = ["secret", "token", "account_key", "sas", "service_account_key"];
+    let is_secret = |name: &&str| {
+        let name = name.to_ascii_lowercase();
+        SECRETS.iter().any(|secret| name.contains(secret))
+    };
+    objects.options.keys().map(String::as_str).find(is_secret)
 }
 
 /// A path as a shell reads it.
@@ -331,6 +352,7 @@ mod tests {
             index_cache_mebibytes: 7,
             routes: Some(PathBuf::from("/srv/routes \"new\".toml")),
             stable_after_seconds: 9,
+            objects: None,
             database: None,
             encryption: Some(Encryption {
                 key_command: vec!["vault".to_owned(), "a \"quoted\" word".to_owned()],
@@ -451,6 +473,30 @@ mod tests {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(why) && !error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_object_store_reads_back_and_its_secrets_are_in_files() {
+        let mut objects = ObjectLocation::at("s3://bucket/prefix");
+        objects
+            .options
+            .insert("endpoint".to_owned(), "http://127.0.0.1:8333".to_owned());
+        objects.option_files.insert(
+            "secret_access_key".to_owned(),
+            PathBuf::from("/etc/a \"quoted\" file"),
+        );
+        objects.authorities = Some(PathBuf::from("ca.pem"));
+        let config = Config {
+            objects: Some(objects),
+            ..Config::default()
+        };
+        assert_eq!(Config::parse(&config.render()).unwrap(), config);
+        let text = "[objects]\nurl = \"s3://bucket\"\noptions = { aws_secret_access_key = \"s3cret\" }";
+        let error = Config::parse(text).unwrap_err();
+        assert!(
+            error.contains("option-files") && !error.contains("s3cret"),
+            "{error}"
+        );
     }
 
     #[test]

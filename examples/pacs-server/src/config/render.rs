@@ -73,6 +73,7 @@ impl Config {
             self.stable_after_seconds,
             "A series or a study is stable when nothing came to it for so long.",
         );
+        self.render_objects(&mut out);
         self.render_database(&mut out);
         self.render_encryption(&mut out);
         self.render_access(&mut out);
@@ -171,6 +172,34 @@ impl Config {
 }
 
 impl Config {
+    fn render_objects(&self, out: &mut Rendering) {
+        const MEANING: &str = "Object store that instances are kept in, where they are not to be in the data directory: s3://, az:// or gs://.\n\
+             # What else it needs to know are options; those that are secrets come from the environment or from option-files.";
+        let Some(objects) = &self.objects else {
+            out.gap();
+            out.text(MEANING);
+            out.text(" [objects]");
+            out.text("url = \"s3://bucket/prefix\"");
+            out.text("options = { endpoint = \"https://store.example\", region = \"us-east-1\", access_key_id = \"pacs\" }");
+            out.text("option-files = { secret_access_key = \"/etc/pacs/store-secret\" }");
+            return;
+        };
+        let inline = |pairs: Vec<String>| format!("{{ {} }}", pairs.join(", "));
+        let options = objects.options.iter();
+        let options = options.map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+        let files = objects.option_files.iter();
+        let files =
+            files.map(|(name, file)| format!("{} = {}", quoted(name), quoted(&file.to_string_lossy())));
+        out.table("[objects]", MEANING);
+        out.line(format_args!("url = {}", quoted(&objects.url)));
+        out.line(format_args!("options = {}", inline(options.collect())));
+        out.line(format_args!("option-files = {}", inline(files.collect())));
+        if let Some(path) = &objects.authorities {
+            out.text("Authorities, in PEM, that its certificate may also come from.");
+            out.line(format_args!("authorities = {}", quoted(&path.to_string_lossy())));
+        }
+    }
+
     fn render_database(&self, out: &mut Rendering) {
         const MEANING: &str = "PostgreSQL that index and ledger are kept in, where they are not to be files of the data directory.\n\
              # password-file holds the password alone: the URL holds none. Such a store is not encrypted by this program.";

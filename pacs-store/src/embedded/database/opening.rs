@@ -1,6 +1,5 @@
 //! Opening what a database keeps of a data directory.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
@@ -11,7 +10,7 @@ use pacs_core::limits::LEDGER_KEY_LENGTH_MAX_BYTES;
 use pacs_core::{Error, ErrorKind, Ledger, Result, Step};
 
 use super::{Database, HELD, Lock, NOTE, Note, OPERATION};
-use crate::embedded::{LEDGER, Opened};
+use crate::embedded::{LEDGER, Opened, write_whole};
 use crate::layers::encrypt::fill_random;
 use crate::medium::{Medium as _, SystemMedium};
 use crate::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions, RedbLedger};
@@ -92,17 +91,10 @@ fn own_note(directory: &Path) -> Result<Note> {
     })
 }
 
-/// Durable, and whole before it has its name.
 fn write_note(directory: &Path, text: &str) -> Result<()> {
-    let new = directory.join(format!("{NOTE}.new"));
-    let written = || {
-        let mut file = fs::File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, directory.join(NOTE))?;
-        fs::File::open(directory)?.sync_all()
-    };
-    written().map_err(|error| Error::io(OPERATION, format!("{}", new.display()), error))
+    let note = directory.join(NOTE);
+    let written = write_whole(&note, text);
+    written.map_err(|error| Error::io(OPERATION, format!("{}", note.display()), error))
 }
 
 /// The file that is locked: the note itself is written anew.
