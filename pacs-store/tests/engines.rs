@@ -124,3 +124,12 @@ engine_conformance!(segment_redb, directory(segment, redb));
 engine_conformance!(folder_redb, directory(folder, redb));
 engine_conformance!(encrypted_redb, directory(encrypted, redb));
 engine_conformance!(all_encrypted, all_encrypted());
+
+#[cfg(feature = "object")]
+fn object(path: &Path) -> Arc<dyn Archive> {
+    let location = pacs_store::embedded::ObjectLocation::at(format!("file://{}/objects", path.display()));
+    Arc::new(pacs_store::ObjectArchive::open(&location, Default::default()).expect("opens"))
+}
+
+#[cfg(feature = "object")]
+engine_conformance!(object_redb, directory(object, redb));

@@ -322,15 +322,12 @@ fn what_was_removed_is_in_no_object_and_what_was_not_is_read_as_ever() {
         assert_eq!(expected.len(), stored.len() / 4);
         assert_eq!(left, expected);
     }
-    // Of a pack that has nothing left, nothing is.
+    // Of what is removed as a whole, too, nothing is left.
     let archive = open(&store, &ObjectOptions::default());
     for n in (0..stored.len()).filter(|n| !is_removed(*n)) {
         block_on(archive.remove(&key(n as u64).instance, &stored[n].locator)).expect("is removed");
     }
-    let packs = |store| objects_with(store, "packs", b"PACSPACK");
-    let full = packs(&store);
     block_on(archive.compact()).expect("gives back");
-    assert!(packs(&store) < full);
     assert_eq!(objects_with(&store, "", b"DICM"), 0);
 }
 
@@ -413,6 +410,8 @@ struct Faults {
     unanswered: u32,
     /// It looks as if nothing happened, and is done some requests later.
     late: u32,
+    /// It is not given back.
+    unread: u32,
 }
 
 /// A store in memory that fails.
@@ -526,7 +525,7 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         self.arrive().await;
-        if self.happens(|faults| faults.refused) {
+        if self.happens(|faults| faults.refused) || self.happens(|faults| faults.unread) {
             return Err(away());
         }
         self.state.lock().expect("nobody panicked").gets += 1;
@@ -621,6 +620,107 @@ fn settled(archive: &ObjectArchive) -> bool {
 }
 
 #[test]
+fn what_another_program_found_is_not_taken_back_by_one_that_did_not_know_whether_it_was_stored() {
+    let inside = in_memory();
+    let faulty = Faulty::new(Arc::clone(&inside), 1);
+    let options = ObjectOptions {
+        patience: Duration::from_millis(1),
+        ..small()
+    };
+    let first = open(&(Arc::clone(&faulty) as Arc<dyn ObjectStore>), &options);
+    let bytes = part10(&key(1), 1_000, 1);
+    // It is stored, and no answer comes.
+    faulty.set(Faults {
+        unanswered: 1000,
+        unread: 1000,
+        ..Faults::default()
+    });
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(|| keep(&first, 1, &bytes));
+        while block_on(first.begin()).is_ok() {
+            std::thread::yield_now();
+        }
+        let second = open(&inside, &options);
+        let found = scan(&second, Sequence(0)).expect("is scanned");
+        let [Entry::Stored(found, stored)] = &found[..] else {
+            panic!("{} entries", found.len());
+        };
+        assert_eq!(*found, key(1));
+        faulty.set(Faults::default());
+        let first = waits.join().expect("no panic").expect("it was stored");
+        assert_eq!(first, *stored);
+        assert_eq!(read(&second, &stored.locator).expect("is read"), bytes);
+    });
+    let refused = keep(&first, 2, &bytes).expect_err("it was taken away");
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+}
+
+#[test]
+fn where_a_pack_can_not_be_read_no_object_is_taken_for_one_that_nobody_names() {
+    let store = in_memory();
+    let archive = open(&store, &small());
+    let bytes = part10(&key(1), 1_000_000, 1);
+    keep(&archive, 1, &bytes).expect("is kept");
+    drop(archive);
+    let (path, pack) = objects(&store)
+        .into_iter()
+        .find(|(_, held)| held.windows(9).any(|window| window == b"1.2.3.0.0"))
+        .expect("a pack names it");
+    let put = |bytes: Vec<u8>| RUNTIME.block_on(store.put(&path, bytes.into())).expect("is put");
+    let mut damaged = pack.to_vec();
+    damaged[10] ^= 1;
+    put(damaged);
+    let archive = open(&store, &small());
+    assert_eq!(scan(&archive, Sequence(0)).expect("is scanned"), []);
+    keep(&archive, 2, &part10(&key(2), 100, 2)).expect("is kept");
+    block_on(archive.indexed(Sequence(u64::MAX))).expect("is noted");
+    drop(archive);
+    // Mended, it is there again, also after an opening that passed over it.
+    put(pack.to_vec());
+    let archive = open(&store, &small());
+    let found = scan(&archive, Sequence(0)).expect("is scanned");
+    let Some(Entry::Stored(_, stored)) = found.first() else {
+        panic!("{} entries", found.len());
+    };
+    assert_eq!(read(&archive, &stored.locator).expect("is read"), bytes);
+}
+
+#[test]
+fn a_write_that_was_dropped_ends_its_instance_and_harms_no_other() {
+    let store = in_memory();
+    let archive = open(
+        &store,
+        &ObjectOptions {
+            streams: 1,
+            ..small()
+        },
+    );
+    let large = part10(&key(1), 50_000, 1);
+    let first = block_on(begin(&archive, &large, 16_000)).expect("is written");
+    let mut second = block_on(archive.begin()).expect("begins");
+    // It waits for the first, and is dropped.
+    assert!(second.write(large.clone()).now_or_never().is_none());
+    let ended = block_on(second.commit(key(2))).expect_err("it has ended");
+    assert_eq!(ended.kind(), ErrorKind::Closed, "{ended}");
+    let stored = block_on(first.commit(key(1))).expect("is kept");
+    assert_eq!(read(&archive, &stored.locator).expect("is read"), large);
+}
+
+#[test]
+fn an_archive_that_is_not_there_any_more_does_not_say_that_its_instances_were_removed() {
+    let store = in_memory();
+    let archive = open(&store, &small());
+    let stored = keep(&archive, 1, &part10(&key(1), 1_000, 1)).expect("is kept");
+    for (path, _) in objects(&store) {
+        RUNTIME.block_on(store.delete(&path)).expect("is deleted");
+    }
+    let error = read(&archive, &stored.locator).expect_err("is not there");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    let error = block_on(archive.remove(&key(1).instance, &stored.locator)).expect_err("is not there");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}
+
+#[test]
 fn on_a_store_that_fails_what_was_acknowledged_is_kept_and_what_was_refused_is_not() {
     rounds(40, |random| {
         let faulty = Faulty::new(in_memory(), random.bits());
@@ -641,6 +741,7 @@ fn on_a_store_that_fails_what_was_acknowledged_is_kept_and_what_was_refused_is_n
                 refused: *random.pick(&[0, 50, 300]),
                 unanswered: *random.pick(&[0, 100, 300]),
                 late: *random.pick(&[0, 100, 300]),
+                unread: *random.pick(&[0, 100]),
             });
             for _ in 0..6 {
                 let some: Vec<(u64, Bytes)> = (0..random.below(6))

@@ -8,6 +8,7 @@
 //! cargo run --release -p load-bench -- routing  # what rules cost, many deliveries that wait, receivers that fail
 //! cargo run --release -p load-bench -- attacks  # resource attacks beside honest senders: what these keep of their rate
 //! cargo run --release -p load-bench -- encrypted # encryption at rest: sending and fetching beside a server without it
+//! cargo run --release -p load-bench -- objects # an archive in SeaweedFS beside an object for each instance
 //! cargo run --release -p load-bench -- abi      # the C ABI beside the Rust API, without a server
 //! ```
 //!
@@ -20,6 +21,7 @@ mod frames;
 mod large;
 mod made;
 mod memory;
+mod objects;
 mod routing;
 mod scale;
 mod server;
@@ -59,6 +61,8 @@ enum What {
     Attacks(attacks::Arguments),
     /// Sending to a server that encrypts what it keeps and fetching from it, beside one that doesn't
     Encrypted(Turns),
+    /// Keeping instances in SeaweedFS, packed into objects, beside an object for each of them
+    Objects(Turns),
     /// Storing, finding and reading through the C ABI beside the Rust API, in this process
     Abi(abi::Arguments),
 }
@@ -107,6 +111,9 @@ fn measure(what: What) -> Result<bool, Box<dyn Error>> {
     if let What::Abi(arguments) = &what {
         return abi::measure(arguments);
     }
+    if let What::Objects(arguments) = &what {
+        return objects::measure(arguments);
+    }
     build_server()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match what {
@@ -115,6 +122,7 @@ fn measure(what: What) -> Result<bool, Box<dyn Error>> {
         What::Routing(arguments) => runtime.block_on(routing::measure(&arguments)),
         What::Attacks(arguments) => runtime.block_on(attacks::measure(&arguments)),
         What::Encrypted(arguments) => runtime.block_on(encrypted::measure(&arguments)),
+        What::Objects(arguments) => objects::measure(&arguments),
         What::Abi(arguments) => abi::measure(&arguments),
     }
 }

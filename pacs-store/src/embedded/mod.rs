@@ -106,6 +106,7 @@ impl Store {
     ///   another version: [`rebuild`](Self::rebuild) makes it anew.
     /// - What the archive or the index says.
     pub fn open(settings: &Settings, options: Options) -> Result<Self> {
+        settings.check()?;
         Self::with(
             archive(settings)?,
             settings.directory().map(Path::to_owned),

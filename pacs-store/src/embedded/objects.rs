@@ -34,7 +34,7 @@ pub struct ObjectLocation {
 impl fmt::Debug for ObjectLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectLocation")
-            .field("url", &self.url)
+            .field("url", &if self.url.contains('@') { "..." } else { &self.url })
             .field("options", &self.options.keys())
             .field("option_files", &self.option_files)
             .field("authorities", &self.authorities)

@@ -51,6 +51,7 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn rebuild(settings: &Settings) -> Result<Rebuilt> {
+        settings.check()?;
         // The archive's lock comes first: nobody else works on the index then.
         let archive = archive(settings)?;
         Self::rebuild_of(&*archive, settings.directory(), settings)

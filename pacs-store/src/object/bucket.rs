@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, GetResult, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    GetOptions, GetRange, GetResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutPayload, UpdateVersion,
 };
 use pacs_core::error::Retry;
 use pacs_core::{Error, ErrorKind, Result};
@@ -21,6 +22,9 @@ const DIRECTORY_READ_BYTES: u64 = 64 * 1024;
 const PACKS: &str = "packs";
 const STREAMS: &str = "streams";
 const STATE: &str = "state";
+const STATE_LENGTH_MAX: u64 = 4096;
+/// How often a directory is read that is another one each time.
+const DIRECTORY_READS_MAX: usize = 8;
 
 /// A store of objects, and where in it the archive is.
 #[derive(Clone)]
@@ -46,7 +50,11 @@ pub(super) enum Created {
 pub(super) fn failed(operation: &'static str, error: object_store::Error) -> Error {
     use object_store::Error as E;
     match error {
-        E::NotFound { .. } => not_found(),
+        E::NotFound { .. } => not_found().with_source(error),
+        E::NotImplemented { .. } | E::NotSupported { .. } => {
+            let why = "the object store does not offer what an archive needs, such as conditional writes";
+            Error::new(ErrorKind::Unsupported, operation, why).with_source(error)
+        }
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
             let why = "the object store does not let this program do what it must";
             Error::new(ErrorKind::Io, operation, why)
@@ -73,6 +81,15 @@ fn parts(number: u64) -> [String; 3] {
         format!("{:03x}", number >> 12 & 0xFFF),
         format!("{:03x}", number & 0xFFF),
     ]
+}
+
+/// A number as [`parts`] writes it.
+fn number(name: &str, digits: usize) -> Option<u64> {
+    let is_one = name.len() == digits
+        && name
+            .bytes()
+            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    is_one.then(|| u64::from_str_radix(name, 16).ok()).flatten()
 }
 
 impl Bucket {
@@ -109,9 +126,37 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn overwrite(&self, path: &Path, payload: PutPayload) -> Result<()> {
+    async fn overwrite(&self, path: &Path, payload: PutPayload) -> Result<()> {
         let put = self.store.put(path, payload).await;
         put.map(drop).map_err(|error| failed("archive.write", error))
+    }
+
+    /// Writes an object again that is still this one.
+    pub(super) async fn replace(&self, path: &Path, was: &ObjectMeta, payload: PutPayload) -> Result<()> {
+        let version = UpdateVersion {
+            e_tag: was.e_tag.clone(),
+            version: was.version.clone(),
+        };
+        let mode = PutMode::Update(version);
+        match self.store.put_opts(path, payload.clone(), mode.into()).await {
+            // A directory has no such thing, and is locked.
+            Err(object_store::Error::NotImplemented { .. }) => self.overwrite(path, payload).await,
+            put => put.map(drop).map_err(|error| failed("archive.write", error)),
+        }
+    }
+
+    /// The error where an object isn't there, which says nothing of it if the whole archive isn't.
+    async fn gone(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        match self.store.head(&self.root(STATE)).await {
+            Ok(_) => error,
+            Err(_) => {
+                let why = "the archive is not where it was in the object store";
+                Error::new(ErrorKind::Io, "archive.read", why).with_source(error)
+            }
+        }
     }
 
     /// Removes an object; one that isn't there is no failure.
@@ -143,15 +188,21 @@ impl Bucket {
             Err(error) => match self.store.head(path).await {
                 Ok(meta) if meta.size < range.end => Err(corrupt("the object is shorter than it was")),
                 Ok(_) => Err(failed("archive.read", error)),
-                Err(error) => Err(failed("archive.read", error)),
+                Err(error) => Err(self.gone(failed("archive.read", error)).await),
             },
         }
     }
 
-    pub(super) async fn get_all(&self, path: &Path) -> Result<Bytes> {
+    /// A whole object of at most `length_max` bytes, and what tells it from one of that name that is written later.
+    pub(super) async fn get_all(&self, path: &Path, length_max: u64) -> Result<(Bytes, ObjectMeta)> {
         let got = self.store.get(path).await;
         let got = got.map_err(|error| failed("archive.read", error))?;
-        got.bytes().await.map_err(|error| failed("archive.read", error))
+        if got.meta.size > length_max {
+            return Err(corrupt("an object is longer than it can be"));
+        }
+        let meta = got.meta.clone();
+        let bytes = got.bytes().await;
+        Ok((bytes.map_err(|error| failed("archive.read", error))?, meta))
     }
 
     /// The directory of a pack whose object has this `length`, where that is known, and its length.
@@ -166,7 +217,7 @@ impl Bucket {
         };
         let damaged = || corrupt("the directory of a pack is damaged");
         let mut wanted = DIRECTORY_READ_BYTES;
-        loop {
+        for _ in 0..DIRECTORY_READS_MAX {
             if length < TRAILER_LENGTH as u64 {
                 return Err(damaged());
             }
@@ -199,16 +250,20 @@ impl Bucket {
             }
             wanted = needed;
         }
+        let why = "the object store says now this and now that of a pack";
+        Err(Error::new(ErrorKind::Io, "archive.read", why))
     }
 
     async fn length(&self, path: &Path) -> Result<u64> {
-        let meta = self.store.head(path).await;
-        Ok(meta.map_err(|error| failed("archive.read", error))?.size)
+        match self.store.head(path).await {
+            Ok(meta) => Ok(meta.size),
+            Err(error) => Err(self.gone(failed("archive.read", error)).await),
+        }
     }
 
     pub(super) async fn read_state(&self) -> Result<Option<Bytes>> {
-        match self.get_all(&self.root(STATE)).await {
-            Ok(state) => Ok(Some(state)),
+        match self.get_all(&self.root(STATE), STATE_LENGTH_MAX).await {
+            Ok((state, _)) => Ok(Some(state)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -216,7 +271,13 @@ impl Bucket {
 
     pub(super) async fn create_state(&self, state: String) -> Result<Created> {
         let created = self.create(&self.root(STATE), state.into()).await;
-        created.map_err(|error| failed("archive.open", error))
+        created.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => {
+                let why = "the object store has no such bucket";
+                Error::new(ErrorKind::Invalid, "archive.open", why).with_source(error)
+            }
+            error => failed("archive.open", error),
+        })
     }
 
     pub(super) async fn write_state(&self, state: String) -> Result<()> {
@@ -258,6 +319,8 @@ pub(super) struct Walk {
     store: Arc<dyn ObjectStore>,
     root: Path,
     from: u64,
+    /// Names have something behind their number.
+    has_rest: bool,
     /// Directories that are still to be listed, the next one last; none before the first is.
     tops: Option<Vec<u64>>,
     middles: Vec<u64>,
@@ -270,6 +333,7 @@ impl Walk {
             store: Arc::clone(&bucket.store),
             root: bucket.root(kind),
             from,
+            has_rest: kind == STREAMS,
             tops: None,
             middles: Vec::new(),
             found: Vec::new(),
@@ -305,7 +369,8 @@ impl Walk {
         let listed = self.store.list_with_delimiter(Some(root)).await;
         let listed = listed.map_err(|error| failed("archive.scan", error))?;
         let names = listed.common_prefixes.iter().filter_map(Path::filename);
-        let numbers = names.filter_map(|name| u64::from_str_radix(name, 16).ok());
+        let digits = if above == 0 && *root == self.root { 5 } else { 3 };
+        let numbers = names.filter_map(|name| number(name, digits));
         let mut numbers: Vec<u64> = numbers
             .map(|number| above | number)
             .filter(|number| *number >= from)
@@ -322,8 +387,9 @@ impl Walk {
             .join(format!("{:03x}", middle & 0xFFF));
         let numbered = |object: object_store::ObjectMeta| {
             let (number, rest) = object.location.filename()?.split_at_checked(3)?;
-            let number = middle << 12 | u64::from_str_radix(number, 16).ok()?;
-            (number >= self.from).then(|| Numbered {
+            let number = middle << 12 | self::number(number, 3)?;
+            let is_one = self.has_rest != rest.is_empty();
+            (number >= self.from && is_one).then(|| Numbered {
                 number,
                 rest: rest.to_owned(),
                 length: object.size,

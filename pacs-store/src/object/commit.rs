@@ -15,8 +15,8 @@ use pacs_core::error::Retry;
 use pacs_core::{Error, ErrorKind, InstanceKey, Result, Sequence, Stored, Timestamp};
 
 use super::pack::{Body, ITEMS_MAX, Item, Pack, Position};
-use super::upload::Uploaded;
-use super::writer::{Large, OpenStream};
+use super::upload::{Settled, Uploaded};
+use super::writer::{OpenStream, Turns};
 use super::{Shared, UPLOADS_MAX};
 
 const TAKEN_AWAY: &str = "another program has opened this archive in the object store: this one takes nothing more until it is opened anew";
@@ -40,8 +40,8 @@ pub(super) enum Request {
 
 /// Where the bytes of a commit are.
 pub(super) enum Source {
-    Memory(Vec<Bytes>, Option<Large>),
-    Stored(OpenStream),
+    Memory(Vec<Bytes>, Turns),
+    Stored(OpenStream, Turns),
 }
 
 impl Request {
@@ -71,8 +71,8 @@ enum Waiting {
     Commit {
         reply: oneshot::Sender<Result<Stored>>,
         stream: Option<OpenStream>,
-        /// What it holds is in memory until then.
-        _large: Option<Large>,
+        /// Who comes next waits for it.
+        _turns: Turns,
     },
     Removal(oneshot::Sender<Result<Sequence>>, Position),
 }
@@ -96,6 +96,8 @@ pub(super) struct Committer {
     /// The number of the next pack.
     next: u64,
     closed: bool,
+    /// The archive ended while its store was away.
+    gave_up: bool,
 }
 
 enum Event {
@@ -115,6 +117,7 @@ impl Committer {
             since: Instant::now(),
             uploads: FuturesOrdered::new(),
             closed: false,
+            gave_up: false,
         }
     }
 
@@ -187,14 +190,21 @@ impl Committer {
                     checksum,
                     reply,
                 } => {
-                    let (body, stream, large) = match source {
-                        Source::Memory(pieces, large) => {
+                    let (body, stream, turns) = match source {
+                        Source::Memory(pieces, turns) => {
+                            let there: usize = pieces.iter().map(Bytes::len).sum();
+                            if there as u64 != length {
+                                let lost =
+                                    Error::new(ErrorKind::Internal, "archive.commit", "bytes are missing");
+                                drop(reply.send(Err(lost)));
+                                continue;
+                            }
                             payload.extend(pieces);
                             let body = Body::Inside(offset);
                             offset += length;
-                            (body, None, large)
+                            (body, None, turns)
                         }
-                        Source::Stored(stream) => (Body::Own(stream.name()), Some(stream), None),
+                        Source::Stored(stream, turns) => (Body::Own(stream.name()), Some(stream), turns),
                     };
                     items.push(Item::Instance {
                         key,
@@ -206,7 +216,7 @@ impl Committer {
                     waiting.push(Waiting::Commit {
                         reply,
                         stream,
-                        _large: large,
+                        _turns: turns,
                     });
                 }
                 Request::Remove {
@@ -243,38 +253,61 @@ impl Committer {
 
     /// Makes a pack visible, or makes sure that it never is, and tells those who wait. In order of numbers.
     async fn finish(&mut self, upload: Upload, uploaded: Uploaded) {
+        // What another program took away before this one came through it may have passed over. And an archive that ended
+        // while its store was away waits no longer: those who wait hear that it is closed.
+        if self.is_taken_away() {
+            return drop(refuse_all(upload, &taken_away()));
+        }
+        if self.gave_up {
+            return;
+        }
         match uploaded {
-            // What another program took away before this one came through it may have passed over.
-            Uploaded::Stored if !self.is_taken_away() => self.publish(upload),
-            Uploaded::Stored | Uploaded::TakenAway => {
+            Uploaded::Stored => self.publish(upload),
+            Uploaded::TakenAway => {
                 self.take_away();
                 // Whether a pack names their objects, whoever has the archive finds.
                 drop(refuse_all(upload, &taken_away()));
             }
             Uploaded::Unknown(error) => {
-                tracing::error!(%error, "a pack could not be stored");
+                tracing::error!(%error, "whether a pack is stored is not known: who waits for it waits on");
                 *super::lock(&self.shared.refusal) = Some((ErrorKind::Io, AWAY));
-                let number = upload.number;
-                let streams = refuse_all(upload, &error);
-                match self.settle(number, &error).await {
-                    Some(true) => *super::lock(&self.shared.refusal) = None,
-                    Some(false) => return self.take_away(),
-                    // The archive ends. What the store may have got, the next opening finds.
-                    None => return,
-                }
-                for stream in streams {
-                    let path = self.shared.bucket.stream(stream.name());
-                    // What is left an opening finds, since it stays noted.
-                    if self.shared.bucket.delete(&path).await.is_ok() {
-                        stream.into_settled();
+                let Some(settled) = self.settle(upload.number, &error).await else {
+                    self.gave_up = true;
+                    return;
+                };
+                match settled {
+                    Settled::Stored => self.publish(upload),
+                    Settled::Empty => self.give_up(refuse_all(upload, &error)),
+                    Settled::TakenAway => {
+                        self.take_away();
+                        return drop(refuse_all(upload, &taken_away()));
                     }
                 }
+                *super::lock(&self.shared.refusal) = None;
             }
         }
     }
 
-    /// Until it is certain that the pack isn't kept, nothing else is taken. None when the archive ended before.
-    async fn settle(&mut self, number: u64, error: &Error) -> Option<bool> {
+    /// Removes objects that no pack will name.
+    fn give_up(&self, streams: Vec<OpenStream>) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.runtime.spawn(async move {
+            for stream in streams {
+                // What is left an opening finds, since it stays noted.
+                if shared
+                    .bucket
+                    .delete(&shared.bucket.stream(stream.name()))
+                    .await
+                    .is_ok()
+                {
+                    stream.into_settled();
+                }
+            }
+        });
+    }
+
+    /// Until it is certain whether the pack is kept, nothing else is taken. None when the archive ended before.
+    async fn settle(&mut self, number: u64, error: &Error) -> Option<Settled> {
         while let Some(request) = self.gathered.pop_front() {
             request.refuse(error);
         }

@@ -49,8 +49,10 @@ pub struct ObjectOptions {
     /// What is longer gets an object of its own, sent in parts of this length while it comes. S3 takes none below 5 MiB, and
     /// at most 10,000 of an object.
     pub part_bytes: usize,
-    /// Larger instances that come at the same time at most; further ones wait. Each holds up to two parts in memory. One task
-    /// that begins more than these before it commits the first waits for ever.
+    /// Instances of which something came and that are not kept yet, at most; further ones wait.
+    pub instances: usize,
+    /// Larger instances among them at most. Each holds up to two parts in memory. One task that begins more than these before it
+    /// commits the first waits for ever.
     pub streams: usize,
     /// Objects on their way to the store at the same time, at most 8.
     pub uploads: usize,
@@ -65,8 +67,9 @@ impl Default for ObjectOptions {
         Self {
             pack_bytes: 16 << 20,
             inline_bytes: 1 << 20,
-            part_bytes: 8 << 20,
-            streams: 32,
+            part_bytes: 5 << 20,
+            instances: 256,
+            streams: 128,
             uploads: 4,
             window: Duration::from_millis(10),
             patience: Duration::from_secs(30),
@@ -87,10 +90,10 @@ const THREADS: usize = 2;
 /// request for each would cost more than what it carries.
 ///
 /// - One program writes to an archive at a time. Opening it takes it away from one that still runs: that one's commits are
-///   `Refused` from then on, none of them is lost.
-/// - A store that fails is asked again for a while; then what waits is refused, and what comes later at once, until the store
-///   is back. Nothing of what was refused is kept, except where the program dies before the store is back: then what the
-///   store had got all the same is found by the next opening.
+///   `Refused` from then on. Nothing that it acknowledged is lost; what it had on its way and refuses may be kept.
+/// - A store that fails is asked again for a while; then what comes is refused until the store is back. What was on its way is
+///   answered when it is: until then nobody can know whether it is kept. Where the archive is closed before, it is `Closed`, and
+///   what the store had got all the same is found by the next opening.
 /// - Results of commits and removals come in ascending order of sequence.
 /// - What is removed is gone for readers at once; its bytes go when its object is written again, soon after.
 ///
@@ -128,7 +131,10 @@ struct Shared {
     to_rewrite: Notify,
     /// When objects of single instances were begun that no pack names yet, and how many at that number.
     open_streams: Mutex<BTreeMap<u64, usize>>,
-    /// Of larger instances that come.
+    /// The last pack that may be settled: behind it there is one that can't be read.
+    settled_max: AtomicU64,
+    /// Of instances that come, and of larger ones among them.
+    instances: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// Why nothing is taken any more, or not now.
     refusal: Mutex<Option<(ErrorKind, &'static str)>>,
@@ -170,6 +176,14 @@ impl Shared {
         }
     }
 
+    /// Nothing is taken any more.
+    fn is_ended(&self) -> bool {
+        matches!(
+            *lock(&self.refusal),
+            Some((ErrorKind::Refused | ErrorKind::Closed, _))
+        )
+    }
+
     /// A way to the committer, which works on as long as somebody has one.
     fn queue(&self, operation: &'static str) -> Result<mpsc::UnboundedSender<Request>> {
         lock(&self.queue).clone().ok_or_else(|| closed(operation))
@@ -201,6 +215,7 @@ impl Shared {
         drop(removals);
         let open = lock(&self.open_streams).keys().next().copied();
         published
+            .min(self.settled_max.load(Ordering::Acquire))
             .min(told_by.unwrap_or(u64::MAX))
             .min(open.unwrap_or(u64::MAX))
     }
@@ -261,8 +276,15 @@ impl ObjectArchive {
         let (tell, told) = std::sync::mpsc::channel();
         let opening = opening::open(bucket, options, expected, runtime.handle().clone());
         runtime.spawn(async move { tell.send(opening.await) });
-        let opened = told.recv().map_err(|_| closed("archive.open"))?;
-        let (shared, requests) = opened?;
+        let opened = told.recv().unwrap_or_else(|_| Err(closed("archive.open")));
+        let (shared, requests) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Dropped where others must not wait, it would panic.
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let (tell, ended) = std::sync::mpsc::channel();
         let committer = Committer::new(Arc::clone(&shared), requests);
         runtime.spawn(async move {
@@ -301,8 +323,20 @@ impl ObjectArchive {
 impl Drop for ObjectArchive {
     fn drop(&mut self) {
         drop(lock(&self.shared.queue).take());
+        self.shared.instances.close();
+        self.shared.streams.close();
         // What was begun is finished, or refused when the store stays away.
         let _ = lock(&self.ended).recv();
+        lock(&self.shared.refusal).get_or_insert((ErrorKind::Closed, "the archive is closed"));
+        // A pack that is being written again is finished before somebody else opens the archive.
+        let (tell, told) = std::sync::mpsc::channel();
+        let shared = Arc::clone(&self.shared);
+        self.shared.runtime.spawn(async move {
+            let finished = tokio::time::timeout(shared.options.patience, shared.rewriting.lock()).await;
+            drop(finished);
+            let _ = tell.send(());
+        });
+        let _ = told.recv();
         if let Some(runtime) = self.runtime.take() {
             // Waits for nothing, so it may be dropped where others must not wait.
             runtime.shutdown_background();

@@ -9,17 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::channel::mpsc;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::PutPayload;
 use pacs_core::error::Retry;
 use pacs_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use super::bucket::{Bucket, Created, failed};
+use super::bucket::{Bucket, Created};
 use super::commit::Request;
-use super::pack::{Body, Item, Pack, Place, StreamName};
-use super::scan::Packs;
-use super::upload::patiently;
+use super::pack::{Body, Item, NUMBER_MAX, Place, StreamName};
+use super::scan::{Found, Packs};
+use super::upload::{patiently, take_empty};
 use super::{ObjectOptions, Removals, Shared, UPLOADS_MAX};
 use crate::layers::encrypt::fill_random;
 
@@ -46,7 +45,7 @@ impl State {
         let id = lines.next().and_then(|id| u128::from_str_radix(id, 16).ok());
         let settled = lines.next().and_then(|settled| settled.parse().ok());
         match (first == FIRST_LINE, id, settled) {
-            (true, Some(id), Some(settled)) => Ok(Self { id, settled }),
+            (true, Some(id), Some(settled)) if settled <= NUMBER_MAX / 2 => Ok(Self { id, settled }),
             _ => {
                 let why = "the state of the archive in the object store is damaged";
                 Err(Error::new(ErrorKind::Corrupt, "archive.open", why))
@@ -101,11 +100,13 @@ async fn open_or_fail(
         id: state.id,
         published: AtomicU64::new(last),
         settled: AtomicU64::new(state.settled),
+        settled_max: AtomicU64::new(u64::MAX),
         queue: Mutex::new(Some(sender)),
         removals: Mutex::new(Removals::default()),
         rewriting: tokio::sync::Mutex::new(()),
         to_rewrite: Notify::new(),
         open_streams: Mutex::new(BTreeMap::new()),
+        instances: Arc::new(Semaphore::new(options.instances.max(1))),
         streams: Arc::new(Semaphore::new(options.streams.max(1))),
         refusal: Mutex::new(None),
         bucket,
@@ -126,6 +127,14 @@ fn another() -> Error {
 /// The state; a new one where there is none and none is expected.
 async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
     if let Some(state) = bucket.read_state().await? {
+        // Without this the archive could be written by two programs, and neither would notice.
+        if let Created::Now = bucket
+            .create_state(String::from_utf8_lossy(&state).into_owned())
+            .await?
+        {
+            let why = "the object store does not offer conditional writes: it writes over what is there";
+            return Err(Error::new(ErrorKind::Unsupported, "archive.open", why));
+        }
         return State::parse(&state);
     }
     if expected.is_some() {
@@ -152,6 +161,9 @@ async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
     }
 }
 
+/// Packs that an opening looks at at most; more were never settled by nobody.
+const UNSETTLED_MAX: u64 = 1 << 24;
+
 /// Takes every number that an earlier program may have a pack on its way for: it gets none stored any more. Answers the last
 /// number that is taken.
 async fn take_over(bucket: &Bucket, writer: u64, settled: u64) -> Result<u64> {
@@ -162,26 +174,43 @@ async fn take_over(bucket: &Bucket, writer: u64, settled: u64) -> Result<u64> {
         there.insert(pack.number);
         last = last.max(pack.number);
     }
-    let end = last + UPLOADS_MAX;
-    let missing = (settled + 1..=end).filter(|number| !there.contains(number));
-    let empty = Pack::new(writer, Vec::new(), 0).encode();
-    let created = stream::iter(missing).map(|number| {
-        let payload = PutPayload::from(empty.clone());
-        async move {
-            // Whoever was first: it is taken.
-            let created = bucket.create(&bucket.pack(number), payload).await;
-            created.map(drop).map_err(|error| failed("archive.open", error))
-        }
-    });
-    created.buffer_unordered(8).try_collect::<()>().await?;
-    Ok(end)
+    if last - settled > UNSETTLED_MAX {
+        let why = "the archive in the object store has packs whose numbers can't be";
+        return Err(Error::new(ErrorKind::Corrupt, "archive.open", why));
+    }
+    let missing = (settled + 1..=last).filter(|number| !there.contains(number));
+    let taken = stream::iter(missing).map(|number| take_empty(bucket, writer, number));
+    taken
+        .buffer_unordered(8)
+        .try_for_each(|_| std::future::ready(Ok(())))
+        .await?;
+    // One that still runs stores its packs by the numbers that follow, so many at the same time at most: behind so many that
+    // are ours it has none.
+    let mut ours = 0;
+    while ours < UPLOADS_MAX {
+        last += 1;
+        ours = match take_empty(bucket, writer, last).await? {
+            true => ours + 1,
+            false => 0,
+        };
+    }
+    Ok(last)
 }
 
-/// Removals that are not done yet are noted, objects that no pack names are removed.
+/// Removals that are not done yet are noted, objects that no pack names are removed. Where a pack can't be read, nothing is
+/// removed, and the next opening looks at it again.
 async fn look_at_unsettled(shared: &Shared, settled: u64) -> Result<()> {
     let mut named = HashSet::new();
     let mut packs = Packs::new(shared, settled + 1, shared.published());
-    while let Some((number, pack)) = packs.next().await? {
+    let mut unreadable = None;
+    while let Some(found) = packs.next().await? {
+        let (number, pack) = match found {
+            Found::Pack(number, pack) => (number, pack),
+            Found::Gone(number) | Found::Unreadable(number) => {
+                unreadable = unreadable.or(Some(number));
+                continue;
+            }
+        };
         for item in &pack.items {
             match item {
                 Item::Instance {
@@ -196,6 +225,10 @@ async fn look_at_unsettled(shared: &Shared, settled: u64) -> Result<()> {
                 _ => {}
             }
         }
+    }
+    if let Some(number) = unreadable {
+        shared.settled_max.store(number - 1, Ordering::Release);
+        return Ok(());
     }
     let streams = shared.bucket.streams(settled).await?;
     let left: Vec<StreamName> = streams.into_iter().filter(|name| !named.contains(name)).collect();

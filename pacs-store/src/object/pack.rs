@@ -20,7 +20,7 @@ pub(super) const TRAILER_LENGTH: usize = 48;
 /// Of the trailer, what the checksum covers.
 const COVERED: usize = TRAILER_LENGTH - 8;
 /// A directory that says it is longer is none of ours.
-pub(super) const DIRECTORY_LENGTH_MAX: u64 = 256 << 20;
+pub(super) const DIRECTORY_LENGTH_MAX: u64 = 8 << 20;
 
 /// Bits of a sequence that say which item of a pack it is.
 const ITEM_BITS: u32 = 20;
@@ -184,9 +184,17 @@ impl Pack {
         let count = trailer.get_u32_le();
         trailer.advance(8);
         let (first_length, writer) = (trailer.get_u64_le(), trailer.get_u64_le());
-        let mut items = Vec::new();
+        if count as usize > ITEMS_MAX {
+            return None;
+        }
+        let mut items: Vec<Item> = Vec::new();
+        let mut bodies: u64 = 0;
         for _ in 0..count {
-            items.push(get_item(&mut directory)?);
+            let item = get_item(&mut directory)?;
+            bodies = bodies
+                .checked_add(item.body_length())
+                .filter(|bodies| *bodies <= first_length)?;
+            items.push(item);
         }
         directory.is_empty().then_some(Self {
             writer,

@@ -4,7 +4,7 @@ use std::hash::Hasher as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use object_store::path::Path;
@@ -17,10 +17,9 @@ use super::bucket::{corrupt, failed, not_found};
 use super::pack::{Place, PlaceBody};
 use super::task::{Output, Stopped, filled};
 
-/// What is asked for at once. A request for a whole instance would last as long as its reader takes, and the store ends it.
-const REQUEST_BYTES: u64 = 8 << 20;
-/// What comes from the store is gathered to this before it is handed on.
-const PIECE_BYTES: usize = READ_CHUNK_BYTES / 2;
+/// What is asked for at once, and is here before it is handed on: a request that lasts as long as its reader takes is ended by
+/// the store.
+const REQUEST_BYTES: u64 = 2 << 20;
 /// How often a pack may be written again under a reader.
 const REWRITES_MAX: usize = 8;
 
@@ -120,7 +119,9 @@ impl Reading {
                 source = self.find_again(source.path).await?;
                 continue;
             }
-            self.hand_on(got?.into_stream()).await?;
+            let some = got?.bytes().await;
+            self.hand_on(some.map_err(|error| failed("archive.read", error))?)
+                .await?;
             at = end;
         }
         if let Some(hasher) = &self.hasher
@@ -149,33 +150,10 @@ impl Reading {
         }
     }
 
-    async fn hand_on(
-        &mut self,
-        mut pieces: BoxStream<'static, object_store::Result<Bytes>>,
-    ) -> Result<(), Stopped> {
-        let mut small = BytesMut::new();
-        while let Some(piece) = pieces.next().await {
-            let mut piece = piece.map_err(|error| failed("archive.read", error))?;
-            if small.is_empty() && piece.len() >= PIECE_BYTES {
-                while !piece.is_empty() {
-                    let some = piece.split_to(piece.len().min(READ_CHUNK_BYTES));
-                    self.put(some).await?;
-                }
-                continue;
-            }
-            while !piece.is_empty() {
-                if small.capacity() == 0 {
-                    small.reserve(PIECE_BYTES);
-                }
-                let some = piece.split_to(piece.len().min(PIECE_BYTES - small.len()));
-                small.extend_from_slice(&some);
-                if small.len() == PIECE_BYTES {
-                    self.put(std::mem::take(&mut small).freeze()).await?;
-                }
-            }
-        }
-        if !small.is_empty() {
-            self.put(small.freeze()).await?;
+    async fn hand_on(&mut self, mut some: Bytes) -> Result<(), Stopped> {
+        while !some.is_empty() {
+            let piece = some.split_to(some.len().min(READ_CHUNK_BYTES));
+            self.put(piece).await?;
         }
         Ok(())
     }

@@ -14,16 +14,18 @@ use super::{Shared, lock};
 /// Whoever removes a study removes its instances one behind the other: the packs are written again when no more came for
 /// this long.
 const PAUSE: Duration = Duration::from_secs(1);
+/// And after so many pauses, whatever comes.
+const WAITS_MAX: usize = 60;
 /// After a failure.
 const LONG_PAUSE: Duration = Duration::from_secs(30);
 
-/// Works as long as the archive is open.
+/// Works as long as the archive is open and nobody takes it away.
 pub(super) async fn work(shared: Arc<Shared>) {
-    loop {
+    while !shared.is_ended() {
         let mut pause = PAUSE;
         let mut before = None;
-        // As long as more comes.
-        loop {
+        // As long as more comes, but not for ever.
+        for _ in 0..WAITS_MAX {
             let count = lock(&shared.removals).count;
             if count > 0 && before == Some(count) {
                 break;
@@ -42,14 +44,19 @@ pub(super) async fn work(shared: Arc<Shared>) {
     }
 }
 
+/// No pack is longer: it is held in memory while it is written again.
+const PACK_LENGTH_MAX: u64 = 1 << 30;
+
 impl Shared {
-    /// Takes what was removed out of its packs.
+    /// Takes what was removed out of its packs. One that fails does not hold up the others; the first error is answered.
     pub(super) async fn rewrite_all(&self) -> Result<()> {
         let numbers: Vec<u64> = lock(&self.removals).packs.keys().copied().collect();
+        let mut done = Ok(());
         for number in numbers {
-            self.rewrite(number).await?;
+            let rewritten = self.rewrite(number).await;
+            done = done.and(rewritten);
         }
-        Ok(())
+        done
     }
 
     async fn rewrite(&self, number: u64) -> Result<()> {
@@ -97,13 +104,10 @@ impl Shared {
                 *held = Item::Gone;
             }
         }
-        if kept.items.iter().all(|item| *item == Item::Gone) {
-            return self.bucket.delete(&path).await;
-        }
         if kept == pack {
             return Ok(());
         }
-        let whole = self.bucket.get_all(&path).await?;
+        let (whole, meta) = self.bucket.get_all(&path, PACK_LENGTH_MAX).await?;
         if whole.len() as u64 != length {
             return Err(corrupt("a pack changed while it was written again"));
         }
@@ -118,6 +122,8 @@ impl Shared {
             at = end;
         }
         payload.push(kept.encode());
-        self.bucket.overwrite(&path, PutPayload::from_iter(payload)).await
+        // Its number stays taken, also where nothing is left in it. What another program wrote meanwhile is not written over.
+        let payload = PutPayload::from_iter(payload);
+        self.bucket.replace(&path, &meta, payload).await
     }
 }

@@ -26,7 +26,10 @@ pub(super) fn stream(shared: Arc<Shared>, after: Sequence) -> BoxStream<'static,
 async fn scan(shared: &Shared, after: Sequence, output: &mut Output<Entry>) -> Result<(), Stopped> {
     let published = shared.published();
     let mut packs = Packs::new(shared, Position::pack_of(after).max(1), published);
-    while let Some((number, pack)) = packs.next().await? {
+    while let Some(found) = packs.next().await? {
+        let Found::Pack(number, pack) = found else {
+            continue;
+        };
         for (item, held) in (0..).zip(&pack.items) {
             let position = Position { pack: number, item };
             if position.sequence() <= after {
@@ -51,15 +54,21 @@ async fn scan(shared: &Shared, after: Sequence, output: &mut Output<Entry>) -> R
     Ok(())
 }
 
-/// A pack with its number, if it is there.
-type Found = Result<Option<(u64, Pack)>>;
+/// A pack that was listed, by its number.
+pub(super) enum Found {
+    Pack(u64, Pack),
+    /// It is not there any more.
+    Gone(u64),
+    /// It is damaged. The log says so; the others are found.
+    Unreadable(u64),
+}
 
 /// The directories of packs in order, some of them read ahead.
 pub(super) struct Packs<'a> {
     shared: &'a Shared,
     walk: Option<super::bucket::Walk>,
     last: u64,
-    ahead: FuturesOrdered<BoxFuture<'a, Found>>,
+    ahead: FuturesOrdered<BoxFuture<'a, Result<Found>>>,
 }
 
 impl<'a> Packs<'a> {
@@ -72,38 +81,29 @@ impl<'a> Packs<'a> {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Option<(u64, Pack)>> {
-        loop {
-            while self.ahead.len() < READ_AHEAD
-                && let Some(walk) = &mut self.walk
-            {
-                match walk.next().await? {
-                    Some(object) if object.number <= self.last => {
-                        let read = read(self.shared, object.number, object.length);
-                        self.ahead.push_back(Box::pin(read));
-                    }
-                    _ => self.walk = None,
+    pub(super) async fn next(&mut self) -> Result<Option<Found>> {
+        while self.ahead.len() < READ_AHEAD
+            && let Some(walk) = &mut self.walk
+        {
+            match walk.next().await? {
+                Some(object) if object.number <= self.last => {
+                    let read = read(self.shared, object.number, object.length);
+                    self.ahead.push_back(Box::pin(read));
                 }
-            }
-            match self.ahead.next().await {
-                Some(Ok(None)) => {}
-                Some(Ok(Some(pack))) => return Ok(Some(pack)),
-                Some(Err(error)) => return Err(error),
-                None => return Ok(None),
+                _ => self.walk = None,
             }
         }
+        self.ahead.next().await.transpose()
     }
 }
 
-/// None when it is there no more: all that it had was removed meanwhile. A damaged one is told and passed over, so that the rest
-/// is found.
-async fn read(shared: &Shared, number: u64, length: u64) -> Found {
+async fn read(shared: &Shared, number: u64, length: u64) -> Result<Found> {
     match shared.bucket.directory(number, Some(length)).await {
-        Ok((pack, _)) => Ok(Some((number, pack))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Ok((pack, _)) => Ok(Found::Pack(number, pack)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Gone(number)),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             tracing::error!(pack = number, %error, "a pack can't be read: what it holds is not found");
-            Ok(None)
+            Ok(Found::Unreadable(number))
         }
         Err(error) => Err(error),
     }

@@ -8,7 +8,7 @@ use pacs_core::error::Retry;
 use pacs_core::{Error, ErrorKind, Result};
 
 use super::Shared;
-use super::bucket::{Created, failed};
+use super::bucket::{Bucket, Created, failed};
 use super::pack::Pack;
 
 /// Between two attempts, at first and at most; less where there is less patience.
@@ -23,6 +23,22 @@ pub(super) enum Uploaded {
     TakenAway,
     /// The store failed for too long. It may have the pack all the same, or get it yet.
     Unknown(Error),
+}
+
+/// What became of a pack of which it was not known.
+pub(super) enum Settled {
+    /// It was stored.
+    Stored,
+    /// It isn't and never will be: its number is taken.
+    Empty,
+    TakenAway,
+}
+
+/// Whose pack has a number.
+enum Whose {
+    /// This opening's, and whether it is empty.
+    Ours(bool),
+    Another,
 }
 
 /// Does something again until it is done; gives up when the store was patiently asked.
@@ -65,19 +81,19 @@ impl Shared {
         match created.map_err(|error| failed("archive.commit", error))? {
             Created::Now => Ok(Some(())),
             // An earlier attempt may have come through without an answer.
-            Created::Before => {
-                let (there, _) = self.bucket.directory(number, None).await.map_err(again)?;
-                Ok((there.writer == self.writer).then_some(()))
-            }
+            Created::Before => match whose(&self.bucket, self.writer, number).await? {
+                Whose::Ours(_) => Ok(Some(())),
+                Whose::Another => Ok(None),
+            },
         }
     }
 
-    /// Makes sure that nothing of a pack is kept that may or may not have been stored: its number is taken by an empty one.
-    /// Goes on until the store does it; answers false when another program has the archive.
-    pub(super) async fn settle(&self, number: u64) -> bool {
+    /// Makes certain whether a pack is stored: where it is not, an empty one takes its number, so that it never will be. What
+    /// is there stays there: whoever opened the archive meanwhile may have found it. Goes on until the store answers.
+    pub(super) async fn settle(&self, number: u64) -> Settled {
         let [mut pause, longest] = pauses(self.options.patience);
         loop {
-            match self.make_empty(number).await {
+            match self.take_number(number).await {
                 Ok(settled) => return settled,
                 Err(error) => {
                     tracing::warn!(%error, "the object store is away: nothing is taken until it is back");
@@ -88,27 +104,39 @@ impl Shared {
         }
     }
 
-    async fn make_empty(&self, number: u64) -> Result<bool> {
-        let path = self.bucket.pack(number);
-        let empty = || PutPayload::from(Pack::new(self.writer, Vec::new(), 0).encode());
-        let created = self.bucket.create(&path, empty()).await;
-        match created.map_err(|error| failed("archive.commit", error))? {
-            Created::Now => return Ok(true),
-            Created::Before => {}
-        }
-        let (there, _) = self.bucket.directory(number, None).await.map_err(again)?;
-        if there.writer != self.writer {
-            return Ok(false);
-        }
-        if !there.items.is_empty() {
-            self.bucket.overwrite(&path, empty()).await?;
-        }
-        Ok(true)
+    async fn take_number(&self, number: u64) -> Result<Settled> {
+        Ok(match take(&self.bucket, self.writer, number).await? {
+            Whose::Ours(true) => Settled::Empty,
+            Whose::Ours(false) => Settled::Stored,
+            Whose::Another => Settled::TakenAway,
+        })
     }
 }
 
-/// What was just said to be there and can't be read is a failure of the moment.
-fn again(error: Error) -> Error {
-    let why = "the object store does not give what it has";
-    Error::new(ErrorKind::Io, "archive.commit", why).with_source(error)
+/// Whether this opening has the number, which is taken by an empty pack unless it is.
+pub(super) async fn take_empty(bucket: &Bucket, writer: u64, number: u64) -> Result<bool> {
+    Ok(matches!(take(bucket, writer, number).await?, Whose::Ours(_)))
+}
+
+async fn take(bucket: &Bucket, writer: u64, number: u64) -> Result<Whose> {
+    let empty = PutPayload::from(Pack::new(writer, Vec::new(), 0).encode());
+    let created = bucket.create(&bucket.pack(number), empty).await;
+    match created.map_err(|error| failed("archive.commit", error))? {
+        Created::Now => Ok(Whose::Ours(true)),
+        Created::Before => whose(bucket, writer, number).await,
+    }
+}
+
+/// Of a number that was just said to be taken.
+async fn whose(bucket: &Bucket, writer: u64, number: u64) -> Result<Whose> {
+    match bucket.directory(number, None).await {
+        Ok((there, _)) if there.writer == writer => Ok(Whose::Ours(there.items.is_empty())),
+        // What can't be read is none of ours.
+        Err(error) if error.kind() != ErrorKind::Corrupt => {
+            // Stores also say so of what is only about to be written.
+            let why = "the object store does not give what it has";
+            Err(Error::new(ErrorKind::Io, "archive.commit", why).with_source(error))
+        }
+        _ => Ok(Whose::Another),
+    }
 }

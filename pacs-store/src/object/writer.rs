@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, SinkExt, StreamExt};
 use object_store::WriteMultipart;
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use twox_hash::XxHash3_64;
 
@@ -20,8 +20,17 @@ use super::{Shared, closed, lock};
 use crate::gathered::Gathered;
 use crate::layers::encrypt::fill_random;
 
-/// That an instance is one of the larger ones that come.
-pub(super) type Large = OwnedSemaphorePermit;
+/// That an instance is one of those that come, and of the larger ones among them.
+#[derive(Default)]
+pub(super) struct Turns {
+    instance: Option<OwnedSemaphorePermit>,
+    stream: Option<OwnedSemaphorePermit>,
+}
+
+async fn turn(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    let turn = Arc::clone(of).acquire_owned().await;
+    turn.map_err(|_| closed("archive.write"))
+}
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -31,7 +40,7 @@ pub(super) struct Writer {
 }
 
 enum Stage {
-    Memory(Gathered, Option<Large>),
+    Memory(Gathered, Turns),
     Stream(Stream),
     /// Failed, or ended.
     Ended,
@@ -41,7 +50,7 @@ enum Stage {
 struct Stream {
     parts: mpsc::Sender<Part>,
     sent: JoinHandle<Result<OpenStream>>,
-    _large: Option<Large>,
+    turns: Turns,
 }
 
 enum Part {
@@ -104,7 +113,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            stage: Stage::Memory(Gathered::default(), None),
+            stage: Stage::Memory(Gathered::default(), Turns::default()),
             hasher: XxHash3_64::default(),
             length: 0,
         }
@@ -113,38 +122,42 @@ impl Writer {
     async fn push(&mut self, chunk: Bytes) -> Result<()> {
         self.hasher.write(&chunk);
         self.length += chunk.len() as u64;
-        match &mut self.stage {
-            Stage::Memory(gathered, large) => {
+        // Where the future is dropped in between, the writer has ended: it lacks something.
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Memory(mut gathered, mut turns) => {
                 gathered.push(chunk);
                 let options = &self.shared.options;
-                if large.is_none() && gathered.bytes() > options.inline_bytes {
-                    let permit = Arc::clone(&self.shared.streams).acquire_owned().await;
-                    *large = Some(permit.map_err(|_| closed("archive.write"))?);
+                if turns.instance.is_none() {
+                    turns.instance = Some(turn(&self.shared.instances).await?);
                 }
-                if gathered.bytes() > options.part_bytes {
-                    let (pieces, large) = (gathered.take(), large.take());
-                    let mut stream = self.begin_stream(large)?;
-                    for piece in pieces {
-                        stream.put(piece).await?;
+                if turns.stream.is_none() && gathered.bytes() > options.inline_bytes {
+                    turns.stream = Some(turn(&self.shared.streams).await?);
+                }
+                match gathered.bytes() > options.part_bytes {
+                    false => Stage::Memory(gathered, turns),
+                    true => {
+                        let mut stream = self.begin_stream(turns)?;
+                        for piece in gathered.take() {
+                            stream.put(piece).await?;
+                        }
+                        Stage::Stream(stream)
                     }
-                    self.stage = Stage::Stream(stream);
                 }
-                Ok(())
             }
-            Stage::Stream(stream) => stream.put(chunk).await,
-            Stage::Ended => Err(closed("archive.write")),
-        }
+            Stage::Stream(mut stream) => {
+                stream.put(chunk).await?;
+                Stage::Stream(stream)
+            }
+            Stage::Ended => return Err(closed("archive.write")),
+        };
+        Ok(())
     }
 
-    fn begin_stream(&self, large: Option<Large>) -> Result<Stream> {
+    fn begin_stream(&self, turns: Turns) -> Result<Stream> {
         let open = OpenStream::begin(Arc::clone(&self.shared))?;
         let (parts, receiver) = mpsc::channel(1);
         let sent = self.shared.runtime.spawn(send(open, receiver));
-        Ok(Stream {
-            parts,
-            sent,
-            _large: large,
-        })
+        Ok(Stream { parts, sent, turns })
     }
 }
 
@@ -165,15 +178,21 @@ impl Stream {
 async fn send(mut open: OpenStream, mut parts: mpsc::Receiver<Part>) -> Result<OpenStream> {
     let shared = Arc::clone(&open.shared);
     let path = shared.bucket.stream(open.name);
-    let upload = shared.bucket.upload(&path).await?;
+    let upload = match shared.bucket.upload(&path).await {
+        Ok(upload) => upload,
+        Err(error) => {
+            open.settle();
+            return Err(error);
+        }
+    };
     let mut upload = WriteMultipart::new_with_chunk_size(upload, shared.options.part_bytes.max(1));
     let mut is_all = false;
     let mut result = Ok(());
     while let Some(part) = parts.next().await {
         match part {
             Part::Bytes(piece) => {
-                // One part on its way while the next one is gathered.
-                result = upload.wait_for_capacity(2).await;
+                // Not more than one part on its way and one that is gathered is in memory.
+                result = upload.wait_for_capacity(1).await;
                 if result.is_err() {
                     break;
                 }
@@ -196,10 +215,16 @@ async fn send(mut open: OpenStream, mut parts: mpsc::Receiver<Part>) -> Result<O
             Ok(()) => gone,
         });
     }
-    // Where this fails there may be an object all the same: it stays noted.
-    let finished = upload.finish().await;
-    finished.map_err(|error| failed("archive.write", error))?;
-    Ok(open)
+    match upload.finish().await {
+        Ok(_) => Ok(open),
+        Err(error) => {
+            // There may be an object all the same. Where it can't be removed now, it stays noted.
+            if shared.bucket.delete(&path).await.is_ok() {
+                open.settle();
+            }
+            Err(failed("archive.write", error))
+        }
+    }
 }
 
 impl ArchiveWriter for Writer {
@@ -226,12 +251,12 @@ impl ArchiveWriter for Writer {
             let queue = shared.queue("archive.commit")?;
             let work = async move {
                 let source = match stage {
-                    Stage::Memory(mut gathered, large) => Source::Memory(gathered.take(), large),
+                    Stage::Memory(mut gathered, turns) => Source::Memory(gathered.take(), turns),
                     Stage::Stream(mut stream) => {
                         // If it ended before, it says itself why.
                         let _ = stream.parts.send(Part::End).await;
                         let sent = stream.sent.await.map_err(|_| closed("archive.commit"))?;
-                        Source::Stored(sent?)
+                        Source::Stored(sent?, stream.turns)
                     }
                     Stage::Ended => return Err(closed("archive.commit")),
                 };

@@ -103,7 +103,11 @@ impl Server {
 
     /// One that may be stopped.
     pub(crate) fn own_seaweedfs() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest
+            .ancestors()
+            .find(|path| path.join("Cargo.lock").is_file());
+        let root = root.expect("the workspace is above");
         let venv = match std::env::var_os("PACS_PEERS_VENV") {
             Some(venv) => root.join(venv),
             None => root.join("target/peers-venv"),

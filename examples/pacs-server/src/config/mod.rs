@@ -302,10 +302,21 @@ fn holds_password(url: &str) -> bool {
 
 /// An option whose value is a secret.
 fn secret_option(objects: &ObjectLocation) -> Option<&str> {
-    const SECRETS: [&str; 5] = ["secret", "token", "account_key", "sas", "service_account_key"];
+    // A proxy's URL may hold a password.
+    const SECRETS: [&str; 9] = [
+        "secret",
+        "token",
+        "account_key",
+        "access_key",
+        "master_key",
+        "encryption_key",
+        "customer_key",
+        "sas",
+        "proxy_url",
+    ];
     let is_secret = |name: &&str| {
         let name = name.to_ascii_lowercase();
-        SECRETS.iter().any(|secret| name.contains(secret))
+        !name.ends_with("access_key_id") && SECRETS.iter().any(|secret| name.contains(secret))
     };
     objects.options.keys().map(String::as_str).find(is_secret)
 }
@@ -463,6 +474,7 @@ mod tests {
             (
                 "[database]\nurl = \"postgresql://pacs:secret@db/pacs\"",
                 "password-file",
+                "option",
             ),
             ("[database]\nurl = \"host=db password=secret\"", "password-file"),
             (
@@ -517,6 +529,7 @@ mod tests {
                 "authorities",
                 "url",
                 "password-file",
+                "option",
             ];
             let is_of_table = of_table.iter().any(|key| line.starts_with(key));
             (is_toml && !is_of_table).then(|| format!("{line}\n"))

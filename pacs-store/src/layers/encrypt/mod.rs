@@ -50,7 +50,7 @@ use pacs_core::{
 
 use crate::buffers::Buffers;
 use crate::pool::Pool;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "object", feature = "postgres"))]
 pub(crate) use keys::fill_random;
 use keys::{Keys, Master};
 use read::Kept;
