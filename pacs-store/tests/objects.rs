@@ -332,6 +332,32 @@ fn what_was_removed_is_in_no_object_and_what_was_not_is_read_as_ever() {
 }
 
 #[test]
+fn every_store_gives_back_the_room_of_what_was_removed() {
+    for server in [Server::seaweedfs(), Server::azurite()].into_iter().flatten() {
+        let archive = ObjectArchive::open(&server.place(), ObjectOptions::default()).expect("opens");
+        let kept = instances(6, 3_000);
+        let stored: Vec<Stored> = keep_all(&archive, &kept)
+            .into_iter()
+            .map(|stored| stored.expect("is kept"))
+            .collect();
+        // Once more, what was written again is written again.
+        for round in [0..2, 2..4] {
+            for n in round {
+                let removed = archive.remove(&key(n).instance, &stored[n as usize].locator);
+                block_on(removed).expect("is removed");
+            }
+            block_on(archive.compact()).expect("gives back");
+        }
+        for (stored, (n, bytes)) in stored.iter().zip(&kept) {
+            match read(&archive, &stored.locator) {
+                Ok(read) => assert!(*n >= 4 && read == *bytes),
+                Err(error) => assert!(*n < 4 && error.kind() == ErrorKind::NotFound, "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_removal_that_was_not_done_when_the_program_died_is_done_by_the_next_opening() {
     let store = in_memory();
     let archive = open(&store, &ObjectOptions::default());

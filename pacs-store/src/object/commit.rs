@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::channel::{mpsc, oneshot};
-use futures::future::{BoxFuture, Either, select};
+use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use object_store::PutPayload;
@@ -93,6 +93,8 @@ pub(super) struct Committer {
     /// When the first of it came.
     since: Instant,
     uploads: FuturesOrdered<BoxFuture<'static, (Upload, Uploaded)>>,
+    /// Of these, what came through while it wasn't known of an earlier one.
+    uploaded: VecDeque<(Upload, Uploaded)>,
     /// The number of the next pack.
     next: u64,
     closed: bool,
@@ -116,6 +118,7 @@ impl Committer {
             bytes: 0,
             since: Instant::now(),
             uploads: FuturesOrdered::new(),
+            uploaded: VecDeque::new(),
             closed: false,
             gave_up: false,
         }
@@ -125,6 +128,10 @@ impl Committer {
     pub(super) async fn run(mut self) {
         loop {
             self.begin_uploads();
+            if let Some((upload, uploaded)) = self.uploaded.pop_front() {
+                self.finish(upload, uploaded).await;
+                continue;
+            }
             if self.closed && self.gathered.is_empty() && self.uploads.is_empty() {
                 return;
             }
@@ -314,20 +321,19 @@ impl Committer {
         self.bytes = 0;
         let shared = Arc::clone(&self.shared);
         let mut settled = Box::pin(async move { shared.settle(number).await });
-        while !self.closed {
-            match select(settled, self.requests.next()).await {
-                Either::Left((settled, _)) => return Some(settled),
-                Either::Right((request, unsettled)) => {
-                    settled = unsettled;
-                    match request {
-                        Some(request) => request.refuse(error),
-                        None => self.closed = true,
-                    }
-                }
+        let patience = self.shared.options.patience;
+        loop {
+            tokio::select! {
+                settled = &mut settled => return Some(settled),
+                request = self.requests.next(), if !self.closed => match request {
+                    Some(request) => request.refuse(error),
+                    None => self.closed = true,
+                },
+                // Left alone, they would run out of time.
+                Some(uploaded) = self.uploads.next(), if !self.uploads.is_empty() => self.uploaded.push_back(uploaded),
+                () = tokio::time::sleep(patience), if self.closed => return None,
             }
         }
-        let patience = self.shared.options.patience;
-        tokio::time::timeout(patience, settled).await.ok()
     }
 
     fn is_taken_away(&self) -> bool {

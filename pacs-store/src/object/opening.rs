@@ -161,7 +161,7 @@ async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
     }
 }
 
-/// Packs that an opening looks at at most; more were never settled by nobody.
+/// Packs that an opening looks at, at most: between two notes of the state there never are so many.
 const UNSETTLED_MAX: u64 = 1 << 24;
 
 /// Takes every number that an earlier program may have a pack on its way for: it gets none stored any more. Answers the last
