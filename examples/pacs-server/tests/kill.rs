@@ -266,6 +266,20 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_where_it_is_encrypted() {
     killed(&["--config", &configuration]);
 }
 
+#[test]
+fn what_was_acknowledged_before_a_kill_is_kept_whole_in_an_object_store() {
+    let place = directory();
+    let text = |name: &str| {
+        let path = place.path().join(name);
+        path.to_str().expect("a temporary path is plain").to_owned()
+    };
+    let configuration = text("pacs.toml");
+    let url = format!("file://{}", text("bucket"));
+    fs::write(&configuration, format!("[objects]\nurl = {url:?}\n")).expect("is written");
+    killed(&["--config", &configuration]);
+    assert!(Path::new(&text("bucket")).join("packs").is_dir());
+}
+
 /// `arguments` are those of every call.
 fn killed(arguments: &[&str]) {
     let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
