@@ -474,7 +474,6 @@ mod tests {
             (
                 "[database]\nurl = \"postgresql://pacs:secret@db/pacs\"",
                 "password-file",
-                "option",
             ),
             ("[database]\nurl = \"host=db password=secret\"", "password-file"),
             (
