@@ -22,7 +22,7 @@ mod server;
 
 /// Bytes of an instance, how many there are in a turn, and how many times the rate of an object for each is the target.
 const SIZES: [(usize, usize, f64); 2] = [(10 << 10, 4_000, 10.0), (525 << 10, 400, 3.0)];
-const AT_ONCE: [usize; 2] = [16, 64];
+const AT_ONCE: [usize; 3] = [16, 64, 256];
 
 pub(crate) fn measure(arguments: &Turns) -> Result<bool, Box<dyn Error>> {
     let Some(server) = server::Server::own_seaweedfs() else {

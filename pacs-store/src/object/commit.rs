@@ -251,9 +251,15 @@ impl Committer {
             waiting,
         };
         let shared = Arc::clone(&self.shared);
+        // By itself: what is sent is signed, which takes its time.
+        let uploading = self
+            .shared
+            .runtime
+            .spawn(async move { shared.upload(number, payload).await });
         let work = async move {
-            let uploaded = shared.upload(number, payload).await;
-            (upload, uploaded)
+            let ended =
+                |_| Uploaded::Unknown(Error::new(ErrorKind::Internal, "archive.commit", "a task ended"));
+            (upload, uploading.await.unwrap_or_else(ended))
         };
         self.uploads.push_back(work.boxed());
     }
