@@ -247,6 +247,12 @@ async fn round(data: &Path, arguments: &[&str], seed: u64, round: u64, random: &
     (kept_acknowledged, kept_unacknowledged)
 }
 
+/// The path of something in a directory.
+fn text(place: &tempfile::TempDir, name: &str) -> String {
+    let path = place.path().join(name);
+    path.to_str().expect("a temporary path is plain").to_owned()
+}
+
 #[test]
 fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there() {
     killed(&[]);
@@ -255,10 +261,7 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_and_nothing_is_half_there()
 #[test]
 fn what_was_acknowledged_before_a_kill_is_kept_whole_where_it_is_encrypted() {
     let place = directory();
-    let text = |name: &str| {
-        let path = place.path().join(name);
-        path.to_str().expect("a temporary path is plain").to_owned()
-    };
+    let text = |name| text(&place, name);
     let (keys, configuration) = (text("keys"), text("pacs.toml"));
     fs::write(&configuration, format!("[encryption]\nkey-file = {keys:?}\n")).expect("is written");
     let (code, made) = run(place.path(), &["keys", "new", &keys]);
@@ -269,10 +272,7 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_where_it_is_encrypted() {
 #[test]
 fn what_was_acknowledged_before_a_kill_is_kept_whole_in_an_object_store() {
     let place = directory();
-    let text = |name: &str| {
-        let path = place.path().join(name);
-        path.to_str().expect("a temporary path is plain").to_owned()
-    };
+    let text = |name| text(&place, name);
     let configuration = text("pacs.toml");
     let url = format!("file://{}", text("bucket"));
     fs::write(&configuration, format!("[objects]\nurl = {url:?}\n")).expect("is written");

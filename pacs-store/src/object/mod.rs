@@ -236,7 +236,7 @@ impl ObjectArchive {
     ///
     /// # Errors
     /// As [`open`](Self::open); also `Mismatch`.
-    pub fn open_expected(
+    pub(crate) fn open_expected(
         location: &ObjectLocation,
         options: ObjectOptions,
         id: Option<u128>,

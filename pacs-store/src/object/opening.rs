@@ -20,7 +20,7 @@ use super::pack::{Body, Item, NUMBER_MAX, Place, StreamName};
 use super::scan::{Found, Packs};
 use super::upload::{patiently, take_empty};
 use super::{ObjectOptions, Removals, Shared, UPLOADS_MAX};
-use crate::layers::encrypt::fill_random;
+use crate::layers::encrypt::random_number;
 
 const FIRST_LINE: &str = "pacs object archive, version 1";
 
@@ -54,12 +54,6 @@ impl State {
     }
 }
 
-fn random() -> Result<u128> {
-    let mut random = [0; 16];
-    fill_random(&mut random)?;
-    Ok(u128::from_le_bytes(random))
-}
-
 pub(super) async fn open(
     bucket: Bucket,
     options: ObjectOptions,
@@ -91,7 +85,7 @@ async fn open_or_fail(
     if expected.is_some_and(|expected| expected != state.id) {
         return Err(another());
     }
-    let writer = random()? as u64;
+    let writer = random_number()? as u64;
     let last = patiently(patience, || take_over(&bucket, writer, state.settled)).await?;
     let (sender, requests) = mpsc::unbounded();
     let shared = Shared {
@@ -141,7 +135,7 @@ async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
         return Err(another());
     }
     let new = State {
-        id: random()?,
+        id: random_number()?,
         settled: 0,
     };
     match bucket.create_state(new.text()).await? {

@@ -18,7 +18,7 @@ use super::commit::{Request, Source};
 use super::pack::StreamName;
 use super::{Shared, closed, lock};
 use crate::gathered::Gathered;
-use crate::layers::encrypt::fill_random;
+use crate::layers::encrypt::random_number;
 
 /// That an instance is one of those that come, and of the larger ones among them.
 #[derive(Default)]
@@ -68,8 +68,7 @@ pub(super) struct OpenStream {
 
 impl OpenStream {
     fn begin(shared: Arc<Shared>) -> Result<Self> {
-        let mut random = [0; 16];
-        fill_random(&mut random)?;
+        let random = random_number()?;
         // The number is read and noted at once: the state that is noted meanwhile does not pass over it.
         let mut open = lock(&shared.open_streams);
         let begun = shared.published();
@@ -77,10 +76,7 @@ impl OpenStream {
         drop(open);
         Ok(Self {
             shared,
-            name: StreamName {
-                begun,
-                random: u128::from_le_bytes(random),
-            },
+            name: StreamName { begun, random },
             is_settled: false,
         })
     }

@@ -1,14 +1,17 @@
 //! Object stores of the tests' own: SeaweedFS, which speaks the protocol of S3, and Azurite, which speaks that of Azure.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "script.rs"]
+mod script;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
 
 use pacs_store::embedded::ObjectLocation;
+use script::{Script, is_installed};
 
 /// Runs the store, makes a bucket, then does what it is told. It ends with whoever started it, however that ends; its
 /// directory goes with it.
@@ -68,7 +71,7 @@ const AZURE_KEY: &str = "cGFjcyB0ZXN0cyB0aGUgYmxvYiBzdG9yZSB3aXRoIHRoaXMga2V5IGF
 
 pub(crate) struct Server {
     location: ObjectLocation,
-    script: Mutex<(Child, BufReader<ChildStdout>)>,
+    script: Script,
     prefixes: AtomicU64,
 }
 
@@ -77,21 +80,6 @@ fn free_ports<const N: usize>() -> [String; N] {
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
     listeners.map(|listener| listener.local_addr().expect("it has one").port().to_string())
-}
-
-fn is_there(what: &str, program: &Path) -> bool {
-    let there = program.is_file();
-    assert!(
-        there || std::env::var_os("PACS_REQUIRE_PEERS").is_none(),
-        "{what} is missing, and PACS_REQUIRE_PEERS is set; .ci/peers installs it"
-    );
-    if !there {
-        #[allow(clippy::print_stderr, reason = "the test's output is where it belongs")]
-        {
-            eprintln!("skipped: {what} is not installed; .ci/peers installs it");
-        }
-    }
-    there
 }
 
 impl Server {
@@ -113,7 +101,7 @@ impl Server {
             None => root.join("target/peers-venv"),
         };
         let weed = venv.join("bin/weed");
-        if !is_there("SeaweedFS", &weed) {
+        if !is_installed("SeaweedFS", weed.is_file()) {
             return None;
         }
         let ports: [String; 8] = free_ports();
@@ -135,7 +123,7 @@ impl Server {
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/azurite/node_modules/.bin/azurite-blob"
             ));
-            if !is_there("Azurite", &program) {
+            if !is_installed("Azurite", program.is_file()) {
                 return None;
             }
             let [port] = free_ports();
@@ -154,22 +142,14 @@ impl Server {
     }
 
     fn start_with(script: &str, program: &Path, arguments: &[String], location: ObjectLocation) -> Self {
-        let mut script = Command::new("bash")
-            .args(["-c", script, "bash"])
-            .arg(program)
-            .args(arguments)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
-        let answers = BufReader::new(script.stdout.take().expect("is piped"));
+        let mut command = Command::new("bash");
+        command.args(["-c", script, "bash"]).arg(program).args(arguments);
         let server = Self {
             location,
-            script: Mutex::new((script, answers)),
+            script: Script::start(&mut command),
             prefixes: AtomicU64::new(0),
         };
-        server.answers("ready");
+        assert_eq!(server.script.says(), "ready");
         server
     }
 
@@ -183,33 +163,10 @@ impl Server {
 
     /// Stops it as a death does.
     pub(crate) fn stop(&self) {
-        self.tell("stop");
-        self.answers("stopped");
+        self.script.ask("stop", "stopped");
     }
 
     pub(crate) fn start(&self) {
-        self.tell("start");
-        self.answers("ready");
-    }
-
-    fn tell(&self, what: &str) {
-        let mut script = self.script.lock().expect("nobody panicked");
-        writeln!(script.0.stdin.as_mut().expect("is piped"), "{what}").expect("the shell runs");
-    }
-
-    fn answers(&self, expected: &str) {
-        let mut line = String::new();
-        let mut script = self.script.lock().expect("nobody panicked");
-        script.1.read_line(&mut line).expect("the shell runs");
-        assert_eq!(line.trim(), expected);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Ok(script) = self.script.get_mut() {
-            drop(script.0.stdin.take());
-            let _ = script.0.wait();
-        }
+        self.script.ask("start", "ready");
     }
 }

@@ -1,14 +1,17 @@
 //! A PostgreSQL server of the tests' own.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::io::{BufRead, BufReader};
+#[path = "script.rs"]
+mod script;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
 
 use pacs_store::PostgresOptions;
+use script::{Script, is_installed};
 
 /// Makes a cluster and runs the server, then does what it is told. It says first where it is, and ends with whoever
 /// started it, however that ends; its directory goes with it.
@@ -42,7 +45,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// In PEM, for `localhost`; it is its own authority.
     pub(crate) certificate: PathBuf,
-    script: Mutex<(Child, BufReader<std::process::ChildStdout>)>,
+    script: Script,
     schemas: AtomicU64,
 }
 
@@ -56,16 +59,7 @@ fn programs() -> Option<PathBuf> {
     let there = programs
         .filter(|programs| programs.join("initdb").is_file())
         .max();
-    assert!(
-        there.is_some() || std::env::var_os("PACS_REQUIRE_PEERS").is_none(),
-        "PostgreSQL is missing, and PACS_REQUIRE_PEERS is set; .ci/peers installs it"
-    );
-    if there.is_none() {
-        #[allow(clippy::print_stderr, reason = "the test's output is where it belongs")]
-        {
-            eprintln!("skipped: PostgreSQL is not installed; .ci/peers installs it");
-        }
-    }
+    is_installed("PostgreSQL", there.is_some());
     there
 }
 
@@ -91,25 +85,19 @@ impl Server {
             }
             false => Command::new("sh"),
         };
-        let mut script = command
+        command
             .args(["-c", SCRIPT, "sh"])
             .arg(&programs)
-            .arg(port.to_string())
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
-        let mut answers = BufReader::new(script.stdout.take().expect("is piped"));
-        let mut home = String::new();
-        answers.read_line(&mut home).expect("the shell runs");
+            .arg(port.to_string());
+        let script = Script::start(&mut command);
+        let home = script.says();
         let server = Self {
             url: format!("postgresql://postgres@127.0.0.1:{port}/postgres"),
-            certificate: PathBuf::from(home.trim()).join("certificate.pem"),
-            script: Mutex::new((script, answers)),
+            certificate: PathBuf::from(home).join("certificate.pem"),
+            script,
             schemas: AtomicU64::new(0),
         };
-        server.answers("ready");
+        assert_eq!(server.script.says(), "ready");
         Some(server)
     }
 
@@ -145,35 +133,10 @@ impl Server {
 
     /// Stops it as a death does.
     pub(crate) fn stop(&self) {
-        self.tell("stop");
-        self.answers("stopped");
+        self.script.ask("stop", "stopped");
     }
 
     pub(crate) fn start(&self) {
-        self.tell("start");
-        self.answers("ready");
-    }
-
-    fn tell(&self, what: &str) {
-        use std::io::Write;
-        let mut script = self.script.lock().expect("nobody panicked");
-        let into = script.0.stdin.as_mut().expect("is piped");
-        writeln!(into, "{what}").expect("the shell runs");
-    }
-
-    fn answers(&self, expected: &str) {
-        let mut line = String::new();
-        let mut script = self.script.lock().expect("nobody panicked");
-        script.1.read_line(&mut line).expect("the shell runs");
-        assert_eq!(line.trim(), expected);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Ok(script) = self.script.get_mut() {
-            drop(script.0.stdin.take());
-            let _ = script.0.wait();
-        }
+        self.script.ask("start", "ready");
     }
 }

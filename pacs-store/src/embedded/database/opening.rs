@@ -11,7 +11,7 @@ use pacs_core::{Error, ErrorKind, Ledger, Result, Step};
 
 use super::{Database, HELD, Lock, NOTE, Note, OPERATION};
 use crate::embedded::{LEDGER, Opened, write_whole};
-use crate::layers::encrypt::fill_random;
+use crate::layers::encrypt::random_number;
 use crate::medium::{Medium as _, SystemMedium};
 use crate::{Postgres, PostgresIndex, PostgresLedger, PostgresOptions, RedbLedger};
 
@@ -80,9 +80,7 @@ fn own_note(directory: &Path) -> Result<Note> {
     if let Some(note) = Note::read(directory)? {
         return Ok(note);
     }
-    let mut number = [0; 16];
-    fill_random(&mut number)?;
-    let number = format!("{:032x}", u128::from_be_bytes(number));
+    let number = format!("{:032x}", random_number()?);
     // It is durable before the database knows of it.
     write_note(directory, &format!("{number}\n"))?;
     Ok(Note {

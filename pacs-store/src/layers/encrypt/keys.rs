@@ -139,6 +139,14 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     })
 }
 
+/// A number that nobody else draws.
+#[cfg(any(feature = "object", feature = "postgres"))]
+pub(crate) fn random_number() -> Result<u128> {
+    let mut random = [0; 16];
+    fill_random(&mut random)?;
+    Ok(u128::from_be_bytes(random))
+}
+
 /// Gives master keys. Both methods may block: they are never called on a thread that polls futures, but for the
 /// opening of the archive.
 ///

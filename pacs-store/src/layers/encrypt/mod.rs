@@ -51,7 +51,7 @@ use pacs_core::{
 use crate::buffers::Buffers;
 use crate::pool::Pool;
 #[cfg(any(feature = "object", feature = "postgres"))]
-pub(crate) use keys::fill_random;
+pub(crate) use keys::random_number;
 use keys::{Keys, Master};
 use read::Kept;
 use writer::GROUP_BYTES;

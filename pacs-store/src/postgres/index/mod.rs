@@ -30,7 +30,7 @@ use crate::index::page::{Page, Pager};
 use crate::index::tables::{is_prepared, prepare, state};
 use crate::index::walk;
 use crate::index::writer::Writer;
-use crate::layers::encrypt::fill_random;
+use crate::layers::encrypt::random_number;
 pub(super) use tables::STEP;
 use tables::{Batch, OfInstance, Reading, Statements};
 
@@ -106,13 +106,11 @@ impl PostgresIndex {
     }
 
     fn opened(database: Postgres) -> Result<Self> {
-        let mut number = [0; 16];
-        fill_random(&mut number)?;
         let shared = Shared {
             statements: Arc::new(Statements::new(database.schema())),
             database,
             writing: Arc::new(Writing {
-                name: format!("{:032x}", u128::from_be_bytes(number)),
+                name: format!("{:032x}", random_number()?),
                 state: Mutex::default(),
             }),
         };
