@@ -10,6 +10,7 @@
 //! | [`RedbLedger`] | deliveries, worklists, steps, in an embedded database: the embedded default |
 //! | `PostgresIndex`, `PostgresLedger` | the same in a database that many machines share; feature `postgres` |
 //! | [`EncryptedArchive`] | what another archive keeps, encrypted |
+//! | [`ReplicatedArchive`] | a second copy of what an archive keeps, in another one |
 //! | [`AuditLog`] | who did what with whose data: the audit trail, in files that are chained by hashes |
 //! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
 //!
@@ -39,6 +40,7 @@ pub mod segment;
 pub use audit::{AuditLog, AuditLogOptions};
 pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
+pub use layers::replicate::{ReplicateMode, ReplicateOptions, ReplicatedArchive};
 pub use memory::{MemoryArchive, MemoryIndex, MemoryLedger};
 #[cfg(feature = "object")]
 pub use object::{ObjectArchive, ObjectOptions};

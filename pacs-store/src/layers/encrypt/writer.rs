@@ -1,20 +1,19 @@
 //! From chunks of a sender to chunks that are encrypted.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::executor::block_on;
-use futures::future::{BoxFuture, poll_fn};
+use futures::future::BoxFuture;
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored};
 
 use super::chunk::{CHUNK_BYTES, DataKey, SEALED_BYTES, TAG_BYTES};
 use super::header::{self, HEADER_BYTES};
 use super::keys::Master;
 use crate::buffers::{Buffer, Buffers};
+use crate::layers::continued::Continued;
 use crate::pool::Pool;
 
 pub(super) struct Writer {
@@ -199,61 +198,11 @@ impl ArchiveWriter for Writer {
     fn commit(self: Box<Self>, key: InstanceKey) -> BoxFuture<'static, Result<Stored>> {
         let committing = Arc::new(AtomicBool::new(false));
         let helpers = Arc::clone(&self.helpers);
-        Commit {
-            work: Some((*self).finish(key, Arc::clone(&committing)).boxed()),
-            begun: false,
-            committing,
-            helpers,
-        }
-        .boxed()
+        let work = (*self).finish(key, Arc::clone(&committing)).boxed();
+        Continued::new(work, committing, helpers).boxed()
     }
 
     fn abort(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         self.inside.abort()
-    }
-}
-
-/// A commit, which goes on when it is dropped after its first poll. The archive inside sees to that as soon as its own
-/// commit is polled; until then the last chunk may wait to be taken.
-struct Commit {
-    work: Option<BoxFuture<'static, Result<Stored>>>,
-    begun: bool,
-    /// The commit inside was polled.
-    committing: Arc<AtomicBool>,
-    helpers: Arc<Pool>,
-}
-
-impl Future for Commit {
-    type Output = Result<Stored>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.begun = true;
-        let Some(work) = &mut self.work else {
-            // Nobody polls a future that is done.
-            return Poll::Pending;
-        };
-        let stored = ready!(work.as_mut().poll(context));
-        self.work = None;
-        Poll::Ready(stored)
-    }
-}
-
-impl Drop for Commit {
-    fn drop(&mut self) {
-        let committing = Arc::clone(&self.committing);
-        if !self.begun || committing.load(Ordering::Acquire) {
-            return;
-        }
-        if let Some(mut work) = self.work.take() {
-            self.helpers.spawn(move || {
-                block_on(poll_fn(|context| {
-                    let done = work.as_mut().poll(context).is_ready();
-                    match done || committing.load(Ordering::Acquire) {
-                        true => Poll::Ready(()),
-                        false => Poll::Pending,
-                    }
-                }));
-            });
-        }
     }
 }

@@ -1,0 +1,503 @@
+//! A second copy of what an archive keeps: [`ReplicatedArchive`].
+//!
+//! The first archive is the one whose order, places and numbers count; the second has the same instances at places of its
+//! own. A ledger holds which is where, with a check of each block of 64 KiB. What is read is compared with these checks
+//! before it is given out, and comes from the other copy where one does not hold: so no byte that changed where it lay is
+//! served, and none is missed as long as one of the two copies has it.
+//!
+//! What comes is written to both at once, or to the first alone ([`ReplicateMode`]). A thread looks through what the first
+//! archive took in, and copies what the second lacks: also after the second was away, or was begun later than the first.
+//! Removals follow.
+//!
+//! # What it protects
+//! A medium that loses or changes what it keeps, up to a whole archive. [`verify`](Archive::verify) reads both copies and
+//! tells of a damaged one; an engine then keeps the instance anew from the whole one
+//! ([`Pacs::repair`](pacs_core::Pacs::repair)). The second archive is an archive like any other: where the first is lost,
+//! an engine opens on the second, with an index made anew. What was kept while the second was behind is then missing:
+//! [`lag`](ReplicatedArchive::lag) tells how much that is.
+//!
+//! It does not protect from removal, which is done in both, nor from what has write access to both.
+//!
+//! # Crashes
+//! What both archives say is the truth: where the notes are behind after a crash, what is in the second archive and not
+//! noted is compared, byte for byte, with what is there in the first. A copy whose first was never committed may stay in
+//! the second archive after a crash: it was never acknowledged.
+
+mod catch_up;
+mod notes;
+mod read;
+mod scan;
+mod sums;
+mod writer;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use futures::executor::block_on;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use pacs_core::ledger::Ledger;
+use pacs_core::{
+    Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Timestamp,
+    Uid,
+};
+
+use self::notes::{Copy, Notes, Position, note_removed};
+use crate::pool::Pool;
+
+/// Threads that see to commits that nobody waits for.
+const HELPERS: usize = 2;
+
+/// When an instance counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplicateMode {
+    /// With the first copy; the second follows. What the first archive loses before that is lost.
+    Later,
+    /// With both copies, as long as the second archive takes them; while it doesn't, with the first, and the second
+    /// follows.
+    #[default]
+    WhilePresent,
+    /// With both copies; refused while the second archive doesn't take them.
+    Always,
+}
+
+/// How a [`ReplicatedArchive`] works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplicateOptions {
+    /// When an instance counts as kept.
+    pub mode: ReplicateMode,
+}
+
+/// How far the second archive is behind the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The second archive took what it was given last.
+    pub is_present: bool,
+    /// Commits and removals that the second archive lacks, up to [`LAG_COUNTED_MAX`].
+    pub entries: u64,
+    /// When the first instance of them was committed.
+    pub since: Option<Timestamp>,
+    /// Instances that could not be copied since the opening, because the first archive could not give them.
+    pub unreadable: u64,
+}
+
+/// What a [`Lag`] counts to at most.
+pub const LAG_COUNTED_MAX: usize = 100_000;
+
+/// Gives the second archive, each time it is asked until it succeeds.
+pub type OpenSecond = Box<dyn Fn() -> Result<Arc<dyn Archive>> + Send + Sync>;
+
+/// An archive of whose instances there is a second copy in another one. See [the module](self).
+///
+/// Locators, sequences and lengths are those of the first archive.
+pub struct ReplicatedArchive {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the archive, its thread and its streams share.
+struct Shared {
+    first: Arc<dyn Archive>,
+    second: Second,
+    notes: Notes,
+    /// Held while notes of copies are written, so that what was removed is not noted afterwards.
+    noting: futures::lock::Mutex<()>,
+    mode: ReplicateMode,
+    live: Arc<Live>,
+    helpers: Arc<Pool>,
+    unreadable: AtomicU64,
+    /// Up to where the index knows everything, as it said last.
+    indexed: AtomicU64,
+}
+
+struct Second {
+    open: OpenSecond,
+    opened: Mutex<Option<Arc<dyn Archive>>>,
+    /// It took what it was given last.
+    is_present: AtomicBool,
+}
+
+impl Second {
+    /// The second archive, where it is open.
+    fn now(&self) -> Result<Arc<dyn Archive>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.clone().ok_or_else(away)
+    }
+
+    /// The same, where it takes what comes.
+    fn present(&self) -> Result<Arc<dyn Archive>> {
+        match self.is_present.load(Ordering::Acquire) {
+            true => self.now(),
+            false => Err(away()),
+        }
+    }
+
+    fn open(&self) -> Result<Arc<dyn Archive>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*opened {
+            return Ok(Arc::clone(open));
+        }
+        let open = (self.open)()?;
+        if !open.capability().ordered_scan {
+            return Err(unordered("second"));
+        }
+        Ok(Arc::clone(opened.insert(open)))
+    }
+
+    fn set_present(&self, is_present: bool) {
+        self.is_present.store(is_present, Ordering::Release);
+    }
+}
+
+fn away() -> Error {
+    let why = "the second archive is away";
+    Error::new(ErrorKind::OutOfResources, "archive.replicate", why)
+}
+
+fn unordered(which: &str) -> Error {
+    let why = format!("the {which} archive does not tell in which order it took things in");
+    Error::new(ErrorKind::Unsupported, "archive.replicate", why)
+}
+
+/// What writers and the thread that catches up tell each other.
+#[derive(Default)]
+struct Live {
+    state: Mutex<LiveState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LiveState {
+    /// Both copies are kept, and it is not noted yet.
+    fresh: HashMap<Locator, Arc<Copy>>,
+    /// UIDs of instances whose second copy is kept, or about to be, and whose first isn't yet: how many of each.
+    on_the_way: HashMap<Uid, usize>,
+    /// What was removed from the first archive, and when: the second may still have it.
+    gone: HashMap<Locator, Sequence>,
+    position: Position,
+    /// Something happened.
+    is_due: bool,
+    /// Who waits until everything is copied.
+    waiting: Vec<oneshot::Sender<()>>,
+    closed: bool,
+}
+
+impl Live {
+    fn state(&self) -> MutexGuard<'_, LiveState> {
+        // Nothing panics while it holds this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.state().is_due = true;
+        self.changed.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+}
+
+impl ReplicatedArchive {
+    /// Keeps copies of what `first` keeps in the archive that `second` gives, with notes in `notes`, a ledger that is used
+    /// for nothing else. Blocks. A second archive that is away now is asked for again later.
+    ///
+    /// # Errors
+    /// `Unsupported` when one of them has no ordered scan; `Corrupt` when the notes tell of what came later than anything
+    /// in `first`: that is an older one, or a part of it is lost. What `first` and `notes` say, and `second`, unless that
+    /// is `Io` or `NotFound`.
+    pub fn open(
+        first: Arc<dyn Archive>,
+        second: OpenSecond,
+        notes: Arc<dyn Ledger>,
+        options: ReplicateOptions,
+    ) -> Result<Self> {
+        let failed = |error| Error::io("archive.replicate", "a thread can't start", error);
+        if !first.capability().ordered_scan {
+            return Err(unordered("first"));
+        }
+        let notes = Notes::new(notes);
+        let position = block_on(notes.position())?;
+        if first.last_sequence().is_some_and(|last| last < position.first) {
+            let why = "copies are noted of what came later than anything in the archive: that is an older one, or a part of it is lost";
+            return Err(Error::new(ErrorKind::Corrupt, "archive.replicate", why));
+        }
+        let live = Arc::new(Live::default());
+        live.state().position = position;
+        live.state().is_due = true;
+        let shared = Arc::new(Shared {
+            first,
+            second: Second {
+                open: second,
+                opened: Mutex::default(),
+                is_present: AtomicBool::new(false),
+            },
+            notes,
+            noting: futures::lock::Mutex::new(()),
+            mode: options.mode,
+            live,
+            helpers: Arc::new(Pool::new("archive-copy", HELPERS).map_err(failed)?),
+            unreadable: AtomicU64::new(0),
+            indexed: AtomicU64::new(0),
+        });
+        // Before anything is read: what was removed must not be served from its second copy.
+        block_on(shared.forget_removed())?;
+        match shared.second.open() {
+            Ok(_) => shared.second.set_present(true),
+            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound) => {
+                tracing::error!(%error, "the second archive is away; it is asked for again");
+            }
+            Err(error) => return Err(error),
+        }
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("archive-catch-up".to_owned())
+                .spawn(move || catch_up::run(&shared))
+                .map_err(failed)?
+        };
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits until the second archive has all that was kept before this call. While the second is away, that is until it
+    /// is back.
+    ///
+    /// # Errors
+    /// `Closed` when the archive is closed before.
+    pub async fn caught_up(&self) -> Result<()> {
+        let closed = |_| Error::new(ErrorKind::Closed, "archive.replicate", "the archive is closed");
+        let (sender, receiver) = oneshot::channel();
+        self.shared.live.state().waiting.push(sender);
+        self.shared.live.wake();
+        receiver.await.map_err(closed)
+    }
+
+    /// How far the second archive is behind. Looks at what it lacks, so it is not for each second.
+    ///
+    /// # Errors
+    /// What the first archive says.
+    pub async fn lag(&self) -> Result<Lag> {
+        let position = self.shared.live.state().position;
+        let mut lag = Lag {
+            is_present: self.shared.second.present().is_ok(),
+            unreadable: self.shared.unreadable.load(Ordering::Relaxed),
+            ..Lag::default()
+        };
+        let mut entries = self.shared.first.scan(position.first).take(LAG_COUNTED_MAX);
+        while let Some(entry) = entries.try_next().await? {
+            lag.entries += 1;
+            if let (Entry::Stored(_, stored), None) = (entry, lag.since) {
+                lag.since = Some(stored.received);
+            }
+        }
+        Ok(lag)
+    }
+}
+
+impl Drop for ReplicatedArchive {
+    fn drop(&mut self) {
+        self.shared.live.state().closed = true;
+        self.shared.live.changed.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that catches up panicked");
+        }
+        self.shared.helpers.close();
+        self.shared.live.state().waiting.clear();
+    }
+}
+
+impl fmt::Debug for ReplicatedArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicatedArchive")
+            .field("mode", &self.shared.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a copy is at fault, and not the moment.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid
+    )
+}
+
+impl Shared {
+    /// What is known of the copies of what is kept there; `None` where there is one alone.
+    ///
+    /// # Errors
+    /// `NotFound` when it was removed; what the notes say.
+    async fn copy_of(&self, locator: &Locator) -> Result<Option<Arc<Copy>>> {
+        {
+            let state = self.live.state();
+            if state.gone.contains_key(locator) {
+                return Err(not_found());
+            }
+            if let Some(copy) = state.fresh.get(locator) {
+                return Ok(Some(Arc::clone(copy)));
+            }
+        }
+        let copy = self.notes.of(locator).await?;
+        // Removed meanwhile, it may have been noted before.
+        self.check_kept(locator)?;
+        Ok(copy.map(Arc::new))
+    }
+
+    /// # Errors
+    /// `NotFound` when it was removed.
+    fn check_kept(&self, locator: &Locator) -> Result<()> {
+        match self.live.state().gone.contains_key(locator) {
+            true => Err(not_found()),
+            false => Ok(()),
+        }
+    }
+
+    /// Has what was removed before a crash noted as removed.
+    async fn forget_removed(&self) -> Result<()> {
+        let position = self.live.state().position;
+        let mut entries = self.first.scan(position.first);
+        while let Some(entry) = entries.try_next().await? {
+            let Entry::Removed { locator, .. } = entry else {
+                continue;
+            };
+            if let Some(copy) = self.notes.of(&locator).await? {
+                self.notes.apply(note_removed(&copy).into()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, instance: &Uid, locator: &Locator) -> Result<Sequence> {
+        // From now on nobody is given the second copy.
+        let is_first = self
+            .live
+            .state()
+            .gone
+            .insert(locator.clone(), Sequence(u64::MAX))
+            .is_none();
+        let removed = match self.first.remove(instance, locator).await {
+            // Where its record can't be found any more there is nothing to remove.
+            Err(error) if is_damage(&error) => Ok(self.first.last_sequence().unwrap_or_default()),
+            removed => removed,
+        };
+        let sequence = match removed {
+            Ok(sequence) => sequence,
+            Err(error) => {
+                if is_first {
+                    self.live.state().gone.remove(locator);
+                }
+                return Err(error);
+            }
+        };
+        {
+            let _noting = self.noting.lock().await;
+            let fresh = self.live.state().fresh.remove(locator);
+            let copy = match fresh {
+                Some(copy) => Some((*copy).clone()),
+                None => self.notes.of(locator).await?,
+            };
+            if let Some(copy) = copy {
+                self.notes.apply(note_removed(&copy).into()).await?;
+            }
+        }
+        self.live.state().gone.insert(locator.clone(), sequence);
+        self.live.wake();
+        Ok(sequence)
+    }
+
+    /// That both copies are whole, where there are two and the second archive is here.
+    async fn verify(&self, locator: &Locator) -> Result<()> {
+        let Some(copy) = self.copy_of(locator).await? else {
+            return self.first.verify(locator).await;
+        };
+        let first = read::check(&*self.first, locator, &copy).await;
+        self.check_kept(locator)?;
+        let second = match self.second.present() {
+            Ok(second) => read::check(&*second, &copy.second, &copy).await,
+            Err(_) => return first,
+        };
+        self.check_kept(locator)?;
+        let (which, error) = match (first, second) {
+            (Ok(()), Ok(())) => return Ok(()),
+            (Err(first), Err(_)) => return Err(first),
+            (Err(error), Ok(())) => ("first", error),
+            (Ok(()), Err(error)) => ("second", error),
+        };
+        if !is_damage(&error) {
+            return Err(error);
+        }
+        let what = format!("the {which} of two copies is damaged, the other one is whole: {error}");
+        Err(Error::new(ErrorKind::Corrupt, "archive.verify", what))
+    }
+}
+
+fn not_found() -> Error {
+    let why = "nothing is kept at this locator";
+    Error::new(ErrorKind::NotFound, "archive.read", why)
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Archive for ReplicatedArchive {
+    fn capability(&self) -> ArchiveCapability {
+        self.shared.first.capability()
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
+        async move {
+            let writer = writer::Writer::begin(&self.shared).await?;
+            Ok(Box::new(writer) as Box<dyn ArchiveWriter>)
+        }
+        .boxed()
+    }
+
+    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        read::stream(Arc::clone(&self.shared), locator.clone(), range, true)
+    }
+
+    fn read_unchecked(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        // What does not hold is to come from the other copy.
+        read::stream(Arc::clone(&self.shared), locator.clone(), range, false)
+    }
+
+    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
+        let (instance, locator) = (*instance, locator.clone());
+        async move { self.shared.remove(&instance, &locator).await }.boxed()
+    }
+
+    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
+        scan::stream(Arc::clone(&self.shared), after)
+    }
+
+    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
+        let (shared, locator) = (Arc::clone(&self.shared), locator.clone());
+        async move { shared.verify(&locator).await }.boxed()
+    }
+
+    fn last_sequence(&self) -> Option<Sequence> {
+        let position = self.shared.live.state().position;
+        self.shared
+            .first
+            .last_sequence()
+            .map(|last| last.max(position.first))
+    }
+
+    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
+        // What the second archive does not know yet must still be told by a scan.
+        self.shared.indexed.fetch_max(sequence.0, Ordering::AcqRel);
+        let position = self.shared.live.state().position;
+        self.shared.first.indexed(sequence.min(position.first))
+    }
+}

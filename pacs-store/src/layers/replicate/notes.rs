@@ -1,0 +1,351 @@
+//! What is known of second copies, kept in a ledger.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `copy`, sequence | an instance of which there are two copies: [`Copy`] |
+//! | `place`, locator in the first archive | its sequence |
+//! | `away`, locator in the second archive | SOP Instance UID of what is to be removed there |
+//! | `met`, SOP Instance UID, sequence in the second | a copy that was found there, and that nobody has noted yet |
+//! | `state` | how far both archives have been compared: [`Position`] |
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use pacs_core::ledger::{Key, Ledger, LedgerExt, Parts, Step};
+use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp, Uid};
+
+use super::sums::{BLOCK_BYTES, sum};
+
+const COPY: &str = "copy";
+const PLACE: &str = "place";
+const AWAY: &str = "away";
+const MET: &str = "met";
+const STATE: &str = "state";
+
+/// An instance of which there are two copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Copy {
+    pub(super) key: InstanceKey,
+    /// As the first archive has it.
+    pub(super) stored: Stored,
+    /// Where the second has it.
+    pub(super) second: Locator,
+    /// The checks of its blocks.
+    pub(super) sums: Vec<u64>,
+}
+
+/// How far both archives have been compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// Of everything in the first archive up to here there is a copy, or it can't be read.
+    pub(super) first: Sequence,
+    /// Everything in the second archive up to here is noted.
+    pub(super) second: Sequence,
+}
+
+/// What is known of second copies.
+#[derive(Clone)]
+pub(super) struct Notes {
+    ledger: Arc<dyn Ledger>,
+}
+
+impl Notes {
+    pub(super) fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger }
+    }
+
+    pub(super) async fn position(&self) -> Result<Position> {
+        let Some(mut value) = self.ledger.get(&Key::of(STATE).bytes()).await? else {
+            return Ok(Position::default());
+        };
+        let mut number = || value.try_get_u64().map_err(|_| damaged());
+        Ok(Position {
+            first: Sequence(number()?),
+            second: Sequence(number()?),
+        })
+    }
+
+    /// The copy of what the first archive keeps there.
+    pub(super) async fn of(&self, locator: &Locator) -> Result<Option<Copy>> {
+        let Some(mut place) = self.ledger.get(&place_key(locator)).await? else {
+            return Ok(None);
+        };
+        let sequence = place.try_get_u64().map_err(|_| damaged())?;
+        let value = self.ledger.get(&copy_key(Sequence(sequence))).await?;
+        value
+            .map(|value| Copy::decode(Sequence(sequence), value))
+            .transpose()
+    }
+
+    /// All copies of what came after `after`, in their order.
+    pub(super) fn after(&self, after: Sequence) -> BoxStream<'static, Result<Copy>> {
+        let end = Key::of(COPY).range().end;
+        let ledger = Arc::clone(&self.ledger);
+        let first = copy_key(Sequence(after.0.saturating_add(1)));
+        let pages = futures::stream::try_unfold(Some(first), move |from| {
+            let (ledger, end) = (Arc::clone(&ledger), end.clone());
+            async move {
+                let Some(from) = from else { return Ok(None) };
+                let page = ledger.range(from..end, PAGE_COPIES).await?;
+                let mut copies = Vec::with_capacity(page.len());
+                for (key, value) in page {
+                    let mut parts = Parts::of(&key);
+                    parts.text()?;
+                    copies.push(Copy::decode(Sequence(parts.number()?), value)?);
+                }
+                let last = copies.last().filter(|_| copies.len() == PAGE_COPIES);
+                let next = last.map(|last: &Copy| copy_key(Sequence(last.stored.sequence.0 + 1)));
+                Ok::<_, Error>(Some((futures::stream::iter(copies).map(Ok), next)))
+            }
+        });
+        pages.try_flatten().boxed()
+    }
+
+    pub(super) async fn apply(&self, steps: Vec<Step>) -> Result<()> {
+        match steps.is_empty() || self.ledger.apply(steps).await? {
+            true => Ok(()),
+            // Nothing is expected, so nothing fails to hold.
+            false => Err(damaged()),
+        }
+    }
+
+    /// What is to be removed from the second archive, the first `limit`.
+    pub(super) async fn away(&self, limit: usize) -> Result<Vec<(Locator, Uid)>> {
+        let range = Key::of(AWAY).range();
+        let prefix = range.start.len();
+        let found = self.ledger.range(range, limit).await?;
+        let read = |(key, value): (Bytes, Bytes)| Ok((Locator::new(&key[prefix..]), uid(&value)?));
+        found.into_iter().map(read).collect()
+    }
+
+    /// Copies of an instance that were found in the second archive and are not noted: their keys here, and what they are.
+    pub(super) async fn met(&self, instance: &Uid) -> Result<Vec<(Bytes, Stored)>> {
+        let below = self.ledger.below(&Key::of(MET).text(instance));
+        below
+            .and_then(|(key, value)| async move {
+                let mut parts = Parts::of(&key);
+                let (_, _, sequence) = (parts.text()?, parts.text()?, parts.number()?);
+                let mut value = value;
+                let length = value.try_get_u64().map_err(|_| damaged())?;
+                let stored = Stored {
+                    locator: Locator::new(&value),
+                    length,
+                    sequence: Sequence(sequence),
+                    received: Timestamp(0),
+                };
+                Ok((key, stored))
+            })
+            .try_collect()
+            .await
+    }
+
+    /// Everything that was found in the second archive and is not noted.
+    pub(super) async fn met_at_all(&self, limit: usize) -> Result<Vec<Bytes>> {
+        let found = self.ledger.range(Key::of(MET).range(), limit).await?;
+        Ok(found.into_iter().map(|(key, _)| key).collect())
+    }
+}
+
+/// Copies that are read at a time.
+const PAGE_COPIES: usize = 256;
+
+pub(super) fn note_position(position: Position) -> Step {
+    let mut value = BytesMut::with_capacity(16);
+    value.put_u64(position.first.0);
+    value.put_u64(position.second.0);
+    Step::Put(Key::of(STATE).bytes(), value.freeze())
+}
+
+pub(super) fn note_copy(copy: &Copy) -> [Step; 2] {
+    let sequence = copy.stored.sequence;
+    [
+        Step::Put(copy_key(sequence), copy.encode()),
+        Step::Put(
+            place_key(&copy.stored.locator),
+            Bytes::copy_from_slice(&sequence.0.to_be_bytes()),
+        ),
+    ]
+}
+
+/// That an instance was removed from the first archive, and is to be removed from the second.
+pub(super) fn note_removed(copy: &Copy) -> [Step; 3] {
+    [
+        Step::Delete(copy_key(copy.stored.sequence)),
+        Step::Delete(place_key(&copy.stored.locator)),
+        note_away(&copy.second, &copy.key.instance),
+    ]
+}
+
+pub(super) fn note_away(second: &Locator, instance: &Uid) -> Step {
+    Step::Put(away_key(second), Bytes::copy_from_slice(instance.as_bytes()))
+}
+
+pub(super) fn forget_away(second: &Locator) -> Step {
+    Step::Delete(away_key(second))
+}
+
+pub(super) fn note_met(instance: &Uid, stored: &Stored) -> Step {
+    let key = Key::of(MET).text(instance).number(stored.sequence.0).bytes();
+    let mut value = BytesMut::new();
+    value.put_u64(stored.length);
+    value.put_slice(stored.locator.as_bytes());
+    Step::Put(key, value.freeze())
+}
+
+pub(super) fn forget_met(instance: &Uid, sequence: Sequence) -> Step {
+    Step::Delete(Key::of(MET).text(instance).number(sequence.0).bytes())
+}
+
+fn copy_key(sequence: Sequence) -> Bytes {
+    Key::of(COPY).number(sequence.0).bytes()
+}
+
+fn place_key(locator: &Locator) -> Bytes {
+    with(PLACE, locator)
+}
+
+fn away_key(second: &Locator) -> Bytes {
+    with(AWAY, second)
+}
+
+fn with(kind: &'static str, locator: &Locator) -> Bytes {
+    let mut key = BytesMut::from(&Key::of(kind).bytes()[..]);
+    key.put_slice(locator.as_bytes());
+    key.freeze()
+}
+
+fn damaged() -> Error {
+    let why = "what is noted of second copies can't be read";
+    Error::new(ErrorKind::Corrupt, "archive.replicate", why)
+}
+
+fn uid(bytes: &[u8]) -> Result<Uid> {
+    let text = std::str::from_utf8(bytes).map_err(|_| damaged())?;
+    Uid::parse(text).map_err(|_| damaged())
+}
+
+impl Copy {
+    /// How many of `blocks`, which begin at `at`, are what was stored: up to the first block that isn't.
+    pub(super) fn good(&self, at: u64, blocks: &[u8]) -> usize {
+        let first = usize::try_from(at / BLOCK_BYTES as u64).unwrap_or(usize::MAX);
+        let expected = self.sums.iter().skip(first);
+        let good = blocks.chunks(BLOCK_BYTES).zip(expected);
+        let good = good.take_while(|(block, expected)| sum(block) == **expected);
+        good.map(|(block, _)| block.len()).sum()
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut value = BytesMut::with_capacity(300 + 8 * self.sums.len());
+        value.put_u64(self.stored.length);
+        value.put_u64(self.stored.received.0);
+        let InstanceKey {
+            study,
+            series,
+            instance,
+        } = &self.key;
+        let uids = [study, series, instance].map(|uid| uid.as_bytes());
+        for part in uids
+            .into_iter()
+            .chain([self.stored.locator.as_bytes(), self.second.as_bytes()])
+        {
+            // A UID has at most 64 bytes, a locator 255.
+            value.put_u8(part.len() as u8);
+            value.put_slice(part);
+        }
+        for sum in &self.sums {
+            value.put_u64(*sum);
+        }
+        value.freeze()
+    }
+
+    fn decode(sequence: Sequence, mut value: Bytes) -> Result<Self> {
+        let length = value.try_get_u64().map_err(|_| damaged())?;
+        let received = value.try_get_u64().map_err(|_| damaged())?;
+        let mut part = || {
+            let length = usize::from(value.try_get_u8().map_err(|_| damaged())?);
+            match length <= value.len() {
+                true => Ok(value.split_to(length)),
+                false => Err(damaged()),
+            }
+        };
+        let key = InstanceKey {
+            study: uid(&part()?)?,
+            series: uid(&part()?)?,
+            instance: uid(&part()?)?,
+        };
+        let (first, second) = (Locator::new(&part()?), Locator::new(&part()?));
+        let (sums, rest) = value.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(damaged());
+        }
+        Ok(Self {
+            key,
+            stored: Stored {
+                locator: first,
+                length,
+                sequence,
+                received: Timestamp(received),
+            },
+            second,
+            sums: sums.iter().map(|sum| u64::from_be_bytes(*sum)).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use pacs_core::testkit::archive::key;
+
+    use super::*;
+    use crate::MemoryLedger;
+
+    fn copy(n: u64, sums: usize) -> Copy {
+        Copy {
+            key: key(n),
+            stored: Stored {
+                locator: Locator::new(&[0, n as u8, 255]),
+                length: n,
+                sequence: Sequence(n),
+                received: Timestamp(9),
+            },
+            second: Locator::new(&[n as u8; 255]),
+            sums: (0..sums as u64).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_noted_is_found_by_its_place_and_in_order_until_it_is_removed() {
+        let notes = Notes::new(Arc::new(MemoryLedger::new()));
+        let copies: Vec<_> = [3, 1, 2].map(|n| copy(n, n as usize)).into();
+        let steps = copies.iter().flat_map(note_copy).collect();
+        block_on(notes.apply(steps)).expect("is applied");
+        for copy in &copies {
+            let found = block_on(notes.of(&copy.stored.locator)).expect("is read");
+            assert_eq!(found.as_ref(), Some(copy));
+        }
+        let removed = &copies[0];
+        block_on(notes.apply(note_removed(removed).into())).expect("is applied");
+        let found = block_on(notes.of(&removed.stored.locator)).expect("is read");
+        assert_eq!(found, None);
+        let in_order: Vec<_> = block_on(notes.after(Sequence(0)).try_collect()).expect("is read");
+        assert_eq!(in_order, [copies[1].clone(), copies[2].clone()]);
+        let after_one: Vec<_> = block_on(notes.after(Sequence(1)).try_collect()).expect("is read");
+        assert_eq!(after_one, [copies[2].clone()]);
+        let away = block_on(notes.away(10)).expect("is read");
+        assert_eq!(away, [(removed.second.clone(), removed.key.instance)]);
+    }
+
+    #[test]
+    fn all_copies_are_read_also_where_there_are_more_than_are_read_at_a_time() {
+        let notes = Notes::new(Arc::new(MemoryLedger::new()));
+        let count = 2 * PAGE_COPIES as u64;
+        let steps = (1..=count).flat_map(|n| note_copy(&copy(n, 0))).collect();
+        block_on(notes.apply(steps)).expect("is applied");
+        let read: Vec<Copy> = block_on(notes.after(Sequence(0)).try_collect()).expect("is read");
+        let sequences: Vec<_> = read.iter().map(|copy| copy.stored.sequence.0).collect();
+        assert_eq!(sequences, (1..=count).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,238 @@
+//! Writing to both archives at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join};
+use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored, Uid};
+
+use super::notes::{Copy, note_away};
+use super::sums::Summing;
+use super::{Live, ReplicateMode, Shared, away};
+use crate::layers::continued::Continued;
+use crate::pool::Pool;
+
+/// Copies that wait to be noted at most: further ones are left to the thread that catches up.
+const FRESH_MAX: usize = 100_000;
+
+pub(super) struct Writer {
+    first: Box<dyn ArchiveWriter>,
+    second: Option<Box<dyn ArchiveWriter>>,
+    summing: Summing,
+    mode: ReplicateMode,
+    failed: bool,
+    /// Not the archive: it may be closed while somebody writes.
+    shared: Weak<Shared>,
+    live: Arc<Live>,
+    helpers: Arc<Pool>,
+}
+
+impl Writer {
+    pub(super) async fn begin(shared: &Arc<Shared>) -> Result<Self> {
+        let second = match shared.mode {
+            ReplicateMode::Later => None,
+            mode => match begin_second(shared).await {
+                Ok(second) => Some(second),
+                Err(error) if mode == ReplicateMode::Always => return Err(error),
+                Err(_) => None,
+            },
+        };
+        Ok(Self {
+            first: shared.first.begin().await?,
+            second,
+            summing: Summing::default(),
+            mode: shared.mode,
+            failed: false,
+            shared: Arc::downgrade(shared),
+            live: Arc::clone(&shared.live),
+            helpers: Arc::clone(&shared.helpers),
+        })
+    }
+
+    async fn push(&mut self, chunk: Bytes) -> Result<()> {
+        let Some(second) = &mut self.second else {
+            return self.first.write(chunk).await;
+        };
+        self.summing.push(&chunk);
+        let (first, second) = join(self.first.write(chunk.clone()), second.write(chunk)).await;
+        first?;
+        if let Err(error) = second {
+            self.second = None;
+            goes_on_without(&self.shared, self.mode, error)?;
+        }
+        Ok(())
+    }
+
+    async fn finish(self, key: InstanceKey, committing: Arc<AtomicBool>) -> Result<Stored> {
+        if self.failed {
+            return Err(failed_before("archive.commit"));
+        }
+        let Self {
+            first,
+            second,
+            summing,
+            mode,
+            shared,
+            live,
+            ..
+        } = self;
+        let Some(second) = second else {
+            let mut commit = first.commit(key);
+            let first = futures::poll!(&mut commit);
+            committing.store(true, Ordering::Release);
+            let stored = match first {
+                std::task::Poll::Ready(stored) => stored?,
+                std::task::Poll::Pending => commit.await?,
+            };
+            live.wake();
+            return Ok(stored);
+        };
+        let _on_the_way = OnTheWay::new(&live, key.instance);
+        let (first, second) = match mode {
+            // What is refused must not be in the first archive: a scan would find it.
+            ReplicateMode::Always => {
+                let second = second.commit(key).await;
+                match &second {
+                    Ok(_) => (first.commit(key).await, second),
+                    Err(_) => (first.abort().await.and(Err(away())), second),
+                }
+            }
+            ReplicateMode::Later | ReplicateMode::WhilePresent => {
+                join(first.commit(key), second.commit(key)).await
+            }
+        };
+        match (first, second) {
+            (Ok(stored), Ok(second)) => {
+                let (sums, _) = summing.finish();
+                let copy = Copy {
+                    key,
+                    stored: stored.clone(),
+                    second: second.locator,
+                    sums,
+                };
+                live.state().fresh.insert(stored.locator.clone(), Arc::new(copy));
+                Ok(stored)
+            }
+            (first, Err(error)) => {
+                goes_on_without(&shared, mode, error)?;
+                first
+            }
+            (Err(error), Ok(second)) => {
+                take_back(&shared, key.instance, second).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether the first copy is enough, where the second can't be had.
+fn goes_on_without(shared: &Weak<Shared>, mode: ReplicateMode, error: Error) -> Result<()> {
+    if let Some(shared) = shared.upgrade() {
+        shared.second_failed(&error);
+    }
+    match mode {
+        ReplicateMode::Always => Err(error),
+        ReplicateMode::Later | ReplicateMode::WhilePresent => Ok(()),
+    }
+}
+
+/// Has a copy removed whose first was not kept.
+async fn take_back(shared: &Weak<Shared>, instance: Uid, second: Stored) {
+    if let Some(shared) = shared.upgrade()
+        && let Err(error) = shared
+            .notes
+            .apply(vec![note_away(&second.locator, &instance)])
+            .await
+    {
+        tracing::error!(%instance, %error, "an instance that was refused stays in the second archive");
+    }
+}
+
+async fn begin_second(shared: &Shared) -> Result<Box<dyn ArchiveWriter>> {
+    if shared.live.state().fresh.len() >= FRESH_MAX {
+        return Err(away());
+    }
+    let begun = shared.second.present()?.begin().await;
+    begun.inspect_err(|error| shared.second_failed(error))
+}
+
+impl Shared {
+    /// The second archive did not take something: it is left alone until the thread that catches up has seen that it does
+    /// again.
+    fn second_failed(&self, error: &Error) {
+        if self.second.is_present.swap(false, Ordering::AcqRel) {
+            tracing::error!(%error, "the second archive does not take what comes; what it lacks is copied when it does again");
+        }
+        self.live.wake();
+    }
+}
+
+fn failed_before(operation: &'static str) -> Error {
+    let why = "an earlier write of this instance failed";
+    Error::new(ErrorKind::Invalid, operation, why)
+}
+
+/// Says that an instance is on its way into both archives.
+struct OnTheWay<'a> {
+    live: &'a Arc<Live>,
+    instance: Uid,
+}
+
+impl<'a> OnTheWay<'a> {
+    fn new(live: &'a Arc<Live>, instance: Uid) -> Self {
+        *live.state().on_the_way.entry(instance).or_default() += 1;
+        Self { live, instance }
+    }
+}
+
+impl Drop for OnTheWay<'_> {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        if let Some(count) = state.on_the_way.get_mut(&self.instance) {
+            *count -= 1;
+            if *count == 0 {
+                state.on_the_way.remove(&self.instance);
+            }
+        }
+        drop(state);
+        self.live.wake();
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl ArchiveWriter for Writer {
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<()>> {
+        async move {
+            if self.failed {
+                return Err(failed_before("archive.write"));
+            }
+            // Until it is through: dropped on its way, it has lost a part of the instance.
+            self.failed = true;
+            self.push(chunk).await?;
+            self.failed = false;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn commit(self: Box<Self>, key: InstanceKey) -> BoxFuture<'static, Result<Stored>> {
+        let committing = Arc::new(AtomicBool::new(false));
+        let helpers = Arc::clone(&self.helpers);
+        let work = (*self).finish(key, Arc::clone(&committing)).boxed();
+        Continued::new(work, committing, helpers).boxed()
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        async move {
+            let Self { first, second, .. } = *self;
+            if let Some(second) = second {
+                // What is left of it in the second archive is not seen there either.
+                let _ = second.abort().await;
+            }
+            first.abort().await
+        }
+        .boxed()
+    }
+}
