@@ -3,6 +3,8 @@
 //! `PACS_FAULT_RUNS` sets the number of runs, `PACS_SEED` the first seed.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod model;
+
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 

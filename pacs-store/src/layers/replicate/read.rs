@@ -59,8 +59,8 @@ struct Reading {
     /// Blocks that are whole and compared.
     ready: [Option<Bytes>; 2],
     is_second: bool,
-    /// Where the last one that was tried had no whole block.
-    failed_at: Option<u64>,
+    /// Where the other copy had no whole block, and why.
+    failed: Option<(u64, Error)>,
 }
 
 impl Reading {
@@ -85,7 +85,7 @@ impl Reading {
             blocks: Blocks::default(),
             ready: [None, None],
             is_second: false,
-            failed_at: None,
+            failed: None,
         }
     }
 
@@ -162,13 +162,13 @@ impl Reading {
         // What was removed meanwhile is in neither.
         self.shared.check_kept(&self.copy.stored.locator)?;
         let instance = self.copy.key.instance;
-        if self.failed_at == Some(self.at) {
-            tracing::error!(%instance, %error, "neither copy of an instance can be read");
-            return Err(error);
+        if let Some((_, before)) = self.failed.take_if(|(at, _)| *at == self.at) {
+            tracing::error!(%instance, %before, %error, "neither copy of an instance can be read");
+            return Err(before);
         }
         let copy = if self.is_second { "second" } else { "first" };
         tracing::warn!(%instance, %error, copy, "a copy of an instance can't be read; the other one is");
-        self.failed_at = Some(self.at);
+        self.failed = Some((self.at, error));
         self.is_second = !self.is_second;
         self.pieces = None;
         Ok(())
