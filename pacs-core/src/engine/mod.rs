@@ -22,6 +22,7 @@ mod recovery;
 mod render;
 mod slowly;
 mod turns;
+mod verify;
 mod watched;
 
 use std::fmt;
@@ -61,9 +62,10 @@ pub use frames::{FrameReader, frame_transfer_syntaxes};
 use metadata::Describer;
 use observers::Observers;
 pub use receipt::{Announced, Receipt, Received};
-pub use recovery::{Recovered, Verified};
+pub use recovery::Recovered;
 #[cfg(feature = "render")]
 pub use render::Renderer;
+pub use verify::{Verified, VerifyOptions};
 use watched::Watched;
 
 /// What happens to an instance that arrives under a SOP Instance UID that is already kept with

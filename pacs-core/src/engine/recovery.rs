@@ -1,12 +1,10 @@
-//! The archive is the truth: bringing an index up to it, making it anew, and checking both.
+//! The archive is the truth: bringing an index up to it, and making it anew.
 
 use dicom_dictionary_std::tags;
 use futures::StreamExt;
 
 use super::committer::Request;
 use super::correction;
-use super::outgoing::has_last_byte;
-use super::receipt::is_complete;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
 use crate::dataset::part10::{self, FileMeta};
@@ -32,19 +30,6 @@ pub struct Recovered {
     pub unreadable: u64,
     /// Everything of the archive up to here is in the index.
     pub low_water: Sequence,
-}
-
-/// What a verification found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Instances, and earlier versions of them, whose bytes are what was stored.
-    pub whole: u64,
-    /// Those of them that are earlier versions: replaced since, and kept.
-    pub whole_earlier: u64,
-    /// Instances that the index knows and the archive can't give back as stored, or that the archive
-    /// keeps and the index does not know, with why. An earlier version is named
-    /// by the key of its instance.
-    pub damaged: Vec<(InstanceKey, String)>,
 }
 
 /// Applies to `index` what `archive` took in and `index` does not durably know.
@@ -163,7 +148,7 @@ async fn forget_removed(archive: &dyn Archive, index: &dyn Index) -> Result<u64>
 
 /// Whether a failure to read an instance will be the same next time: its bytes are at fault, not the
 /// moment.
-fn is_damage(kind: ErrorKind) -> bool {
+pub(super) fn is_damage(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Unsupported
@@ -307,82 +292,6 @@ impl Pacs {
         let recovered = replay(archive, index, attributes).await?;
         closed(archive, index, false).await?;
         Ok(recovered)
-    }
-
-    /// Compares every instance that the index knows with the checksum the archive made when it was
-    /// stored, then everything the archive keeps with what the index knows. On an engine that receives
-    /// meanwhile, an instance on its way between the two may be reported. `progress` is told how many
-    /// instances are done.
-    ///
-    /// # Errors
-    /// What the index says; damage is not an error but a finding.
-    pub async fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verified> {
-        let Inner { archive, index, .. } = &*self.inner;
-        let mut verified = Verified::default();
-        let mut records = index.instances(Scope::All);
-        let mut done = 0;
-        while let Some(record) = records.next().await {
-            let record = record?;
-            match is_as_stored(&**archive, &record).await {
-                Ok(()) => verified.whole += 1,
-                Err(error) => verified.damaged.push((record.key, error.to_string())),
-            }
-            for locator in &record.superseded {
-                match archive.verify(locator).await {
-                    Ok(()) => {
-                        verified.whole += 1;
-                        verified.whole_earlier += 1;
-                    }
-                    Err(error) => {
-                        let why = format!("an earlier version: {error}");
-                        verified.damaged.push((record.key, why));
-                    }
-                }
-            }
-            done += 1;
-            progress(done);
-        }
-        // What the archive keeps and no query finds.
-        let mut entries = archive.scan(Sequence(0));
-        while let Some(entry) = entries.next().await {
-            let Entry::Stored(key, Stored { locator, .. }) = entry? else {
-                continue;
-            };
-            let record = index.lookup(&key.instance).await?;
-            if !record.is_some_and(|record| record.locator == locator || record.superseded.contains(&locator))
-            {
-                verified.damaged.push((
-                    key,
-                    "the archive keeps it and the index does not know it".to_owned(),
-                ));
-            }
-        }
-        Ok(verified)
-    }
-}
-
-/// # Errors
-/// `Corrupt` or `NotFound` when the archive can't give the instance back as stored.
-async fn is_as_stored(archive: &dyn Archive, record: &InstanceRecord) -> Result<()> {
-    archive.verify(&record.locator).await?;
-    has_last_byte(archive, record).await
-}
-
-impl Pacs {
-    /// Reads one instance and compares it with the checksum the archive made when it was stored; then answers whether
-    /// it is whole: false for one that came cut off, so that its data set can't be followed to its end, and was kept
-    /// as it came.
-    ///
-    /// # Errors
-    /// `Corrupt` or `NotFound` when its bytes are not what was stored; what the archive says.
-    pub async fn verify_instance(&self, record: &InstanceRecord) -> Result<bool> {
-        is_as_stored(&*self.inner.archive, record).await?;
-        let mut scanner = Scanner::new(&record.transfer_syntax);
-        let mut data_set = self.read_data_set(record);
-        while let Some(piece) = data_set.next().await {
-            scanner.push(&piece?)?;
-        }
-        Ok(is_complete(&scanner.finish()?))
     }
 
     /// Makes the index records of all instances anew from their stored bytes, while the engine serves:

@@ -1,25 +1,23 @@
 //! The thread that copies what the second archive lacks.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt, stream};
 use pacs_core::ledger::Step;
 use pacs_core::{Archive, Entry, Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored};
 
-use super::notes::{
-    Copy, Position, forget_away, forget_met, note_away, note_copy, note_met, note_position, note_removed,
-};
+use super::notes::{Copy, Position, forget_met, note_away, note_copy, note_position, note_removed};
 use super::sums::Summing;
-use super::{Shared, is_damage};
+use super::{AT_ONCE, Shared, is_damage};
 
-/// Entries that are noted together: the flush of a ledger is shared by so many.
-const AT_ONCE: usize = 256;
 /// Copies that are made at the same time: they share the flush of the second archive.
 const COPIES_AT_ONCE: usize = 8;
 /// What comes within this time is noted together.
@@ -33,8 +31,8 @@ const HINT_EACH: Duration = Duration::from_secs(5);
 pub(super) fn run(shared: &Shared) {
     let mut catching = CatchUp {
         shared,
-        met: false,
         hinted: Instant::now(),
+        claimed: RefCell::default(),
     };
     let mut pause: Option<Duration> = None;
     while shared.wait(pause) {
@@ -45,7 +43,7 @@ pub(super) fn run(shared: &Shared) {
         });
         match round {
             Ok(()) => pause = None,
-            Err(_) if shared.live.is_closed() => return,
+            Err(_) if shared.live.is_closed() => break,
             Err(error) => {
                 let was_present = shared.second.is_present.swap(false, Ordering::AcqRel);
                 if was_present || pause.is_none() {
@@ -55,6 +53,13 @@ pub(super) fn run(shared: &Shared) {
                 pause = Some(pause.map_or(first, |last| (last * 2).min(longest)));
             }
         }
+    }
+    // So that what is lost of it until the next opening is told by it.
+    let position = shared.live.state().position;
+    if let Ok(second) = shared.second.present()
+        && let Err(error) = block_on(second.indexed(position.second))
+    {
+        tracing::warn!(%error, "the second archive did not take a hint");
     }
 }
 
@@ -91,9 +96,9 @@ impl Shared {
 
 struct CatchUp<'a> {
     shared: &'a Shared,
-    /// What was in the second archive at the opening, and is not noted, was looked for.
-    met: bool,
     hinted: Instant,
+    /// Copies that were met, and are taken for what is noted next.
+    claimed: RefCell<HashSet<Bytes>>,
 }
 
 /// What is to be done about an entry of the first archive.
@@ -134,42 +139,20 @@ impl CatchUp<'_> {
     /// Answers whether all was copied that was there when it began.
     async fn work(&mut self) -> Result<bool> {
         let shared = self.shared;
-        let second = shared.second.open()?;
-        if !self.met {
-            self.meet(&*second).await?;
-            self.met = true;
-        }
+        let second = shared.open_second().await?;
         if !shared.second.is_present.load(Ordering::Acquire) {
             // That it takes what comes.
             second.begin().await?.abort().await?;
             shared.second.set_present(true);
             tracing::info!("the second archive takes what comes");
         }
-        self.send_away(&*second).await?;
+        shared.send_away(&*second).await?;
         let last = second.last_sequence();
         let reached = self.catch_up(&*second).await?;
-        self.send_away(&*second).await?;
+        shared.send_away(&*second).await?;
         self.note_all_met(last).await?;
         self.hint(&*second).await?;
         Ok(reached)
-    }
-
-    /// Notes what is in the second archive and may not be noted: what came there shortly before a crash, or all where
-    /// the notes were lost.
-    async fn meet(&self, second: &dyn Archive) -> Result<()> {
-        let notes = &self.shared.notes;
-        let position = self.shared.live.state().position;
-        let mut entries = second.scan(position.second).ready_chunks(AT_ONCE);
-        while let Some(chunk) = entries.next().await {
-            let mut steps = Vec::with_capacity(chunk.len());
-            for entry in chunk {
-                if let Entry::Stored(key, stored) = entry? {
-                    steps.push(note_met(&key.instance, &stored));
-                }
-            }
-            notes.apply(steps).await?;
-        }
-        Ok(())
     }
 
     /// Everything in the second archive up to `last` is noted, unless something is on its way.
@@ -199,26 +182,6 @@ impl CatchUp<'_> {
         Ok(())
     }
 
-    /// Removes from the second archive what was removed from the first.
-    async fn send_away(&self, second: &dyn Archive) -> Result<()> {
-        let notes = &self.shared.notes;
-        loop {
-            let away = notes.away(AT_ONCE).await?;
-            if away.is_empty() {
-                return Ok(());
-            }
-            let mut steps = Vec::with_capacity(away.len());
-            for (locator, instance) in away {
-                match second.remove(&instance, &locator).await {
-                    // Where its record can't be found any more there is nothing to remove.
-                    Err(error) if !is_damage(&error) => return Err(error),
-                    _ => steps.push(forget_away(&locator)),
-                }
-            }
-            notes.apply(steps).await?;
-        }
-    }
-
     /// Goes through what the first archive took in. Answers whether it came to the end: what is on its way into both
     /// archives is left for later, and all behind it.
     async fn catch_up(&self, second: &dyn Archive) -> Result<bool> {
@@ -246,6 +209,7 @@ impl CatchUp<'_> {
             if !done.is_empty() {
                 self.note(done, passed).await?;
             }
+            self.claimed.borrow_mut().clear();
             if is_on_the_way {
                 return Ok(false);
             }
@@ -298,18 +262,18 @@ impl CatchUp<'_> {
         stored: &Stored,
     ) -> Result<Option<(Copy, Option<Sequence>)>> {
         let first = &*self.shared.first;
-        for (_, met) in self.shared.notes.met(&key.instance).await? {
-            if met.length != stored.length {
+        for (noted, met) in self.shared.notes.met(&key.instance).await? {
+            if met.length != stored.length || self.claimed.borrow().contains(&noted) {
                 continue;
             }
             let Some(sums) = self.sums(first, &stored.locator).await? else {
                 return Ok(None);
             };
-            if self.sums(second, &met.locator).await?.as_ref() == Some(&sums) {
-                return Ok(Some((
-                    copy_of(key, stored, met.locator, sums),
-                    Some(met.sequence),
-                )));
+            // Another one with the same bytes may have taken it meanwhile.
+            let is_it = self.sums(second, &met.locator).await?.as_ref() == Some(&sums);
+            if is_it && self.claimed.borrow_mut().insert(noted) {
+                let sequence = met.sequence;
+                return Ok(Some((copy_of(key, stored, met, sums), Some(sequence))));
             }
         }
         let mut writer = second.begin().await?;
@@ -338,7 +302,7 @@ impl CatchUp<'_> {
             return Ok(None);
         }
         let second = writer.commit(key).await?;
-        Ok(Some((copy_of(key, stored, second.locator, sums), None)))
+        Ok(Some((copy_of(key, stored, second, sums), None)))
     }
 
     fn tell_unreadable(&self, key: &InstanceKey, error: &Error) {
@@ -383,6 +347,7 @@ impl CatchUp<'_> {
         let _noting = shared.noting.lock().await;
         let mut steps = Vec::with_capacity(2 * done.len() + 1);
         let mut here: HashMap<&Locator, &Copy> = HashMap::new();
+        let mut greatest = Sequence(0);
         for done in &done {
             match done {
                 Done::None => {}
@@ -393,6 +358,7 @@ impl CatchUp<'_> {
                         steps.push(note_away(&copy.second, &copy.key.instance));
                     } else {
                         steps.extend(note_copy(copy));
+                        greatest = greatest.max(copy.second_sequence);
                         here.insert(&copy.stored.locator, copy);
                     }
                 }
@@ -409,6 +375,7 @@ impl CatchUp<'_> {
             let position = shared.live.state().position;
             Position {
                 first: position.first.max(passed),
+                second_last: position.second_last.max(greatest),
                 ..position
             }
         };
@@ -438,11 +405,12 @@ impl CatchUp<'_> {
     }
 }
 
-fn copy_of(key: InstanceKey, stored: &Stored, second: Locator, sums: Vec<u64>) -> Copy {
+fn copy_of(key: InstanceKey, stored: &Stored, second: Stored, sums: Vec<u64>) -> Copy {
     Copy {
         key,
         stored: stored.clone(),
-        second,
+        second: second.locator,
+        second_sequence: second.sequence,
         sums,
     }
 }

@@ -27,13 +27,14 @@ mod catch_up;
 mod notes;
 mod read;
 mod scan;
+mod second;
 mod sums;
 mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -50,7 +51,11 @@ use pacs_core::{
 };
 
 use self::notes::{Copy, Notes, Position, note_removed};
+use self::second::Second;
 use crate::pool::Pool;
+
+/// Entries that are noted together: the flush of a ledger is shared by so many.
+const AT_ONCE: usize = 256;
 
 /// Threads that see to commits that nobody waits for.
 const HELPERS: usize = 2;
@@ -116,50 +121,6 @@ struct Shared {
     unreadable: AtomicU64,
     /// Up to where the index knows everything, as it said last.
     indexed: AtomicU64,
-}
-
-struct Second {
-    open: OpenSecond,
-    opened: Mutex<Option<Arc<dyn Archive>>>,
-    /// It took what it was given last.
-    is_present: AtomicBool,
-}
-
-impl Second {
-    /// The second archive, where it is open.
-    fn now(&self) -> Result<Arc<dyn Archive>> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.clone().ok_or_else(away)
-    }
-
-    /// The same, where it takes what comes.
-    fn present(&self) -> Result<Arc<dyn Archive>> {
-        match self.is_present.load(Ordering::Acquire) {
-            true => self.now(),
-            false => Err(away()),
-        }
-    }
-
-    fn open(&self) -> Result<Arc<dyn Archive>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &*opened {
-            return Ok(Arc::clone(open));
-        }
-        let open = (self.open)()?;
-        if !open.capability().ordered_scan {
-            return Err(unordered("second"));
-        }
-        Ok(Arc::clone(opened.insert(open)))
-    }
-
-    fn set_present(&self, is_present: bool) {
-        self.is_present.store(is_present, Ordering::Release);
-    }
-}
-
-fn away() -> Error {
-    let why = "the second archive is away";
-    Error::new(ErrorKind::OutOfResources, "archive.replicate", why)
 }
 
 fn unordered(which: &str) -> Error {
@@ -235,11 +196,7 @@ impl ReplicatedArchive {
         live.state().is_due = true;
         let shared = Arc::new(Shared {
             first,
-            second: Second {
-                open: second,
-                opened: Mutex::default(),
-                is_present: AtomicBool::new(false),
-            },
+            second: Second::new(second),
             notes,
             noting: futures::lock::Mutex::new(()),
             mode: options.mode,
@@ -250,7 +207,7 @@ impl ReplicatedArchive {
         });
         // Before anything is read: what was removed must not be served from its second copy.
         block_on(shared.forget_removed())?;
-        match shared.second.open() {
+        match block_on(shared.open_second()) {
             Ok(_) => shared.second.set_present(true),
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound) => {
                 tracing::error!(%error, "the second archive is away; it is asked for again");
@@ -363,21 +320,6 @@ impl Shared {
             true => Err(not_found()),
             false => Ok(()),
         }
-    }
-
-    /// Has what was removed before a crash noted as removed.
-    async fn forget_removed(&self) -> Result<()> {
-        let position = self.live.state().position;
-        let mut entries = self.first.scan(position.first);
-        while let Some(entry) = entries.try_next().await? {
-            let Entry::Removed { locator, .. } = entry else {
-                continue;
-            };
-            if let Some(copy) = self.notes.of(&locator).await? {
-                self.notes.apply(note_removed(&copy).into()).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn remove(&self, instance: &Uid, locator: &Locator) -> Result<Sequence> {

@@ -32,6 +32,8 @@ pub(super) struct Copy {
     pub(super) stored: Stored,
     /// Where the second has it.
     pub(super) second: Locator,
+    /// Its place in the order of the second.
+    pub(super) second_sequence: Sequence,
     /// The checks of its blocks.
     pub(super) sums: Vec<u64>,
 }
@@ -43,6 +45,8 @@ pub(super) struct Position {
     pub(super) first: Sequence,
     /// Everything in the second archive up to here is noted.
     pub(super) second: Sequence,
+    /// Nothing is noted of what is behind this in the second archive.
+    pub(super) second_last: Sequence,
 }
 
 /// What is known of second copies.
@@ -64,6 +68,7 @@ impl Notes {
         Ok(Position {
             first: Sequence(number()?),
             second: Sequence(number()?),
+            second_last: Sequence(number()?),
         })
     }
 
@@ -152,9 +157,10 @@ impl Notes {
 const PAGE_COPIES: usize = 256;
 
 pub(super) fn note_position(position: Position) -> Step {
-    let mut value = BytesMut::with_capacity(16);
+    let mut value = BytesMut::with_capacity(24);
     value.put_u64(position.first.0);
     value.put_u64(position.second.0);
+    value.put_u64(position.second_last.0);
     Step::Put(Key::of(STATE).bytes(), value.freeze())
 }
 
@@ -169,13 +175,19 @@ pub(super) fn note_copy(copy: &Copy) -> [Step; 2] {
     ]
 }
 
-/// That an instance was removed from the first archive, and is to be removed from the second.
-pub(super) fn note_removed(copy: &Copy) -> [Step; 3] {
+/// That the second archive does not have its copy any more.
+pub(super) fn forget_copy(copy: &Copy) -> [Step; 2] {
     [
         Step::Delete(copy_key(copy.stored.sequence)),
         Step::Delete(place_key(&copy.stored.locator)),
-        note_away(&copy.second, &copy.key.instance),
     ]
+}
+
+/// That an instance was removed from the first archive, and is to be removed from the second.
+pub(super) fn note_removed(copy: &Copy) -> [Step; 3] {
+    let [copy_forgotten, place_forgotten] = forget_copy(copy);
+    let away = note_away(&copy.second, &copy.key.instance);
+    [copy_forgotten, place_forgotten, away]
 }
 
 pub(super) fn note_away(second: &Locator, instance: &Uid) -> Step {
@@ -240,6 +252,7 @@ impl Copy {
         let mut value = BytesMut::with_capacity(300 + 8 * self.sums.len());
         value.put_u64(self.stored.length);
         value.put_u64(self.stored.received.0);
+        value.put_u64(self.second_sequence.0);
         let InstanceKey {
             study,
             series,
@@ -263,6 +276,7 @@ impl Copy {
     fn decode(sequence: Sequence, mut value: Bytes) -> Result<Self> {
         let length = value.try_get_u64().map_err(|_| damaged())?;
         let received = value.try_get_u64().map_err(|_| damaged())?;
+        let second_sequence = value.try_get_u64().map_err(|_| damaged())?;
         let mut part = || {
             let length = usize::from(value.try_get_u8().map_err(|_| damaged())?);
             match length <= value.len() {
@@ -289,6 +303,7 @@ impl Copy {
                 received: Timestamp(received),
             },
             second,
+            second_sequence: Sequence(second_sequence),
             sums: sums.iter().map(|sum| u64::from_be_bytes(*sum)).collect(),
         })
     }
@@ -312,6 +327,7 @@ mod tests {
                 received: Timestamp(9),
             },
             second: Locator::new(&[n as u8; 255]),
+            second_sequence: Sequence(2 * n),
             sums: (0..sums as u64).collect(),
         }
     }

@@ -9,8 +9,9 @@ use futures::future::{BoxFuture, join};
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored, Uid};
 
 use super::notes::{Copy, note_away};
+use super::second::away;
 use super::sums::Summing;
-use super::{Live, ReplicateMode, Shared, away};
+use super::{Live, ReplicateMode, Shared};
 use crate::layers::continued::Continued;
 use crate::pool::Pool;
 
@@ -110,6 +111,7 @@ impl Writer {
                     key,
                     stored: stored.clone(),
                     second: second.locator,
+                    second_sequence: second.sequence,
                     sums,
                 };
                 live.state().fresh.insert(stored.locator.clone(), Arc::new(copy));

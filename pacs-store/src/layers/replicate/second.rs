@@ -1,0 +1,172 @@
+//! The second archive: opened when it is there, and compared with what is noted of it before anything is written to it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use pacs_core::{Archive, Entry, Error, ErrorKind, Result, Sequence};
+
+use super::notes::{Position, forget_away, forget_copy, note_met, note_position};
+use super::{AT_ONCE, OpenSecond, Shared, is_damage, unordered};
+
+pub(super) struct Second {
+    open: OpenSecond,
+    /// The archive, and whether what is noted of it is what it has.
+    opened: Mutex<(Option<Arc<dyn Archive>>, bool)>,
+    /// It took what it was given last.
+    pub(super) is_present: AtomicBool,
+}
+
+impl Second {
+    pub(super) fn new(open: OpenSecond) -> Self {
+        Self {
+            open,
+            opened: Mutex::default(),
+            is_present: AtomicBool::new(false),
+        }
+    }
+
+    /// The second archive, where it is open.
+    pub(super) fn now(&self) -> Result<Arc<dyn Archive>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*opened {
+            (Some(archive), true) => Ok(Arc::clone(archive)),
+            _ => Err(away()),
+        }
+    }
+
+    /// The same, where it takes what comes.
+    pub(super) fn present(&self) -> Result<Arc<dyn Archive>> {
+        match self.is_present.load(Ordering::Acquire) {
+            true => self.now(),
+            false => Err(away()),
+        }
+    }
+
+    /// The archive, and whether it was compared with the notes.
+    fn open(&self) -> Result<(Arc<dyn Archive>, bool)> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(archive), compared) = &*opened {
+            return Ok((Arc::clone(archive), *compared));
+        }
+        let archive = (self.open)()?;
+        if !archive.capability().ordered_scan {
+            return Err(unordered("second"));
+        }
+        Ok((Arc::clone(opened.0.insert(archive)), false))
+    }
+
+    fn set_compared(&self) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+    }
+
+    pub(super) fn set_present(&self, is_present: bool) {
+        self.is_present.store(is_present, Ordering::Release);
+    }
+}
+
+pub(super) fn away() -> Error {
+    let why = "the second archive is away";
+    Error::new(ErrorKind::OutOfResources, "archive.replicate", why)
+}
+
+impl Shared {
+    /// The second archive, opened where it isn't open. Blocks then.
+    pub(super) async fn open_second(&self) -> Result<Arc<dyn Archive>> {
+        let (second, is_compared) = self.second.open()?;
+        if !is_compared {
+            self.forget_lost(&*second).await?;
+            // Before anything comes to the places of what was lost.
+            self.send_away(&*second).await?;
+            self.meet(&*second).await?;
+            self.second.set_compared();
+        }
+        Ok(second)
+    }
+
+    /// Forgets copies that the second archive has lost, and does not know that it had: an archive gives such places again.
+    async fn forget_lost(&self, second: &dyn Archive) -> Result<()> {
+        let position = self.live.state().position;
+        let Some(last) = second.last_sequence().filter(|last| *last < position.second_last) else {
+            return Ok(());
+        };
+        tracing::error!("the second archive has lost what it took in last: it is copied again");
+        let mut before = position.first;
+        let mut copies = self.notes.after(Sequence(0)).ready_chunks(AT_ONCE);
+        while let Some(chunk) = copies.next().await {
+            let mut steps = Vec::new();
+            for copy in chunk {
+                let copy = copy?;
+                if copy.second_sequence > last {
+                    before = before.min(Sequence(copy.stored.sequence.0 - 1));
+                    steps.extend(forget_copy(&copy));
+                }
+            }
+            // A crash in between begins again: what is forgotten then is known to be missing by its position.
+            steps.push(note_position(Position {
+                first: before,
+                ..position
+            }));
+            self.notes.apply(steps).await?;
+        }
+        let position = Position {
+            first: before,
+            second: position.second.min(last),
+            second_last: last,
+        };
+        self.notes.apply(vec![note_position(position)]).await?;
+        self.live.state().position = position;
+        Ok(())
+    }
+
+    /// Removes from the second archive what was removed from the first.
+    pub(super) async fn send_away(&self, second: &dyn Archive) -> Result<()> {
+        loop {
+            let away = self.notes.away(AT_ONCE).await?;
+            if away.is_empty() {
+                return Ok(());
+            }
+            let mut steps = Vec::with_capacity(away.len());
+            for (locator, instance) in away {
+                match second.remove(&instance, &locator).await {
+                    // Where its record can't be found any more there is nothing to remove.
+                    Err(error) if !is_damage(&error) => return Err(error),
+                    _ => steps.push(forget_away(&locator)),
+                }
+            }
+            self.notes.apply(steps).await?;
+        }
+    }
+
+    /// Notes what is in the second archive and may not be noted: what came there shortly before a crash, or all where
+    /// the notes were lost.
+    async fn meet(&self, second: &dyn Archive) -> Result<()> {
+        let position = self.live.state().position;
+        let mut entries = second.scan(position.second).ready_chunks(AT_ONCE);
+        while let Some(chunk) = entries.next().await {
+            let mut steps = Vec::with_capacity(chunk.len());
+            for entry in chunk {
+                if let Entry::Stored(key, stored) = entry? {
+                    steps.push(note_met(&key.instance, &stored));
+                }
+            }
+            self.notes.apply(steps).await?;
+        }
+        Ok(())
+    }
+
+    /// Has what was removed before a crash noted as removed.
+    pub(super) async fn forget_removed(&self) -> Result<()> {
+        let position = self.live.state().position;
+        let mut entries = self.first.scan(position.first);
+        while let Some(entry) = entries.try_next().await? {
+            let Entry::Removed { locator, .. } = entry else {
+                continue;
+            };
+            if let Some(copy) = self.notes.of(&locator).await? {
+                self.notes.apply(super::note_removed(&copy).into()).await?;
+            }
+        }
+        Ok(())
+    }
+}
