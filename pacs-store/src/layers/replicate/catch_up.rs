@@ -36,7 +36,10 @@ pub(super) fn run(shared: &Shared) {
     };
     let mut pause: Option<Duration> = None;
     while shared.wait(pause) {
-        let round = catch_unwind(AssertUnwindSafe(|| block_on(catching.round())));
+        let round = catch_unwind(AssertUnwindSafe(|| {
+            let second = shared.open_second()?;
+            block_on(catching.round(&*second))
+        }));
         let round = round.unwrap_or_else(|_| {
             let why = "the thread that copies panicked";
             Err(Error::new(ErrorKind::Internal, "archive.replicate", why))
@@ -120,9 +123,9 @@ enum Done {
 
 impl CatchUp<'_> {
     /// Copies all that the second archive lacks now.
-    async fn round(&mut self) -> Result<()> {
+    async fn round(&mut self, second: &dyn Archive) -> Result<()> {
         let asked = std::mem::take(&mut self.shared.live.state().waiting);
-        let reached = self.work().await;
+        let reached = self.work(second).await;
         if !matches!(reached, Ok(true)) {
             let mut state = self.shared.live.state();
             state.waiting.extend(asked);
@@ -137,21 +140,20 @@ impl CatchUp<'_> {
     }
 
     /// Answers whether all was copied that was there when it began.
-    async fn work(&mut self) -> Result<bool> {
+    async fn work(&mut self, second: &dyn Archive) -> Result<bool> {
         let shared = self.shared;
-        let second = shared.open_second().await?;
         if !shared.second.is_present.load(Ordering::Acquire) {
             // That it takes what comes.
             second.begin().await?.abort().await?;
             shared.second.set_present(true);
             tracing::info!("the second archive takes what comes");
         }
-        shared.send_away(&*second).await?;
+        shared.send_away(second).await?;
         let last = second.last_sequence();
-        let reached = self.catch_up(&*second).await?;
-        shared.send_away(&*second).await?;
+        let reached = self.catch_up(second).await?;
+        shared.send_away(second).await?;
         self.note_all_met(last).await?;
-        self.hint(&*second).await?;
+        self.hint(second).await?;
         Ok(reached)
     }
 

@@ -207,7 +207,7 @@ impl ReplicatedArchive {
         });
         // Before anything is read: what was removed must not be served from its second copy.
         block_on(shared.forget_removed())?;
-        match block_on(shared.open_second()) {
+        match shared.open_second() {
             Ok(_) => shared.second.set_present(true),
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound) => {
                 tracing::error!(%error, "the second archive is away; it is asked for again");

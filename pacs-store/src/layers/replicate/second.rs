@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use pacs_core::{Archive, Entry, Error, ErrorKind, Result, Sequence};
 
@@ -43,17 +44,17 @@ impl Second {
         }
     }
 
-    /// The archive, and whether it was compared with the notes.
-    fn open(&self) -> Result<(Arc<dyn Archive>, bool)> {
+    /// Opens it where it isn't open. Blocks, and not within a future: who opens it may wait for one.
+    fn open(&self) -> Result<Arc<dyn Archive>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(archive), compared) = &*opened {
-            return Ok((Arc::clone(archive), *compared));
+        if let (Some(archive), _) = &*opened {
+            return Ok(Arc::clone(archive));
         }
         let archive = (self.open)()?;
         if !archive.capability().ordered_scan {
             return Err(unordered("second"));
         }
-        Ok((Arc::clone(opened.0.insert(archive)), false))
+        Ok(Arc::clone(opened.0.insert(archive)))
     }
 
     fn set_compared(&self) {
@@ -71,14 +72,16 @@ pub(super) fn away() -> Error {
 }
 
 impl Shared {
-    /// The second archive, opened where it isn't open. Blocks then.
-    pub(super) async fn open_second(&self) -> Result<Arc<dyn Archive>> {
-        let (second, is_compared) = self.second.open()?;
-        if !is_compared {
-            self.forget_lost(&*second).await?;
-            // Before anything comes to the places of what was lost.
-            self.send_away(&*second).await?;
-            self.meet(&*second).await?;
+    /// The second archive, opened and compared with the notes where it isn't yet. Blocks.
+    pub(super) fn open_second(&self) -> Result<Arc<dyn Archive>> {
+        let second = self.second.open()?;
+        if self.second.now().is_err() {
+            block_on(async {
+                self.forget_lost(&*second).await?;
+                // Before anything comes to the places of what was lost.
+                self.send_away(&*second).await?;
+                self.meet(&*second).await
+            })?;
             self.second.set_compared();
         }
         Ok(second)
