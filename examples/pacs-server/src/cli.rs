@@ -51,8 +51,14 @@ pub(crate) enum Command {
     ///
     /// The server must not be running. What is complete here already is not fetched again.
     Migrate(Migrate),
-    /// Compare every stored instance with the checksum made when it was stored
-    Verify,
+    /// Compare every stored instance, in each of its copies, with the checksum made when it was stored
+    ///
+    /// The server must not be running; while it runs, [scrub] does this.
+    Verify {
+        /// Keep anew what one of two copies has damaged or lost
+        #[arg(long)]
+        repair: bool,
+    },
     /// Forget the index and make it anew from the archive
     RebuildIndex,
     /// Say how much is kept

@@ -20,6 +20,7 @@ mod logging;
 mod maintain;
 mod migrate;
 mod routing;
+mod scrub;
 mod serve;
 mod store;
 mod users;
@@ -97,8 +98,8 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
             let opened = store::open_to_serve(config, Vec::new(), Reloadable::new(rules), audit)?;
             with_store(opened, |store| migrate::run(config, &store.pacs, &wanted, source))
         }
-        Command::Verify => with_store(store::open(config, Audit::none())?, |store| {
-            maintain::verify(config, &store.pacs)
+        Command::Verify { repair } => with_store(store::open(config, Audit::none())?, |store| {
+            maintain::verify(config, store, repair)
         }),
         Command::RebuildIndex => maintain::rebuild_index(config),
         Command::Stats => with_store(store::open(config, Audit::none())?, |store| {

@@ -6,8 +6,9 @@ use std::path::Path;
 use futures::executor::block_on;
 use indicatif::{ProgressBar, ProgressStyle};
 use pacs_core::audit::Code;
+use pacs_core::engine::VerifyOptions;
 use pacs_core::{InstanceKey, Pacs};
-use pacs_store::embedded::Rebuilt;
+use pacs_store::embedded::{Rebuilt, Store};
 use pacs_store::layers::encrypt::KeyFile;
 
 use crate::config::Config;
@@ -16,21 +17,38 @@ use crate::{audit, store};
 /// Instances with something wrong that are named.
 pub(crate) const NAMED_MAX: usize = 100;
 
-/// Compares every instance with its checksum; answers whether all are whole.
-pub(crate) fn verify(config: &Config, pacs: &Pacs) -> Result<bool, String> {
+/// Compares every instance with its checksum; answers whether all are whole, or were kept anew.
+pub(crate) fn verify(config: &Config, store: &Store, repair: bool) -> Result<bool, String> {
     let explained = |error| store::explained(config, &error);
+    let pacs = &store.pacs;
+    if let Some(replica) = &store.replica {
+        // Else a copy that is not made yet would not be looked at.
+        let lag = block_on(replica.lag()).map_err(explained)?;
+        match lag.is_present {
+            true => block_on(replica.caught_up()).map_err(explained)?,
+            false => say("The replica is away: the other copies alone are looked at.\n")?,
+        }
+    }
+    let mut options = VerifyOptions::default();
+    options.repair = repair;
     let totals = block_on(pacs.totals()).map_err(explained)?;
     let bar = ProgressBar::new(totals.instances);
     let style = "{bar:30} {pos} of {len} instances, {per_sec}, {eta} remaining";
     bar.set_style(ProgressStyle::with_template(style).map_err(|error| error.to_string())?);
-    let verified = block_on(pacs.verify(|done| bar.set_position(done))).map_err(explained)?;
+    let verified = block_on(pacs.verify_with(options, |done| bar.set_position(done))).map_err(explained)?;
     bar.finish_and_clear();
     let mut text = format!(
-        "{:>10} instances whole\n{:>10} earlier versions whole\n{:>10} damaged\n",
+        "{:>10} instances whole\n{:>10} earlier versions whole\n",
         verified.whole - verified.whole_earlier,
         verified.whole_earlier,
-        verified.damaged.len()
     );
+    if repair {
+        text.push_str(&format!(
+            "{:>10} kept anew from their other copy\n",
+            verified.repaired
+        ));
+    }
+    text.push_str(&format!("{:>10} damaged\n", verified.damaged.len()));
     for (key, why) in verified.damaged.iter().take(NAMED_MAX) {
         text.push_str(&format!("{}    {why}\n", named(key)));
     }

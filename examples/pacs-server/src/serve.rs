@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::audit::Trail;
 use crate::config::Config;
 use crate::routing::{self, Routing};
+use crate::scrub;
 use crate::web::{self, Rates};
 
 /// Serves until SIGTERM or SIGINT; a second one ends the wait for running associations.
@@ -42,8 +43,25 @@ pub(crate) fn serve(
                 .spawn_scoped(scope, || reindex(store))
                 .map_err(|error| format!("a thread can't start: {error}"))?;
         }
-        let serving = listen(config, store, rates, routing);
+        let (metrics, numbers) = scrub::metrics(config);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let handle = runtime.handle().clone();
+        // A thread of its own: it computes for long without a pause.
+        thread::Builder::new()
+            .name("pacs-scrub".to_owned())
+            .spawn_scoped(scope, move || {
+                handle.block_on(async {
+                    tokio::select! {
+                        () = scrub::run(config, store, &numbers) => {}
+                        // Also when nobody says it.
+                        _ = stopped => {}
+                    }
+                });
+            })
+            .map_err(|error| format!("a thread can't start: {error}"))?;
+        let serving = listen(config, store, (rates, metrics), routing);
         let served = runtime.block_on(trail.during(config, serving));
+        drop(stop);
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
         served.and(closed)
@@ -53,11 +71,10 @@ pub(crate) fn serve(
 async fn listen(
     config: &Config,
     store: &Store,
-    rates: Arc<Rates>,
+    (rates, metrics): (Arc<Rates>, Metrics),
     (routing, router): (Routing, Reloadable),
 ) -> Result<(), String> {
     let failed = |error: pacs_core::Error| error.to_string();
-    let metrics = Metrics::new();
     let address = SocketAddr::new(config.listen, config.dicom_port);
     let limits = limits(config);
     let (credentials, connector) = config.secure()?;

@@ -198,7 +198,14 @@ async fn get(port: u16, study: Uid) -> HashMap<Uid, Bytes> {
     std::mem::take(&mut *received.0.lock().expect("nobody panics while holding it"))
 }
 
-async fn round(data: &Path, arguments: &[&str], seed: u64, round: u64, random: &mut Random) -> (u64, u64) {
+async fn round(
+    data: &Path,
+    arguments: &[&str],
+    seed: u64,
+    round: u64,
+    random: &mut Random,
+    after_kill: &impl Fn(),
+) -> (u64, u64) {
     let server = Server::start(data, arguments);
     let port = server.port;
     let trigger = Arc::new(Trigger {
@@ -215,6 +222,7 @@ async fn round(data: &Path, arguments: &[&str], seed: u64, round: u64, random: &
     for sender in senders {
         acknowledged.push(sender.await.expect("a sender does not panic"));
     }
+    after_kill();
 
     let server = Server::start(data, arguments);
     let (mut kept_unacknowledged, mut kept_acknowledged) = (0, 0);
@@ -280,20 +288,50 @@ fn what_was_acknowledged_before_a_kill_is_kept_whole_in_an_object_store() {
     assert!(Path::new(&text("bucket")).join("packs").is_dir());
 }
 
+#[test]
+fn what_was_acknowledged_before_a_kill_is_kept_whole_where_there_is_a_replica() {
+    let place = directory();
+    let text = |name| text(&place, name);
+    let (configuration, replica) = (text("pacs.toml"), text("replica"));
+    fs::write(&configuration, format!("[replica]\ndata = {replica:?}\n")).expect("is written");
+    killed(&["--config", &configuration]);
+    assert!(Path::new(&replica).join("archive/segments").is_dir());
+}
+
+#[test]
+fn what_was_acknowledged_before_the_machine_was_lost_is_in_the_replica() {
+    let place = directory();
+    let text = |name| text(&place, name);
+    let (configuration, replica) = (text("pacs.toml"), text("replica"));
+    let settings = format!("[replica]\ndata = {replica:?}\nmode = \"always\"\n");
+    fs::write(&configuration, settings).expect("is written");
+    let data = directory();
+    // The replica takes the place of what is lost, and a new one is begun.
+    let lose = || {
+        fs::remove_dir_all(data.path()).expect("is removed");
+        fs::remove_file(Path::new(&replica).join("replica-of")).expect("is removed");
+        fs::rename(&replica, data.path()).expect("is moved");
+    };
+    killed_each_time(data.path(), &["--config", &configuration], &lose);
+}
+
 /// `arguments` are those of every call.
 fn killed(arguments: &[&str]) {
+    killed_each_time(directory().path(), arguments, &|| ());
+}
+
+fn killed_each_time(data: &Path, arguments: &[&str], after_kill: &impl Fn()) {
     let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
     let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
     tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
     let mut random = Random(seed);
-    let data = directory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let (mut acknowledged, mut unacknowledged) = (0, 0);
     for at in 0..rounds {
-        let (kept, beyond) = runtime.block_on(round(data.path(), arguments, seed, at, &mut random));
+        let (kept, beyond) = runtime.block_on(round(data, arguments, seed, at, &mut random, after_kill));
         acknowledged += kept;
         unacknowledged += beyond;
     }
@@ -301,7 +339,7 @@ fn killed(arguments: &[&str]) {
         "{rounds} kills: {acknowledged} acknowledged, all kept; {unacknowledged} kept whole without an acknowledgement"
     ));
 
-    let called = |command: &str| run(data.path(), &[arguments, &[command]].concat());
+    let called = |command: &str| run(data, &[arguments, &[command]].concat());
     let (_, before) = called("stats");
     let (code, verified) = called("verify");
     assert_eq!((code, count(&verified, "damaged")), (0, 0), "{verified}");

@@ -10,6 +10,7 @@
 //! DATA/index.attributes  which attributes the index was filled with
 //! DATA/database          that index and ledger are in a database, in place of these two files
 //! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
+//! DATA/replica/          what is known of the second copies, where there are any
 //! DATA/own-archive/      these four, where the archive is the program's own
 //! ```
 //!
@@ -22,6 +23,7 @@ mod encryption;
 mod objects;
 mod pieces;
 mod rebuild;
+mod replica;
 mod settings;
 
 use std::fmt;
@@ -39,12 +41,13 @@ use self::database::Lock;
 pub use self::objects::ObjectLocation;
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
+pub use self::replica::Replica;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
 use crate::layers::encrypt::FileKeys;
 use crate::layers::encrypt::file::PLAIN;
 use crate::{
     FolderArchive, FolderOptions, MemoryArchive, MemoryIndex, MemoryLedger, RedbIndex, RedbIndexOptions,
-    RedbLedger, SegmentArchive, SegmentOptions,
+    RedbLedger, ReplicatedArchive, SegmentArchive, SegmentOptions,
 };
 
 const INDEX: &str = "index.redb";
@@ -57,6 +60,8 @@ pub struct Store {
     pub pacs: Pacs,
     /// Which attributes are searched.
     pub attributes: Arc<AttributeSet>,
+    /// The second copies, where the settings want them.
+    pub replica: Option<Arc<ReplicatedArchive>>,
     /// Where the index is; nowhere of a store in memory.
     directory: Option<PathBuf>,
     /// Let go last. Files of an index have locks of their own.
@@ -100,6 +105,8 @@ impl Store {
     /// # Errors
     /// - `NotFound` when there is none, `Refused` when another process has it open.
     /// - `Refused` when it is encrypted and a key is missing or wrong, or the settings say nothing of keys.
+    /// - `Refused` when it is the replica of another; `Corrupt`, of the operation `store.replica`, when its archive is older than
+    ///   its replica.
     /// - `Mismatch` when its archive is of another kind, or its index and ledger are in another database or in one of which
     ///   the settings say nothing; `Invalid` when attributes can't mean anything.
     /// - `Corrupt` of an operation that begins with `index.` when the index is damaged, `Unsupported` when it is of
@@ -107,12 +114,10 @@ impl Store {
     /// - What the archive or the index says.
     pub fn open(settings: &Settings, options: Options) -> Result<Self> {
         settings.check()?;
-        Self::with(
-            archive(settings)?,
-            settings.directory().map(Path::to_owned),
-            settings,
-            options,
-        )
+        let (archive, replica) = archive(settings)?;
+        let directory = settings.directory().map(Path::to_owned);
+        let store = Self::with(archive, directory, settings, options)?;
+        Ok(Self { replica, ..store })
     }
 
     /// Opens an engine on an archive of the program's own, with an index in the data directory, which is made where
@@ -121,7 +126,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`open`](Self::open); also `Mismatch` when the data directory has an archive, and `Invalid` when the settings want
-    /// encryption: a program that has an archive of its own puts [`EncryptedArchive`](crate::EncryptedArchive) around it itself.
+    /// encryption or second copies: a program that has an archive of its own puts [`EncryptedArchive`](crate::EncryptedArchive)
+    /// and [`ReplicatedArchive`] around it itself.
     pub fn open_on(archive: Arc<dyn Archive>, settings: &Settings, options: Options) -> Result<Self> {
         Self::with(archive, own_directory(settings)?, settings, options)
     }
@@ -154,6 +160,7 @@ impl Store {
         let store = Self {
             pacs: block_on(Pacs::open(archive, index, options))?,
             attributes,
+            replica: None,
             directory,
             _lock: lock,
         };
@@ -196,12 +203,32 @@ impl Store {
     }
 }
 
-fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
+/// An archive, and the layer of it that keeps second copies.
+type WithReplica = (Arc<dyn Archive>, Option<Arc<ReplicatedArchive>>);
+
+fn archive(settings: &Settings) -> Result<WithReplica> {
+    let encryption = settings.encryption.as_ref();
     let (Some(data), Some(directory)) = (settings.directory(), settings.archive_directory()) else {
-        return encryption::around(Arc::new(MemoryArchive::new()), None, settings.encryption.as_ref());
+        let archive = encryption::around(Arc::new(MemoryArchive::new()), None, encryption)?;
+        return Ok((archive, None));
     };
+    let inside = inside(settings, data, &directory)?;
+    // Both copies are encrypted, and each can be read without the other.
+    let (inside, replicated) = match &settings.replica {
+        Some(replica) => {
+            let replicated = replica::around(inside, settings, replica)?;
+            (Arc::clone(&replicated) as Arc<dyn Archive>, Some(replicated))
+        }
+        None => (inside, None),
+    };
+    Ok((encryption::around(inside, Some(data), encryption)?, replicated))
+}
+
+/// What the data directory has, as it lies there.
+fn inside(settings: &Settings, data: &Path, directory: &Path) -> Result<Arc<dyn Archive>> {
     settings.check_kind()?;
-    match fs::metadata(&directory) {
+    replica::check_is_none(data)?;
+    match fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => {}
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("store.open", format!("{}", directory.display()), error));
@@ -212,8 +239,7 @@ fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
         }
     }
     if let Some(location) = &settings.objects {
-        let opened = objects::open(location, &directory)?;
-        return encryption::around(opened, Some(data), settings.encryption.as_ref());
+        return objects::open(location, directory);
     }
     let opened = match settings.archive {
         ArchiveKind::Folder => {
@@ -221,25 +247,28 @@ fn archive(settings: &Settings) -> Result<Arc<dyn Archive>> {
                 sealed: settings.encryption.is_some(),
                 ..FolderOptions::default()
             };
-            FolderArchive::open(&directory, options).map(|archive| Arc::new(archive) as Arc<dyn Archive>)
+            FolderArchive::open(directory, options).map(|archive| Arc::new(archive) as Arc<dyn Archive>)
         }
-        _ => SegmentArchive::open(&directory, SegmentOptions::default())
+        _ => SegmentArchive::open(directory, SegmentOptions::default())
             .map(|archive| Arc::new(archive) as Arc<dyn Archive>),
     };
-    let opened = opened.map_err(|error| match error.kind() {
+    opened.map_err(|error| match error.kind() {
         ErrorKind::Refused => {
             let what = format!("{} is in use by another process", data.display());
             Error::new(ErrorKind::Refused, "store.open", what)
         }
         kind => Error::new(kind, "store.open", format!("{}: {error}", directory.display())),
-    })?;
-    encryption::around(opened, Some(data), settings.encryption.as_ref())
+    })
 }
 
 /// Where the index of an archive of the program's own is.
 fn own_directory(settings: &Settings) -> Result<Option<PathBuf>> {
     if settings.encryption.is_some() {
         let why = "encryption: an archive of the program's own is not encrypted by settings";
+        return Err(Error::new(ErrorKind::Invalid, "store.settings", why));
+    }
+    if settings.replica.is_some() {
+        let why = "replica: of an archive of the program's own there are no second copies by settings";
         return Err(Error::new(ErrorKind::Invalid, "store.settings", why));
     }
     let directory = settings.own_directory();
@@ -341,7 +370,6 @@ fn index_at(settings: &Settings, keys: Option<&Arc<FileKeys>>, path: &Path) -> R
 }
 
 /// Writes a file that is durable, and whole before it has its name.
-#[cfg(any(feature = "object", feature = "postgres"))]
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
 

@@ -53,7 +53,7 @@ impl Store {
     pub fn rebuild(settings: &Settings) -> Result<Rebuilt> {
         settings.check()?;
         // The archive's lock comes first: nobody else works on the index then.
-        let archive = archive(settings)?;
+        let (archive, _) = archive(settings)?;
         Self::rebuild_of(&*archive, settings.directory(), settings)
     }
 

@@ -11,6 +11,7 @@ use super::attributes;
 use super::database::Database;
 pub use super::encryption::Encryption;
 use super::objects::ObjectLocation;
+use super::replica::Replica;
 
 /// All settings of a store. The keys of a file are the fields' names, with hyphens; `attribute` for a table of
 /// `attributes`.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub archive: ArchiveKind,
     /// The object store that instances are kept in; without it they are in the data directory.
     pub objects: Option<ObjectLocation>,
+    /// Where second copies of instances are kept; without it there are none.
+    pub replica: Option<Replica>,
     /// What happens to an instance that comes with other bytes under a UID that is kept.
     pub duplicates: Duplicates,
     /// Memory for the index's pages.
@@ -44,6 +47,7 @@ impl Default for Settings {
             data: PathBuf::from("./pacs-data"),
             archive: ArchiveKind::Segment,
             objects: None,
+            replica: None,
             duplicates: Duplicates::Replace,
             index_cache_mebibytes: 128,
             encryption: None,
@@ -157,7 +161,8 @@ impl Settings {
     ///
     /// # Errors
     /// `Invalid` when encryption and a database are wanted: what a database keeps isn't encrypted here. And when instances
-    /// are to be in an object store and in files or memory.
+    /// are to be in an object store and in files or memory, or there are to be second copies of what is a file each or in
+    /// memory.
     pub fn check(&self) -> Result<()> {
         let invalid = |why| Err(Error::new(ErrorKind::Invalid, "store.settings", why));
         if self.encryption.is_some() && self.database.is_some() {
@@ -167,6 +172,14 @@ impl Settings {
         }
         if self.objects.is_some() && self.archive != ArchiveKind::Segment {
             return invalid("archive and objects: instances are kept in the one or in the other");
+        }
+        if let Some(replica) = &self.replica {
+            replica.check()?;
+            if self.archive != ArchiveKind::Segment {
+                return invalid(
+                    "archive and replica: there are second copies of what is kept in large files or in an object store",
+                );
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod render;
 mod values;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use pacs_net::AddressShare;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
 use pacs_net::tls::{Connector, Credentials};
 use pacs_store::embedded::{
-    ArchiveKind, Attribute, Database, Duplicates, Encryption, ObjectLocation, Settings,
+    ArchiveKind, Attribute, Database, Duplicates, Encryption, ObjectLocation, Replica, Settings,
 };
 use serde::Deserialize;
 
@@ -55,6 +56,10 @@ pub(crate) struct Config {
     pub(crate) stable_after_seconds: u32,
     /// The object store that instances are kept in.
     pub(crate) objects: Option<ObjectLocation>,
+    /// Where second copies of instances are kept.
+    pub(crate) replica: Option<Replica>,
+    /// How what is kept is read through, over and over.
+    pub(crate) scrub: Option<ScrubConfig>,
     /// The database that index and ledger are kept in.
     pub(crate) database: Option<Database>,
     /// How what is kept is encrypted.
@@ -114,6 +119,25 @@ impl Default for LimitsConfig {
             idle_seconds: 600,
             patience_seconds: 30,
             steps_kept_days: 90,
+        }
+    }
+}
+
+/// How what is kept is read through, over and over, and compared with what was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ScrubConfig {
+    /// What is read in a second.
+    pub(crate) mebibytes_per_second: NonZeroU32,
+    /// How long after the end of a pass the next one begins.
+    pub(crate) pause_days: u32,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        Self {
+            mebibytes_per_second: NonZeroU32::new(20).expect("20 is not 0"),
+            pause_days: 7,
         }
     }
 }
@@ -179,6 +203,8 @@ impl Default for Config {
             routes: None,
             stable_after_seconds: 60,
             objects: None,
+            replica: None,
+            scrub: None,
             database: None,
             encryption: None,
             access: None,
@@ -222,10 +248,19 @@ impl Config {
                 "[database] url: a password belongs into a file of its own, password-file".to_owned(),
             );
         }
-        if let Some(name) = config.objects.as_ref().and_then(secret_option) {
-            return Err(format!(
-                "[objects] options: {name} belongs into a file of its own, option-files"
-            ));
+        let of_replica = config
+            .replica
+            .as_ref()
+            .and_then(|replica| replica.objects.as_ref());
+        for (table, objects) in [
+            ("objects", config.objects.as_ref()),
+            ("replica.objects", of_replica),
+        ] {
+            if let Some(name) = objects.and_then(secret_option) {
+                return Err(format!(
+                    "[{table}] options: {name} belongs into a file of its own, option-files"
+                ));
+            }
         }
         let store = config.store();
         store.check().map_err(|error| error.to_string())?;
@@ -264,6 +299,7 @@ impl Config {
             data: self.data.clone(),
             archive: ArchiveKind::Segment,
             objects: self.objects.clone(),
+            replica: self.replica.clone(),
             duplicates: self.duplicates,
             index_cache_mebibytes: self.index_cache_mebibytes,
             database: self.database.clone(),
@@ -364,6 +400,8 @@ mod tests {
             routes: Some(PathBuf::from("/srv/routes \"new\".toml")),
             stable_after_seconds: 9,
             objects: None,
+            replica: None,
+            scrub: None,
             database: None,
             encryption: Some(Encryption {
                 key_command: vec!["vault".to_owned(), "a \"quoted\" word".to_owned()],
@@ -511,6 +549,50 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_and_how_it_is_read_through_read_back() {
+        let mut objects = ObjectLocation::at("s3://bucket/prefix");
+        objects
+            .option_files
+            .insert("secret_access_key".to_owned(), PathBuf::from("/etc/file"));
+        let at = [
+            (Some(PathBuf::from("/mnt/a \"quoted\" place")), None),
+            (None, Some(objects)),
+        ];
+        for (data, objects) in at {
+            let replica = Replica {
+                data,
+                objects,
+                mode: pacs_store::ReplicateMode::Always,
+            };
+            let config = Config {
+                replica: Some(replica),
+                scrub: Some(ScrubConfig {
+                    mebibytes_per_second: NonZeroU32::MIN,
+                    pause_days: 0,
+                }),
+                ..Config::default()
+            };
+            assert_eq!(Config::parse(&config.render()).unwrap(), config);
+        }
+        for (text, why) in [
+            ("[replica]", "one of data and objects"),
+            (
+                "[replica]\ndata = \"a\"\n[replica.objects]\nurl = \"s3://b\"",
+                "one of data and objects",
+            ),
+            ("[replica]\ndata = \"a\"\nmode = \"often\"", "while-present"),
+            (
+                "[replica.objects]\nurl = \"s3://b\"\noptions = { aws_secret_access_key = \"s3cret\" }",
+                "option-files",
+            ),
+            ("[scrub]\nmebibytes-per-second = 0", "line 2"),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(why) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_examples_are_valid_once_their_comment_signs_are_gone() {
         let rendered = Config::default().render();
         let examples = rendered.lines().filter_map(|line| {
@@ -529,6 +611,10 @@ mod tests {
                 "url",
                 "password-file",
                 "option",
+                "data = \"/mnt",
+                "mode",
+                "mebibytes-per-second",
+                "pause-days",
             ];
             let is_of_table = of_table.iter().any(|key| line.starts_with(key));
             (is_toml && !is_of_table).then(|| format!("{line}\n"))

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use pacs_net::settings::{Peer, Protocol};
-use pacs_store::embedded::{Attribute, AttributeLevel};
+use pacs_store::embedded::{Attribute, AttributeLevel, ObjectLocation};
 
-use super::{AccessConfig, Config, LogFormat};
+use super::{AccessConfig, Config, LogFormat, ScrubConfig};
 
 impl Config {
     /// All settings with their meaning, as TOML that [`parse`](Self::parse) reads back.
@@ -74,6 +74,8 @@ impl Config {
             "A series or a study is stable when nothing came to it for so long.",
         );
         self.render_objects(&mut out);
+        self.render_replica(&mut out);
+        self.render_scrub(&mut out);
         self.render_database(&mut out);
         self.render_encryption(&mut out);
         self.render_access(&mut out);
@@ -184,20 +186,60 @@ impl Config {
             out.text("option-files = { secret_access_key = \"/etc/pacs/store-secret\" }");
             return;
         };
-        let inline = |pairs: Vec<String>| format!("{{ {} }}", pairs.join(", "));
-        let options = objects.options.iter();
-        let options = options.map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
-        let files = objects.option_files.iter();
-        let files =
-            files.map(|(name, file)| format!("{} = {}", quoted(name), quoted(&file.to_string_lossy())));
         out.table("[objects]", MEANING);
-        out.line(format_args!("url = {}", quoted(&objects.url)));
-        out.line(format_args!("options = {}", inline(options.collect())));
-        out.line(format_args!("option-files = {}", inline(files.collect())));
-        if let Some(path) = &objects.authorities {
-            out.text("Authorities, in PEM, that its certificate may also come from.");
-            out.line(format_args!("authorities = {}", quoted(&path.to_string_lossy())));
+        out.location(objects);
+    }
+
+    fn render_replica(&self, out: &mut Rendering) {
+        const MEANING: &str = "A second copy of each instance, in a directory on another disk (data) or in an object store ([replica.objects], as\n\
+             # [objects]). What one copy has damaged or lost is read from the other, and kept anew by `verify --repair` and [scrub].";
+        const MODE: &str = "When an instance counts as kept: \"later\" (with the first copy, the second follows), \"while-present\" (with both\n\
+             # while the replica takes them, else the second follows) or \"always\" (refused while the replica doesn't take them).";
+        let Some(replica) = &self.replica else {
+            out.gap();
+            out.text(MEANING);
+            out.text(" [replica]");
+            out.text("data = \"/mnt/replica\"");
+            out.text("mode = \"while-present\"");
+            return;
+        };
+        out.table("[replica]", MEANING);
+        if let Some(data) = &replica.data {
+            out.line(format_args!("data = {}", quoted(&data.to_string_lossy())));
         }
+        out.setting("mode", quoted(replica.mode_name()), MODE);
+        if let Some(objects) = &replica.objects {
+            out.table(
+                "[replica.objects]",
+                "The object store that the second copies are in.",
+            );
+            out.location(objects);
+        }
+    }
+
+    fn render_scrub(&self, out: &mut Rendering) {
+        const MEANING: &str = "Reads through what is kept, over and over, so that damage is found before the other copy has some too. What is found\n\
+             # is logged and shown at /metrics; with a [replica] it is repaired.";
+        const PAUSE: &str =
+            "How long after the end of a pass the next one begins. A pass that a stop broke off goes on.";
+        let (scrub, is_set) = match &self.scrub {
+            Some(scrub) => (scrub.clone(), true),
+            None => (ScrubConfig::default(), false),
+        };
+        if !is_set {
+            out.gap();
+            out.text(MEANING);
+            out.text(" [scrub]");
+            out.text(&format!("mebibytes-per-second = {}", scrub.mebibytes_per_second));
+            return out.text(&format!("pause-days = {}", scrub.pause_days));
+        }
+        out.table("[scrub]", MEANING);
+        out.setting(
+            "mebibytes-per-second",
+            scrub.mebibytes_per_second,
+            "Instances that are read in a second, in MiB; each of two copies counts once.",
+        );
+        out.setting("pause-days", scrub.pause_days, PAUSE);
     }
 
     fn render_database(&self, out: &mut Rendering) {
@@ -415,6 +457,23 @@ impl Config {
 pub(super) struct Rendering(String);
 
 impl Rendering {
+    /// Where an object store is.
+    fn location(&mut self, objects: &ObjectLocation) {
+        let inline = |pairs: Vec<String>| format!("{{ {} }}", pairs.join(", "));
+        let options = objects.options.iter();
+        let options = options.map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+        let files = objects.option_files.iter();
+        let files =
+            files.map(|(name, file)| format!("{} = {}", quoted(name), quoted(&file.to_string_lossy())));
+        self.line(format_args!("url = {}", quoted(&objects.url)));
+        self.line(format_args!("options = {}", inline(options.collect())));
+        self.line(format_args!("option-files = {}", inline(files.collect())));
+        if let Some(path) = &objects.authorities {
+            self.text("Authorities, in PEM, that its certificate may also come from.");
+            self.line(format_args!("authorities = {}", quoted(&path.to_string_lossy())));
+        }
+    }
+
     fn gap(&mut self) {
         self.0.push('\n');
     }

@@ -34,6 +34,17 @@ const BUCKETS_SECONDS: [f64; 14] = [
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
+/// A number that a program shows beside the others. A clone is the same number.
+#[derive(Clone, Debug)]
+pub struct OwnNumber(Gauge);
+
+impl OwnNumber {
+    /// What it is now.
+    pub fn set(&self, value: u64) {
+        self.0.set(value.try_into().unwrap_or(i64::MAX));
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     registry: Registry,
@@ -78,7 +89,12 @@ struct DimseLabels {
 impl Metrics {
     /// With nothing recorded.
     pub fn new() -> Self {
-        let mut inner = Inner::default();
+        Self::with_own([]).0
+    }
+
+    /// What is recorded here, and where it is registered.
+    fn registered() -> (Inner, Registry) {
+        let inner = Inner::default();
         let mut registry = Registry::with_prefix("pacs");
         let durations = [
             "Time from the header of a request to the end of its response",
@@ -141,8 +157,18 @@ impl Metrics {
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
+        (inner, registry)
+    }
+
+    /// The same, and numbers of the program's own, each of a name (`pacs_` is put before it) and a meaning.
+    pub fn with_own<const N: usize>(own: [(&'static str, &'static str); N]) -> (Self, [OwnNumber; N]) {
+        let numbers = own.map(|_| OwnNumber(Gauge::default()));
+        let (mut inner, mut registry) = Self::registered();
+        for ((name, help), number) in own.into_iter().zip(&numbers) {
+            registry.register(name, help, number.0.clone());
+        }
         inner.registry = registry;
-        Self(Arc::new(inner))
+        (Self(Arc::new(inner)), numbers)
     }
 
     /// In the text format of Prometheus, version 0.0.4.

@@ -140,7 +140,6 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
 }
 
 /// A number that nobody else draws.
-#[cfg(any(feature = "object", feature = "postgres"))]
 pub(crate) fn random_number() -> Result<u128> {
     let mut random = [0; 16];
     fill_random(&mut random)?;

@@ -50,7 +50,6 @@ use pacs_core::{
 
 use crate::buffers::Buffers;
 use crate::pool::Pool;
-#[cfg(any(feature = "object", feature = "postgres"))]
 pub(crate) use keys::random_number;
 use keys::{Keys, Master};
 use read::Kept;

@@ -1,0 +1,234 @@
+//! What runs beside the server for the sake of what is kept: it is read through, and how far its second copies are.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pacs_core::Timestamp;
+use pacs_core::engine::VerifyOptions;
+use pacs_net::web::http::metrics::{Metrics, OwnNumber};
+use pacs_store::embedded::Store;
+
+use crate::config::{Config, ScrubConfig};
+
+/// How often it is asked how far the second copies are.
+const ASKED_EACH: Duration = Duration::from_secs(15);
+/// Instances between two notes of how far a pass is.
+const NOTED_EACH: u64 = 1000;
+/// The longest sleep, after which the clock is looked at again.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// The pause after a pass that failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What is shown of it.
+pub(crate) struct Numbers {
+    replica: Option<[OwnNumber; 4]>,
+    scrub: Option<[OwnNumber; 3]>,
+}
+
+/// Metrics with those of this module that the settings make sense of.
+pub(crate) fn metrics(config: &Config) -> (Metrics, Numbers) {
+    const REPLICA: [(&str, &str); 4] = [
+        (
+            "replica_present",
+            "1 where the replica took what it was given last",
+        ),
+        (
+            "replica_lag_entries",
+            "Commits and removals that the replica lacks",
+        ),
+        (
+            "replica_lag_seconds",
+            "Age of the oldest instance that the replica lacks",
+        ),
+        (
+            "replica_unreadable",
+            "Instances that could not be copied since the start",
+        ),
+    ];
+    const SCRUB: [(&str, &str); 3] = [
+        ("scrub_instances", "Instances that the running pass has looked at"),
+        (
+            "scrub_damaged",
+            "What the last pass that ended found damaged and could not repair",
+        ),
+        (
+            "scrub_repaired",
+            "Instances that the last pass that ended kept anew",
+        ),
+    ];
+    let (metrics, numbers) = match (&config.replica, &config.scrub) {
+        (None, None) => (Metrics::new(), (None, None)),
+        (Some(_), None) => {
+            let (metrics, replica) = Metrics::with_own(REPLICA);
+            (metrics, (Some(replica), None))
+        }
+        (None, Some(_)) => {
+            let (metrics, scrub) = Metrics::with_own(SCRUB);
+            (metrics, (None, Some(scrub)))
+        }
+        (Some(_), Some(_)) => {
+            let [r0, r1, r2, r3] = REPLICA;
+            let [s0, s1, s2] = SCRUB;
+            let (metrics, [r0, r1, r2, r3, s0, s1, s2]) = Metrics::with_own([r0, r1, r2, r3, s0, s1, s2]);
+            (metrics, (Some([r0, r1, r2, r3]), Some([s0, s1, s2])))
+        }
+    };
+    let (replica, scrub) = numbers;
+    (metrics, Numbers { replica, scrub })
+}
+
+/// Until it is dropped.
+pub(crate) async fn run(config: &Config, store: &Store, numbers: &Numbers) {
+    tokio::join!(watch_replica(store, numbers), async {
+        if let Some(scrub) = &config.scrub {
+            scrub_for_ever(scrub, &config.data, store, numbers).await;
+        }
+    });
+}
+
+async fn watch_replica(store: &Store, numbers: &Numbers) {
+    let (Some(replica), Some([present, entries, seconds, unreadable])) = (&store.replica, &numbers.replica)
+    else {
+        return;
+    };
+    loop {
+        match replica.lag().await {
+            Ok(lag) => {
+                let since = lag
+                    .since
+                    .map_or(0, |since| Timestamp::now().0.saturating_sub(since.0));
+                present.set(lag.is_present.into());
+                entries.set(lag.entries);
+                seconds.set(since / 1000);
+                unreadable.set(lag.unreadable);
+            }
+            Err(error) => tracing::warn!(%error, "it is not known how far the replica is"),
+        }
+        tokio::time::sleep(ASKED_EACH).await;
+    }
+}
+
+async fn scrub_for_ever(config: &ScrubConfig, data: &Path, store: &Store, numbers: &Numbers) {
+    let note = Note(data.join("scrub"));
+    loop {
+        let now = Timestamp::now().0;
+        let due = match note.read() {
+            Pass::Ended(ended) => {
+                let pause = u64::try_from((DAY * config.pause_days).as_millis()).unwrap_or(u64::MAX);
+                ended.saturating_add(pause).saturating_sub(now)
+            }
+            Pass::Begun(_) => 0,
+        };
+        if due > 0 {
+            tokio::time::sleep(Duration::from_millis(due).min(SLEEP_MAX)).await;
+            continue;
+        }
+        if let Err(error) = pass(config, store, &note, numbers).await {
+            tracing::error!(%error, "a pass through what is kept failed; it is begun again");
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        }
+    }
+}
+
+async fn pass(config: &ScrubConfig, store: &Store, note: &Note, numbers: &Numbers) -> pacs_core::Result<()> {
+    let mut options = VerifyOptions::default();
+    options.repair = true;
+    options.bytes_per_second = std::num::NonZeroU64::from(config.mebibytes_per_second).checked_mul(MEBIBYTE);
+    options.skip = match note.read() {
+        Pass::Begun(done) => done,
+        Pass::Ended(_) => 0,
+    };
+    tracing::info!(after = options.skip, "a pass through what is kept begins");
+    let verified = store
+        .pacs
+        .verify_with(options, |done| {
+            if done.is_multiple_of(NOTED_EACH) && done > options.skip {
+                note.write(Pass::Begun(done));
+            }
+            if let Some([instances, ..]) = &numbers.scrub {
+                instances.set(done);
+            }
+        })
+        .await?;
+    note.write(Pass::Ended(Timestamp::now().0));
+    let (whole, repaired, damaged) = (verified.whole, verified.repaired, verified.damaged.len());
+    if let Some([_, damaged_number, repaired_number]) = &numbers.scrub {
+        damaged_number.set(damaged as u64);
+        repaired_number.set(repaired);
+    }
+    for (key, why) in verified.damaged.iter().take(crate::maintain::NAMED_MAX) {
+        tracing::error!(instance = %key.instance, why, "damaged");
+    }
+    match damaged {
+        0 => tracing::info!(whole, repaired, "a pass through what is kept ended"),
+        _ => tracing::error!(
+            whole,
+            repaired,
+            damaged,
+            "a pass through what is kept ended: some of it is damaged"
+        ),
+    }
+    Ok(())
+}
+
+const MEBIBYTE: std::num::NonZeroU64 = std::num::NonZeroU64::new(1 << 20).expect("is not 0");
+
+/// How far a pass is, or when the last one ended (milliseconds since 1970).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Begun(u64),
+    Ended(u64),
+}
+
+/// Where that is noted. Without it, a pass begins from the start.
+struct Note(PathBuf);
+
+impl Note {
+    fn read(&self) -> Pass {
+        let text = fs::read_to_string(&self.0).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(%error, "it is not known how far the last pass was");
+            }
+            String::new()
+        });
+        let said = text.trim().split_once(' ');
+        let said = said.and_then(|(what, number)| Some((what, number.parse().ok()?)));
+        match said {
+            Some(("ended", at)) => Pass::Ended(at),
+            Some(("done", count)) => Pass::Begun(count),
+            _ => Pass::Begun(0),
+        }
+    }
+
+    fn write(&self, pass: Pass) {
+        let text = match pass {
+            Pass::Begun(count) => format!("done {count}\n"),
+            Pass::Ended(at) => format!("ended {at}\n"),
+        };
+        // Not synced: lost, a pass does some of its work again.
+        if let Err(error) = fs::write(&self.0, text) {
+            tracing::warn!(%error, "it can't be noted how far a pass is");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_of_a_pass_is_read_back_and_nothing_is_taken_for_it_that_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let note = Note(directory.path().join("scrub"));
+        assert_eq!(note.read(), Pass::Begun(0));
+        for pass in [Pass::Begun(7), Pass::Ended(1_700_000_000_000)] {
+            note.write(pass);
+            assert_eq!(note.read(), pass);
+        }
+        fs::write(&note.0, "ended soon").unwrap();
+        assert_eq!(note.read(), Pass::Begun(0));
+    }
+}

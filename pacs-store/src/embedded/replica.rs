@@ -1,0 +1,358 @@
+//! A second copy of what is kept, by the settings.
+//!
+//! ```text
+//! DATA/replica/pair         which directory is the replica of this archive, or
+//! DATA/replica/archive      which archive in an object store is
+//! DATA/replica/copies.redb  which instance is where in it; can be made anew from both, in the time that it takes to read them
+//! REPLICA/replica-of        what `pair` says: a directory without it is not the replica, so that a disk that is away is noticed
+//! REPLICA/archive/          the instances, as a data directory has them
+//! ```
+//!
+//! A replica becomes the archive when `replica-of` is removed and its directory is the data directory. A new replica is begun
+//! when `DATA/replica` is removed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pacs_core::{Archive, Error, ErrorKind, Result};
+use serde::Deserialize;
+
+use super::objects::{self, ObjectLocation};
+use super::{Settings, encryption, write_whole};
+use crate::layers::encrypt::random_number;
+use crate::{RedbLedger, ReplicateMode, ReplicateOptions, ReplicatedArchive, SegmentArchive, SegmentOptions};
+
+/// Where the second copy of each instance is kept, and when an instance counts as kept. One of `data` and `objects` is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Replica {
+    /// The directory, on another disk.
+    pub data: Option<PathBuf>,
+    /// Or the object store.
+    pub objects: Option<ObjectLocation>,
+    /// When an instance counts as kept.
+    #[serde(deserialize_with = "mode")]
+    pub mode: ReplicateMode,
+}
+
+/// The modes by their names in a file.
+const MODES: [(&str, ReplicateMode); 3] = [
+    ("later", ReplicateMode::Later),
+    ("while-present", ReplicateMode::WhilePresent),
+    ("always", ReplicateMode::Always),
+];
+
+fn mode<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<ReplicateMode, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let found = MODES.iter().find(|(name, _)| *name == text);
+    found.map(|(_, mode)| *mode).ok_or_else(|| {
+        serde::de::Error::custom(format_args!("{text:?} is none of later, while-present, always"))
+    })
+}
+
+impl Replica {
+    /// The mode as a file writes it.
+    pub fn mode_name(&self) -> &'static str {
+        let found = MODES.iter().find(|(_, mode)| *mode == self.mode);
+        found.map_or("", |(name, _)| name)
+    }
+
+    /// # Errors
+    /// `Invalid` unless it says in one way where the replica is.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.data.is_some() != self.objects.is_some() {
+            true => Ok(()),
+            false => {
+                let why = "replica: one of data and objects says where it is";
+                Err(Error::new(ErrorKind::Invalid, "store.settings", why))
+            }
+        }
+    }
+}
+
+/// What is known of the replica, in the data directory.
+const KNOWN: &str = "replica";
+const PAIR: &str = "pair";
+const OBJECTS: &str = "archive";
+const COPIES: &str = "copies.redb";
+/// In the replica.
+const OF: &str = "replica-of";
+const ARCHIVE: &str = "archive";
+
+const OPERATION: &str = "store.replica";
+
+/// # Errors
+/// `Refused` when this data directory is a replica.
+pub(super) fn check_is_none(data: &Path) -> Result<()> {
+    match data.join(OF).exists() {
+        true => {
+            let what = format!(
+                "{} is the replica of another archive; it becomes the archive when the file {OF} in it is removed",
+                data.display()
+            );
+            Err(Error::new(ErrorKind::Refused, "store.open", what))
+        }
+        false => Ok(()),
+    }
+}
+
+/// The archive with its second copy, as the settings say; `first` is what the data directory has.
+pub(super) fn around(
+    first: Arc<dyn Archive>,
+    settings: &Settings,
+    replica: &Replica,
+) -> Result<Arc<ReplicatedArchive>> {
+    replica.check()?;
+    let known = settings.data.join(KNOWN);
+    fs::create_dir_all(&known).map_err(|error| failed(&known, error))?;
+    let copies = known.join(COPIES);
+    let notes = match encryption::file_keys(settings.encryption.as_ref())? {
+        Some(keys) => RedbLedger::open_encrypted(&copies, keys),
+        None => RedbLedger::open(&copies),
+    };
+    let notes = notes
+        .map_err(|error| Error::new(error.kind(), OPERATION, format!("{}: {error}", copies.display())))?;
+    let place = replica.clone();
+    let open = move || open(&known, &place);
+    let options = ReplicateOptions { mode: replica.mode };
+    let opened = ReplicatedArchive::open(first, Box::new(open), Arc::new(notes), options);
+    opened.map(Arc::new).map_err(|error| match error.kind() {
+        ErrorKind::Corrupt => {
+            let what = format!("{error}. The replica has what is missing: it can become the archive");
+            Error::new(ErrorKind::Corrupt, OPERATION, what)
+        }
+        _ => error,
+    })
+}
+
+/// Opens the replica; takes one that is nobody's when there was none before.
+///
+/// # Errors
+/// `NotFound` when it isn't there, `Mismatch` when it is another's; what the archive says.
+fn open(known: &Path, replica: &Replica) -> Result<Arc<dyn Archive>> {
+    let other = match replica.objects {
+        Some(_) => PAIR,
+        None => OBJECTS,
+    };
+    if known.join(other).exists() {
+        let what = format!(
+            "the replica is another one: a new one is begun when {} is removed",
+            known.display()
+        );
+        return Err(Error::new(ErrorKind::Mismatch, OPERATION, what));
+    }
+    match (&replica.objects, &replica.data) {
+        (Some(location), _) => objects::open(location, known),
+        (None, Some(place)) => open_directory(known, place),
+        // It was checked that it is one of both.
+        (None, None) => Err(mismatch(known)),
+    }
+}
+
+fn open_directory(known: &Path, place: &Path) -> Result<Arc<dyn Archive>> {
+    let (pair, of) = (known.join(PAIR), place.join(OF));
+    match (noted(&pair)?, noted(&of)?) {
+        (Some(pair), Some(of)) if pair == of => {}
+        (Some(_), None) => {
+            // Not made anew: a disk that isn't mounted leaves an empty directory.
+            let what = format!("the replica is not at {}", place.display());
+            return Err(Error::new(ErrorKind::NotFound, OPERATION, what));
+        }
+        (None, None) if !place.join(super::INDEX).exists() => {
+            let id = format!("{:032x}\n", random_number()?);
+            fs::create_dir_all(place)
+                .and_then(|()| write_whole(&of, &id))
+                .map_err(|error| failed(&of, error))?;
+            write_whole(&pair, &id).map_err(|error| failed(&pair, error))?;
+        }
+        _ => return Err(mismatch(place)),
+    }
+    let archive = SegmentArchive::open(place.join(ARCHIVE), SegmentOptions::default())?;
+    Ok(Arc::new(archive))
+}
+
+fn noted(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(noted) => Ok(Some(noted)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    Error::io(OPERATION, format!("{}", path.display()), error)
+}
+
+fn mismatch(place: &Path) -> Error {
+    let what = format!(
+        "{} is not the replica of this archive: it is another's, or an archive of its own",
+        place.display()
+    );
+    Error::new(ErrorKind::Mismatch, OPERATION, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use futures::executor::block_on;
+    use futures::{TryStreamExt, stream};
+    use pacs_core::{Options, Scope, Source, Uid};
+    use tempfile::TempDir;
+
+    use super::super::tests::{file, settings};
+    use super::super::{ArchiveKind, Encryption, Store};
+    use super::*;
+    use crate::layers::encrypt::KeyFile;
+
+    struct Place(TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("a directory"))
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn settings(&self, mode: ReplicateMode) -> Settings {
+            Settings {
+                replica: Some(Replica {
+                    data: Some(self.path("replica")),
+                    mode,
+                    ..Replica::default()
+                }),
+                ..settings(&self.path("data"), ArchiveKind::Segment)
+            }
+        }
+    }
+
+    fn keep(store: &Store, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            let pieces = stream::iter([Ok(file(number))]);
+            block_on(store.pacs.import(Source::default(), pieces)).expect("is kept");
+        }
+    }
+
+    fn contents(store: &Store) -> BTreeMap<Uid, Vec<u8>> {
+        let records: Vec<_> = block_on(store.pacs.instances(Scope::All).try_collect()).expect("is read");
+        let read = |record: pacs_core::InstanceRecord| {
+            let pieces: Vec<bytes::Bytes> =
+                block_on(store.pacs.read_data_set(&record).try_collect()).expect("is read");
+            (record.key.instance, pieces.concat())
+        };
+        records.into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn a_replica_becomes_the_archive_when_all_else_is_lost_also_where_it_is_encrypted() {
+        for is_encrypted in [false, true] {
+            let place = Place::new();
+            let mut settings = place.settings(ReplicateMode::Always);
+            if is_encrypted {
+                KeyFile::new(place.path("keys")).add().expect("is made");
+                settings.encryption = Some(Encryption {
+                    key_file: Some(place.path("keys")),
+                    ..Encryption::default()
+                });
+            }
+            let expected = {
+                let store = Store::open_or_make(&settings, Options::default()).expect("opens");
+                keep(&store, 0..20);
+                assert!(block_on(store.pacs.remove(&Uid::constant("1.2.3.7"))).expect("is removed"));
+                block_on(store.replica.as_ref().expect("there is one").caught_up()).expect("is copied");
+                contents(&store)
+            };
+            assert_eq!(expected.len(), 19);
+            fs::remove_dir_all(place.path("data")).expect("is removed");
+            let promoted = Settings {
+                data: place.path("replica"),
+                replica: None,
+                ..settings
+            };
+            // Not by mistake.
+            let refused = Store::open(&promoted, Options::default())
+                .map(drop)
+                .expect_err("is refused");
+            assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+            fs::remove_file(place.path("replica").join(OF)).expect("is removed");
+            let store = Store::open(&promoted, Options::default()).expect("opens");
+            assert_eq!(contents(&store), expected);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_is_not_there_is_away_and_no_other_is_taken_for_it() {
+        let place = Place::new();
+        let settings = place.settings(ReplicateMode::WhilePresent);
+        keep(
+            &Store::open_or_make(&settings, Options::default()).expect("opens"),
+            0..3,
+        );
+        // As when its disk isn't mounted.
+        fs::rename(place.path("replica"), place.path("elsewhere")).expect("is moved");
+        fs::create_dir(place.path("replica")).expect("is made");
+        {
+            let store = Store::open(&settings, Options::default()).expect("opens");
+            keep(&store, 3..6);
+            let lag = block_on(store.replica.as_ref().expect("there is one").lag()).expect("is told");
+            assert!(!lag.is_present && lag.entries >= 3, "{lag:?}");
+            assert_eq!(contents(&store).len(), 6);
+        }
+        assert_eq!(fs::read_dir(place.path("replica")).expect("is read").count(), 0);
+        fs::remove_dir(place.path("replica")).expect("is removed");
+        fs::rename(place.path("elsewhere"), place.path("replica")).expect("is moved");
+        {
+            let store = Store::open(&settings, Options::default()).expect("opens");
+            block_on(store.replica.as_ref().expect("there is one").caught_up()).expect("is copied");
+        }
+        // One of another archive, and an archive of its own.
+        let refused = |settings: &Settings| {
+            let opened = Store::open_or_make(settings, Options::default()).map(drop);
+            opened.expect_err("is refused").kind()
+        };
+        let other = Settings {
+            data: place.path("other"),
+            ..settings.clone()
+        };
+        assert_eq!(refused(&other), ErrorKind::Mismatch);
+        let own = Settings {
+            data: place.path("own"),
+            replica: None,
+            ..settings.clone()
+        };
+        drop(Store::open_or_make(&own, Options::default()).expect("opens"));
+        let of_own = Settings {
+            data: place.path("another"),
+            replica: Some(Replica {
+                data: Some(place.path("own")),
+                ..Replica::default()
+            }),
+            ..settings
+        };
+        assert_eq!(refused(&of_own), ErrorKind::Mismatch);
+    }
+
+    #[test]
+    fn what_can_not_have_a_replica_is_refused() {
+        let place = Place::new();
+        let of_folder = Settings {
+            archive: ArchiveKind::Folder,
+            ..place.settings(ReplicateMode::Later)
+        };
+        let nowhere = Settings {
+            replica: Some(Replica::default()),
+            ..of_folder.clone()
+        };
+        for settings in [of_folder, nowhere] {
+            let refused = Store::open_or_make(&settings, Options::default()).map(drop);
+            assert_eq!(refused.expect_err("is refused").kind(), ErrorKind::Invalid);
+        }
+        let archive = Arc::new(crate::MemoryArchive::new());
+        let own = Store::open_on(archive, &place.settings(ReplicateMode::Later), Options::default());
+        assert_eq!(own.map(drop).expect_err("is refused").kind(), ErrorKind::Invalid);
+    }
+}
