@@ -306,11 +306,13 @@ fn what_was_acknowledged_before_the_machine_was_lost_is_in_the_replica() {
     let settings = format!("[replica]\ndata = {replica:?}\nmode = \"always\"\n");
     fs::write(&configuration, settings).expect("is written");
     let data = directory();
-    // The replica takes the place of what is lost, and a new one is begun.
+    // The replica takes the place of what is lost, and a new one is begun: whole before the next loss.
     let lose = || {
         fs::remove_dir_all(data.path()).expect("is removed");
         fs::remove_file(Path::new(&replica).join("replica-of")).expect("is removed");
         fs::rename(&replica, data.path()).expect("is moved");
+        let (code, verified) = run(data.path(), &["--config", &configuration, "verify"]);
+        assert_eq!(code, 0, "{verified}");
     };
     killed_each_time(data.path(), &["--config", &configuration], &lose);
 }
