@@ -95,6 +95,7 @@ async fn watch_replica(store: &Store, numbers: &Numbers) {
         return;
     };
     loop {
+        copy_ledger(store);
         match replica.lag().await {
             Ok(lag) => {
                 let since = lag
@@ -108,6 +109,13 @@ async fn watch_replica(store: &Store, numbers: &Numbers) {
             Err(error) => tracing::warn!(%error, "it is not known how far the replica is"),
         }
         tokio::time::sleep(ASKED_EACH).await;
+    }
+}
+
+/// Copies the ledger into the replica.
+pub(crate) fn copy_ledger(store: &Store) {
+    if let Err(error) = store.copy_ledger() {
+        tracing::warn!(%error, "worklists, steps and deliveries are not copied into the replica");
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn serve(
         drop(stop);
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
+        scrub::copy_ledger(store);
         served.and(closed)
     })
 }

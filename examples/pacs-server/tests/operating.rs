@@ -3,7 +3,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use dicom_core::VR;
@@ -145,6 +147,68 @@ fn a_damaged_index_is_answered_with_the_command_that_makes_it_anew_and_that_comm
         );
         assert_eq!(run(&data, &["stats"]), (0, stats.clone()), "{what}");
     }
+}
+
+/// Shortens the only segment with something in it to less than its first instance.
+fn shorten(archive: &Path) {
+    let segments = fs::read_dir(archive.join("segments")).expect("is listed");
+    let paths = segments.map(|entry| entry.expect("is listed").path());
+    let segment = paths
+        .max_by_key(|path| fs::metadata(path).expect("is there").len())
+        .expect("a segment");
+    let file = fs::OpenOptions::new().write(true).open(segment);
+    file.and_then(|file| file.set_len(400)).expect("is shortened");
+}
+
+#[test]
+fn what_one_copy_has_lost_is_kept_anew_by_verify_and_by_a_server_that_runs() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
+    let text = |name: &str| path(name).to_str().expect("is plain").to_owned();
+    let (data, configuration) = (path("data"), text("pacs.toml"));
+    let settings = format!(
+        "[replica]\ndata = {:?}\n[scrub]\nmebibytes-per-second = 1000\n",
+        text("replica")
+    );
+    fs::write(&configuration, settings).expect("is written");
+    filled(&data);
+    let verified = |options: &[&str]| {
+        let arguments = [&["--config", &configuration, "verify"], options].concat();
+        let (code, verified) = run(&data, &arguments);
+        let whats = ["instances whole", "earlier versions whole", "damaged"];
+        (code, whats.map(|what| count(&verified, what)))
+    };
+    assert_eq!(verified(&[]), (0, [3, 1, 0]));
+    shorten(&data.join("archive"));
+    assert_eq!(verified(&[]), (3, [0, 0, 4]));
+    assert_eq!(verified(&["--repair"]), (0, [3, 1, 0]));
+    assert_eq!(verified(&[]), (0, [3, 1, 0]));
+
+    shorten(&path("replica").join("archive"));
+    assert_eq!(verified(&[]).0, 3);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_pacs-server"))
+        .args([
+            "--dicom-port",
+            "0",
+            "--http-port",
+            "0",
+            "--config",
+            &configuration,
+            "--data",
+        ])
+        .arg(&data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("pacs-server starts");
+    let log = BufReader::new(server.stderr.take().expect("is piped"));
+    let ended = log.lines().map(|line| line.expect("is read"));
+    let ended = ended
+        .filter(|line| line.contains("a pass through what is kept ended"))
+        .next();
+    server.kill().and_then(|()| server.wait()).expect("is ended");
+    assert!(ended.is_some_and(|line| line.contains("repaired=3")));
+    assert_eq!(verified(&[]), (0, [3, 1, 0]));
 }
 
 #[test]

@@ -41,6 +41,7 @@ use self::database::Lock;
 pub use self::objects::ObjectLocation;
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
+use self::replica::LedgerCopy;
 pub use self::replica::Replica;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
 use crate::layers::encrypt::FileKeys;
@@ -62,6 +63,7 @@ pub struct Store {
     pub attributes: Arc<AttributeSet>,
     /// The second copies, where the settings want them.
     pub replica: Option<Arc<ReplicatedArchive>>,
+    ledger_copy: Option<LedgerCopy>,
     /// Where the index is; nowhere of a store in memory.
     directory: Option<PathBuf>,
     /// Let go last. Files of an index have locks of their own.
@@ -72,6 +74,7 @@ pub struct Store {
 struct Opened {
     index: Arc<dyn Index>,
     ledger: Arc<dyn Ledger>,
+    ledger_copy: Option<LedgerCopy>,
     lock: Option<Lock>,
 }
 
@@ -147,8 +150,12 @@ impl Store {
             }
             None => options.access,
         };
-        let Opened { index, ledger, lock } =
-            index_and_ledger(directory.as_deref(), settings, options.ledger)?;
+        let Opened {
+            index,
+            ledger,
+            ledger_copy,
+            lock,
+        } = index_and_ledger(directory.as_deref(), settings, options.ledger)?;
         let empty = block_on(index.totals())?.instances == 0;
         let options = Options {
             duplicates: settings.duplicates.policy(),
@@ -161,6 +168,7 @@ impl Store {
             pacs: block_on(Pacs::open(archive, index, options))?,
             attributes,
             replica: None,
+            ledger_copy,
             directory,
             _lock: lock,
         };
@@ -193,6 +201,15 @@ impl Store {
         })?;
         self.note_attributes()?;
         Ok(made)
+    }
+
+    /// Copies the ledger into the replica, where that is a directory, the ledger is a file, and it has changed since it was
+    /// copied last; answers whether it did. Blocks. A replica becomes the archive with the ledger that it has.
+    ///
+    /// # Errors
+    /// `NotFound` when the replica is not there; those of the medium.
+    pub fn copy_ledger(&self) -> Result<bool> {
+        self.ledger_copy.as_ref().map_or(Ok(false), LedgerCopy::bring_up)
     }
 
     fn note_attributes(&self) -> Result<()> {
@@ -301,13 +318,19 @@ fn index_and_ledger(
         None => None,
     };
     let index = index(directory, settings, keys.as_ref())?;
-    let ledger = match own_ledger {
-        Some(ledger) => ledger,
-        None => ledger(directory, keys)?,
+    let (ledger, ledger_copy): (Arc<dyn Ledger>, _) = match (own_ledger, directory) {
+        (Some(ledger), _) => (ledger, None),
+        (None, None) => (Arc::new(MemoryLedger::new()), None),
+        (None, Some(directory)) => {
+            let ledger = ledger(directory, keys.clone())?;
+            let copy = LedgerCopy::new(settings, &ledger, keys.as_ref());
+            (ledger, copy)
+        }
     };
     Ok(Opened {
         index,
         ledger,
+        ledger_copy,
         lock: None,
     })
 }
@@ -323,10 +346,7 @@ fn index(
     index_at(settings, keys, &directory.join(INDEX))
 }
 
-fn ledger(directory: Option<&Path>, keys: Option<Arc<FileKeys>>) -> Result<Arc<dyn Ledger>> {
-    let Some(directory) = directory else {
-        return Ok(Arc::new(MemoryLedger::new()));
-    };
+fn ledger(directory: &Path, keys: Option<Arc<FileKeys>>) -> Result<Arc<RedbLedger>> {
     let path = directory.join(LEDGER);
     let opened = match keys {
         Some(keys) => RedbLedger::open_encrypted(&path, keys),

@@ -6,6 +6,7 @@
 //! DATA/replica/copies.redb  which instance is where in it; can be made anew from both, in the time that it takes to read them
 //! REPLICA/replica-of        what `pair` says: a directory without it is not the replica, so that a disk that is away is noticed
 //! REPLICA/archive/          the instances, as a data directory has them
+//! REPLICA/ledger.redb       the ledger as it was some time ago, where it is a file of the data directory
 //! ```
 //!
 //! A replica becomes the archive when `replica-of` is removed and its directory is the data directory. A new replica is begun
@@ -14,14 +15,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pacs_core::{Archive, Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use super::objects::{self, ObjectLocation};
 use super::{Settings, encryption, write_whole};
-use crate::layers::encrypt::random_number;
+use crate::layers::encrypt::{FileKeys, random_number};
 use crate::{RedbLedger, ReplicateMode, ReplicateOptions, ReplicatedArchive, SegmentArchive, SegmentOptions};
 
 /// Where the second copy of each instance is kept, and when an instance counts as kept. One of `data` and `objects` is set.
@@ -173,6 +174,56 @@ fn open_directory(known: &Path, place: &Path) -> Result<Arc<dyn Archive>> {
     Ok(Arc::new(archive))
 }
 
+/// The ledger of the data directory, and its copy in the replica's.
+pub(super) struct LedgerCopy {
+    ledger: Arc<RedbLedger>,
+    keys: Option<Arc<FileKeys>>,
+    pair: PathBuf,
+    place: PathBuf,
+    /// How far the ledger was when it was copied last.
+    copied: Mutex<Option<u64>>,
+}
+
+impl LedgerCopy {
+    /// None where the replica is no directory.
+    pub(super) fn new(
+        settings: &Settings,
+        ledger: &Arc<RedbLedger>,
+        keys: Option<&Arc<FileKeys>>,
+    ) -> Option<Self> {
+        let place = settings.replica.as_ref()?.data.clone()?;
+        Some(Self {
+            ledger: Arc::clone(ledger),
+            keys: keys.cloned(),
+            pair: settings.data.join(KNOWN).join(PAIR),
+            place,
+            copied: Mutex::new(None),
+        })
+    }
+
+    /// # Errors
+    /// `NotFound` when the replica is not there; those of the medium.
+    pub(super) fn bring_up(&self) -> Result<bool> {
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.ledger.changes();
+        if *copied == Some(changes) {
+            return Ok(false);
+        }
+        if noted(&self.pair)?.is_none() || noted(&self.pair)? != noted(&self.place.join(OF))? {
+            let what = format!("the replica is not at {}", self.place.display());
+            return Err(Error::new(ErrorKind::NotFound, OPERATION, what));
+        }
+        let path = self.place.join(super::LEDGER);
+        let copy = match &self.keys {
+            Some(keys) => RedbLedger::open_encrypted(&path, Arc::clone(keys)),
+            None => RedbLedger::open(&path),
+        };
+        self.ledger.copy_to(&copy?)?;
+        *copied = Some(changes);
+        Ok(true)
+    }
+}
+
 fn noted(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(noted) => Ok(Some(noted)),
@@ -197,9 +248,10 @@ fn mismatch(place: &Path) -> Error {
 mod tests {
     use std::collections::BTreeMap;
 
+    use bytes::Bytes;
     use futures::executor::block_on;
     use futures::{TryStreamExt, stream};
-    use pacs_core::{Options, Scope, Source, Uid};
+    use pacs_core::{Options, Scope, Source, Step, Uid};
     use tempfile::TempDir;
 
     use super::super::tests::{file, settings};
@@ -240,7 +292,7 @@ mod tests {
     fn contents(store: &Store) -> BTreeMap<Uid, Vec<u8>> {
         let records: Vec<_> = block_on(store.pacs.instances(Scope::All).try_collect()).expect("is read");
         let read = |record: pacs_core::InstanceRecord| {
-            let pieces: Vec<bytes::Bytes> =
+            let pieces: Vec<Bytes> =
                 block_on(store.pacs.read_data_set(&record).try_collect()).expect("is read");
             (record.key.instance, pieces.concat())
         };
@@ -259,9 +311,15 @@ mod tests {
                     ..Encryption::default()
                 });
             }
+            let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
             let expected = {
                 let store = Store::open_or_make(&settings, Options::default()).expect("opens");
                 keep(&store, 0..20);
+                let ledger = store.pacs.ledger().expect("there is one");
+                let is_copied = || store.copy_ledger().expect("is copied");
+                assert!(is_copied());
+                block_on(ledger.apply(vec![Step::Put(key.clone(), value.clone())])).expect("is applied");
+                assert_eq!([is_copied(), is_copied()], [true, false]);
                 assert!(block_on(store.pacs.remove(&Uid::constant("1.2.3.7"))).expect("is removed"));
                 block_on(store.replica.as_ref().expect("there is one").caught_up()).expect("is copied");
                 contents(&store)
@@ -281,6 +339,8 @@ mod tests {
             fs::remove_file(place.path("replica").join(OF)).expect("is removed");
             let store = Store::open(&promoted, Options::default()).expect("opens");
             assert_eq!(contents(&store), expected);
+            let found = block_on(store.pacs.ledger().expect("there is one").get(&key));
+            assert_eq!(found.expect("is read"), Some(value));
         }
     }
 

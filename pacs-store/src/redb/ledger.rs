@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -39,6 +40,8 @@ pub struct RedbLedger {
 }
 
 struct Shared {
+    /// Calls that changed something.
+    changes: AtomicU64,
     /// Absent after an error of the medium, until somebody opens it again.
     database: RwLock<Option<Database>>,
     opener: Box<dyn Fn() -> Result<Database> + Send + Sync>,
@@ -108,6 +111,7 @@ impl RedbLedger {
 
     fn new(opener: Box<dyn Fn() -> Result<Database> + Send + Sync>) -> Result<Self> {
         let shared = Arc::new(Shared {
+            changes: AtomicU64::new(0),
             database: RwLock::new(None),
             opener,
         });
@@ -121,6 +125,40 @@ impl RedbLedger {
         Ok(Self {
             shared,
             writer: Some((requests, thread)),
+        })
+    }
+}
+
+impl RedbLedger {
+    /// Grows with each [`apply`](Ledger::apply) that may have changed something, since it was opened.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
+    }
+
+    /// Has `other` hold what this one holds at one moment, and nothing else. Blocks; durable when it returns.
+    ///
+    /// # Errors
+    /// Those of the medium, of either; then `other` is what it was.
+    pub fn copy_to(&self, other: &Self) -> Result<()> {
+        self.shared.with(|database| {
+            let reading = database.begin_read().map_err(error::transaction)?;
+            let from = reading.open_table(ENTRIES).map_err(error::table)?;
+            other.shared.with(|database| {
+                let mut writing = database.begin_write().map_err(error::transaction)?;
+                writing
+                    .set_durability(Durability::Immediate)
+                    .map_err(error::durability)?;
+                writing.set_quick_repair(true);
+                writing.delete_table(ENTRIES).map_err(error::table)?;
+                {
+                    let mut to = writing.open_table(ENTRIES).map_err(error::table)?;
+                    for entry in from.iter().map_err(error::storage)? {
+                        let (key, value) = entry.map_err(error::storage)?;
+                        to.insert(key.value(), value.value()).map_err(error::storage)?;
+                    }
+                }
+                writing.commit().map_err(error::commit)
+            })
         })
     }
 }
@@ -215,6 +253,8 @@ fn write(shared: &Shared, requests: &Receiver<Request>) {
             group.push(next);
         }
         let written = shared.with(|database| write_group(database, &group));
+        // Also after an error: of the medium, it may be there all the same.
+        shared.changes.fetch_add(1, Ordering::AcqRel);
         match written {
             Ok(applied) => {
                 for (request, applied) in group.into_iter().zip(applied) {

@@ -58,6 +58,7 @@ pub(in crate::embedded) fn open(database: &Database, directory: &Path, anew: boo
     Ok(Opened {
         index: Arc::new(index?),
         ledger,
+        ledger_copy: None,
         lock: Some(lock),
     })
 }
