@@ -202,10 +202,8 @@ fn what_one_copy_has_lost_is_kept_anew_by_verify_and_by_a_server_that_runs() {
         .spawn()
         .expect("pacs-server starts");
     let log = BufReader::new(server.stderr.take().expect("is piped"));
-    let ended = log.lines().map(|line| line.expect("is read"));
-    let ended = ended
-        .filter(|line| line.contains("a pass through what is kept ended"))
-        .next();
+    let mut lines = log.lines().map(|line| line.expect("is read"));
+    let ended = lines.find(|line| line.contains("a pass through what is kept ended"));
     server.kill().and_then(|()| server.wait()).expect("is ended");
     assert!(ended.is_some_and(|line| line.contains("repaired=3")));
     assert_eq!(verified(&[]), (0, [3, 1, 0]));

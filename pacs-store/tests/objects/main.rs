@@ -3,6 +3,7 @@
 //! `PACS_REQUIRE_PEERS` that is a failure.
 #![cfg(feature = "object")]
 
+mod copies;
 mod failing;
 mod faulty;
 #[path = "../support/objects.rs"]
