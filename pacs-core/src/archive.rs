@@ -184,6 +184,19 @@ pub trait Archive: Send + Sync + 'static {
     /// `Corrupt` when it differs, `NotFound` when nothing is kept there.
     fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>>;
 
+    /// Has every copy of what is kept at `locator` whole again, where the archive has another one that is; answers whether one
+    /// was not. By itself an archive has no other copy, and what [`verify`](Self::verify) says is the answer.
+    ///
+    /// - What is kept there stays what it is: its bytes, its place and its sequence.
+    /// - Where all is whole, it changes nothing.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), where no copy is whole.
+    fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
+        let verified = self.verify(locator);
+        Box::pin(async move { verified.await.map(|()| false) })
+    }
+
     /// The last place in its order that was given to a commit or a removal; `None` where it can't tell.
     ///
     /// - It is not before that of any commit or removal that has returned, also after a reopening.

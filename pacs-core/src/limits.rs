@@ -184,3 +184,6 @@ pub const AUDIT_TEXT_LENGTH_MAX_BYTES: usize = 512;
 
 /// What of a query stands in its audit message. Identifiers are some hundred bytes; lists of UIDs make them longer.
 pub const AUDIT_QUERY_LENGTH_MAX_BYTES: usize = 6 * 1024;
+
+/// Damaged instances that a verification names. Those of a lost disk may be all there are, and are counted only.
+pub const DAMAGED_NAMED_MAX: usize = 100_000;

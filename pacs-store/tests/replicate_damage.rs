@@ -2,6 +2,8 @@
 //!
 //! `PACS_SEED` sets the first seed, `PACS_ROUNDS` how many there are.
 
+mod sealed;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use pacs_store::{
     RedbIndex, RedbIndexOptions, RedbLedger, ReplicateOptions, ReplicatedArchive, SegmentArchive,
     SegmentOptions,
 };
+use sealed::{keys, open_with};
 use tempfile::TempDir;
 
 /// What is kept: all versions of each instance, the newest first.
@@ -32,11 +35,14 @@ fn segment(path: &Path) -> SegmentArchive {
     SegmentArchive::open(path, options).expect("opens")
 }
 
-struct Place(TempDir);
+struct Place {
+    directory: TempDir,
+    is_encrypted: bool,
+}
 
 impl Place {
     fn path(&self, of: &str) -> PathBuf {
-        self.0.path().join(of)
+        self.directory.path().join(of)
     }
 
     fn archive(&self) -> Arc<ReplicatedArchive> {
@@ -49,6 +55,14 @@ impl Place {
             ReplicateOptions::default(),
         );
         Arc::new(opened.expect("opens"))
+    }
+
+    /// What the engine stands on.
+    fn around(&self, archive: Arc<dyn Archive>) -> Arc<dyn Archive> {
+        match self.is_encrypted {
+            true => Arc::new(open_with(&archive, keys("k", 7)).expect("opens")),
+            false => archive,
+        }
     }
 
     /// The index is made anew where there is none.
@@ -141,9 +155,12 @@ fn a_thousand_flipped_bits_and_lost_files_of_one_copy_are_found_repaired_and_nev
     };
     let (mut flips, mut repaired) = (0, 0);
     rounds(4, |random| {
-        let place = Place(TempDir::new().expect("a temporary directory"));
+        let place = Place {
+            directory: TempDir::new().expect("a temporary directory"),
+            is_encrypted: random.chance(2),
+        };
         let archive = place.archive();
-        let pacs = place.pacs(archive.clone());
+        let pacs = place.pacs(place.around(archive.clone()));
         let model = fill(random, &pacs);
         let versions = model.values().map(Vec::len).sum::<usize>() as u64;
         block_on(archive.caught_up()).expect("is copied");
@@ -153,8 +170,9 @@ fn a_thousand_flipped_bits_and_lost_files_of_one_copy_are_found_repaired_and_nev
             damage(random, &place.path(damaged), 84);
             flips += 84;
             let archive = place.archive();
-            let pacs = place.pacs(archive.clone());
-            check(&*archive, &pacs, &model);
+            let read = place.around(archive.clone());
+            let pacs = place.pacs(read.clone());
+            check(&*read, &pacs, &model);
             let verified = block_on(pacs.verify_with(repairing, |_| ())).expect("is verified");
             assert_eq!(
                 (verified.whole, verified.damaged),
@@ -163,21 +181,21 @@ fn a_thousand_flipped_bits_and_lost_files_of_one_copy_are_found_repaired_and_nev
             );
             assert!(verified.repaired > 0);
             repaired += verified.repaired;
-            check(&*archive, &pacs, &model);
+            check(&*read, &pacs, &model);
             block_on(archive.caught_up()).expect("is copied");
             let again = block_on(pacs.verify(|_| ())).expect("is verified");
             assert_eq!((again.whole, again.damaged), (versions, Vec::new()), "{damaged}");
             pacs.close().expect("closes");
-            drop((archive, pacs));
+            drop((archive, read, pacs));
             // From what the archives say alone it is the same, also from the second one.
             place.forget_index();
-            let archive = place.archive();
+            let archive = place.around(place.archive());
             let pacs = place.pacs(archive.clone());
             check(&*archive, &pacs, &model);
             pacs.close().expect("closes");
         }
         place.forget_index();
-        let second = Arc::new(segment(&place.path("second")));
+        let second = place.around(Arc::new(segment(&place.path("second"))));
         check(&*second, &place.pacs(second.clone()), &model);
     });
     assert!(

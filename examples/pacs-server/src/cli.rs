@@ -55,7 +55,7 @@ pub(crate) enum Command {
     ///
     /// The server must not be running; while it runs, [scrub] does this.
     Verify {
-        /// Keep anew what one of two copies has damaged or lost
+        /// Make anew what one of two copies has damaged or lost
         #[arg(long)]
         repair: bool,
     },

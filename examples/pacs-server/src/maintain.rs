@@ -17,7 +17,7 @@ use crate::{audit, store};
 /// Instances with something wrong that are named.
 pub(crate) const NAMED_MAX: usize = 100;
 
-/// Compares every instance with its checksum; answers whether all are whole, or were kept anew.
+/// Compares every instance with its checksum; answers whether all are whole, or were made anew.
 pub(crate) fn verify(config: &Config, store: &Store, repair: bool) -> Result<bool, String> {
     let explained = |error| store::explained(config, &error);
     let pacs = &store.pacs;
@@ -44,19 +44,20 @@ pub(crate) fn verify(config: &Config, store: &Store, repair: bool) -> Result<boo
     );
     if repair {
         text.push_str(&format!(
-            "{:>10} kept anew from their other copy\n",
+            "{:>10} made anew from their other copy\n",
             verified.repaired
         ));
     }
-    text.push_str(&format!("{:>10} damaged\n", verified.damaged.len()));
+    let damaged = crate::scrub::damaged_count(&verified);
+    text.push_str(&format!("{damaged:>10} damaged\n"));
     for (key, why) in verified.damaged.iter().take(NAMED_MAX) {
         text.push_str(&format!("{}    {why}\n", named(key)));
     }
-    if verified.damaged.len() > NAMED_MAX {
-        text.push_str(&format!("\nand {} more\n", verified.damaged.len() - NAMED_MAX));
+    if damaged > NAMED_MAX as u64 {
+        text.push_str(&format!("\nand {} more\n", damaged - NAMED_MAX as u64));
     }
     say(&text)?;
-    Ok(verified.damaged.is_empty())
+    Ok(damaged == 0)
 }
 
 /// Makes the index anew; answers whether every instance could be read and none is missing.

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pacs_core::Timestamp;
-use pacs_core::engine::VerifyOptions;
+use pacs_core::engine::{Verified, VerifyOptions};
 use pacs_net::web::http::metrics::{Metrics, OwnNumber};
 use pacs_store::embedded::Store;
 
 use crate::config::{Config, ScrubConfig};
 
 /// How often it is asked how far the second copies are.
-const ASKED_EACH: Duration = Duration::from_secs(15);
+const ASKED_EACH: Duration = Duration::from_secs(30);
 /// Instances between two notes of how far a pass is.
 const NOTED_EACH: u64 = 1000;
 /// The longest sleep, after which the clock is looked at again.
@@ -162,13 +162,10 @@ async fn pass(config: &ScrubConfig, store: &Store, note: &Note, numbers: &Number
         })
         .await?;
     note.write(Pass::Ended(Timestamp::now().0));
-    let (whole, repaired, damaged) = (verified.whole, verified.repaired, verified.damaged.len());
+    let (whole, repaired, damaged) = (verified.whole, verified.repaired, damaged_count(&verified));
     if let Some([_, damaged_number, repaired_number]) = &numbers.scrub {
-        damaged_number.set(damaged as u64);
+        damaged_number.set(damaged);
         repaired_number.set(repaired);
-    }
-    for (key, why) in verified.damaged.iter().take(crate::maintain::NAMED_MAX) {
-        tracing::error!(instance = %key.instance, why, "damaged");
     }
     match damaged {
         0 => tracing::info!(whole, repaired, "a pass through what is kept ended"),
@@ -180,6 +177,10 @@ async fn pass(config: &ScrubConfig, store: &Store, note: &Note, numbers: &Number
         ),
     }
     Ok(())
+}
+
+pub(crate) fn damaged_count(verified: &Verified) -> u64 {
+    verified.damaged.len() as u64 + verified.damaged_beyond
 }
 
 const MEBIBYTE: std::num::NonZeroU64 = std::num::NonZeroU64::new(1 << 20).expect("is not 0");

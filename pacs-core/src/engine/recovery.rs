@@ -148,7 +148,7 @@ async fn forget_removed(archive: &dyn Archive, index: &dyn Index) -> Result<u64>
 
 /// Whether a failure to read an instance will be the same next time: its bytes are at fault, not the
 /// moment.
-pub(super) fn is_damage(kind: ErrorKind) -> bool {
+fn is_damage(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Unsupported

@@ -1,4 +1,4 @@
-//! Whether what is kept is what was stored, and keeping anew what one of several copies has damaged.
+//! Whether what is kept is what was stored, and making anew what one of several copies has damaged.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -6,22 +6,21 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use futures_timer::Delay;
 
-use super::committer::{Committer, Request};
 use super::outgoing::has_last_byte;
 use super::receipt::is_complete;
-use super::recovery::is_damage;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
 use crate::dataset::scan::Scanner;
 use crate::error::Result;
 use crate::index::{InstanceRecord, Scope};
+use crate::limits;
 use crate::uid::{InstanceKey, Uid};
 
 /// How a verification goes about its work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// What one of several copies has damaged is kept anew ([`Pacs::repair`]).
+    /// What one of several copies has damaged is made anew from another one ([`Archive::mend`]).
     pub repair: bool,
     /// Bytes of instances that are read in a second, over some time; without it as many as can be.
     pub bytes_per_second: Option<NonZeroU64>,
@@ -36,19 +35,24 @@ pub struct Verified {
     pub whole: u64,
     /// Those of them that are earlier versions: replaced since, and kept.
     pub whole_earlier: u64,
-    /// Those of them of which a copy was damaged, in any version, and that were kept anew.
+    /// Instances of which a copy was damaged, in any version, and was made anew.
     pub repaired: u64,
     /// Instances that the index knows and the archive can't give back as stored, or that the archive
     /// keeps and the index does not know, with why. An earlier version is named
-    /// by the key of its instance.
+    /// by the key of its instance. The first [`DAMAGED_NAMED_MAX`](limits::DAMAGED_NAMED_MAX) of them.
     pub damaged: Vec<(InstanceKey, String)>,
+    /// How many there are beyond those.
+    pub damaged_beyond: u64,
 }
 
-/// What became of an instance that is kept anew.
-pub(super) struct Anew {
-    pub(super) record: Box<InstanceRecord>,
-    /// Where versions of it were kept before, the oldest first.
-    pub(super) before: Vec<Locator>,
+impl Verified {
+    fn add_damaged(&mut self, key: InstanceKey, why: String) {
+        tracing::error!(instance = %key.instance, why, "damaged");
+        match self.damaged.len() < limits::DAMAGED_NAMED_MAX {
+            true => self.damaged.push((key, why)),
+            false => self.damaged_beyond += 1,
+        }
+    }
 }
 
 impl Pacs {
@@ -93,10 +97,8 @@ impl Pacs {
                 continue;
             };
             if !self.is_known(&key.instance, &locator).await? {
-                verified.damaged.push((
-                    key,
-                    "the archive keeps it and the index does not know it".to_owned(),
-                ));
+                let why = "the archive keeps it and the index does not know it";
+                verified.add_damaged(key, why.to_owned());
             }
         }
         Ok(verified)
@@ -115,66 +117,53 @@ impl Pacs {
         verified: &mut Verified,
     ) -> Result<()> {
         let archive = &*self.inner.archive;
-        let mut damaged = Vec::new();
-        match is_as_stored(archive, record).await {
-            Ok(()) => verified.whole += 1,
-            Err(error) => damaged.push((&record.locator, error, false)),
-        }
-        for locator in &record.superseded {
-            match archive.verify(locator).await {
+        let mut is_repaired = false;
+        for version in [&record.locator].into_iter().chain(&record.superseded) {
+            let is_earlier = *version != record.locator;
+            let mut found = archive.verify(version).await;
+            if found.is_err() && repair {
+                found = archive.mend(version).await.map(|mended| is_repaired |= mended);
+            }
+            if found.is_ok() && !is_earlier {
+                found = has_last_byte(archive, record).await;
+            }
+            match found {
                 Ok(()) => {
                     verified.whole += 1;
-                    verified.whole_earlier += 1;
+                    verified.whole_earlier += u64::from(is_earlier);
                 }
-                Err(error) => damaged.push((locator, error, true)),
-            }
-        }
-        if damaged.is_empty() {
-            return Ok(());
-        }
-        let instance = &record.key.instance;
-        let is_repaired = match repair {
-            true => match self.repair(instance).await {
-                Ok(is_repaired) => is_repaired,
+                // What was removed or replaced meanwhile is not missed.
+                Err(_) if !self.is_known(&record.key.instance, version).await? => {}
                 Err(error) => {
-                    tracing::error!(%instance, %error, "a damaged instance can't be kept anew");
-                    false
+                    let why = match is_earlier {
+                        true => format!("an earlier version: {error}"),
+                        false => error.to_string(),
+                    };
+                    verified.add_damaged(record.key, why);
                 }
-            },
-            false => false,
-        };
-        verified.repaired += u64::from(is_repaired);
-        for (locator, error, is_earlier) in damaged {
-            // What was removed or replaced meanwhile is not missed; nor what is kept elsewhere now.
-            let is_known = self.is_known(instance, locator).await?;
-            if is_known {
-                let why = match is_earlier {
-                    true => format!("an earlier version: {error}"),
-                    false => error.to_string(),
-                };
-                verified.damaged.push((record.key, why));
-            } else if is_repaired {
-                verified.whole += 1;
-                verified.whole_earlier += u64::from(is_earlier);
             }
         }
+        verified.repaired += u64::from(is_repaired);
         Ok(())
     }
 
-    /// Keeps an instance anew, in all its versions from the oldest damaged one on, where the archive has a copy of each that
-    /// is damaged and another one that is whole; then removes the damaged ones. Answers whether it did: false where all
-    /// are whole, or there is no such instance.
-    ///
-    /// - The order of its versions stays, also where the index is made anew.
-    /// - Its bytes stay; it counts as received now.
+    /// Has every copy of an instance whole again, in each of its versions, where the archive has another one that is
+    /// ([`Archive::mend`]). Answers whether one was not.
     ///
     /// # Errors
-    /// `Corrupt` or `NotFound` when there is no whole copy of the current version, or of any that is damaged; what the
-    /// archive says.
-    pub async fn repair(&self, instance: &Uid) -> Result<bool> {
-        self.inner
-            .request(|reply| Request::Repair(*instance, reply))
-            .await
+    /// `Corrupt` or `NotFound` when a version has no whole copy; what the archive says. The other versions are mended.
+    pub async fn repair(&self, record: &InstanceRecord) -> Result<bool> {
+        let (mut was_damaged, mut failed) = (false, None);
+        for version in record.superseded.iter().chain([&record.locator]) {
+            match self.inner.archive.mend(version).await {
+                Ok(mended) => was_damaged |= mended,
+                Err(error) => failed = Some(error),
+            }
+        }
+        if was_damaged {
+            tracing::warn!(instance = %record.key.instance, "a copy was damaged: it was made anew from a whole one");
+        }
+        failed.map_or(Ok(was_damaged), Err)
     }
 
     /// Reads one instance and compares it with the checksum the archive made when it was stored; then answers whether
@@ -199,77 +188,6 @@ impl Pacs {
 async fn is_as_stored(archive: &dyn Archive, record: &InstanceRecord) -> Result<()> {
     archive.verify(&record.locator).await?;
     has_last_byte(archive, record).await
-}
-
-impl Committer {
-    /// Keeps what is damaged anew; `None` where nothing is.
-    pub(super) async fn keep_anew(&self, instance: &Uid) -> Result<Option<Anew>> {
-        let Some(mut record) = self.index.lookup(instance).await? else {
-            return Ok(None);
-        };
-        let mut versions: Vec<Locator> = record.superseded.clone();
-        versions.reverse();
-        versions.push(record.locator.clone());
-        let mut damaged = None;
-        for (at, version) in versions.iter().enumerate() {
-            match self.archive.verify(version).await {
-                Ok(()) => {}
-                Err(error) if is_damage(error.kind()) => {
-                    damaged = Some(at);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let Some(damaged) = damaged else {
-            return Ok(None);
-        };
-        // Each behind the one before, so that a scan tells their order: all or none.
-        let before = versions.split_off(damaged);
-        let mut anew = Vec::with_capacity(before.len());
-        for version in &before {
-            match self.copied(&record.key, version).await {
-                Ok(stored) => anew.push(stored),
-                Err(error) => {
-                    for Stored { locator, .. } in &anew {
-                        self.remove_superfluous(instance, locator).await;
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        let Some(current) = anew.pop() else {
-            return Ok(None);
-        };
-        versions.extend(anew.into_iter().map(|stored| stored.locator));
-        versions.reverse();
-        record.superseded = versions;
-        record.locator = current.locator;
-        record.sequence = current.sequence;
-        record.received = current.received;
-        tracing::warn!(%instance, versions = before.len(), "a damaged copy: the instance is kept anew from a whole one");
-        Ok(Some(Anew {
-            record: Box::new(record),
-            before,
-        }))
-    }
-
-    /// Keeps another time what is kept at `version`.
-    async fn copied(&self, key: &InstanceKey, version: &Locator) -> Result<Stored> {
-        let mut writer = self.archive.begin().await?;
-        let mut pieces = self.archive.read(version, 0..u64::MAX);
-        while let Some(piece) = pieces.try_next().await? {
-            writer.write(piece).await?;
-        }
-        writer.commit(*key).await
-    }
-
-    /// Removes what the index does not know any more, or not yet.
-    pub(super) async fn remove_superfluous(&self, instance: &Uid, version: &Locator) {
-        if let Err(error) = self.archive.remove(instance, version).await {
-            tracing::error!(%instance, %error, "a version that is not needed stays in the archive");
-        }
-    }
 }
 
 /// Rests so that no more than so many bytes are read in a second.

@@ -24,6 +24,15 @@ use crate::index::InstanceRecord;
 use crate::query::AttributeSet;
 
 pub(crate) use outbox::Decided;
+/// The kind of the ledger's key under which it is noted how far the archive was asked about.
+pub(crate) const ROUTED: &str = "routed";
+
+/// Whether what a ledger has under this key tells of the order of the archive that it is beside: it means nothing beside
+/// another one.
+pub fn is_of_archive(key: &[u8]) -> bool {
+    *key == *crate::ledger::Key::of(ROUTED).bytes()
+}
+
 pub use outbox::{Dead, DestinationStatus, Line, Outbox, Outcome, Progress, Recorded, Waiting, What};
 pub use rules::{Checked, Conditions, Day, Hours, LocalTime, Rule, Rules, Wanted};
 

@@ -96,6 +96,10 @@ impl Archive for Around {
         self.inside.verify(locator)
     }
 
+    fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
+        self.inside.mend(locator)
+    }
+
     fn last_sequence(&self) -> Option<Sequence> {
         self.inside.last_sequence()
     }

@@ -108,8 +108,8 @@ impl Store {
     /// # Errors
     /// - `NotFound` when there is none, `Refused` when another process has it open.
     /// - `Refused` when it is encrypted and a key is missing or wrong, or the settings say nothing of keys.
-    /// - `Refused` when it is the replica of another; `Corrupt`, of the operation `store.replica`, when its archive is older than
-    ///   its replica.
+    /// - `Refused` when it is the replica of another; `Corrupt`, of the operation `archive.replicate`, when its archive is older
+    ///   than its replica.
     /// - `Mismatch` when its archive is of another kind, or its index and ledger are in another database or in one of which
     ///   the settings say nothing; `Invalid` when attributes can't mean anything.
     /// - `Corrupt` of an operation that begins with `index.` when the index is damaged, `Unsupported` when it is of
@@ -256,7 +256,7 @@ fn inside(settings: &Settings, data: &Path, directory: &Path) -> Result<Arc<dyn 
         }
     }
     if let Some(location) = &settings.objects {
-        return objects::open(location, directory);
+        return objects::open(location, directory, false);
     }
     let opened = match settings.archive {
         ArchiveKind::Folder => {

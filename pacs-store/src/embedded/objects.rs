@@ -54,17 +54,18 @@ impl ObjectLocation {
     }
 }
 
-/// Opens the archive at `location`, whose directory here is there.
+/// Opens the archive at `location`, whose directory here is there. With `new`, one that nobody has made before.
 ///
 /// # Errors
 /// `Refused` when another process has the directory open, `Mismatch` when it belongs to another archive; what the store says.
 #[cfg(feature = "object")]
-pub(super) fn open(location: &ObjectLocation, directory: &Path) -> Result<Arc<dyn Archive>> {
+pub(super) fn open(location: &ObjectLocation, directory: &Path, new: bool) -> Result<Arc<dyn Archive>> {
     use std::{fs, io};
 
     use pacs_core::{Error, ErrorKind};
 
     use crate::medium::{Medium as _, SystemMedium};
+    use crate::object::Expected;
     use crate::{ObjectArchive, ObjectOptions};
 
     const OPERATION: &str = "store.objects";
@@ -88,7 +89,12 @@ pub(super) fn open(location: &ObjectLocation, directory: &Path) -> Result<Arc<dy
         let what = format!("{} is not what it was made as", note.display());
         Error::new(ErrorKind::Corrupt, OPERATION, what)
     })?;
-    let archive = ObjectArchive::open_expected(location, ObjectOptions::default(), expected)?;
+    let expected_there = match expected {
+        Some(id) => Expected::This(id),
+        None if new => Expected::None,
+        None => Expected::Any,
+    };
+    let archive = ObjectArchive::open_expected(location, ObjectOptions::default(), expected_there)?;
     if expected.is_none() {
         super::write_whole(&note, &format!("{:032x}\n", archive.id())).map_err(failed)?;
     }
@@ -96,7 +102,7 @@ pub(super) fn open(location: &ObjectLocation, directory: &Path) -> Result<Arc<dy
 }
 
 #[cfg(not(feature = "object"))]
-pub(super) fn open(_: &ObjectLocation, _: &Path) -> Result<Arc<dyn Archive>> {
+pub(super) fn open(_: &ObjectLocation, _: &Path, _: bool) -> Result<Arc<dyn Archive>> {
     use pacs_core::{Error, ErrorKind};
 
     let why = "this program was built without the feature object: it has no way to an object store";

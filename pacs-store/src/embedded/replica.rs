@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pacs_core::route::is_of_archive;
 use pacs_core::{Archive, Error, ErrorKind, Result};
 use serde::Deserialize;
 
@@ -118,14 +119,8 @@ pub(super) fn around(
     let place = replica.clone();
     let open = move || open(&known, &place);
     let options = ReplicateOptions { mode: replica.mode };
-    let opened = ReplicatedArchive::open(first, Box::new(open), Arc::new(notes), options);
-    opened.map(Arc::new).map_err(|error| match error.kind() {
-        ErrorKind::Corrupt => {
-            let what = format!("{error}. The replica has what is missing: it can become the archive");
-            Error::new(ErrorKind::Corrupt, OPERATION, what)
-        }
-        _ => error,
-    })
+    let opened = ReplicatedArchive::open(first, Box::new(open), Arc::new(notes), options)?;
+    Ok(Arc::new(opened))
 }
 
 /// Opens the replica; takes one that is nobody's when there was none before.
@@ -145,7 +140,7 @@ fn open(known: &Path, replica: &Replica) -> Result<Arc<dyn Archive>> {
         return Err(Error::new(ErrorKind::Mismatch, OPERATION, what));
     }
     match (&replica.objects, &replica.data) {
-        (Some(location), _) => objects::open(location, known),
+        (Some(location), _) => objects::open(location, known, true),
         (None, Some(place)) => open_directory(known, place),
         // It was checked that it is one of both.
         (None, None) => Err(mismatch(known)),
@@ -161,7 +156,11 @@ fn open_directory(known: &Path, place: &Path) -> Result<Arc<dyn Archive>> {
             let what = format!("the replica is not at {}", place.display());
             return Err(Error::new(ErrorKind::NotFound, OPERATION, what));
         }
-        (None, None) if !place.join(super::INDEX).exists() => {
+        // A crash came between the two notes.
+        (None, Some(of)) if !place.join(ARCHIVE).exists() && !is_data_directory(place) => {
+            write_whole(&pair, &of).map_err(|error| failed(&pair, error))?;
+        }
+        (None, None) if !place.join(ARCHIVE).exists() && !is_data_directory(place) => {
             let id = format!("{:032x}\n", random_number()?);
             fs::create_dir_all(place)
                 .and_then(|()| write_whole(&of, &id))
@@ -218,10 +217,19 @@ impl LedgerCopy {
             Some(keys) => RedbLedger::open_encrypted(&path, Arc::clone(keys)),
             None => RedbLedger::open(&path),
         };
-        self.ledger.copy_to(&copy?)?;
+        // What is told of the order of this archive means nothing in the replica's.
+        self.ledger.copy_to(&copy?, |key| !is_of_archive(key))?;
         *copied = Some(changes);
         Ok(true)
     }
+}
+
+/// Whether it has anything of a store of its own.
+fn is_data_directory(place: &Path) -> bool {
+    const OWN: [&str; 5] = [super::INDEX, super::LEDGER, "files", "objects", "database"];
+    OWN.iter()
+        .chain(&[KNOWN, "own-archive"])
+        .any(|name| place.join(name).exists())
 }
 
 fn noted(path: &Path) -> Result<Option<String>> {

@@ -38,6 +38,17 @@ use bucket::Bucket;
 use commit::{Committer, Request};
 use pack::{Item, Place, PlaceBody, Position};
 
+/// Which archive is expected at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Whichever there is, or a new one.
+    Any,
+    /// None: a new one is made.
+    None,
+    /// That with this id.
+    This(u128),
+}
+
 /// How an [`ObjectArchive`] is set up. The default suits a store in the same building.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectOptions {
@@ -229,20 +240,20 @@ impl ObjectArchive {
     /// `Invalid` when the location can't be understood, `Refused` when the store does not let in, `Unsupported` when the
     /// archive is of a newer version, `Io` when the store isn't reached.
     pub fn open(location: &ObjectLocation, options: ObjectOptions) -> Result<Self> {
-        Self::open_expected(location, options, None)
+        Self::open_expected(location, options, Expected::Any)
     }
 
-    /// The same, if it is the archive with this [`id`](Self::id); another one is left alone.
+    /// The same, if it is the archive that is expected; another one is left alone.
     ///
     /// # Errors
     /// As [`open`](Self::open); also `Mismatch`.
     pub(crate) fn open_expected(
         location: &ObjectLocation,
         options: ObjectOptions,
-        id: Option<u128>,
+        expected: Expected,
     ) -> Result<Self> {
         let (store, prefix) = location.connect(options.patience)?;
-        Self::open_there(store, prefix, options, id)
+        Self::open_there(store, prefix, options, expected)
     }
 
     /// As [`open`](Self::open), on any store that offers conditional writes, below `prefix`.
@@ -250,7 +261,7 @@ impl ObjectArchive {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(store: Arc<dyn ObjectStore>, prefix: Path, options: ObjectOptions) -> Result<Self> {
-        Self::open_there(store, prefix, options, None)
+        Self::open_there(store, prefix, options, Expected::Any)
     }
 
     /// The archive holds `held` as long as it is open.
@@ -263,7 +274,7 @@ impl ObjectArchive {
         store: Arc<dyn ObjectStore>,
         prefix: Path,
         options: ObjectOptions,
-        expected: Option<u128>,
+        expected: Expected,
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)

@@ -19,7 +19,7 @@ use super::commit::Request;
 use super::pack::{Body, Item, NUMBER_MAX, Place, StreamName};
 use super::scan::{Found, Packs};
 use super::upload::{patiently, take_empty};
-use super::{ObjectOptions, Removals, Shared, UPLOADS_MAX};
+use super::{Expected, ObjectOptions, Removals, Shared, UPLOADS_MAX};
 use crate::layers::encrypt::random_number;
 
 const FIRST_LINE: &str = "pacs object archive, version 1";
@@ -57,7 +57,7 @@ impl State {
 pub(super) async fn open(
     bucket: Bucket,
     options: ObjectOptions,
-    expected: Option<u128>,
+    expected: Expected,
     runtime: Handle,
 ) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
     open_or_fail(bucket, options, expected, runtime)
@@ -77,12 +77,12 @@ pub(super) async fn open(
 async fn open_or_fail(
     bucket: Bucket,
     options: ObjectOptions,
-    expected: Option<u128>,
+    expected: Expected,
     runtime: Handle,
 ) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
     let patience = options.patience;
     let state = patiently(patience, || state(&bucket, expected)).await?;
-    if expected.is_some_and(|expected| expected != state.id) {
+    if matches!(expected, Expected::This(id) if id != state.id) {
         return Err(another());
     }
     let writer = random_number()? as u64;
@@ -119,8 +119,12 @@ fn another() -> Error {
 }
 
 /// The state; a new one where there is none and none is expected.
-async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
+async fn state(bucket: &Bucket, expected: Expected) -> Result<State> {
     if let Some(state) = bucket.read_state().await? {
+        if expected == Expected::None {
+            let why = "the object store has an archive there already: a new one needs a place of its own";
+            return Err(Error::new(ErrorKind::Mismatch, "archive.open", why));
+        }
         // Without this the archive could be written by two programs, and neither would notice.
         if let Created::Now = bucket
             .create_state(String::from_utf8_lossy(&state).into_owned())
@@ -131,7 +135,7 @@ async fn state(bucket: &Bucket, expected: Option<u128>) -> Result<State> {
         }
         return State::parse(&state);
     }
-    if expected.is_some() {
+    if let Expected::This(_) = expected {
         return Err(another());
     }
     let new = State {

@@ -135,11 +135,12 @@ impl RedbLedger {
         self.shared.changes.load(Ordering::Acquire)
     }
 
-    /// Has `other` hold what this one holds at one moment, and nothing else. Blocks; durable when it returns.
+    /// Has `other` hold what this one holds at one moment under keys that are `wanted`, and nothing else. Blocks; durable when
+    /// it returns.
     ///
     /// # Errors
     /// Those of the medium, of either; then `other` is what it was.
-    pub fn copy_to(&self, other: &Self) -> Result<()> {
+    pub fn copy_to(&self, other: &Self, wanted: impl Fn(&[u8]) -> bool) -> Result<()> {
         self.shared.with(|database| {
             let reading = database.begin_read().map_err(error::transaction)?;
             let from = reading.open_table(ENTRIES).map_err(error::table)?;
@@ -154,7 +155,9 @@ impl RedbLedger {
                     let mut to = writing.open_table(ENTRIES).map_err(error::table)?;
                     for entry in from.iter().map_err(error::storage)? {
                         let (key, value) = entry.map_err(error::storage)?;
-                        to.insert(key.value(), value.value()).map_err(error::storage)?;
+                        if wanted(key.value()) {
+                            to.insert(key.value(), value.value()).map_err(error::storage)?;
+                        }
                     }
                 }
                 writing.commit().map_err(error::commit)

@@ -123,8 +123,9 @@ impl Committer {
             // The next opening walks further; nothing is lost but time.
             return Ok(());
         }
+        // A hint that says less than the last one would have the next opening look through more for nothing.
         self.store
-            .write_hint(sequence)
+            .write_hint(sequence.max(self.store.hinted()))
             .map_err(|error| Error::io("archive.indexed", "the hint could not be written", error))
     }
 

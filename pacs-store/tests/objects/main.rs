@@ -210,6 +210,10 @@ impl Archive for AtOnce {
         self.0.verify(locator)
     }
 
+    fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
+        self.0.mend(locator)
+    }
+
     fn last_sequence(&self) -> Option<Sequence> {
         self.0.last_sequence()
     }

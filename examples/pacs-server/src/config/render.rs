@@ -192,7 +192,7 @@ impl Config {
 
     fn render_replica(&self, out: &mut Rendering) {
         const MEANING: &str = "A second copy of each instance, in a directory on another disk (data) or in an object store ([replica.objects], as\n\
-             # [objects]). What one copy has damaged or lost is read from the other, and kept anew by `verify --repair` and [scrub].";
+             # [objects]). What one copy has damaged or lost is read from the other, and made anew by `verify --repair` and [scrub].";
         const MODE: &str = "When an instance counts as kept: \"later\" (with the first copy, the second follows), \"while-present\" (with both\n\
              # while the replica takes them, else the second follows) or \"always\" (refused while the replica doesn't take them).";
         let Some(replica) = &self.replica else {

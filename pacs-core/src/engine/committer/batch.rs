@@ -38,7 +38,6 @@ impl State {
                 Request::Commit(commit) => committer.commit(commit).await,
                 Request::Remove(instance, only, reply) => committer.remove(instance, only, reply).await,
                 Request::Reindex(record, reply) => committer.reindex(record, reply).await,
-                Request::Repair(instance, reply) => committer.repair(instance, reply).await,
                 // An index that knows another version by now takes no notice.
                 Request::Frames(instance, version, frames, known) => Step::Framed {
                     instance,
@@ -130,11 +129,14 @@ impl State {
                     greatest = greatest.max(*sequence);
                     changes.push(Change::Store(record.clone()));
                 }
-                Step::Repaired { anew, .. } => {
-                    greatest = greatest.max(anew.record.sequence);
-                    changes.extend(self.stored_again(&anew.record));
+                Step::Reindexed { record, .. } => {
+                    let attributes = &self.committer.attributes;
+                    changes.push(Change::Store(record.clone()));
+                    changes.extend(correction::change(
+                        record,
+                        correction::of_amended(attributes, record),
+                    ));
                 }
-                Step::Reindexed { record, .. } => changes.extend(self.stored_again(record)),
                 Step::Framed {
                     instance,
                     version,
@@ -178,15 +180,6 @@ impl State {
         self.applied = greatest;
         self.low_water = low_water;
         Ok(())
-    }
-
-    /// What an index must learn anew of an instance that it knows, and that is what it was.
-    fn stored_again(&self, record: &InstanceRecord) -> impl Iterator<Item = Change> + use<> {
-        let correction = correction::of_amended(&self.committer.attributes, record);
-        let corrected = correction::change(record, correction);
-        [Change::Store(Box::new(record.clone()))]
-            .into_iter()
-            .chain(corrected)
     }
 
     /// Opens an index that failed again and brings it up to the archive; whether that succeeded.
@@ -290,18 +283,6 @@ impl State {
             Step::PartlyRemoved { error, reply, .. } => {
                 let _ = reply.send(Err(error));
                 return failed.is_none();
-            }
-            Step::Repaired { anew, reply } => {
-                let failed = error();
-                let is_done = failed.is_none();
-                if is_done {
-                    let instance = &anew.record.key.instance;
-                    for version in &anew.before {
-                        self.committer.remove_superfluous(instance, version).await;
-                    }
-                }
-                let _ = reply.send(failed.map_or(Ok(true), Err));
-                return is_done;
             }
             Step::Reindexed { reply, .. } => {
                 let _ = reply.send(error().map_or(Ok(true), Err));

@@ -29,7 +29,6 @@ use super::frames::Known;
 use super::metadata::Describes;
 use super::metadata::ahead::Recent;
 use super::observers::Observers;
-use super::verify::Anew;
 use super::watched::Watched;
 use super::{DuplicatePolicy, StoreOutcome};
 use crate::archive::{Archive, ArchiveWriter, Locator, Sequence, Stored};
@@ -78,8 +77,6 @@ pub(super) enum Request {
     Remove(Uid, Option<Locator>, oneshot::Sender<Result<bool>>),
     /// Replaces the records of instances that are unchanged in the archive, as a re-index does.
     Reindex(Box<InstanceRecord>, oneshot::Sender<Result<bool>>),
-    /// Keeps an instance anew where a copy of it is damaged; answers whether one was.
-    Repair(Uid, oneshot::Sender<Result<bool>>),
     /// Has the index know where the frames of this version of an instance lie. Nobody waits for it; until it
     /// is done, who asks finds what is given here.
     Frames(Uid, Locator, CountedFrames, Option<Known>),
@@ -95,9 +92,7 @@ impl Request {
         match self {
             Request::Ordered(order) => order.study,
             Request::Commit(commit) => commit.record.key.instance,
-            Request::Remove(instance, ..) | Request::Frames(instance, ..) | Request::Repair(instance, _) => {
-                *instance
-            }
+            Request::Remove(instance, ..) | Request::Frames(instance, ..) => *instance,
             Request::Reindex(record, _) => record.key.instance,
             Request::Describe(describes) => describes.instance,
         }
@@ -158,10 +153,6 @@ enum Step {
     },
     Reindexed {
         record: Box<InstanceRecord>,
-        reply: oneshot::Sender<Result<bool>>,
-    },
-    Repaired {
-        anew: Anew,
         reply: oneshot::Sender<Result<bool>>,
     },
     Framed {
@@ -432,16 +423,6 @@ impl Committer {
             },
             None => Step::Unchanged(Box::new(move || {
                 let _ = reply.send(Err(error));
-                None
-            })),
-        }
-    }
-
-    async fn repair(self: Arc<Self>, instance: Uid, reply: oneshot::Sender<Result<bool>>) -> Step {
-        match self.keep_anew(&instance).await {
-            Ok(Some(anew)) => Step::Repaired { anew, reply },
-            other => Step::Unchanged(Box::new(move || {
-                let _ = reply.send(other.map(|_| false));
                 None
             })),
         }

@@ -14,9 +14,10 @@ use crate::dataset::coercion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Key, Step};
 use crate::limits;
+use crate::route::ROUTED;
 
 fn routed() -> Bytes {
-    Key::of("routed").bytes()
+    Key::of(ROUTED).bytes()
 }
 
 /// The step that notes how far the archive was asked about.

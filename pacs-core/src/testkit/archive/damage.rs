@@ -52,3 +52,22 @@ pub fn verifying_finds_a_changed_byte_and_its_neighbours_whole(place: &dyn Archi
         }
     }
 }
+
+/// See its name.
+pub fn mending_what_is_whole_changes_nothing_and_what_is_not_kept_is_not_found(place: &dyn ArchivePlace) {
+    let archive = place.open();
+    let kept: Vec<_> = (0..)
+        .zip(FILLINGS)
+        .map(|(n, filling)| keep(&*archive, n, filling))
+        .collect();
+    let before = scan(&*archive, Sequence(0));
+    for (_, bytes, stored) in &kept {
+        assert!(!block_on(archive.mend(&stored.locator)).expect("is whole"));
+        assert_eq!(read_all(&*archive, stored), bytes);
+    }
+    assert_eq!(scan(&*archive, Sequence(0)), before);
+    let (key, _, stored) = &kept[1];
+    block_on(archive.remove(&key.instance, &stored.locator)).expect("is removed");
+    let found = kind_of(block_on(archive.mend(&stored.locator)));
+    assert_eq!(found, Some(ErrorKind::NotFound));
+}

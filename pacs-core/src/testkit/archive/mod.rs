@@ -106,6 +106,7 @@ macro_rules! archive_conformance {
                 a_whole_instance_verifies,
                 verifying_what_is_not_kept_is_not_found,
                 verifying_finds_a_changed_byte_and_its_neighbours_whole,
+                mending_what_is_whole_changes_nothing_and_what_is_not_kept_is_not_found,
                 many_writers_and_readers_at_once_see_whole_instances,
                 a_writer_outlives_its_archive_without_harm,
                 what_was_committed_is_there_after_reopening,

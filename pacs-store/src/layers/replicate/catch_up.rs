@@ -3,20 +3,24 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::channel::oneshot;
 use futures::executor::block_on;
-use futures::{StreamExt, TryStreamExt, stream};
-use pacs_core::ledger::Step;
+use futures::future::{Either, join_all, select};
+use futures::{StreamExt, stream};
 use pacs_core::{Archive, Entry, Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored};
 
-use super::notes::{Copy, Position, forget_met, note_away, note_copy, note_position, note_removed};
-use super::sums::Summing;
-use super::{AT_ONCE, Shared, is_damage};
+use super::mend::restore_order;
+use super::notes::{
+    Copy, Position, forget_later, forget_met, note_away, note_copy, note_later, note_position, note_removed,
+};
+use super::{AT_ONCE, REMOVING, Shared};
 
 /// Copies that are made at the same time: they share the flush of the second archive.
 const COPIES_AT_ONCE: usize = 8;
@@ -26,19 +30,31 @@ const GATHERED: Duration = Duration::from_millis(100);
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// How often the archives are told what need not be looked through again.
 const HINT_EACH: Duration = Duration::from_secs(5);
+/// How often that is tried again which the first archive could not give.
+const RETRY_EACH: Duration = Duration::from_secs(600);
 
 /// Until the archive is closed.
-pub(super) fn run(shared: &Shared) {
+pub(super) fn run(shared: &Shared, mut closed: oneshot::Receiver<()>) {
     let mut catching = CatchUp {
         shared,
         hinted: Instant::now(),
+        retried: None,
         claimed: RefCell::default(),
+        failed: RefCell::default(),
     };
     let mut pause: Option<Duration> = None;
     while shared.wait(pause) {
         let round = catch_unwind(AssertUnwindSafe(|| {
-            let second = shared.open_second()?;
-            block_on(catching.round(&*second))
+            let second = shared.second.open()?;
+            let round = pin!(async {
+                shared.compare_second(&*second).await?;
+                catching.round(&*second).await
+            });
+            // What is left then, the next opening finds.
+            match block_on(select(round, &mut closed)) {
+                Either::Left((round, _)) => round,
+                Either::Right(_) => Err(closed_error()),
+            }
         }));
         let round = round.unwrap_or_else(|_| {
             let why = "the thread that copies panicked";
@@ -49,6 +65,12 @@ pub(super) fn run(shared: &Shared) {
             Err(_) if shared.live.is_closed() => break,
             Err(error) => {
                 let was_present = shared.second.is_present.swap(false, Ordering::AcqRel);
+                // Nothing is being copied, and the notes know of them.
+                shared
+                    .live
+                    .state()
+                    .gone
+                    .retain(|_, sequence| *sequence == REMOVING);
                 if was_present || pause.is_none() {
                     tracing::error!(%error, "the second archive is behind; it is tried again");
                 }
@@ -64,6 +86,10 @@ pub(super) fn run(shared: &Shared) {
     {
         tracing::warn!(%error, "the second archive did not take a hint");
     }
+}
+
+fn closed_error() -> Error {
+    Error::new(ErrorKind::Closed, "archive.replicate", "the archive is closed")
 }
 
 impl Shared {
@@ -97,11 +123,15 @@ impl Shared {
     }
 }
 
-struct CatchUp<'a> {
-    shared: &'a Shared,
+pub(super) struct CatchUp<'a> {
+    pub(super) shared: &'a Shared,
     hinted: Instant,
+    /// When that was tried again last which could not be read.
+    retried: Option<Instant>,
     /// Copies that were met, and are taken for what is noted next.
-    claimed: RefCell<HashSet<Bytes>>,
+    pub(super) claimed: RefCell<HashSet<Bytes>>,
+    /// What the second archive said when it did not take a copy: nothing further is begun then.
+    pub(super) failed: RefCell<Option<Error>>,
 }
 
 /// What is to be done about an entry of the first archive.
@@ -115,10 +145,15 @@ enum Work {
 }
 
 /// The same when it is done.
-enum Done {
+pub(super) enum Done {
     None,
+    /// With the sequence of one that was met, where that is the copy.
     Copied(Arc<Copy>, Option<Sequence>),
+    /// The first archive could not give it now.
+    Later(Box<(InstanceKey, Stored)>),
     Removed(Locator),
+    /// The second archive did not take it, or was not asked.
+    Not,
 }
 
 impl CatchUp<'_> {
@@ -126,14 +161,17 @@ impl CatchUp<'_> {
     async fn round(&mut self, second: &dyn Archive) -> Result<()> {
         let asked = std::mem::take(&mut self.shared.live.state().waiting);
         let reached = self.work(second).await;
-        if !matches!(reached, Ok(true)) {
-            let mut state = self.shared.live.state();
-            state.waiting.extend(asked);
-            // What was on its way wakes this thread when it is there.
-        } else {
-            for waiting in asked {
+        let mut state = self.shared.live.state();
+        let position = state.position.first;
+        for (wanted, waiting) in asked {
+            match reached
+                .as_ref()
+                .is_ok_and(|reached| *reached || position >= wanted)
+            {
                 // Who waited may have gone.
-                let _ = waiting.send(());
+                true => drop(waiting.send(())),
+                // What was on its way wakes this thread when it is there.
+                false => state.waiting.push((wanted, waiting)),
             }
         }
         reached.map(drop)
@@ -148,18 +186,23 @@ impl CatchUp<'_> {
             shared.second.set_present(true);
             tracing::info!("the second archive takes what comes");
         }
+        // What writers did not wait for.
+        let late = std::mem::take(&mut shared.live.state().late);
+        join_all(late).await;
         shared.send_away(second).await?;
+        self.retry(second).await?;
         let last = second.last_sequence();
         let reached = self.catch_up(second).await?;
         shared.send_away(second).await?;
-        self.note_all_met(last).await?;
+        if reached {
+            self.note_all_met(last).await?;
+        }
         self.hint(second).await?;
         Ok(reached)
     }
 
-    /// Everything in the second archive up to `last` is noted, unless something is on its way.
+    /// Everything in the second archive up to `last` is noted, or met and nobody's, unless something is on its way.
     async fn note_all_met(&self, last: Option<Sequence>) -> Result<()> {
-        let notes = &self.shared.notes;
         let position = {
             let state = self.shared.live.state();
             let is_noted = state.on_the_way.is_empty() && state.fresh.is_empty();
@@ -171,16 +214,28 @@ impl CatchUp<'_> {
                 None => return Ok(()),
             }
         };
-        // What was met and is nobody's copy was noted already, or its first was never committed.
-        loop {
-            let met = notes.met_at_all(AT_ONCE).await?;
-            if met.is_empty() {
-                break;
-            }
-            notes.apply(met.into_iter().map(Step::Delete).collect()).await?;
-        }
-        notes.apply(vec![note_position(position)]).await?;
+        self.shared.notes.apply(vec![note_position(position)]).await?;
         self.shared.live.state().position = position;
+        Ok(())
+    }
+
+    /// Tries again now and then what could not be read.
+    async fn retry(&mut self, second: &dyn Archive) -> Result<()> {
+        if self.retried.is_some_and(|retried| retried.elapsed() < RETRY_EACH) {
+            return Ok(());
+        }
+        self.retried = Some(Instant::now());
+        let later = self.shared.notes.later(AT_ONCE).await?;
+        let places: Vec<_> = later.iter().map(|(_, stored)| stored.locator.clone()).collect();
+        let works = later.into_iter().map(|entry| Work::Copy(Box::new(entry)));
+        let position = self.shared.live.state().position.first;
+        self.all_done(second, works.map(|work| (Sequence(0), work)).collect(), position)
+            .await?;
+        for place in places {
+            if let Some(copy) = self.shared.notes.of(&place).await? {
+                restore_order(self.shared, second, &copy).await?;
+            }
+        }
         Ok(())
     }
 
@@ -191,7 +246,6 @@ impl CatchUp<'_> {
         let after = shared.live.state().position.first;
         let mut entries = shared.first.scan(after).ready_chunks(AT_ONCE);
         while let Some(chunk) = entries.next().await {
-            let mut passed = after;
             let mut works = Vec::with_capacity(chunk.len());
             let mut is_on_the_way = false;
             for entry in chunk {
@@ -200,18 +254,9 @@ impl CatchUp<'_> {
                     is_on_the_way = true;
                     break;
                 };
-                passed = passed.max(entry.sequence());
-                works.push(work);
+                works.push((entry.sequence(), work));
             }
-            let done: Vec<Done> = stream::iter(works)
-                .map(|work| self.done(second, work))
-                .buffered(COPIES_AT_ONCE)
-                .try_collect()
-                .await?;
-            if !done.is_empty() {
-                self.note(done, passed).await?;
-            }
-            self.claimed.borrow_mut().clear();
+            self.all_done(second, works, after).await?;
             if is_on_the_way {
                 return Ok(false);
             }
@@ -219,7 +264,34 @@ impl CatchUp<'_> {
         Ok(true)
     }
 
-    /// What is to be done about an entry; `None` while it is on its way into both archives.
+    /// Does them all and notes what was done; that everything is done up to the first that was not.
+    ///
+    /// # Errors
+    /// What the second archive said of that one.
+    async fn all_done(
+        &self,
+        second: &dyn Archive,
+        works: Vec<(Sequence, Work)>,
+        mut passed: Sequence,
+    ) -> Result<()> {
+        let sequences: Vec<_> = works.iter().map(|(sequence, _)| *sequence).collect();
+        let done: Vec<Done> = stream::iter(works)
+            .map(|(_, work)| self.done(second, work))
+            .buffered(COPIES_AT_ONCE)
+            .collect()
+            .await;
+        let until_failed = done.iter().take_while(|done| !matches!(done, Done::Not));
+        for (sequence, _) in sequences.into_iter().zip(until_failed) {
+            passed = passed.max(sequence);
+        }
+        if !done.is_empty() {
+            self.note(done, passed).await?;
+        }
+        self.claimed.borrow_mut().clear();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// What is to be done about an entry; `None` while it is on its way into both archives, or out of them.
     async fn work_of(&self, entry: &Entry) -> Result<Option<Work>> {
         let (key, stored) = match entry {
             Entry::Removed { locator, .. } => return Ok(Some(Work::Removed(locator.clone()))),
@@ -227,8 +299,11 @@ impl CatchUp<'_> {
         };
         {
             let state = self.shared.live.state();
-            if state.gone.contains_key(&stored.locator) {
-                return Ok(Some(Work::None));
+            match state.gone.get(&stored.locator) {
+                // Whether it will be removed isn't known yet.
+                Some(&REMOVING) => return Ok(None),
+                Some(_) => return Ok(Some(Work::None)),
+                None => {}
             }
             if let Some(copy) = state.fresh.get(&stored.locator) {
                 return Ok(Some(Work::Note(Arc::clone(copy))));
@@ -237,109 +312,25 @@ impl CatchUp<'_> {
                 return Ok(None);
             }
         }
-        Ok(Some(match self.shared.notes.of(&stored.locator).await? {
-            Some(_) => Work::None,
-            None => Work::Copy(Box::new((*key, stored.clone()))),
+        let notes = &self.shared.notes;
+        let is_known =
+            self.shared.is_spare(&stored.locator).await? || notes.of(&stored.locator).await?.is_some();
+        Ok(Some(match is_known {
+            true => Work::None,
+            false => Work::Copy(Box::new((*key, stored.clone()))),
         }))
     }
 
-    async fn done(&self, second: &dyn Archive, work: Work) -> Result<Done> {
-        Ok(match work {
+    async fn done(&self, second: &dyn Archive, work: Work) -> Done {
+        match work {
             Work::None => Done::None,
             Work::Note(copy) => Done::Copied(copy, None),
             Work::Removed(locator) => Done::Removed(locator),
-            Work::Copy(entry) => match self.copy(second, entry.0, &entry.1).await? {
-                Some((copy, met)) => Done::Copied(Arc::new(copy), met),
-                None => Done::None,
-            },
-        })
-    }
-
-    /// Copies an instance, unless one that was met is its copy: then it answers the sequence of that too. `None` where
-    /// the first archive can't give it.
-    async fn copy(
-        &self,
-        second: &dyn Archive,
-        key: InstanceKey,
-        stored: &Stored,
-    ) -> Result<Option<(Copy, Option<Sequence>)>> {
-        let first = &*self.shared.first;
-        for (noted, met) in self.shared.notes.met(&key.instance).await? {
-            if met.length != stored.length || self.claimed.borrow().contains(&noted) {
-                continue;
-            }
-            let Some(sums) = self.sums(first, &stored.locator).await? else {
-                return Ok(None);
-            };
-            // Another one with the same bytes may have taken it meanwhile.
-            let is_it = self.sums(second, &met.locator).await?.as_ref() == Some(&sums);
-            if is_it && self.claimed.borrow_mut().insert(noted) {
-                let sequence = met.sequence;
-                return Ok(Some((copy_of(key, stored, met, sums), Some(sequence))));
-            }
-        }
-        let mut writer = second.begin().await?;
-        let mut pieces = first.read(&stored.locator, 0..u64::MAX);
-        let mut summing = Summing::default();
-        while let Some(piece) = pieces.next().await {
-            self.check_open()?;
-            match piece {
-                Ok(piece) => {
-                    summing.push(&piece);
-                    writer.write(piece).await?;
-                }
-                Err(error) if is_damage(&error) => {
-                    writer.abort().await?;
-                    self.tell_unreadable(&key, &error);
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let (sums, length) = summing.finish();
-        if length != stored.length {
-            writer.abort().await?;
-            let why = "it is not as long as it was";
-            self.tell_unreadable(&key, &Error::new(ErrorKind::Corrupt, "archive.replicate", why));
-            return Ok(None);
-        }
-        let second = writer.commit(key).await?;
-        Ok(Some((copy_of(key, stored, second, sums), None)))
-    }
-
-    fn tell_unreadable(&self, key: &InstanceKey, error: &Error) {
-        // What was removed meanwhile is not missed.
-        if error.kind() != ErrorKind::NotFound {
-            self.shared.unreadable.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(instance = %key.instance, %error, "an instance can't be copied");
-        }
-    }
-
-    /// The checks of an instance; `None` where it is damaged or gone.
-    async fn sums(&self, archive: &dyn Archive, locator: &Locator) -> Result<Option<Vec<u64>>> {
-        let mut pieces = archive.read(locator, 0..u64::MAX);
-        let mut summing = Summing::default();
-        while let Some(piece) = pieces.next().await {
-            self.check_open()?;
-            match piece {
-                Ok(piece) => summing.push(&piece),
-                Err(error) if is_damage(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Some(summing.finish().0))
-    }
-
-    /// # Errors
-    /// `Closed` when the archive is being closed: a long copy must not keep it.
-    fn check_open(&self) -> Result<()> {
-        match self.shared.live.is_closed() {
-            true => Err(Error::new(
-                ErrorKind::Closed,
-                "archive.replicate",
-                "the archive is closed",
-            )),
-            false => Ok(()),
+            Work::Copy(_) if self.failed.borrow().is_some() => Done::Not,
+            Work::Copy(entry) => self.copy(second, entry).await.unwrap_or_else(|error| {
+                self.failed.borrow_mut().get_or_insert(error);
+                Done::Not
+            }),
         }
     }
 
@@ -352,8 +343,15 @@ impl CatchUp<'_> {
         let mut greatest = Sequence(0);
         for done in &done {
             match done {
-                Done::None => {}
+                Done::None | Done::Not => {}
+                Done::Later(entry) => {
+                    let (key, stored) = &**entry;
+                    if shared.check_kept(&stored.locator).is_ok() {
+                        steps.push(note_later(key, stored));
+                    }
+                }
                 Done::Copied(copy, met) => {
+                    steps.push(forget_later(&copy.stored.locator));
                     steps.extend(met.map(|met| forget_met(&copy.key.instance, met)));
                     // Who removes it meanwhile looks for it here before, or finds it noted afterwards.
                     if shared.check_kept(&copy.stored.locator).is_err() {
@@ -364,13 +362,16 @@ impl CatchUp<'_> {
                         here.insert(&copy.stored.locator, copy);
                     }
                 }
-                Done::Removed(locator) => match here.get(locator) {
-                    Some(copy) => steps.extend(note_removed(copy)),
-                    None => {
-                        let noted = shared.notes.of(locator).await?;
-                        steps.extend(noted.iter().flat_map(note_removed));
+                Done::Removed(locator) => {
+                    steps.push(forget_later(locator));
+                    match here.get(locator) {
+                        Some(copy) => steps.extend(note_removed(copy)),
+                        None => {
+                            let noted = shared.notes.of(locator).await?;
+                            steps.extend(noted.iter().flat_map(note_removed));
+                        }
                     }
-                },
+                }
             }
         }
         let position = {
@@ -404,15 +405,5 @@ impl CatchUp<'_> {
         let indexed = Sequence(self.shared.indexed.load(Ordering::Acquire));
         self.shared.first.indexed(indexed.min(position.first)).await?;
         second.indexed(position.second).await
-    }
-}
-
-fn copy_of(key: InstanceKey, stored: &Stored, second: Stored, sums: Vec<u64>) -> Copy {
-    Copy {
-        key,
-        stored: stored.clone(),
-        second: second.locator,
-        second_sequence: second.sequence,
-        sums,
     }
 }

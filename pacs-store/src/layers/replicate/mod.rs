@@ -11,8 +11,7 @@
 //!
 //! # What it protects
 //! A medium that loses or changes what it keeps, up to a whole archive. [`verify`](Archive::verify) reads both copies and
-//! tells of a damaged one; an engine then keeps the instance anew from the whole one
-//! ([`Pacs::repair`](pacs_core::Pacs::repair)). The second archive is an archive like any other: where the first is lost,
+//! tells of a damaged one, [`mend`](Archive::mend) makes it anew from the other. The second archive is an archive like any other: where the first is lost,
 //! an engine opens on the second, with an index made anew. What was kept while the second was behind is then missing:
 //! [`lag`](ReplicatedArchive::lag) tells how much that is.
 //!
@@ -21,9 +20,12 @@
 //! # Crashes
 //! What both archives say is the truth: where the notes are behind after a crash, what is in the second archive and not
 //! noted is compared, byte for byte, with what is there in the first. A copy whose first was never committed may stay in
-//! the second archive after a crash: it was never acknowledged.
+//! the second archive after a crash: it was never acknowledged. Where the notes are lost, spare copies in the first archive
+//! are taken for versions when an index is made anew.
 
 mod catch_up;
+mod copying;
+mod mend;
 mod notes;
 mod read;
 mod scan;
@@ -34,7 +36,7 @@ mod writer;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -44,7 +46,7 @@ use futures::executor::block_on;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use pacs_core::ledger::Ledger;
+use pacs_core::ledger::{Ledger, Step};
 use pacs_core::{
     Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Timestamp,
     Uid,
@@ -56,6 +58,9 @@ use crate::pool::Pool;
 
 /// Entries that are noted together: the flush of a ledger is shared by so many.
 const AT_ONCE: usize = 256;
+
+/// The sequence of a removal that isn't done.
+const REMOVING: Sequence = Sequence(u64::MAX);
 
 /// Threads that see to commits that nobody waits for.
 const HELPERS: usize = 2;
@@ -90,12 +95,13 @@ pub struct Lag {
     pub entries: u64,
     /// When the first instance of them was committed.
     pub since: Option<Timestamp>,
-    /// Instances that could not be copied since the opening, because the first archive could not give them.
+    /// Instances that have no second copy, because the first archive could not give them; up to [`LAG_COUNTED_MAX`]. They are
+    /// tried again now and then.
     pub unreadable: u64,
 }
 
 /// What a [`Lag`] counts to at most.
-pub const LAG_COUNTED_MAX: usize = 100_000;
+pub const LAG_COUNTED_MAX: usize = 10_000;
 
 /// Gives the second archive, each time it is asked until it succeeds.
 pub type OpenSecond = Box<dyn Fn() -> Result<Arc<dyn Archive>> + Send + Sync>;
@@ -105,7 +111,8 @@ pub type OpenSecond = Box<dyn Fn() -> Result<Arc<dyn Archive>> + Send + Sync>;
 /// Locators, sequences and lengths are those of the first archive.
 pub struct ReplicatedArchive {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// The thread, and what is dropped to end it.
+    thread: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 /// What the archive, its thread and its streams share.
@@ -118,7 +125,12 @@ struct Shared {
     mode: ReplicateMode,
     live: Arc<Live>,
     helpers: Arc<Pool>,
-    unreadable: AtomicU64,
+    /// Held while a copy is made anew.
+    mending: futures::lock::Mutex<()>,
+    /// Scans that go on: none of them must come by a spare that is not noted yet.
+    scans: AtomicUsize,
+    /// Spares in the first archive.
+    spares: AtomicU64,
     /// Up to where the index knows everything, as it said last.
     indexed: AtomicU64,
 }
@@ -141,13 +153,15 @@ struct LiveState {
     fresh: HashMap<Locator, Arc<Copy>>,
     /// UIDs of instances whose second copy is kept, or about to be, and whose first isn't yet: how many of each.
     on_the_way: HashMap<Uid, usize>,
-    /// What was removed from the first archive, and when: the second may still have it.
+    /// What was removed from the first archive, and when ([`REMOVING`] until that is known): the second may still have it.
     gone: HashMap<Locator, Sequence>,
     position: Position,
     /// Something happened.
     is_due: bool,
-    /// Who waits until everything is copied.
-    waiting: Vec<oneshot::Sender<()>>,
+    /// Who waits until everything up to there is copied.
+    waiting: Vec<(Sequence, oneshot::Sender<()>)>,
+    /// Second copies that writers did not wait for.
+    late: Vec<BoxFuture<'static, ()>>,
     closed: bool,
 }
 
@@ -188,7 +202,7 @@ impl ReplicatedArchive {
         let notes = Notes::new(notes);
         let position = block_on(notes.position())?;
         if first.last_sequence().is_some_and(|last| last < position.first) {
-            let why = "copies are noted of what came later than anything in the archive: that is an older one, or a part of it is lost";
+            let why = "copies are noted of what came later than anything in the archive: that is an older one, or a part of it is lost. The second archive has what is missing";
             return Err(Error::new(ErrorKind::Corrupt, "archive.replicate", why));
         }
         let live = Arc::new(Live::default());
@@ -202,28 +216,38 @@ impl ReplicatedArchive {
             mode: options.mode,
             live,
             helpers: Arc::new(Pool::new("archive-copy", HELPERS).map_err(failed)?),
-            unreadable: AtomicU64::new(0),
+            mending: futures::lock::Mutex::new(()),
+            scans: AtomicUsize::new(0),
+            spares: AtomicU64::new(0),
             indexed: AtomicU64::new(0),
         });
         // Before anything is read: what was removed must not be served from its second copy.
-        block_on(shared.forget_removed())?;
-        match shared.open_second() {
-            Ok(_) => shared.second.set_present(true),
+        block_on(async {
+            shared.forget_removed().await?;
+            shared.settle_mending().await
+        })?;
+        let opened = shared
+            .second
+            .open()
+            .and_then(|second| block_on(shared.compare_second(&*second)));
+        match opened {
+            Ok(()) => shared.second.set_present(true),
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound) => {
                 tracing::error!(%error, "the second archive is away; it is asked for again");
             }
             Err(error) => return Err(error),
         }
+        let (close, closed) = oneshot::channel();
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("archive-catch-up".to_owned())
-                .spawn(move || catch_up::run(&shared))
+                .spawn(move || catch_up::run(&shared, closed))
                 .map_err(failed)?
         };
         Ok(Self {
             shared,
-            thread: Some(thread),
+            thread: Some((thread, close)),
         })
     }
 
@@ -234,8 +258,9 @@ impl ReplicatedArchive {
     /// `Closed` when the archive is closed before.
     pub async fn caught_up(&self) -> Result<()> {
         let closed = |_| Error::new(ErrorKind::Closed, "archive.replicate", "the archive is closed");
+        let last = self.shared.first.last_sequence().unwrap_or(Sequence(u64::MAX));
         let (sender, receiver) = oneshot::channel();
-        self.shared.live.state().waiting.push(sender);
+        self.shared.live.state().waiting.push((last, sender));
         self.shared.live.wake();
         receiver.await.map_err(closed)
     }
@@ -248,7 +273,7 @@ impl ReplicatedArchive {
         let position = self.shared.live.state().position;
         let mut lag = Lag {
             is_present: self.shared.second.present().is_ok(),
-            unreadable: self.shared.unreadable.load(Ordering::Relaxed),
+            unreadable: self.shared.notes.later(LAG_COUNTED_MAX).await?.len() as u64,
             ..Lag::default()
         };
         let mut entries = self.shared.first.scan(position.first).take(LAG_COUNTED_MAX);
@@ -266,13 +291,22 @@ impl Drop for ReplicatedArchive {
     fn drop(&mut self) {
         self.shared.live.state().closed = true;
         self.shared.live.changed.notify_all();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that catches up panicked");
+        if let Some((thread, close)) = self.thread.take() {
+            drop(close);
+            if thread.join().is_err() {
+                tracing::error!("the thread that catches up panicked");
+            }
         }
         self.shared.helpers.close();
-        self.shared.live.state().waiting.clear();
+        let (waiting, late) = {
+            let mut state = self.shared.live.state();
+            (
+                std::mem::take(&mut state.waiting),
+                std::mem::take(&mut state.late),
+            )
+        };
+        // What they hold tells the state.
+        drop((waiting, late));
     }
 }
 
@@ -323,66 +357,95 @@ impl Shared {
     }
 
     async fn remove(&self, instance: &Uid, locator: &Locator) -> Result<Sequence> {
+        let unnoted = self.unnoted_copy(instance, locator).await?;
         // From now on nobody is given the second copy.
-        let is_first = self
-            .live
-            .state()
-            .gone
-            .insert(locator.clone(), Sequence(u64::MAX))
-            .is_none();
-        let removed = match self.first.remove(instance, locator).await {
+        let removing = Removing::begin(&self.live, locator);
+        let sequence = match self.first.remove(instance, locator).await {
             // Where its record can't be found any more there is nothing to remove.
-            Err(error) if is_damage(&error) => Ok(self.first.last_sequence().unwrap_or_default()),
-            removed => removed,
+            Err(error) if is_damage(&error) => self.first.last_sequence().unwrap_or_default(),
+            removed => removed?,
         };
-        let sequence = match removed {
-            Ok(sequence) => sequence,
-            Err(error) => {
-                if is_first {
-                    self.live.state().gone.remove(locator);
-                }
-                return Err(error);
-            }
+        let noting = self.noting.lock().await;
+        let fresh = self.live.state().fresh.remove(locator);
+        let copy = match fresh {
+            Some(copy) => Some((*copy).clone()),
+            None => self.notes.of(locator).await?,
         };
-        {
-            let _noting = self.noting.lock().await;
-            let fresh = self.live.state().fresh.remove(locator);
-            let copy = match fresh {
-                Some(copy) => Some((*copy).clone()),
-                None => self.notes.of(locator).await?,
-            };
-            if let Some(copy) = copy {
-                self.notes.apply(note_removed(&copy).into()).await?;
-            }
+        let mut steps = unnoted;
+        steps.extend(copy.iter().flat_map(note_removed));
+        self.notes.apply(steps).await?;
+        drop(noting);
+        if let Some(spare) = copy.and_then(|copy| copy.spare) {
+            self.first.remove(instance, &spare).await?;
         }
-        self.live.state().gone.insert(locator.clone(), sequence);
+        removing.done(sequence);
         self.live.wake();
         Ok(sequence)
     }
 
-    /// That both copies are whole, where there are two and the second archive is here.
-    async fn verify(&self, locator: &Locator) -> Result<()> {
-        let Some(copy) = self.copy_of(locator).await? else {
-            return self.first.verify(locator).await;
-        };
-        let first = read::check(&*self.first, locator, &copy).await;
-        self.check_kept(locator)?;
-        let second = match self.second.present() {
-            Ok(second) => read::check(&*second, &copy.second, &copy).await,
-            Err(_) => return first,
-        };
-        self.check_kept(locator)?;
-        let (which, error) = match (first, second) {
-            (Ok(()), Ok(())) => return Ok(()),
-            (Err(first), Err(_)) => return Err(first),
-            (Err(error), Ok(())) => ("first", error),
-            (Ok(()), Err(error)) => ("second", error),
-        };
-        if !is_damage(&error) {
-            return Err(error);
+    /// What there is to note of copies in the second archive that are of what is kept there, and not noted yet.
+    async fn unnoted_copy(&self, instance: &Uid, locator: &Locator) -> Result<Vec<Step>> {
+        let met = self.notes.met(instance).await?;
+        if met.is_empty() || self.notes.of(locator).await?.is_some() {
+            return Ok(Vec::new());
         }
-        let what = format!("the {which} of two copies is damaged, the other one is whole: {error}");
-        Err(Error::new(ErrorKind::Corrupt, "archive.verify", what))
+        let (Ok(second), Ok(first)) = (self.second.now(), copying::sums(&*self.first, locator).await) else {
+            return Ok(Vec::new());
+        };
+        let mut steps = Vec::new();
+        for (_, met) in met {
+            if copying::sums(&*second, &met.locator)
+                .await
+                .is_ok_and(|second| second == first)
+            {
+                steps.extend([
+                    notes::forget_met(instance, met.sequence),
+                    notes::note_away(&met.locator, instance),
+                ]);
+            }
+        }
+        Ok(steps)
+    }
+}
+
+/// A removal that isn't done; dropped so, what was to be removed is as it was.
+struct Removing<'a> {
+    live: &'a Live,
+    locator: &'a Locator,
+    /// It was being removed or gone before.
+    before: Option<Sequence>,
+    is_done: bool,
+}
+
+impl<'a> Removing<'a> {
+    fn begin(live: &'a Live, locator: &'a Locator) -> Self {
+        let before = live.state().gone.insert(locator.clone(), REMOVING);
+        Self {
+            live,
+            locator,
+            before,
+            is_done: false,
+        }
+    }
+
+    fn done(mut self, sequence: Sequence) {
+        self.is_done = true;
+        self.live.state().gone.insert(self.locator.clone(), sequence);
+    }
+}
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let mut state = self.live.state();
+        match self.before {
+            Some(before) => drop(state.gone.insert(self.locator.clone(), before)),
+            None => drop(state.gone.remove(self.locator)),
+        }
+        drop(state);
+        self.live.wake();
     }
 }
 
@@ -426,6 +489,11 @@ impl Archive for ReplicatedArchive {
     fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
         let (shared, locator) = (Arc::clone(&self.shared), locator.clone());
         async move { shared.verify(&locator).await }.boxed()
+    }
+
+    fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
+        let locator = locator.clone();
+        async move { self.shared.mend(&locator).await }.boxed()
     }
 
     fn last_sequence(&self) -> Option<Sequence> {

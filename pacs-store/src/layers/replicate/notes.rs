@@ -4,6 +4,11 @@
 //! | --- | --- |
 //! | `copy`, sequence | an instance of which there are two copies: [`Copy`] |
 //! | `place`, locator in the first archive | its sequence |
+//! | `of`, SOP Instance UID, sequence | nothing: there are two copies of this version |
+//! | `there`, locator in the second archive | nothing: it is noted |
+//! | `spare`, locator in the first archive | nothing: it is a spare, of which a scan does not tell |
+//! | `mending`, SOP Instance UID | of what a spare is being written: [`Mending`] |
+//! | `later`, locator in the first archive | what it could not give when it was to be copied |
 //! | `away`, locator in the second archive | SOP Instance UID of what is to be removed there |
 //! | `met`, SOP Instance UID, sequence in the second | a copy that was found there, and that nobody has noted yet |
 //! | `state` | how far both archives have been compared: [`Position`] |
@@ -20,6 +25,11 @@ use super::sums::{BLOCK_BYTES, sum};
 
 const COPY: &str = "copy";
 const PLACE: &str = "place";
+const OF: &str = "of";
+const THERE: &str = "there";
+const SPARE: &str = "spare";
+const MENDING: &str = "mending";
+const LATER: &str = "later";
 const AWAY: &str = "away";
 const MET: &str = "met";
 const STATE: &str = "state";
@@ -28,14 +38,26 @@ const STATE: &str = "state";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Copy {
     pub(super) key: InstanceKey,
-    /// As the first archive has it.
+    /// As the first archive took it in.
     pub(super) stored: Stored,
+    /// Where the first archive has it now, if not there.
+    pub(super) spare: Option<Locator>,
     /// Where the second has it.
     pub(super) second: Locator,
     /// Its place in the order of the second.
     pub(super) second_sequence: Sequence,
     /// The checks of its blocks.
     pub(super) sums: Vec<u64>,
+}
+
+/// Of what a spare is being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mending {
+    pub(super) instance: Uid,
+    /// Where the first archive has what is damaged.
+    pub(super) of: Locator,
+    /// The spare comes behind.
+    pub(super) after: Sequence,
 }
 
 /// How far both archives have been compared.
@@ -146,10 +168,64 @@ impl Notes {
             .await
     }
 
-    /// Everything that was found in the second archive and is not noted.
-    pub(super) async fn met_at_all(&self, limit: usize) -> Result<Vec<Bytes>> {
-        let found = self.ledger.range(Key::of(MET).range(), limit).await?;
-        Ok(found.into_iter().map(|(key, _)| key).collect())
+    /// The copies of an instance's versions that came later than this one, in their order.
+    pub(super) async fn later_versions(&self, of: &Copy) -> Result<Vec<Copy>> {
+        let below = Key::of(OF).text(&of.key.instance).range();
+        let range = of_key(&of.key.instance, Sequence(of.stored.sequence.0 + 1))..below.end;
+        let mut found = Vec::new();
+        let mut versions = self.ledger.within(range);
+        while let Some((key, _)) = versions.try_next().await? {
+            let mut parts = Parts::of(&key);
+            let (_, _, sequence) = (parts.text()?, parts.text()?, Sequence(parts.number()?));
+            if let Some(value) = self.ledger.get(&copy_key(sequence)).await? {
+                found.push(Copy::decode(sequence, value)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the copy there is noted.
+    pub(super) async fn is_there(&self, second: &Locator) -> Result<bool> {
+        Ok(self.ledger.get(&with(THERE, second)).await?.is_some())
+    }
+
+    pub(super) async fn is_spare(&self, first: &Locator) -> Result<bool> {
+        Ok(self.ledger.get(&with(SPARE, first)).await?.is_some())
+    }
+
+    pub(super) async fn count_spares(&self) -> Result<u64> {
+        let spares = self.ledger.below(&Key::of(SPARE));
+        spares.try_fold(0, |count, _| async move { Ok(count + 1) }).await
+    }
+
+    /// Of what spares were being written.
+    pub(super) async fn mending(&self) -> Result<Vec<Mending>> {
+        let below = self.ledger.below(&Key::of(MENDING));
+        below
+            .and_then(|(key, mut value)| async move {
+                let mut parts = Parts::of(&key);
+                parts.text()?;
+                let instance = uid(parts.text()?.as_bytes())?;
+                let after = Sequence(value.try_get_u64().map_err(|_| damaged())?);
+                Ok(Mending {
+                    instance,
+                    of: Locator::new(&value),
+                    after,
+                })
+            })
+            .try_collect()
+            .await
+    }
+
+    /// What could not be read when it was to be copied, the first `limit`.
+    pub(super) async fn later(&self, limit: usize) -> Result<Vec<(InstanceKey, Stored)>> {
+        let found = self.ledger.range(Key::of(LATER).range(), limit).await?;
+        let read = |(_, mut value): (Bytes, Bytes)| {
+            let sequence = Sequence(value.try_get_u64().map_err(|_| damaged())?);
+            let copy = Copy::decode(sequence, value)?;
+            Ok((copy.key, copy.stored))
+        };
+        found.into_iter().map(read).collect()
     }
 }
 
@@ -164,9 +240,11 @@ pub(super) fn note_position(position: Position) -> Step {
     Step::Put(Key::of(STATE).bytes(), value.freeze())
 }
 
-pub(super) fn note_copy(copy: &Copy) -> [Step; 2] {
+pub(super) fn note_copy(copy: &Copy) -> [Step; 4] {
     let sequence = copy.stored.sequence;
     [
+        Step::Put(of_key(&copy.key.instance, sequence), Bytes::new()),
+        Step::Put(with(THERE, &copy.second), Bytes::new()),
         Step::Put(copy_key(sequence), copy.encode()),
         Step::Put(
             place_key(&copy.stored.locator),
@@ -176,18 +254,58 @@ pub(super) fn note_copy(copy: &Copy) -> [Step; 2] {
 }
 
 /// That the second archive does not have its copy any more.
-pub(super) fn forget_copy(copy: &Copy) -> [Step; 2] {
+pub(super) fn forget_copy(copy: &Copy) -> [Step; 4] {
     [
+        Step::Delete(of_key(&copy.key.instance, copy.stored.sequence)),
+        forget_there(&copy.second),
         Step::Delete(copy_key(copy.stored.sequence)),
         Step::Delete(place_key(&copy.stored.locator)),
     ]
 }
 
 /// That an instance was removed from the first archive, and is to be removed from the second.
-pub(super) fn note_removed(copy: &Copy) -> [Step; 3] {
-    let [copy_forgotten, place_forgotten] = forget_copy(copy);
+pub(super) fn note_removed(copy: &Copy) -> [Step; 5] {
+    let [of, there, forgotten, place] = forget_copy(copy);
     let away = note_away(&copy.second, &copy.key.instance);
-    [copy_forgotten, place_forgotten, away]
+    [of, there, forgotten, place, away]
+}
+
+pub(super) fn forget_there(second: &Locator) -> Step {
+    Step::Delete(with(THERE, second))
+}
+
+pub(super) fn note_spare(first: &Locator) -> Step {
+    Step::Put(with(SPARE, first), Bytes::new())
+}
+
+pub(super) fn note_mending(mending: &Mending) -> Step {
+    let mut value = BytesMut::new();
+    value.put_u64(mending.after.0);
+    value.put_slice(mending.of.as_bytes());
+    Step::Put(Key::of(MENDING).text(&mending.instance).bytes(), value.freeze())
+}
+
+pub(super) fn forget_mending(instance: &Uid) -> Step {
+    Step::Delete(Key::of(MENDING).text(instance).bytes())
+}
+
+pub(super) fn note_later(key: &InstanceKey, stored: &Stored) -> Step {
+    let copy = Copy {
+        key: *key,
+        stored: stored.clone(),
+        spare: None,
+        second: Locator::new(&[]),
+        second_sequence: Sequence(0),
+        sums: Vec::new(),
+    };
+    let mut value = BytesMut::new();
+    value.put_u64(stored.sequence.0);
+    value.put_slice(&copy.encode());
+    Step::Put(with(LATER, &stored.locator), value.freeze())
+}
+
+pub(super) fn forget_later(first: &Locator) -> Step {
+    Step::Delete(with(LATER, first))
 }
 
 pub(super) fn note_away(second: &Locator, instance: &Uid) -> Step {
@@ -208,6 +326,10 @@ pub(super) fn note_met(instance: &Uid, stored: &Stored) -> Step {
 
 pub(super) fn forget_met(instance: &Uid, sequence: Sequence) -> Step {
     Step::Delete(Key::of(MET).text(instance).number(sequence.0).bytes())
+}
+
+fn of_key(instance: &Uid, sequence: Sequence) -> Bytes {
+    Key::of(OF).text(instance).number(sequence.0).bytes()
 }
 
 fn copy_key(sequence: Sequence) -> Bytes {
@@ -239,6 +361,11 @@ fn uid(bytes: &[u8]) -> Result<Uid> {
 }
 
 impl Copy {
+    /// Where the first archive has it now.
+    pub(super) fn in_first(&self) -> &Locator {
+        self.spare.as_ref().unwrap_or(&self.stored.locator)
+    }
+
     /// How many of `blocks`, which begin at `at`, are what was stored: up to the first block that isn't.
     pub(super) fn good(&self, at: u64, blocks: &[u8]) -> usize {
         let first = usize::try_from(at / BLOCK_BYTES as u64).unwrap_or(usize::MAX);
@@ -259,10 +386,11 @@ impl Copy {
             instance,
         } = &self.key;
         let uids = [study, series, instance].map(|uid| uid.as_bytes());
-        for part in uids
-            .into_iter()
-            .chain([self.stored.locator.as_bytes(), self.second.as_bytes()])
-        {
+        for part in uids.into_iter().chain([
+            self.stored.locator.as_bytes(),
+            self.spare.as_ref().map_or(&[], |spare| spare.as_bytes()),
+            self.second.as_bytes(),
+        ]) {
             // A UID has at most 64 bytes, a locator 255.
             value.put_u8(part.len() as u8);
             value.put_slice(part);
@@ -289,7 +417,10 @@ impl Copy {
             series: uid(&part()?)?,
             instance: uid(&part()?)?,
         };
-        let (first, second) = (Locator::new(&part()?), Locator::new(&part()?));
+        let first = Locator::new(&part()?);
+        // No archive has a place without a name.
+        let spare = Some(part()?).filter(|spare| !spare.is_empty());
+        let second = Locator::new(&part()?);
         let (sums, rest) = value.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(damaged());
@@ -302,6 +433,7 @@ impl Copy {
                 sequence,
                 received: Timestamp(received),
             },
+            spare: spare.map(|spare| Locator::new(&spare)),
             second,
             second_sequence: Sequence(second_sequence),
             sums: sums.iter().map(|sum| u64::from_be_bytes(*sum)).collect(),
@@ -326,6 +458,7 @@ mod tests {
                 sequence: Sequence(n),
                 received: Timestamp(9),
             },
+            spare: n.is_multiple_of(2).then(|| Locator::new(&[7, 7])),
             second: Locator::new(&[n as u8; 255]),
             second_sequence: Sequence(2 * n),
             sums: (0..sums as u64).collect(),

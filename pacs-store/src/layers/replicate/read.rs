@@ -1,7 +1,7 @@
 //! Reading what has two copies: each block is compared with its check before it is given out, and taken from the other
 //! copy where it does not hold.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,7 +35,11 @@ pub(super) fn stream(
         match copy {
             Some(copy) => {
                 let reading = Reading::new(shared, copy, range);
-                stream::try_unfold(reading, Reading::next).boxed()
+                let next = |mut reading: Reading<_>| async move {
+                    let piece = reading.next().await?;
+                    Ok(piece.map(|piece| (piece, reading)))
+                };
+                stream::try_unfold(reading, next).boxed()
             }
             None if checked => shared.first.read(&locator, range),
             None => shared.first.read_unchecked(&locator, range),
@@ -45,8 +49,9 @@ pub(super) fn stream(
     .boxed()
 }
 
-struct Reading {
-    shared: Arc<Shared>,
+/// What has two copies, being read.
+pub(super) struct Reading<S> {
+    shared: S,
     copy: Arc<Copy>,
     /// What was asked for, within the instance.
     range: Range<u64>,
@@ -63,8 +68,8 @@ struct Reading {
     failed: Option<(u64, Error)>,
 }
 
-impl Reading {
-    fn new(shared: Arc<Shared>, copy: Arc<Copy>, range: Range<u64>) -> Self {
+impl<S: Deref<Target = Shared>> Reading<S> {
+    pub(super) fn new(shared: S, copy: Arc<Copy>, range: Range<u64>) -> Self {
         const BLOCK: u64 = BLOCK_BYTES as u64;
         let length = copy.stored.length;
         let range = range.start.min(length)..range.end.min(length);
@@ -89,11 +94,14 @@ impl Reading {
         }
     }
 
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>> {
+    /// The next blocks that are whole.
+    ///
+    /// # Errors
+    /// When neither copy has them.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some(blocks) = self.ready.iter_mut().find_map(Option::take) {
-                let wanted = self.asked_for(blocks);
-                return Ok(Some((wanted, self)));
+                return Ok(Some(self.asked_for(blocks)));
             }
             if self.at >= self.end {
                 return Ok(None);
@@ -148,7 +156,7 @@ impl Reading {
     fn open(&self) -> Result<BoxStream<'static, Result<Bytes>>> {
         let range = self.at..self.end;
         if !self.is_second {
-            return Ok(self.shared.first.read_unchecked(&self.copy.stored.locator, range));
+            return Ok(self.shared.first.read_unchecked(self.copy.in_first(), range));
         }
         let second = self.shared.second.now()?;
         Ok(second.read_unchecked(&self.copy.second, range))

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt};
 use pacs_core::{Archive, Entry, Error, ErrorKind, Result, Sequence};
 
@@ -11,7 +10,8 @@ use super::notes::{Position, forget_away, forget_copy, note_met, note_position};
 use super::{AT_ONCE, OpenSecond, Shared, is_damage, unordered};
 
 pub(super) struct Second {
-    open: OpenSecond,
+    /// Held while it is opened, which may take long.
+    open: Mutex<OpenSecond>,
     /// The archive, and whether what is noted of it is what it has.
     opened: Mutex<(Option<Arc<dyn Archive>>, bool)>,
     /// It took what it was given last.
@@ -21,7 +21,7 @@ pub(super) struct Second {
 impl Second {
     pub(super) fn new(open: OpenSecond) -> Self {
         Self {
-            open,
+            open: Mutex::new(open),
             opened: Mutex::default(),
             is_present: AtomicBool::new(false),
         }
@@ -45,16 +45,18 @@ impl Second {
     }
 
     /// Opens it where it isn't open. Blocks, and not within a future: who opens it may wait for one.
-    fn open(&self) -> Result<Arc<dyn Archive>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(archive), _) = &*opened {
+    pub(super) fn open(&self) -> Result<Arc<dyn Archive>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(archive), _) = &*opened() {
             return Ok(Arc::clone(archive));
         }
-        let archive = (self.open)()?;
+        let archive = open()?;
         if !archive.capability().ordered_scan {
             return Err(unordered("second"));
         }
-        Ok(Arc::clone(opened.0.insert(archive)))
+        opened().0 = Some(Arc::clone(&archive));
+        Ok(archive)
     }
 
     fn set_compared(&self) {
@@ -72,19 +74,16 @@ pub(super) fn away() -> Error {
 }
 
 impl Shared {
-    /// The second archive, opened and compared with the notes where it isn't yet. Blocks.
-    pub(super) fn open_second(&self) -> Result<Arc<dyn Archive>> {
-        let second = self.second.open()?;
+    /// Compares what is noted with what the second archive has, where that was not done since its opening.
+    pub(super) async fn compare_second(&self, second: &dyn Archive) -> Result<()> {
         if self.second.now().is_err() {
-            block_on(async {
-                self.forget_lost(&*second).await?;
-                // Before anything comes to the places of what was lost.
-                self.send_away(&*second).await?;
-                self.meet(&*second).await
-            })?;
+            self.forget_lost(second).await?;
+            // Before anything comes to the places of what was lost.
+            self.send_away(second).await?;
+            self.meet(second).await?;
             self.second.set_compared();
         }
-        Ok(second)
+        Ok(())
     }
 
     /// Forgets copies that the second archive has lost, and does not know that it had: an archive gives such places again.
@@ -132,10 +131,16 @@ impl Shared {
             let mut steps = Vec::with_capacity(away.len());
             for (locator, instance) in away {
                 match second.remove(&instance, &locator).await {
+                    // One place that can't be read must not keep the others.
+                    Err(error) if !is_damage(&error) => {
+                        tracing::warn!(%instance, %error, "what was removed is still in the second archive");
+                    }
                     // Where its record can't be found any more there is nothing to remove.
-                    Err(error) if !is_damage(&error) => return Err(error),
                     _ => steps.push(forget_away(&locator)),
                 }
+            }
+            if steps.is_empty() {
+                return Ok(());
             }
             self.notes.apply(steps).await?;
         }
@@ -149,7 +154,9 @@ impl Shared {
         while let Some(chunk) = entries.next().await {
             let mut steps = Vec::with_capacity(chunk.len());
             for entry in chunk {
-                if let Entry::Stored(key, stored) = entry? {
+                if let Entry::Stored(key, stored) = entry?
+                    && !self.notes.is_there(&stored.locator).await?
+                {
                     steps.push(note_met(&key.instance, &stored));
                 }
             }

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, join};
+use futures::future::{BoxFuture, Either, join, pending, select};
+use futures_timer::Delay;
 use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored, Uid};
 
 use super::notes::{Copy, note_away};
@@ -17,6 +19,9 @@ use crate::pool::Pool;
 
 /// Copies that wait to be noted at most: further ones are left to the thread that catches up.
 const FRESH_MAX: usize = 100_000;
+
+/// For so long the second archive may be behind the first, where that one is enough.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Writer {
     first: Box<dyn ArchiveWriter>,
@@ -57,7 +62,17 @@ impl Writer {
             return self.first.write(chunk).await;
         };
         self.summing.push(&chunk);
-        let (first, second) = join(self.first.write(chunk.clone()), second.write(chunk)).await;
+        let patience = match self.mode {
+            ReplicateMode::Always => pending().boxed(),
+            ReplicateMode::Later | ReplicateMode::WhilePresent => Delay::new(PATIENCE).boxed(),
+        };
+        let second = async {
+            match select(second.write(chunk.clone()), patience).await {
+                Either::Left((written, _)) => written,
+                Either::Right(((), _)) => Err(away()),
+            }
+        };
+        let (first, second) = join(self.first.write(chunk.clone()), second).await;
         first?;
         if let Err(error) = second {
             self.second = None;
@@ -90,41 +105,89 @@ impl Writer {
             live.wake();
             return Ok(stored);
         };
-        let _on_the_way = OnTheWay::new(&live, key.instance);
-        let (first, second) = match mode {
-            // What is refused must not be in the first archive: a scan would find it.
-            ReplicateMode::Always => {
-                let second = second.commit(key).await;
-                match &second {
-                    Ok(_) => (first.commit(key).await, second),
-                    Err(_) => (first.abort().await.and(Err(away())), second),
-                }
-            }
-            ReplicateMode::Later | ReplicateMode::WhilePresent => {
-                join(first.commit(key), second.commit(key)).await
-            }
+        let on_the_way = OnTheWay::new(&live, key.instance);
+        let note = Note {
+            key,
+            summing,
+            live,
+            shared,
         };
-        match (first, second) {
+        if mode == ReplicateMode::Always {
+            // What is refused must not be in the first archive: a scan would find it.
+            let second = match second.commit(key).await {
+                Ok(second) => second,
+                Err(error) => {
+                    first.abort().await?;
+                    note.second_failed(&error);
+                    return Err(error);
+                }
+            };
+            let first = first.commit(key).await;
+            return note.kept(first, Ok(second)).await;
+        }
+        match select(first.commit(key), second.commit(key)).await {
+            Either::Right((second, first)) => note.kept(first.await, second).await,
+            Either::Left((first, second)) => match select(second, Delay::new(PATIENCE)).await {
+                Either::Left((second, _)) => note.kept(first, second).await,
+                Either::Right(((), second)) => {
+                    let answer = match &first {
+                        Ok(stored) => Ok(stored.clone()),
+                        Err(error) => Err(Error::new(
+                            error.kind(),
+                            error.operation(),
+                            error.context().to_owned(),
+                        )),
+                    };
+                    note.second_failed(&away());
+                    let live = Arc::clone(&note.live);
+                    // Until it is known what became of it, nobody takes it for missing.
+                    let late = async move {
+                        let _ = note.kept(first, second.await).await;
+                        drop(on_the_way);
+                    };
+                    live.state().late.push(late.boxed());
+                    answer
+                }
+            },
+        }
+    }
+}
+
+/// What is noted of an instance once both copies are kept.
+struct Note {
+    key: InstanceKey,
+    summing: Summing,
+    live: Arc<Live>,
+    shared: Weak<Shared>,
+}
+
+impl Note {
+    /// What became of the instance, where the first copy is enough.
+    async fn kept(self, first: Result<Stored>, second: Result<Stored>) -> Result<Stored> {
+        match (&first, second) {
             (Ok(stored), Ok(second)) => {
-                let (sums, _) = summing.finish();
+                let (sums, _) = self.summing.finish();
                 let copy = Copy {
-                    key,
+                    key: self.key,
                     stored: stored.clone(),
+                    spare: None,
                     second: second.locator,
                     second_sequence: second.sequence,
                     sums,
                 };
-                live.state().fresh.insert(stored.locator.clone(), Arc::new(copy));
-                Ok(stored)
+                let copy = Arc::new(copy);
+                self.live.state().fresh.insert(stored.locator.clone(), copy);
             }
-            (first, Err(error)) => {
-                goes_on_without(&shared, mode, error)?;
-                first
-            }
-            (Err(error), Ok(second)) => {
-                take_back(&shared, key.instance, second).await;
-                Err(error)
-            }
+            (Ok(_), Err(error)) => self.second_failed(&error),
+            (Err(_), Ok(second)) => take_back(&self.shared, self.key.instance, second).await,
+            (Err(_), Err(_)) => {}
+        }
+        first
+    }
+
+    fn second_failed(&self, error: &Error) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.second_failed(error);
         }
     }
 }
@@ -163,7 +226,7 @@ async fn begin_second(shared: &Shared) -> Result<Box<dyn ArchiveWriter>> {
 impl Shared {
     /// The second archive did not take something: it is left alone until the thread that catches up has seen that it does
     /// again.
-    fn second_failed(&self, error: &Error) {
+    pub(super) fn second_failed(&self, error: &Error) {
         if self.second.is_present.swap(false, Ordering::AcqRel) {
             tracing::error!(%error, "the second archive does not take what comes; what it lacks is copied when it does again");
         }
@@ -177,19 +240,22 @@ fn failed_before(operation: &'static str) -> Error {
 }
 
 /// Says that an instance is on its way into both archives.
-struct OnTheWay<'a> {
-    live: &'a Arc<Live>,
+pub(super) struct OnTheWay {
+    live: Arc<Live>,
     instance: Uid,
 }
 
-impl<'a> OnTheWay<'a> {
-    fn new(live: &'a Arc<Live>, instance: Uid) -> Self {
+impl OnTheWay {
+    pub(super) fn new(live: &Arc<Live>, instance: Uid) -> Self {
         *live.state().on_the_way.entry(instance).or_default() += 1;
-        Self { live, instance }
+        Self {
+            live: Arc::clone(live),
+            instance,
+        }
     }
 }
 
-impl Drop for OnTheWay<'_> {
+impl Drop for OnTheWay {
     fn drop(&mut self) {
         let mut state = self.live.state();
         if let Some(count) = state.on_the_way.get_mut(&self.instance) {
