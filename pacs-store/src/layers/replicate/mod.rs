@@ -365,6 +365,8 @@ impl Shared {
             Err(error) if is_damage(&error) => self.first.last_sequence().unwrap_or_default(),
             removed => removed?,
         };
+        // Whatever the notes say: a scan tells of it after a crash.
+        removing.done(sequence);
         let noting = self.noting.lock().await;
         let fresh = self.live.state().fresh.remove(locator);
         let copy = match fresh {
@@ -378,7 +380,6 @@ impl Shared {
         if let Some(spare) = copy.and_then(|copy| copy.spare) {
             self.first.remove(instance, &spare).await?;
         }
-        removing.done(sequence);
         self.live.wake();
         Ok(sequence)
     }
