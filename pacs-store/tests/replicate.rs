@@ -8,12 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::channel::oneshot;
 use futures::executor::block_on;
+use futures::future::{BoxFuture, Shared};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use pacs_core::testkit::archive::{ArchivePlace, begin, key, part10};
+use pacs_core::testkit::around::Around;
 use pacs_core::{
-    Archive, Entry, Error, ErrorKind, InstanceKey, Ledger, Locator, Result, Sequence, Stored,
-    archive_conformance,
+    Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, InstanceKey, Ledger, Locator, Result,
+    Sequence, Stored, Uid, archive_conformance,
 };
 use pacs_store::{
     FolderArchive, FolderOptions, MemoryArchive, MemoryLedger, RedbLedger, ReplicateMode, ReplicateOptions,
@@ -397,4 +401,135 @@ fn an_archive_that_does_not_tell_its_order_is_refused() {
         ReplicateOptions::default(),
     );
     assert_eq!(refused.expect_err("is refused").kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn one_instance_that_can_not_be_read_keeps_no_other_from_being_copied() {
+    let (first, second) = (Arc::new(MemoryArchive::new()), Arc::new(MemoryArchive::new()));
+    let kept: Vec<_> = (0..10)
+        .map(|n| keep(&*first, n, 5_000).expect("is kept"))
+        .collect();
+    let bad = kept[3].2.locator.clone();
+    let failing = Around::new(first).reading(move |locator, pieces| match *locator == bad {
+        true => stream::iter([Err(Error::new(ErrorKind::Io, "test.read", "a bad sector"))]).boxed(),
+        false => pieces,
+    });
+    let there = Arc::clone(&second);
+    let archive = ReplicatedArchive::open(
+        Arc::new(failing),
+        Box::new(move || Ok(Arc::clone(&there) as Arc<dyn Archive>)),
+        Arc::new(MemoryLedger::new()),
+        options(ReplicateMode::Always),
+    )
+    .expect("opens");
+    block_on(archive.caught_up()).expect("is copied");
+    let lag = block_on(archive.lag()).expect("is told");
+    assert_eq!((lag.is_present, lag.entries, lag.unreadable), (true, 0, 1));
+    let copied: Vec<_> = scan(&*second).into_iter().map(|(key, _)| key.instance).collect();
+    assert_eq!(copied.len(), 9);
+    assert!(!copied.contains(&kept[3].0.instance));
+    keep(&archive, 10, 5_000).expect("is kept");
+    // What is removed is not missed any more.
+    let (key, _, stored) = &kept[3];
+    block_on(archive.remove(&key.instance, &stored.locator)).expect("is removed");
+    block_on(archive.caught_up()).expect("is copied");
+    let lag = block_on(archive.lag()).expect("is told");
+    assert_eq!(lag.unreadable, 0);
+    assert_eq!(scan(&*second).len(), 10);
+}
+
+/// Whose commits do not end before they may.
+struct Hanging {
+    inside: Arc<MemoryArchive>,
+    may_end: Shared<oneshot::Receiver<()>>,
+}
+
+impl Archive for Hanging {
+    fn capability(&self) -> ArchiveCapability {
+        self.inside.capability()
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
+        async {
+            let inside = self.inside.begin().await?;
+            let may_end = self.may_end.clone();
+            Ok(Box::new(HangingWriter { inside, may_end }) as Box<dyn ArchiveWriter>)
+        }
+        .boxed()
+    }
+
+    fn read(&self, locator: &Locator, range: std::ops::Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        self.inside.read(locator, range)
+    }
+
+    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
+        self.inside.remove(instance, locator)
+    }
+
+    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
+        self.inside.scan(after)
+    }
+
+    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
+        self.inside.verify(locator)
+    }
+
+    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
+        self.inside.indexed(sequence)
+    }
+}
+
+struct HangingWriter {
+    inside: Box<dyn ArchiveWriter>,
+    may_end: Shared<oneshot::Receiver<()>>,
+}
+
+impl ArchiveWriter for HangingWriter {
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<()>> {
+        self.inside.write(chunk)
+    }
+
+    fn commit(self: Box<Self>, key: InstanceKey) -> BoxFuture<'static, Result<Stored>> {
+        async move {
+            let _ = self.may_end.await;
+            self.inside.commit(key).await
+        }
+        .boxed()
+    }
+
+    fn abort(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        self.inside.abort()
+    }
+}
+
+#[test]
+fn a_second_archive_that_hangs_is_not_waited_for_and_has_everything_once_in_the_end() {
+    for ends in [true, false] {
+        let inside = Arc::new(MemoryArchive::new());
+        let (end, may_end) = oneshot::channel();
+        let second = Arc::new(Hanging {
+            inside: Arc::clone(&inside),
+            may_end: may_end.shared(),
+        });
+        let mut options = options(ReplicateMode::WhilePresent);
+        options.patience = std::time::Duration::from_millis(1);
+        let archive = ReplicatedArchive::open(
+            Arc::new(MemoryArchive::new()),
+            Box::new(move || Ok(Arc::clone(&second) as Arc<dyn Archive>)),
+            Arc::new(MemoryLedger::new()),
+            options,
+        )
+        .expect("opens");
+        for n in 0..5 {
+            keep(&archive, n, 5_000).expect("is kept");
+        }
+        assert_eq!(scan(&archive).len(), 5);
+        if ends {
+            end.send(()).expect("is waited for");
+            block_on(archive.caught_up()).expect("is copied");
+            assert!(contents(&*inside) == contents(&archive));
+        }
+        // It is closed also while the second hangs.
+        drop(archive);
+    }
 }

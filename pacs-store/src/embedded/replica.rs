@@ -118,7 +118,10 @@ pub(super) fn around(
         .map_err(|error| Error::new(error.kind(), OPERATION, format!("{}: {error}", copies.display())))?;
     let place = replica.clone();
     let open = move || open(&known, &place);
-    let options = ReplicateOptions { mode: replica.mode };
+    let options = ReplicateOptions {
+        mode: replica.mode,
+        ..ReplicateOptions::default()
+    };
     let opened = ReplicatedArchive::open(first, Box::new(open), Arc::new(notes), options)?;
     Ok(Arc::new(opened))
 }
@@ -402,6 +405,48 @@ mod tests {
             ..settings
         };
         assert_eq!(refused(&of_own), ErrorKind::Mismatch);
+    }
+
+    #[cfg(feature = "object")]
+    #[test]
+    fn a_replica_in_an_object_store_is_a_new_archive_there_and_no_other() {
+        let place = Place::new();
+        let objects = |name: &str| {
+            fs::create_dir_all(place.path(name)).expect("is made");
+            ObjectLocation::at(format!("file://{}", place.path(name).display()))
+        };
+        let with = |data: &str, name: &str| Settings {
+            replica: Some(Replica {
+                objects: Some(objects(name)),
+                mode: ReplicateMode::Always,
+                ..Replica::default()
+            }),
+            ..settings(&place.path(data), ArchiveKind::Segment)
+        };
+        for _ in 0..2 {
+            keep(
+                &Store::open_or_make(&with("data", "replica"), Options::default()).expect("opens"),
+                0..3,
+            );
+        }
+        // Of another, and our own.
+        let other = with("other", "replica");
+        let own = Settings {
+            objects: Some(objects("own")),
+            ..with("own-data", "own")
+        };
+        for settings in [other, own] {
+            let refused = Store::open_or_make(&settings, Options::default()).map(drop);
+            assert_eq!(refused.expect_err("is refused").kind(), ErrorKind::Mismatch);
+        }
+        // It becomes the archive.
+        fs::remove_dir_all(place.path("data")).expect("is removed");
+        let promoted = Settings {
+            objects: Some(objects("replica")),
+            ..settings(&place.path("data"), ArchiveKind::Segment)
+        };
+        let store = Store::open_or_make(&promoted, Options::default()).expect("opens");
+        assert_eq!(contents(&store).len(), 3);
     }
 
     #[test]

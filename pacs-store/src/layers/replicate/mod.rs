@@ -39,6 +39,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -79,11 +80,22 @@ pub enum ReplicateMode {
 }
 
 /// How a [`ReplicatedArchive`] works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicateOptions {
     /// When an instance counts as kept.
     pub mode: ReplicateMode,
+    /// With [`ReplicateMode::WhilePresent`], so long the second archive may be behind the first before it counts as away.
+    pub patience: Duration,
+}
+
+impl Default for ReplicateOptions {
+    fn default() -> Self {
+        Self {
+            mode: ReplicateMode::default(),
+            patience: Duration::from_secs(10),
+        }
+    }
 }
 
 /// How far the second archive is behind the first.
@@ -122,7 +134,7 @@ struct Shared {
     notes: Notes,
     /// Held while notes of copies are written, so that what was removed is not noted afterwards.
     noting: futures::lock::Mutex<()>,
-    mode: ReplicateMode,
+    options: ReplicateOptions,
     live: Arc<Live>,
     helpers: Arc<Pool>,
     /// Held while a copy is made anew.
@@ -213,7 +225,7 @@ impl ReplicatedArchive {
             second: Second::new(second),
             notes,
             noting: futures::lock::Mutex::new(()),
-            mode: options.mode,
+            options,
             live,
             helpers: Arc::new(Pool::new("archive-copy", HELPERS).map_err(failed)?),
             mending: futures::lock::Mutex::new(()),
@@ -313,7 +325,7 @@ impl Drop for ReplicatedArchive {
 impl fmt::Debug for ReplicatedArchive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplicatedArchive")
-            .field("mode", &self.shared.mode)
+            .field("options", &self.shared.options)
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -13,21 +12,18 @@ use pacs_core::{ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Stored, Ui
 use super::notes::{Copy, note_away};
 use super::second::away;
 use super::sums::Summing;
-use super::{Live, ReplicateMode, Shared};
+use super::{Live, ReplicateMode, ReplicateOptions, Shared};
 use crate::layers::continued::Continued;
 use crate::pool::Pool;
 
 /// Copies that wait to be noted at most: further ones are left to the thread that catches up.
 const FRESH_MAX: usize = 100_000;
 
-/// For so long the second archive may be behind the first, where that one is enough.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 pub(super) struct Writer {
     first: Box<dyn ArchiveWriter>,
     second: Option<Box<dyn ArchiveWriter>>,
     summing: Summing,
-    mode: ReplicateMode,
+    options: ReplicateOptions,
     failed: bool,
     /// Not the archive: it may be closed while somebody writes.
     shared: Weak<Shared>,
@@ -37,7 +33,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) async fn begin(shared: &Arc<Shared>) -> Result<Self> {
-        let second = match shared.mode {
+        let second = match shared.options.mode {
             ReplicateMode::Later => None,
             mode => match begin_second(shared).await {
                 Ok(second) => Some(second),
@@ -49,7 +45,7 @@ impl Writer {
             first: shared.first.begin().await?,
             second,
             summing: Summing::default(),
-            mode: shared.mode,
+            options: shared.options,
             failed: false,
             shared: Arc::downgrade(shared),
             live: Arc::clone(&shared.live),
@@ -62,9 +58,9 @@ impl Writer {
             return self.first.write(chunk).await;
         };
         self.summing.push(&chunk);
-        let patience = match self.mode {
+        let patience = match self.options.mode {
             ReplicateMode::Always => pending().boxed(),
-            ReplicateMode::Later | ReplicateMode::WhilePresent => Delay::new(PATIENCE).boxed(),
+            ReplicateMode::Later | ReplicateMode::WhilePresent => Delay::new(self.options.patience).boxed(),
         };
         let second = async {
             match select(second.write(chunk.clone()), patience).await {
@@ -76,7 +72,7 @@ impl Writer {
         first?;
         if let Err(error) = second {
             self.second = None;
-            goes_on_without(&self.shared, self.mode, error)?;
+            goes_on_without(&self.shared, self.options.mode, error)?;
         }
         Ok(())
     }
@@ -89,7 +85,7 @@ impl Writer {
             first,
             second,
             summing,
-            mode,
+            options,
             shared,
             live,
             ..
@@ -112,7 +108,7 @@ impl Writer {
             live,
             shared,
         };
-        if mode == ReplicateMode::Always {
+        if options.mode == ReplicateMode::Always {
             // What is refused must not be in the first archive: a scan would find it.
             let second = match second.commit(key).await {
                 Ok(second) => second,
@@ -127,7 +123,7 @@ impl Writer {
         }
         match select(first.commit(key), second.commit(key)).await {
             Either::Right((second, first)) => note.kept(first.await, second).await,
-            Either::Left((first, second)) => match select(second, Delay::new(PATIENCE)).await {
+            Either::Left((first, second)) => match select(second, Delay::new(options.patience)).await {
                 Either::Left((second, _)) => note.kept(first, second).await,
                 Either::Right(((), second)) => {
                     let answer = match &first {
