@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Migrate(Migrate),
     /// Compare every stored instance, in each of its copies, with the checksum made when it was stored
     ///
-    /// The server must not be running; while it runs, [scrub] does this.
+    /// The server must not be running; while it runs, the setting `scrub` does this.
     Verify {
         /// Make anew what one of two copies has damaged or lost
         #[arg(long)]
