@@ -147,8 +147,13 @@ impl Shared {
                 }));
             }
         }
-        self.notes.apply(steps).await?;
+        let noted = self.notes.apply(steps).await;
         let anew = anew?;
+        if let Err(error) = noted {
+            // The next opening would find it, a scan before would take it for a version.
+            let _ = self.first.remove(&instance, &anew.locator).await;
+            return Err(error);
+        }
         let superfluous = match &kept {
             Ok(()) => copy.spare,
             Err(_) => Some(anew.locator),

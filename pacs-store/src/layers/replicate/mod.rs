@@ -389,8 +389,10 @@ impl Shared {
         steps.extend(copy.iter().flat_map(note_removed));
         self.notes.apply(steps).await?;
         drop(noting);
-        if let Some(spare) = copy.and_then(|copy| copy.spare) {
-            self.first.remove(instance, &spare).await?;
+        if let Some(spare) = copy.and_then(|copy| copy.spare)
+            && let Err(error) = self.first.remove(instance, &spare).await
+        {
+            tracing::warn!(%instance, %error, "a spare of what was removed stays in the first archive");
         }
         self.live.wake();
         Ok(sequence)
@@ -505,8 +507,19 @@ impl Archive for ReplicatedArchive {
     }
 
     fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
-        let locator = locator.clone();
-        async move { self.shared.mend(&locator).await }.boxed()
+        let (shared, locator) = (Arc::clone(&self.shared), locator.clone());
+        // It comes to its end whether somebody waits or not: what is half done would be found by a scan.
+        let mended = self.shared.helpers.run(move || block_on(shared.mend(&locator)));
+        async move {
+            mended.await.unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Closed,
+                    "archive.mend",
+                    "the archive is closed",
+                ))
+            })
+        }
+        .boxed()
     }
 
     fn last_sequence(&self) -> Option<Sequence> {

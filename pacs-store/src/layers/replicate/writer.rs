@@ -1,5 +1,6 @@
 //! Writing to both archives at once.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -35,11 +36,17 @@ impl Writer {
     pub(super) async fn begin(shared: &Arc<Shared>) -> Result<Self> {
         let second = match shared.options.mode {
             ReplicateMode::Later => None,
-            mode => match begin_second(shared).await {
-                Ok(second) => Some(second),
-                Err(error) if mode == ReplicateMode::Always => return Err(error),
-                Err(_) => None,
-            },
+            ReplicateMode::Always => Some(begin_second(shared).await?),
+            ReplicateMode::WhilePresent => {
+                let patience = Delay::new(shared.options.patience);
+                match select(pin!(begin_second(shared)), patience).await {
+                    Either::Left((second, _)) => second.ok(),
+                    Either::Right(((), _)) => {
+                        shared.second_failed(&away());
+                        None
+                    }
+                }
+            }
         };
         Ok(Self {
             first: shared.first.begin().await?,
