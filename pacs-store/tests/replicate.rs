@@ -533,3 +533,52 @@ fn a_second_archive_that_hangs_is_not_waited_for_and_has_everything_once_in_the_
         drop(archive);
     }
 }
+
+/// What each instance's versions are, in the order of a scan.
+fn versions(archive: &dyn Archive) -> Vec<(InstanceKey, Vec<u8>)> {
+    let mut versions: Vec<_> = scan(archive)
+        .into_iter()
+        .map(|(key, stored)| {
+            let bytes = read(archive, &stored.locator, 0..u64::MAX).expect("is read");
+            (key, bytes)
+        })
+        .collect();
+    versions.sort_by_key(|(key, _)| *key);
+    versions
+}
+
+#[test]
+fn the_second_archive_alone_tells_which_version_came_last() {
+    for mode in [ReplicateMode::Later, ReplicateMode::WhilePresent] {
+        let pair = Pair::new(mode, "");
+        pair.is_away.store(true, Ordering::SeqCst);
+        let archive = pair.open_pair();
+        let keep_version = |n: u64, filling: usize| {
+            let bytes = part10(&key(n), filling, n + filling as u64);
+            let stored = block_on(async { begin(&*archive, &bytes, 16_000).await?.commit(key(n)).await });
+            stored.expect("is kept")
+        };
+        // The first version is long on its way when the next one is copied, or written to both.
+        for n in 0..30 {
+            keep_version(n, 2_000_000);
+            keep_version(n, 100);
+        }
+        pair.is_away.store(false, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            scope.spawn(|| block_on(archive.caught_up()).expect("is copied"));
+            for n in (0..30).rev() {
+                keep_version(n, 200);
+            }
+        });
+        block_on(archive.caught_up()).expect("is copied");
+        // A mended version does not come last.
+        let first = scan(&*archive).swap_remove(0).1;
+        let bytes = read(&*archive, &first.locator, 0..u64::MAX).expect("is read");
+        flip(&pair.path("second"), &bytes[40_000..40_064]);
+        assert!(block_on(archive.mend(&first.locator)).expect("is mended"));
+        block_on(archive.caught_up()).expect("is copied");
+        let expected = versions(&*archive);
+        drop(archive);
+        assert!(versions(&segment(&pair.path("second"))) == expected, "{mode:?}");
+    }
+}

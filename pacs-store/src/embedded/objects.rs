@@ -64,6 +64,7 @@ pub(super) fn open(location: &ObjectLocation, directory: &Path, new: bool) -> Re
 
     use pacs_core::{Error, ErrorKind};
 
+    use crate::layers::encrypt::random_number;
     use crate::medium::{Medium as _, SystemMedium};
     use crate::object::Expected;
     use crate::{ObjectArchive, ObjectOptions};
@@ -91,7 +92,23 @@ pub(super) fn open(location: &ObjectLocation, directory: &Path, new: bool) -> Re
     })?;
     let expected_there = match expected {
         Some(id) => Expected::This(id),
-        None if new => Expected::None,
+        None if new => {
+            // Noted before it is made: what is there then is ours, also after a crash.
+            let note = directory.join("archive-new");
+            let id = match fs::read_to_string(&note) {
+                Ok(id) => u128::from_str_radix(id.trim(), 16).ok(),
+                Err(_) => None,
+            };
+            let id = match id {
+                Some(id) => id,
+                None => {
+                    let id = random_number()?;
+                    super::write_whole(&note, &format!("{id:032x}\n")).map_err(failed)?;
+                    id
+                }
+            };
+            Expected::New(id)
+        }
         None => Expected::Any,
     };
     let archive = ObjectArchive::open_expected(location, ObjectOptions::default(), expected_there)?;

@@ -82,8 +82,13 @@ async fn open_or_fail(
 ) -> Result<(Arc<Shared>, mpsc::UnboundedReceiver<Request>)> {
     let patience = options.patience;
     let state = patiently(patience, || state(&bucket, expected)).await?;
-    if matches!(expected, Expected::This(id) if id != state.id) {
-        return Err(another());
+    match expected {
+        Expected::New(id) if id != state.id => {
+            let why = "the object store has an archive there already: a new one needs a place of its own";
+            return Err(Error::new(ErrorKind::Mismatch, "archive.open", why));
+        }
+        Expected::This(id) if id != state.id => return Err(another()),
+        _ => {}
     }
     let writer = random_number()? as u64;
     let last = patiently(patience, || take_over(&bucket, writer, state.settled)).await?;
@@ -121,10 +126,6 @@ fn another() -> Error {
 /// The state; a new one where there is none and none is expected.
 async fn state(bucket: &Bucket, expected: Expected) -> Result<State> {
     if let Some(state) = bucket.read_state().await? {
-        if expected == Expected::None {
-            let why = "the object store has an archive there already: a new one needs a place of its own";
-            return Err(Error::new(ErrorKind::Mismatch, "archive.open", why));
-        }
         // Without this the archive could be written by two programs, and neither would notice.
         if let Created::Now = bucket
             .create_state(String::from_utf8_lossy(&state).into_owned())
@@ -139,7 +140,10 @@ async fn state(bucket: &Bucket, expected: Expected) -> Result<State> {
         return Err(another());
     }
     let new = State {
-        id: random_number()?,
+        id: match expected {
+            Expected::New(id) => id,
+            Expected::Any | Expected::This(_) => random_number()?,
+        },
         settled: 0,
     };
     match bucket.create_state(new.text()).await? {

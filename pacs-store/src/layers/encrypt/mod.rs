@@ -306,7 +306,14 @@ impl Archive for EncryptedArchive {
     }
 
     fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
-        self.shared.inside.mend(locator)
+        let mended = self.shared.inside.mend(locator);
+        let verified = self.verify(locator);
+        async move {
+            let mended = mended.await?;
+            // That it can be decrypted, only this layer tells.
+            verified.await.map(|()| mended)
+        }
+        .boxed()
     }
 
     fn last_sequence(&self) -> Option<Sequence> {

@@ -14,13 +14,14 @@ use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::{Either, join_all, select};
 use futures::{StreamExt, stream};
-use pacs_core::{Archive, Entry, Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored};
+use pacs_core::ledger::Step;
+use pacs_core::{Archive, Entry, Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Uid};
 
-use super::mend::restore_order;
 use super::notes::{
-    Copy, Position, forget_later, forget_met, note_away, note_copy, note_later, note_position, note_removed,
+    Copy, Position, forget_later, forget_met, note_away, note_copy, note_later, note_order, note_position,
+    note_removed,
 };
-use super::{AT_ONCE, REMOVING, Shared};
+use super::{AT_ONCE, Gone, Shared};
 
 /// Copies that are made at the same time: they share the flush of the second archive.
 const COPIES_AT_ONCE: usize = 8;
@@ -65,12 +66,10 @@ pub(super) fn run(shared: &Shared, mut closed: oneshot::Receiver<()>) {
             Err(_) if shared.live.is_closed() => break,
             Err(error) => {
                 let was_present = shared.second.is_present.swap(false, Ordering::AcqRel);
-                // Nothing is being copied, and the notes know of them.
-                shared
-                    .live
-                    .state()
-                    .gone
-                    .retain(|_, sequence| *sequence == REMOVING);
+                // Nothing is being copied.
+                let mut state = shared.live.state();
+                state.gone.retain(|_, gone| !matches!(gone, Gone::Noted(_)));
+                drop(state);
                 if was_present || pause.is_none() {
                     tracing::error!(%error, "the second archive is behind; it is tried again");
                 }
@@ -141,7 +140,7 @@ enum Work {
     /// Both copies are kept already.
     Note(Arc<Copy>),
     Copy(Box<(InstanceKey, Stored)>),
-    Removed(Locator),
+    Removed(Uid, Locator),
 }
 
 /// The same when it is done.
@@ -151,7 +150,7 @@ pub(super) enum Done {
     Copied(Arc<Copy>, Option<Sequence>),
     /// The first archive could not give it now.
     Later(Box<(InstanceKey, Stored)>),
-    Removed(Locator),
+    Removed(Uid, Locator),
     /// The second archive did not take it, or was not asked.
     Not,
 }
@@ -193,6 +192,7 @@ impl CatchUp<'_> {
         self.retry(second).await?;
         let last = second.last_sequence();
         let reached = self.catch_up(second).await?;
+        self.restore_orders(second).await?;
         shared.send_away(second).await?;
         if reached {
             self.note_all_met(last).await?;
@@ -225,18 +225,32 @@ impl CatchUp<'_> {
             return Ok(());
         }
         self.retried = Some(Instant::now());
-        let later = self.shared.notes.later(AT_ONCE).await?;
-        let places: Vec<_> = later.iter().map(|(_, stored)| stored.locator.clone()).collect();
-        let works = later.into_iter().map(|entry| Work::Copy(Box::new(entry)));
-        let position = self.shared.live.state().position.first;
-        self.all_done(second, works.map(|work| (Sequence(0), work)).collect(), position)
-            .await?;
-        for place in places {
-            if let Some(copy) = self.shared.notes.of(&place).await? {
-                restore_order(self.shared, second, &copy).await?;
+        let mut after = None;
+        loop {
+            let later = self.shared.notes.later(after.as_ref(), AT_ONCE).await?;
+            let Some((_, last)) = later.last() else {
+                return Ok(());
+            };
+            after = Some(last.locator.clone());
+            let works = later.into_iter().map(|entry| Work::Copy(Box::new(entry)));
+            let position = self.shared.live.state().position.first;
+            self.all_done(second, works.map(|work| (Sequence(0), work)).collect(), position)
+                .await?;
+        }
+    }
+
+    /// Brings versions of instances into their order in the second archive.
+    async fn restore_orders(&self, second: &dyn Archive) -> Result<()> {
+        loop {
+            let instances = self.shared.notes.out_of_order(AT_ONCE).await?;
+            let mut is_left = instances.is_empty();
+            for instance in instances {
+                is_left |= !self.shared.restore_order(second, &instance).await?;
+            }
+            if is_left {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Goes through what the first archive took in. Answers whether it came to the end: what is on its way into both
@@ -274,6 +288,9 @@ impl CatchUp<'_> {
         works: Vec<(Sequence, Work)>,
         mut passed: Sequence,
     ) -> Result<()> {
+        // What an earlier one left that failed.
+        self.claimed.borrow_mut().clear();
+        self.failed.take();
         let sequences: Vec<_> = works.iter().map(|(sequence, _)| *sequence).collect();
         let done: Vec<Done> = stream::iter(works)
             .map(|(_, work)| self.done(second, work))
@@ -287,21 +304,27 @@ impl CatchUp<'_> {
         if !done.is_empty() {
             self.note(done, passed).await?;
         }
-        self.claimed.borrow_mut().clear();
         self.failed.take().map_or(Ok(()), Err)
     }
 
     /// What is to be done about an entry; `None` while it is on its way into both archives, or out of them.
     async fn work_of(&self, entry: &Entry) -> Result<Option<Work>> {
         let (key, stored) = match entry {
-            Entry::Removed { locator, .. } => return Ok(Some(Work::Removed(locator.clone()))),
+            Entry::Removed {
+                instance, locator, ..
+            } => {
+                // Its second copy may be what is on its way.
+                let state = self.shared.live.state();
+                let is_on_the_way = state.on_the_way.contains_key(instance);
+                return Ok((!is_on_the_way).then(|| Work::Removed(*instance, locator.clone())));
+            }
             Entry::Stored(key, stored) => (key, stored),
         };
         {
             let state = self.shared.live.state();
             match state.gone.get(&stored.locator) {
                 // Whether it will be removed isn't known yet.
-                Some(&REMOVING) => return Ok(None),
+                Some(Gone::Removing) => return Ok(None),
                 Some(_) => return Ok(Some(Work::None)),
                 None => {}
             }
@@ -325,7 +348,7 @@ impl CatchUp<'_> {
         match work {
             Work::None => Done::None,
             Work::Note(copy) => Done::Copied(copy, None),
-            Work::Removed(locator) => Done::Removed(locator),
+            Work::Removed(instance, locator) => Done::Removed(instance, locator),
             Work::Copy(_) if self.failed.borrow().is_some() => Done::Not,
             Work::Copy(entry) => self.copy(second, entry).await.unwrap_or_else(|error| {
                 self.failed.borrow_mut().get_or_insert(error);
@@ -341,6 +364,7 @@ impl CatchUp<'_> {
         let mut steps = Vec::with_capacity(2 * done.len() + 1);
         let mut here: HashMap<&Locator, &Copy> = HashMap::new();
         let mut greatest = Sequence(0);
+        let mut removed = Vec::new();
         for done in &done {
             match done {
                 Done::None | Done::Not => {}
@@ -359,18 +383,28 @@ impl CatchUp<'_> {
                     } else {
                         steps.extend(note_copy(copy));
                         greatest = greatest.max(copy.second_sequence);
+                        if self.is_out_of_order(copy, &here).await? {
+                            steps.push(note_order(&copy.key.instance));
+                        }
                         here.insert(&copy.stored.locator, copy);
                     }
                 }
-                Done::Removed(locator) => {
+                Done::Removed(instance, locator) => {
                     steps.push(forget_later(locator));
-                    match here.get(locator) {
-                        Some(copy) => steps.extend(note_removed(copy)),
-                        None => {
-                            let noted = shared.notes.of(locator).await?;
-                            steps.extend(noted.iter().flat_map(note_removed));
+                    let fresh = shared.live.state().fresh.get(locator).cloned();
+                    let noted = match (here.remove(locator), fresh) {
+                        (Some(copy), _) => Some(copy.clone()),
+                        (None, Some(copy)) => Some((*copy).clone()),
+                        (None, None) => shared.notes.of(locator).await?,
+                    };
+                    match noted {
+                        Some(copy) => {
+                            shared.remove_spare(&copy).await?;
+                            steps.extend(note_removed(&copy));
                         }
+                        None => steps.extend(self.unclaimed(instance, &here).await?),
                     }
+                    removed.push(locator);
                 }
             }
         }
@@ -386,13 +420,52 @@ impl CatchUp<'_> {
         shared.notes.apply(steps).await?;
         let mut state = shared.live.state();
         state.position = position;
-        state.gone.retain(|_, sequence| *sequence > position.first);
+        state.gone.retain(|_, gone| match gone {
+            Gone::Removing => true,
+            Gone::Removed(sequence) | Gone::Noted(sequence) => *sequence > position.first,
+        });
+        for locator in removed {
+            state.fresh.remove(locator);
+        }
         for done in &done {
             if let Done::Copied(copy, _) = done {
                 state.fresh.remove(&copy.stored.locator);
             }
         }
         Ok(())
+    }
+
+    /// Whether the second archive has another version of the instance on the wrong side of this one.
+    async fn is_out_of_order(&self, copy: &Copy, here: &HashMap<&Locator, &Copy>) -> Result<bool> {
+        let is_wrong = |other: &Copy| {
+            let order = other.stored.sequence.cmp(&copy.stored.sequence);
+            order != std::cmp::Ordering::Equal && order != other.second_sequence.cmp(&copy.second_sequence)
+        };
+        let instance = copy.key.instance;
+        let noted = self.shared.notes.versions(&instance).await?;
+        let here = here.values().filter(|other| other.key.instance == instance);
+        Ok(noted.iter().any(is_wrong) || here.copied().any(is_wrong))
+    }
+
+    /// What was met of an instance that is removed, and of which no version is left: it is that one's.
+    async fn unclaimed(&self, instance: &Uid, here: &HashMap<&Locator, &Copy>) -> Result<Vec<Step>> {
+        let met = self.shared.notes.met(instance).await?;
+        let is_left = {
+            let state = self.shared.live.state();
+            state.on_the_way.contains_key(instance)
+                || state.fresh.values().any(|copy| copy.key.instance == *instance)
+        };
+        let is_here = here.values().any(|copy| copy.key.instance == *instance);
+        if met.is_empty() || is_left || is_here || !self.shared.notes.versions(instance).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let steps = met.into_iter().flat_map(|(_, met)| {
+            [
+                forget_met(instance, met.sequence),
+                note_away(&met.locator, instance),
+            ]
+        });
+        Ok(steps.collect())
     }
 
     /// Tells both archives now and then what need not be looked through again.

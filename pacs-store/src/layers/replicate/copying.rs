@@ -28,7 +28,11 @@ impl CatchUp<'_> {
                 let copy = match (&sums, self::sums(second, &met.locator).await) {
                     (Ok(first), Ok(second)) if *first == second => second,
                     // What the first archive has damaged, and the second has whole, must not be lost with it.
-                    (Err(error), Ok(second)) if is_damage(error) && is_alone => second,
+                    (Err(error), Ok(second))
+                        if is_damage(error) && is_alone && self.is_mostly(&stored.locator, &second).await =>
+                    {
+                        second
+                    }
                     _ => continue,
                 };
                 // Another one with the same bytes may have taken it meanwhile.
@@ -59,12 +63,30 @@ impl CatchUp<'_> {
         let unread = unread.or_else(|| (length != stored.length).then(shorter));
         if let Some(error) = unread {
             writer.abort().await?;
+            if !is_damage(&error) {
+                // One place that can't be read, or an archive that can't do anything.
+                first.begin().await?.abort().await?;
+            }
             // What was removed meanwhile is not missed; of that a scan tells.
             tracing::error!(instance = %key.instance, %error, "an instance can't be copied now");
             return Ok(Done::Later(entry));
         }
         let second = writer.commit(*key).await?;
         Ok(Done::Copied(Arc::new(copy_of(key, stored, second, sums)), None))
+    }
+}
+
+impl CatchUp<'_> {
+    /// Whether most blocks that the first archive has there have these checks: of another version hardly any has.
+    async fn is_mostly(&self, locator: &Locator, sums: &[u64]) -> bool {
+        let mut pieces = self.shared.first.read_unchecked(locator, 0..u64::MAX);
+        let mut summing = Summing::default();
+        while let Some(Ok(piece)) = pieces.next().await {
+            summing.push(&piece);
+        }
+        let (found, _) = summing.finish();
+        let equal = found.iter().zip(sums).filter(|(found, sum)| found == sum);
+        2 * equal.count() > sums.len()
     }
 }
 

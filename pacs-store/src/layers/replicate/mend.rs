@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::TryStreamExt;
-use pacs_core::{Archive, Entry, Error, ErrorKind, Locator, Result, Stored};
+use pacs_core::{Archive, Entry, Error, ErrorKind, Locator, Result, Sequence, Stored, Uid};
 
 use super::notes::{
-    Copy, Mending, forget_mending, forget_there, note_away, note_copy, note_mending, note_spare,
+    Copy, Mending, Position, forget_mending, forget_order, forget_there, note_away, note_copy, note_mending,
+    note_order, note_position, note_spare,
 };
 use super::writer::OnTheWay;
 use super::{Shared, copying, is_damage, read};
@@ -84,7 +85,7 @@ impl Shared {
             Health::Damaged(error) => {
                 tracing::warn!(instance = %copy.key.instance, %error, "the first copy is made anew");
                 // As the second is noted by now.
-                let copy = self.notes.of(locator).await?.unwrap_or(copy);
+                let copy = self.notes.of(locator).await?.ok_or_else(super::not_found)?;
                 self.mend_first(copy).await?;
                 is_mended = true;
             }
@@ -97,7 +98,8 @@ impl Shared {
         let anew = written_anew(self, &*second, copy).await?;
         self.note_second(copy, anew).await?;
         self.check_kept(&copy.stored.locator)?;
-        restore_order(self, &*second, copy).await
+        // Where it can't be now, who catches up does it.
+        self.restore_order(&*second, &copy.key.instance).await.map(drop)
     }
 
     /// Notes that the second copy is there now.
@@ -105,21 +107,69 @@ impl Shared {
         let instance = &copy.key.instance;
         let _noting = self.noting.lock().await;
         // As it is now; it may have been removed, or made anew in the first archive.
-        let steps = match self.notes.of(&copy.stored.locator).await? {
-            Some(now) if now.second == copy.second && self.check_kept(&copy.stored.locator).is_ok() => {
-                let mut steps = vec![forget_there(&now.second), note_away(&now.second, instance)];
-                steps.extend(note_copy(&Copy {
-                    second: anew.locator,
-                    second_sequence: anew.sequence,
-                    ..now
-                }));
-                steps
-            }
-            _ => vec![note_away(&anew.locator, instance)],
+        let now = self.notes.of(&copy.stored.locator).await?;
+        let now =
+            now.filter(|now| now.second == copy.second && self.check_kept(&copy.stored.locator).is_ok());
+        let Some(now) = now else {
+            return self.notes.apply(vec![note_away(&anew.locator, instance)]).await;
         };
+        let position = {
+            let position = self.live.state().position;
+            Position {
+                second_last: position.second_last.max(anew.sequence),
+                ..position
+            }
+        };
+        let mut steps = vec![
+            forget_there(&now.second),
+            note_away(&now.second, instance),
+            // Until those that came later are behind it.
+            note_order(instance),
+            note_position(position),
+        ];
+        steps.extend(note_copy(&Copy {
+            second: anew.locator,
+            second_sequence: anew.sequence,
+            ..now
+        }));
         self.notes.apply(steps).await?;
+        self.live.state().position = position;
         self.live.wake();
         Ok(())
+    }
+
+    /// Copies versions of an instance another time into the second archive that come there before an earlier one: the second
+    /// archive alone must tell which came last. False where it can't be done now.
+    pub(super) async fn restore_order(&self, second: &dyn Archive, instance: &Uid) -> Result<bool> {
+        let is_on_the_way = {
+            let state = self.live.state();
+            state.on_the_way.contains_key(instance)
+                || state.fresh.values().any(|copy| copy.key.instance == *instance)
+        };
+        if is_on_the_way {
+            return Ok(false);
+        }
+        let mut greatest = Sequence(0);
+        for version in self.notes.versions(instance).await? {
+            if version.second_sequence > greatest {
+                greatest = version.second_sequence;
+                continue;
+            }
+            match written_anew(self, second, &version).await {
+                Ok(anew) => {
+                    greatest = anew.sequence;
+                    self.note_second(&version, anew).await?;
+                }
+                // It has no whole copy.
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(%instance, %error, "a version can't be brought into its order in the second archive");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let _noting = self.noting.lock().await;
+        self.notes.apply(vec![forget_order(instance)]).await?;
+        Ok(true)
     }
 
     async fn mend_first(self: &Arc<Self>, copy: Copy) -> Result<()> {
@@ -135,16 +185,24 @@ impl Shared {
         let anew = written_anew(self, &*self.first, &copy).await;
         let _noting = self.noting.lock().await;
         let mut steps = vec![forget_mending(&instance)];
-        let kept = self.check_kept(&copy.stored.locator);
+        // As it is now: it may have been removed.
+        let now = self.notes.of(&copy.stored.locator).await?;
+        let now = now.filter(|_| self.check_kept(&copy.stored.locator).is_ok());
+        let is_kept = now.is_some();
+        let mut superfluous = None;
         if let Ok(anew) = &anew {
             // Also where it is to be removed: nobody is to hear of it.
             self.spares.fetch_add(1, Ordering::AcqRel);
             steps.push(note_spare(&anew.locator));
-            if kept.is_ok() {
-                steps.extend(note_copy(&Copy {
-                    spare: Some(anew.locator.clone()),
-                    ..copy.clone()
-                }));
+            match now {
+                Some(now) => {
+                    superfluous = now.spare.clone();
+                    steps.extend(note_copy(&Copy {
+                        spare: Some(anew.locator.clone()),
+                        ..now
+                    }));
+                }
+                None => superfluous = Some(anew.locator.clone()),
             }
         }
         let noted = self.notes.apply(steps).await;
@@ -154,16 +212,12 @@ impl Shared {
             let _ = self.first.remove(&instance, &anew.locator).await;
             return Err(error);
         }
-        let superfluous = match &kept {
-            Ok(()) => copy.spare,
-            Err(_) => Some(anew.locator),
-        };
         if let Some(superfluous) = superfluous
             && let Err(error) = self.first.remove(&instance, &superfluous).await
         {
             tracing::warn!(%instance, %error, "a spare that is not needed stays in the first archive");
         }
-        kept
+        is_kept.then_some(()).ok_or_else(super::not_found)
     }
 
     /// Finds spares that were written just before a crash. Before anything else is read.
@@ -214,16 +268,6 @@ async fn written_anew(shared: &Shared, archive: &dyn Archive, copy: &Copy) -> Re
         writer.write(piece).await?;
     }
     writer.commit(copy.key).await
-}
-
-/// Copies the versions that came later than this one another time, each behind the one before: the second archive alone must
-/// tell which came last.
-pub(super) async fn restore_order(shared: &Shared, second: &dyn Archive, of: &Copy) -> Result<()> {
-    for later in shared.notes.later_versions(of).await? {
-        let anew = written_anew(shared, second, &later).await?;
-        shared.note_second(&later, anew).await?;
-    }
-    Ok(())
 }
 
 async fn health_of(archive: &dyn Archive, locator: &Locator, copy: &Copy) -> Health {

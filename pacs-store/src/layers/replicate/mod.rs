@@ -60,8 +60,16 @@ use crate::pool::Pool;
 /// Entries that are noted together: the flush of a ledger is shared by so many.
 const AT_ONCE: usize = 256;
 
-/// The sequence of a removal that isn't done.
-const REMOVING: Sequence = Sequence(u64::MAX);
+/// How far a removal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    /// Whether it will be isn't known yet.
+    Removing,
+    /// From the first archive, at this place in its order.
+    Removed(Sequence),
+    /// And the notes know of it.
+    Noted(Sequence),
+}
 
 /// Threads that see to commits that nobody waits for.
 const HELPERS: usize = 2;
@@ -137,6 +145,8 @@ struct Shared {
     options: ReplicateOptions,
     live: Arc<Live>,
     helpers: Arc<Pool>,
+    /// Copies are made anew there, one at a time.
+    mender: Pool,
     /// Held while a copy is made anew.
     mending: futures::lock::Mutex<()>,
     /// Scans that go on: none of them must come by a spare that is not noted yet.
@@ -165,8 +175,8 @@ struct LiveState {
     fresh: HashMap<Locator, Arc<Copy>>,
     /// UIDs of instances whose second copy is kept, or about to be, and whose first isn't yet: how many of each.
     on_the_way: HashMap<Uid, usize>,
-    /// What was removed from the first archive, and when ([`REMOVING`] until that is known): the second may still have it.
-    gone: HashMap<Locator, Sequence>,
+    /// What was removed from the first archive, or is being removed: the second may still have it.
+    gone: HashMap<Locator, Gone>,
     position: Position,
     /// Something happened.
     is_due: bool,
@@ -228,6 +238,7 @@ impl ReplicatedArchive {
             options,
             live,
             helpers: Arc::new(Pool::new("archive-copy", HELPERS).map_err(failed)?),
+            mender: Pool::new("archive-mend", 1).map_err(failed)?,
             mending: futures::lock::Mutex::new(()),
             scans: AtomicUsize::new(0),
             spares: AtomicU64::new(0),
@@ -235,8 +246,8 @@ impl ReplicatedArchive {
         });
         // Before anything is read: what was removed must not be served from its second copy.
         block_on(async {
-            shared.forget_removed().await?;
-            shared.settle_mending().await
+            shared.settle_mending().await?;
+            shared.forget_removed().await
         })?;
         let opened = shared
             .second
@@ -263,8 +274,8 @@ impl ReplicatedArchive {
         })
     }
 
-    /// Waits until the second archive has all that was kept before this call. While the second is away, that is until it
-    /// is back.
+    /// Waits until the second archive has all that was kept before this call and that the first can give
+    /// ([`Lag::unreadable`]). While the second is away, that is until it is back.
     ///
     /// # Errors
     /// `Closed` when the archive is closed before.
@@ -285,7 +296,7 @@ impl ReplicatedArchive {
         let position = self.shared.live.state().position;
         let mut lag = Lag {
             is_present: self.shared.second.present().is_ok(),
-            unreadable: self.shared.notes.later(LAG_COUNTED_MAX).await?.len() as u64,
+            unreadable: self.shared.notes.later(None, LAG_COUNTED_MAX).await?.len() as u64,
             ..Lag::default()
         };
         let mut entries = self.shared.first.scan(position.first).take(LAG_COUNTED_MAX);
@@ -310,6 +321,7 @@ impl Drop for ReplicatedArchive {
             }
         }
         self.shared.helpers.close();
+        self.shared.mender.close();
         let (waiting, late) = {
             let mut state = self.shared.live.state();
             (
@@ -369,50 +381,58 @@ impl Shared {
     }
 
     async fn remove(&self, instance: &Uid, locator: &Locator) -> Result<Sequence> {
-        let unnoted = self.unnoted_copy(instance, locator).await?;
+        let mut steps = self.unnoted_copies(instance, locator).await?;
+        steps.push(notes::forget_later(locator));
         // From now on nobody is given the second copy.
-        let removing = Removing::begin(&self.live, locator);
+        let mut removing = Removing::begin(&self.live, locator);
         let sequence = match self.first.remove(instance, locator).await {
             // Where its record can't be found any more there is nothing to remove.
             Err(error) if is_damage(&error) => self.first.last_sequence().unwrap_or_default(),
             removed => removed?,
         };
         // Whatever the notes say: a scan tells of it after a crash.
-        removing.done(sequence);
-        let noting = self.noting.lock().await;
-        let fresh = self.live.state().fresh.remove(locator);
+        removing.to = Some(Gone::Removed(sequence));
+        let _noting = self.noting.lock().await;
+        let fresh = self.live.state().fresh.get(locator).cloned();
         let copy = match fresh {
             Some(copy) => Some((*copy).clone()),
             None => self.notes.of(locator).await?,
         };
-        let mut steps = unnoted;
-        steps.extend(copy.iter().flat_map(note_removed));
-        self.notes.apply(steps).await?;
-        drop(noting);
-        if let Some(spare) = copy.and_then(|copy| copy.spare)
-            && let Err(error) = self.first.remove(instance, &spare).await
-        {
-            tracing::warn!(%instance, %error, "a spare of what was removed stays in the first archive");
+        if let Some(copy) = &copy {
+            self.remove_spare(copy).await?;
+            steps.extend(note_removed(copy));
         }
-        self.live.wake();
+        self.notes.apply(steps).await?;
+        self.live.state().fresh.remove(locator);
+        removing.to = Some(Gone::Noted(sequence));
         Ok(sequence)
     }
 
-    /// What there is to note of copies in the second archive that are of what is kept there, and not noted yet.
-    async fn unnoted_copy(&self, instance: &Uid, locator: &Locator) -> Result<Vec<Step>> {
+    /// Removes the spare of what is removed, before it is forgotten which that is.
+    async fn remove_spare(&self, copy: &Copy) -> Result<()> {
+        match &copy.spare {
+            Some(spare) => self.first.remove(&copy.key.instance, spare).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What there is to note of copies in the second archive that are of what is kept there, and not noted.
+    async fn unnoted_copies(&self, instance: &Uid, locator: &Locator) -> Result<Vec<Step>> {
         let met = self.notes.met(instance).await?;
-        if met.is_empty() || self.notes.of(locator).await?.is_some() {
+        if met.is_empty() {
             return Ok(Vec::new());
         }
-        let (Ok(second), Ok(first)) = (self.second.now(), copying::sums(&*self.first, locator).await) else {
+        let sums = match self.notes.of(locator).await? {
+            Some(copy) => Ok(copy.sums),
+            None => copying::sums(&*self.first, locator).await,
+        };
+        let (Ok(second), Ok(sums)) = (self.second.now(), sums) else {
             return Ok(Vec::new());
         };
         let mut steps = Vec::new();
         for (_, met) in met {
-            if copying::sums(&*second, &met.locator)
-                .await
-                .is_ok_and(|second| second == first)
-            {
+            let of_met = copying::sums(&*second, &met.locator).await;
+            if of_met.is_ok_and(|of_met| of_met == sums) {
                 steps.extend([
                     notes::forget_met(instance, met.sequence),
                     notes::note_away(&met.locator, instance),
@@ -423,40 +443,27 @@ impl Shared {
     }
 }
 
-/// A removal that isn't done; dropped so, what was to be removed is as it was.
+/// A removal; dropped before the first archive has done it, what was to be removed is as it was.
 struct Removing<'a> {
     live: &'a Live,
     locator: &'a Locator,
-    /// It was being removed or gone before.
-    before: Option<Sequence>,
-    is_done: bool,
+    /// How far it is when this is dropped.
+    to: Option<Gone>,
 }
 
 impl<'a> Removing<'a> {
     fn begin(live: &'a Live, locator: &'a Locator) -> Self {
-        let before = live.state().gone.insert(locator.clone(), REMOVING);
-        Self {
-            live,
-            locator,
-            before,
-            is_done: false,
-        }
-    }
-
-    fn done(mut self, sequence: Sequence) {
-        self.is_done = true;
-        self.live.state().gone.insert(self.locator.clone(), sequence);
+        // It may have been gone before.
+        let to = live.state().gone.insert(locator.clone(), Gone::Removing);
+        Self { live, locator, to }
     }
 }
 
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
         let mut state = self.live.state();
-        match self.before {
-            Some(before) => drop(state.gone.insert(self.locator.clone(), before)),
+        match self.to {
+            Some(to) => drop(state.gone.insert(self.locator.clone(), to)),
             None => drop(state.gone.remove(self.locator)),
         }
         drop(state);

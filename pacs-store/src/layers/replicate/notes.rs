@@ -5,6 +5,7 @@
 //! | `copy`, sequence | an instance of which there are two copies: [`Copy`] |
 //! | `place`, locator in the first archive | its sequence |
 //! | `of`, SOP Instance UID, sequence | nothing: there are two copies of this version |
+//! | `order`, SOP Instance UID | nothing: the second archive has versions of it in another order |
 //! | `there`, locator in the second archive | nothing: it is noted |
 //! | `spare`, locator in the first archive | nothing: it is a spare, of which a scan does not tell |
 //! | `mending`, SOP Instance UID | of what a spare is being written: [`Mending`] |
@@ -26,6 +27,7 @@ use super::sums::{BLOCK_BYTES, sum};
 const COPY: &str = "copy";
 const PLACE: &str = "place";
 const OF: &str = "of";
+const ORDER: &str = "order";
 const THERE: &str = "there";
 const SPARE: &str = "spare";
 const MENDING: &str = "mending";
@@ -147,6 +149,24 @@ impl Notes {
         found.into_iter().map(read).collect()
     }
 
+    /// Instances of which copies were found that are not noted, the first `limit` behind `after`, each as often as it has any.
+    pub(super) async fn all_met(&self, after: Option<&Bytes>, limit: usize) -> Result<Vec<(Bytes, Uid)>> {
+        let mut range = Key::of(MET).range();
+        if let Some(after) = after {
+            let mut start = BytesMut::from(&after[..]);
+            start.put_u8(0);
+            range.start = start.freeze();
+        }
+        let found = self.ledger.range(range, limit).await?;
+        let read = |(key, _): (Bytes, Bytes)| {
+            let mut parts = Parts::of(&key);
+            parts.text()?;
+            let instance = uid(parts.text()?.as_bytes())?;
+            Ok((key, instance))
+        };
+        found.into_iter().map(read).collect()
+    }
+
     /// Copies of an instance that were found in the second archive and are not noted: their keys here, and what they are.
     pub(super) async fn met(&self, instance: &Uid) -> Result<Vec<(Bytes, Stored)>> {
         let below = self.ledger.below(&Key::of(MET).text(instance));
@@ -168,12 +188,10 @@ impl Notes {
             .await
     }
 
-    /// The copies of an instance's versions that came later than this one, in their order.
-    pub(super) async fn later_versions(&self, of: &Copy) -> Result<Vec<Copy>> {
-        let below = Key::of(OF).text(&of.key.instance).range();
-        let range = of_key(&of.key.instance, Sequence(of.stored.sequence.0 + 1))..below.end;
+    /// The copies of an instance's versions, in their order.
+    pub(super) async fn versions(&self, instance: &Uid) -> Result<Vec<Copy>> {
         let mut found = Vec::new();
-        let mut versions = self.ledger.within(range);
+        let mut versions = self.ledger.below(&Key::of(OF).text(instance));
         while let Some((key, _)) = versions.try_next().await? {
             let mut parts = Parts::of(&key);
             let (_, _, sequence) = (parts.text()?, parts.text()?, Sequence(parts.number()?));
@@ -182,6 +200,21 @@ impl Notes {
             }
         }
         Ok(found)
+    }
+
+    /// Of which instances the second archive has versions in another order, the first `limit`.
+    pub(super) async fn out_of_order(&self, limit: usize) -> Result<Vec<Uid>> {
+        let found = self.ledger.range(Key::of(ORDER).range(), limit).await?;
+        let read = |(key, _): (Bytes, Bytes)| {
+            let mut parts = Parts::of(&key);
+            parts.text()?;
+            uid(parts.text()?.as_bytes())
+        };
+        found.into_iter().map(read).collect()
+    }
+
+    pub(super) async fn is_away(&self, second: &Locator) -> Result<bool> {
+        Ok(self.ledger.get(&away_key(second)).await?.is_some())
     }
 
     /// Whether the copy there is noted.
@@ -217,9 +250,19 @@ impl Notes {
             .await
     }
 
-    /// What could not be read when it was to be copied, the first `limit`.
-    pub(super) async fn later(&self, limit: usize) -> Result<Vec<(InstanceKey, Stored)>> {
-        let found = self.ledger.range(Key::of(LATER).range(), limit).await?;
+    /// What could not be read when it was to be copied, the first `limit` behind `after`.
+    pub(super) async fn later(
+        &self,
+        after: Option<&Locator>,
+        limit: usize,
+    ) -> Result<Vec<(InstanceKey, Stored)>> {
+        let mut range = Key::of(LATER).range();
+        if let Some(after) = after {
+            let mut start = BytesMut::from(&with(LATER, after)[..]);
+            start.put_u8(0);
+            range.start = start.freeze();
+        }
+        let found = self.ledger.range(range, limit).await?;
         let read = |(_, mut value): (Bytes, Bytes)| {
             let sequence = Sequence(value.try_get_u64().map_err(|_| damaged())?);
             let copy = Copy::decode(sequence, value)?;
@@ -268,6 +311,14 @@ pub(super) fn note_removed(copy: &Copy) -> [Step; 5] {
     let [of, there, forgotten, place] = forget_copy(copy);
     let away = note_away(&copy.second, &copy.key.instance);
     [of, there, forgotten, place, away]
+}
+
+pub(super) fn note_order(instance: &Uid) -> Step {
+    Step::Put(Key::of(ORDER).text(instance).bytes(), Bytes::new())
+}
+
+pub(super) fn forget_order(instance: &Uid) -> Step {
+    Step::Delete(Key::of(ORDER).text(instance).bytes())
 }
 
 pub(super) fn forget_there(second: &Locator) -> Step {

@@ -87,6 +87,8 @@ impl Merging {
             match self.noted.next().await? {
                 Err(error) => return Some(Err(error)),
                 Ok(copy) if self.shared.check_kept(&copy.stored.locator).is_err() => {}
+                // Read some time ago, it may have been removed since.
+                Ok(copy) if matches!(self.shared.notes.of(&copy.stored.locator).await, Ok(None)) => {}
                 Ok(copy) => return Some(Ok(Entry::Stored(copy.key, copy.stored))),
             }
         }

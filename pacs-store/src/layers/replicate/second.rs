@@ -1,13 +1,14 @@
 //! The second archive: opened when it is there, and compared with what is noted of it before anything is written to it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
-use pacs_core::{Archive, Entry, Error, ErrorKind, Result, Sequence};
+use pacs_core::{Archive, Entry, Error, ErrorKind, Result, Sequence, Uid};
 
-use super::notes::{Position, forget_away, forget_copy, note_met, note_position};
-use super::{AT_ONCE, OpenSecond, Shared, is_damage, unordered};
+use super::notes::{Position, forget_away, forget_copy, forget_met, note_away, note_met, note_position};
+use super::{AT_ONCE, OpenSecond, Shared, copying, is_damage, read, unordered};
 
 pub(super) struct Second {
     /// Held while it is opened, which may take long.
@@ -81,6 +82,7 @@ impl Shared {
             // Before anything comes to the places of what was lost.
             self.send_away(second).await?;
             self.meet(second).await?;
+            self.settle_met(second).await?;
             self.second.set_compared();
         }
         Ok(())
@@ -156,6 +158,7 @@ impl Shared {
             for entry in chunk {
                 if let Entry::Stored(key, stored) = entry?
                     && !self.notes.is_there(&stored.locator).await?
+                    && !self.notes.is_away(&stored.locator).await?
                 {
                     steps.push(note_met(&key.instance, &stored));
                 }
@@ -163,6 +166,42 @@ impl Shared {
             self.notes.apply(steps).await?;
         }
         Ok(())
+    }
+
+    /// Sends away what was met and is another copy of what is noted: left by a crash, it would be in the wrong place of the
+    /// order.
+    async fn settle_met(&self, second: &dyn Archive) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.notes.all_met(after.as_ref(), AT_ONCE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            let instances: BTreeSet<Uid> = page.into_iter().map(|(_, instance)| instance).collect();
+            for instance in instances {
+                let versions = self.notes.versions(&instance).await?;
+                if versions.is_empty() {
+                    continue;
+                }
+                for (_, met) in self.notes.met(&instance).await? {
+                    let Ok(sums) = copying::sums(second, &met.locator).await else {
+                        continue;
+                    };
+                    let Some(noted) = versions.iter().find(|version| version.sums == sums) else {
+                        continue;
+                    };
+                    // Unless it is the one that is whole.
+                    if read::check(second, &noted.second, noted).await.is_ok() {
+                        let steps = vec![
+                            forget_met(&instance, met.sequence),
+                            note_away(&met.locator, &instance),
+                        ];
+                        self.notes.apply(steps).await?;
+                    }
+                }
+            }
+        }
     }
 
     /// Has what was removed before a crash noted as removed.
@@ -174,6 +213,7 @@ impl Shared {
                 continue;
             };
             if let Some(copy) = self.notes.of(&locator).await? {
+                self.remove_spare(&copy).await?;
                 self.notes.apply(super::note_removed(&copy).into()).await?;
             }
         }

@@ -148,7 +148,11 @@ impl Writer {
                         let _ = note.kept(first, second.await).await;
                         drop(on_the_way);
                     };
-                    live.state().late.push(late.boxed());
+                    let mut state = live.state();
+                    if !state.closed {
+                        state.late.push(late.boxed());
+                    }
+                    drop(state);
                     answer
                 }
             },
