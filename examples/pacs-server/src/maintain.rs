@@ -17,16 +17,20 @@ use crate::{audit, store};
 /// Instances with something wrong that are named.
 pub(crate) const NAMED_MAX: usize = 100;
 
-/// Compares every instance with its checksum; answers whether all are whole, or were made anew.
+/// Compares every instance with its checksum; answers whether all are whole in each copy, or were made anew.
 pub(crate) fn verify(config: &Config, store: &Store, repair: bool) -> Result<bool, String> {
     let explained = |error| store::explained(config, &error);
     let pacs = &store.pacs;
+    let mut is_away = false;
     if let Some(replica) = &store.replica {
         // Else a copy that is not made yet would not be looked at.
         let lag = block_on(replica.lag()).map_err(explained)?;
         match lag.is_present {
             true => block_on(replica.caught_up()).map_err(explained)?,
-            false => say("The replica is away: the other copies alone are looked at.\n")?,
+            false => {
+                is_away = true;
+                say("The replica is away: its copies are not looked at.\n")?;
+            }
         }
     }
     let mut options = VerifyOptions::default();
@@ -57,7 +61,7 @@ pub(crate) fn verify(config: &Config, store: &Store, repair: bool) -> Result<boo
         text.push_str(&format!("\nand {} more\n", damaged - NAMED_MAX as u64));
     }
     say(&text)?;
-    Ok(damaged == 0)
+    Ok(damaged == 0 && !is_away)
 }
 
 /// Makes the index anew; answers whether every instance could be read and none is missing.

@@ -13,7 +13,7 @@ use pacs_store::embedded::Store;
 use crate::config::{Config, ScrubConfig};
 
 /// How often it is asked how far the second copies are.
-const ASKED_EACH: Duration = Duration::from_secs(30);
+const ASKED_EACH: Duration = Duration::from_secs(5);
 /// Instances between two notes of how far a pass is.
 const NOTED_EACH: u64 = 1000;
 /// The longest sleep, after which the clock is looked at again.
@@ -121,10 +121,20 @@ pub(crate) fn copy_ledger(store: &Store) {
 
 async fn scrub_for_ever(config: &ScrubConfig, data: &Path, store: &Store, numbers: &Numbers) {
     let note = Note(data.join("scrub"));
+    if let (
+        Pass::Ended {
+            damaged, repaired, ..
+        },
+        Some([_, damaged_number, repaired_number]),
+    ) = (note.read(), &numbers.scrub)
+    {
+        damaged_number.set(damaged);
+        repaired_number.set(repaired);
+    }
     loop {
         let now = Timestamp::now().0;
         let due = match note.read() {
-            Pass::Ended(ended) => {
+            Pass::Ended { at: ended, .. } => {
                 let pause = u64::try_from((DAY * config.pause_days).as_millis()).unwrap_or(u64::MAX);
                 ended.saturating_add(pause).saturating_sub(now)
             }
@@ -147,7 +157,7 @@ async fn pass(config: &ScrubConfig, store: &Store, note: &Note, numbers: &Number
     options.bytes_per_second = std::num::NonZeroU64::from(config.mebibytes_per_second).checked_mul(MEBIBYTE);
     options.skip = match note.read() {
         Pass::Begun(done) => done,
-        Pass::Ended(_) => 0,
+        Pass::Ended { .. } => 0,
     };
     tracing::info!(after = options.skip, "a pass through what is kept begins");
     let verified = store
@@ -161,8 +171,12 @@ async fn pass(config: &ScrubConfig, store: &Store, note: &Note, numbers: &Number
             }
         })
         .await?;
-    note.write(Pass::Ended(Timestamp::now().0));
     let (whole, repaired, damaged) = (verified.whole, verified.repaired, damaged_count(&verified));
+    note.write(Pass::Ended {
+        at: Timestamp::now().0,
+        damaged,
+        repaired,
+    });
     if let Some([_, damaged_number, repaired_number]) = &numbers.scrub {
         damaged_number.set(damaged);
         repaired_number.set(repaired);
@@ -185,11 +199,11 @@ pub(crate) fn damaged_count(verified: &Verified) -> u64 {
 
 const MEBIBYTE: std::num::NonZeroU64 = std::num::NonZeroU64::new(1 << 20).expect("is not 0");
 
-/// How far a pass is, or when the last one ended (milliseconds since 1970).
+/// How far a pass is, or when the last one ended (milliseconds since 1970), and what it found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     Begun(u64),
-    Ended(u64),
+    Ended { at: u64, damaged: u64, repaired: u64 },
 }
 
 /// Where that is noted. Without it, a pass begins from the start.
@@ -203,11 +217,16 @@ impl Note {
             }
             String::new()
         });
-        let said = text.trim().split_once(' ');
-        let said = said.and_then(|(what, number)| Some((what, number.parse().ok()?)));
-        match said {
-            Some(("ended", at)) => Pass::Ended(at),
-            Some(("done", count)) => Pass::Begun(count),
+        let mut words = text.split_whitespace();
+        let what = words.next();
+        let numbers: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+        match (what, &numbers[..]) {
+            (Some("ended"), &[at, damaged, repaired]) => Pass::Ended {
+                at,
+                damaged,
+                repaired,
+            },
+            (Some("done"), &[count]) => Pass::Begun(count),
             _ => Pass::Begun(0),
         }
     }
@@ -215,7 +234,11 @@ impl Note {
     fn write(&self, pass: Pass) {
         let text = match pass {
             Pass::Begun(count) => format!("done {count}\n"),
-            Pass::Ended(at) => format!("ended {at}\n"),
+            Pass::Ended {
+                at,
+                damaged,
+                repaired,
+            } => format!("ended {at} {damaged} {repaired}\n"),
         };
         // Not synced: lost, a pass does some of its work again.
         if let Err(error) = fs::write(&self.0, text) {
@@ -233,7 +256,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let note = Note(directory.path().join("scrub"));
         assert_eq!(note.read(), Pass::Begun(0));
-        for pass in [Pass::Begun(7), Pass::Ended(1_700_000_000_000)] {
+        let ended = Pass::Ended {
+            at: 1_700_000_000_000,
+            damaged: 2,
+            repaired: 3,
+        };
+        for pass in [Pass::Begun(7), ended] {
             note.write(pass);
             assert_eq!(note.read(), pass);
         }

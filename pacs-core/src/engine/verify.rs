@@ -11,10 +11,13 @@ use super::receipt::is_complete;
 use super::{Inner, Pacs};
 use crate::archive::{Archive, Entry, Locator, Sequence, Stored};
 use crate::dataset::scan::Scanner;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::index::{InstanceRecord, Scope};
 use crate::limits;
 use crate::uid::{InstanceKey, Uid};
+
+/// An instance is longer on its way from the archive into the index only where the index is away.
+const ON_THE_WAY: Duration = Duration::from_secs(2);
 
 /// How a verification goes about its work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,9 +60,8 @@ impl Verified {
 
 impl Pacs {
     /// Compares every instance that the index knows with the checksum the archive made when it was
-    /// stored, then everything the archive keeps with what the index knows. On an engine that receives
-    /// meanwhile, an instance on its way between the two may be reported. `progress` is told how many
-    /// instances are done.
+    /// stored, then everything the archive keeps with what the index knows. It may be used on an engine that receives
+    /// meanwhile. `progress` is told how many instances are done.
     ///
     /// # Errors
     /// What the index says; damage is not an error but a finding.
@@ -91,12 +93,29 @@ impl Pacs {
             progress(done);
         }
         // What the archive keeps and no query finds.
+        let mut unknown = Vec::new();
         let mut entries = archive.scan(Sequence(0));
         while let Some(entry) = entries.next().await {
             let Entry::Stored(key, Stored { locator, .. }) = entry? else {
                 continue;
             };
             if !self.is_known(&key.instance, &locator).await? {
+                match unknown.len() < limits::DAMAGED_NAMED_MAX {
+                    true => unknown.push((key, locator)),
+                    false => verified.damaged_beyond += 1,
+                }
+            }
+        }
+        drop(entries);
+        if !unknown.is_empty() {
+            // It may have been on its way from the one to the other.
+            Delay::new(ON_THE_WAY).await;
+        }
+        for (key, locator) in unknown {
+            let is_there = archive.read(&locator, 0..1).next().await;
+            let is_gone =
+                is_there.is_some_and(|read| read.is_err_and(|error| error.kind() == ErrorKind::NotFound));
+            if !is_gone && !self.is_known(&key.instance, &locator).await? {
                 let why = "the archive keeps it and the index does not know it";
                 verified.add_damaged(key, why.to_owned());
             }

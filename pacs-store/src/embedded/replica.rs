@@ -14,11 +14,17 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use futures::future::{BoxFuture, ready};
+use futures::stream::BoxStream;
 use pacs_core::route::is_of_archive;
-use pacs_core::{Archive, Error, ErrorKind, Result};
+use pacs_core::{
+    Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Uid,
+};
 use serde::Deserialize;
 
 use super::objects::{self, ObjectLocation};
@@ -64,7 +70,8 @@ impl Replica {
     /// # Errors
     /// `Invalid` unless it says in one way where the replica is.
     pub(super) fn check(&self) -> Result<()> {
-        match self.data.is_some() != self.objects.is_some() {
+        let is_empty = self.data.as_ref().is_some_and(|data| data.as_os_str().is_empty());
+        match self.data.is_some() != self.objects.is_some() && !is_empty {
             true => Ok(()),
             false => {
                 let why = "replica: one of data and objects says where it is";
@@ -107,6 +114,9 @@ pub(super) fn around(
     replica: &Replica,
 ) -> Result<Arc<ReplicatedArchive>> {
     replica.check()?;
+    if let Some(place) = &replica.data {
+        check_apart(&settings.data, place)?;
+    }
     let known = settings.data.join(KNOWN);
     fs::create_dir_all(&known).map_err(|error| failed(&known, error))?;
     let copies = known.join(COPIES);
@@ -122,8 +132,37 @@ pub(super) fn around(
         mode: replica.mode,
         ..ReplicateOptions::default()
     };
-    let opened = ReplicatedArchive::open(first, Box::new(open), Arc::new(notes), options)?;
-    Ok(Arc::new(opened))
+    let opened = ReplicatedArchive::open(first, Box::new(open), Arc::new(notes), options);
+    opened
+        .map(Arc::new)
+        .map_err(|error| match (error.kind(), error.operation()) {
+            (ErrorKind::Corrupt, "archive.replicate") => {
+                let what = format!(
+                    "{}. It becomes the archive when {OF} is removed from it and it is the data directory",
+                    error.context()
+                );
+                Error::new(ErrorKind::Corrupt, "archive.replicate", what)
+            }
+            _ => error,
+        })
+}
+
+/// That neither is in the other: they would be lost together.
+fn check_apart(data: &Path, place: &Path) -> Result<()> {
+    // One that isn't there has no other name.
+    let whole = |path: &Path| {
+        fs::canonicalize(path)
+            .or_else(|_| std::path::absolute(path))
+            .map_err(|error| failed(path, error))
+    };
+    let (data, place) = (whole(data)?, whole(place)?);
+    match data.starts_with(&place) || place.starts_with(&data) {
+        true => {
+            let why = "replica: its directory and the data directory are one in the other";
+            Err(Error::new(ErrorKind::Invalid, "store.settings", why))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Opens the replica; takes one that is nobody's when there was none before.
@@ -152,6 +191,10 @@ fn open(known: &Path, replica: &Replica) -> Result<Arc<dyn Archive>> {
 
 fn open_directory(known: &Path, place: &Path) -> Result<Arc<dyn Archive>> {
     let (pair, of) = (known.join(PAIR), place.join(OF));
+    if fs::metadata(place).is_ok_and(|place| !place.is_dir()) {
+        let what = format!("{} is no directory", place.display());
+        return Err(Error::new(ErrorKind::Invalid, OPERATION, what));
+    }
     match (noted(&pair)?, noted(&of)?) {
         (Some(pair), Some(of)) if pair == of => {}
         (Some(_), None) => {
@@ -160,20 +203,30 @@ fn open_directory(known: &Path, place: &Path) -> Result<Arc<dyn Archive>> {
             return Err(Error::new(ErrorKind::NotFound, OPERATION, what));
         }
         // A crash came between the two notes.
-        (None, Some(of)) if !place.join(ARCHIVE).exists() && !is_data_directory(place) => {
+        (None, Some(of)) if is_empty(place) => {
             write_whole(&pair, &of).map_err(|error| failed(&pair, error))?;
         }
-        (None, None) if !place.join(ARCHIVE).exists() && !is_data_directory(place) => {
+        (None, None) if is_empty(place) => {
             let id = format!("{:032x}\n", random_number()?);
-            fs::create_dir_all(place)
-                .and_then(|()| write_whole(&of, &id))
-                .map_err(|error| failed(&of, error))?;
+            // Not with what is above it: where a disk isn't mounted, that is missing too.
+            let made = match fs::create_dir(place) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                made => made,
+            };
+            made.and_then(|()| write_whole(&of, &id)).map_err(|error| {
+                let what = format!("{} can't be made a replica: {error}", place.display());
+                Error::new(ErrorKind::Invalid, OPERATION, what)
+            })?;
             write_whole(&pair, &id).map_err(|error| failed(&pair, error))?;
         }
         _ => return Err(mismatch(place)),
     }
     let archive = SegmentArchive::open(place.join(ARCHIVE), SegmentOptions::default())?;
-    Ok(Arc::new(archive))
+    Ok(Arc::new(AtPlace {
+        inside: archive,
+        pair,
+        of,
+    }))
 }
 
 /// The ledger of the data directory, and its copy in the replica's.
@@ -227,12 +280,73 @@ impl LedgerCopy {
     }
 }
 
-/// Whether it has anything of a store of its own.
-fn is_data_directory(place: &Path) -> bool {
-    const OWN: [&str; 5] = [super::INDEX, super::LEDGER, "files", "objects", "database"];
-    OWN.iter()
-        .chain(&[KNOWN, "own-archive"])
-        .any(|name| place.join(name).exists())
+/// Whether there is nothing, but for what a replica that was just begun has, and a file system.
+fn is_empty(place: &Path) -> bool {
+    let Ok(mut entries) = fs::read_dir(place) else {
+        return true;
+    };
+    entries.all(|entry| {
+        entry.is_ok_and(|entry| [OF, "lost+found"].iter().any(|name| entry.file_name() == *name))
+    })
+}
+
+/// The archive of a replica that takes something only while it is where it was: a file that is open can be written to also
+/// where nobody finds it any more.
+struct AtPlace {
+    inside: SegmentArchive,
+    pair: PathBuf,
+    of: PathBuf,
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Archive for AtPlace {
+    fn capability(&self) -> ArchiveCapability {
+        self.inside.capability()
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn ArchiveWriter>>> {
+        let is_there = noted(&self.pair).and_then(|pair| Ok(pair.is_some() && pair == noted(&self.of)?));
+        match is_there {
+            Ok(true) => self.inside.begin(),
+            Ok(false) => {
+                let what = format!("the replica is no more where {} was", self.of.display());
+                Box::pin(ready(Err(Error::new(ErrorKind::Io, OPERATION, what))))
+            }
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    fn read(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        self.inside.read(locator, range)
+    }
+
+    fn read_unchecked(&self, locator: &Locator, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        self.inside.read_unchecked(locator, range)
+    }
+
+    fn remove(&self, instance: &Uid, locator: &Locator) -> BoxFuture<'_, Result<Sequence>> {
+        self.inside.remove(instance, locator)
+    }
+
+    fn scan(&self, after: Sequence) -> BoxStream<'static, Result<Entry>> {
+        self.inside.scan(after)
+    }
+
+    fn verify(&self, locator: &Locator) -> BoxFuture<'_, Result<()>> {
+        self.inside.verify(locator)
+    }
+
+    fn mend(&self, locator: &Locator) -> BoxFuture<'_, Result<bool>> {
+        self.inside.mend(locator)
+    }
+
+    fn last_sequence(&self) -> Option<Sequence> {
+        self.inside.last_sequence()
+    }
+
+    fn indexed(&self, sequence: Sequence) -> BoxFuture<'_, Result<()>> {
+        self.inside.indexed(sequence)
+    }
 }
 
 fn noted(path: &Path) -> Result<Option<String>> {
@@ -249,7 +363,8 @@ fn failed(path: &Path, error: io::Error) -> Error {
 
 fn mismatch(place: &Path) -> Error {
     let what = format!(
-        "{} is not the replica of this archive: it is another's, or an archive of its own",
+        "{} is not the replica of this archive: it is another's, an archive of its own, or no empty directory. Where the \
+         data directory was lost, the replica becomes the archive when {OF} is removed from it and it is the data directory",
         place.display()
     );
     Error::new(ErrorKind::Mismatch, OPERATION, what)
@@ -259,10 +374,9 @@ fn mismatch(place: &Path) -> Error {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bytes::Bytes;
     use futures::executor::block_on;
     use futures::{TryStreamExt, stream};
-    use pacs_core::{Options, Scope, Source, Step, Uid};
+    use pacs_core::{Options, Scope, Source, Step};
     use tempfile::TempDir;
 
     use super::super::tests::{file, settings};
@@ -450,6 +564,45 @@ mod tests {
     }
 
     #[test]
+    fn what_both_have_when_it_is_closed_is_known_when_one_loses_it() {
+        for number in 1..4 {
+            let place = Place::new();
+            let settings = place.settings(ReplicateMode::Always);
+            let expected = {
+                let store = Store::open_or_make(&settings, Options::default()).expect("opens");
+                keep(&store, 0..number);
+                contents(&store)
+            };
+            let segments = place.path("data").join("archive/segments");
+            for entry in fs::read_dir(segments).expect("is listed") {
+                fs::remove_file(entry.expect("is listed").path()).expect("is removed");
+            }
+            for _ in 0..3 {
+                let store = Store::open(&settings, Options::default()).expect("opens");
+                assert_eq!(contents(&store), expected);
+            }
+            Store::rebuild(&settings).expect("is rebuilt");
+            let store = Store::open(&settings, Options::default()).expect("opens");
+            assert_eq!(contents(&store), expected);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_is_taken_away_while_it_is_used_takes_nothing_any_more() {
+        let place = Place::new();
+        let settings = place.settings(ReplicateMode::Always);
+        let store = Store::open_or_make(&settings, Options::default()).expect("opens");
+        keep(&store, 0..2);
+        fs::rename(place.path("replica"), place.path("elsewhere")).expect("is moved");
+        let pieces = stream::iter([Ok(file(7))]);
+        let refused = block_on(store.pacs.import(Source::default(), pieces)).expect_err("is refused");
+        assert_eq!(refused.kind(), ErrorKind::OutOfResources, "{refused}");
+        fs::rename(place.path("elsewhere"), place.path("replica")).expect("is moved");
+        block_on(store.replica.as_ref().expect("there is one").caught_up()).expect("is back");
+        keep(&store, 7..8);
+    }
+
+    #[test]
     fn what_can_not_have_a_replica_is_refused() {
         let place = Place::new();
         let of_folder = Settings {
@@ -460,7 +613,27 @@ mod tests {
             replica: Some(Replica::default()),
             ..of_folder.clone()
         };
-        for settings in [of_folder, nowhere] {
+        let at = |path: PathBuf| Settings {
+            replica: Some(Replica {
+                data: Some(path),
+                ..Replica::default()
+            }),
+            ..place.settings(ReplicateMode::Later)
+        };
+        let inside = at(place.path("data").join("replica-here"));
+        let around = at(place.0.path().to_owned());
+        let (unnamed, unmounted) = (at(PathBuf::new()), at(place.path("no/such/place")));
+        fs::write(place.path("file"), "").expect("is written");
+        let no_directory = at(place.path("file"));
+        for settings in [
+            of_folder,
+            nowhere,
+            inside,
+            around,
+            unnamed,
+            unmounted,
+            no_directory,
+        ] {
             let refused = Store::open_or_make(&settings, Options::default()).map(drop);
             assert_eq!(refused.expect_err("is refused").kind(), ErrorKind::Invalid);
         }

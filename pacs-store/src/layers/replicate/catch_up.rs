@@ -78,7 +78,10 @@ pub(super) fn run(shared: &Shared, mut closed: oneshot::Receiver<()>) {
             }
         }
     }
-    // So that what is lost of it until the next opening is told by it.
+    // What both archives have is noted, so that what either loses until the next opening is known.
+    if let Err(error) = block_on(catching.settle()) {
+        tracing::warn!(%error, "what both archives have could not be noted; the next opening compares them");
+    }
     let position = shared.live.state().position;
     if let Ok(second) = shared.second.present()
         && let Err(error) = block_on(second.indexed(position.second))
@@ -199,6 +202,33 @@ impl CatchUp<'_> {
         }
         self.hint(second).await?;
         Ok(reached)
+    }
+
+    /// Notes what is in both archives, up to the first that is not. For the end: the second archive is not asked.
+    async fn settle(&self) -> Result<()> {
+        let mut position = self.shared.live.state().position.first;
+        let mut entries = self.shared.first.scan(position).ready_chunks(AT_ONCE);
+        let mut is_end = false;
+        while let (false, Some(chunk)) = (is_end, entries.next().await) {
+            let mut done = Vec::with_capacity(chunk.len());
+            for entry in chunk {
+                let entry = entry?;
+                let work = self.work_of(&entry).await?;
+                done.push(match work {
+                    None | Some(Work::Copy(_)) => {
+                        is_end = true;
+                        break;
+                    }
+                    Some(Work::None) => Done::None,
+                    Some(Work::Note(copy)) => Done::Copied(copy, None),
+                    Some(Work::Removed(instance, locator)) => Done::Removed(instance, locator),
+                });
+                position = position.max(entry.sequence());
+            }
+            self.note(done, position).await?;
+        }
+        let indexed = Sequence(self.shared.indexed.load(Ordering::Acquire));
+        self.shared.first.indexed(indexed.min(position)).await
     }
 
     /// Everything in the second archive up to `last` is noted, or met and nobody's, unless something is on its way.

@@ -403,7 +403,7 @@ fn with(kind: &'static str, locator: &Locator) -> Bytes {
 
 fn damaged() -> Error {
     let why = "what is noted of second copies can't be read";
-    Error::new(ErrorKind::Corrupt, "archive.replicate", why)
+    Error::new(ErrorKind::Corrupt, "archive.notes", why)
 }
 
 fn uid(bytes: &[u8]) -> Result<Uid> {

@@ -36,7 +36,7 @@ impl Writer {
     pub(super) async fn begin(shared: &Arc<Shared>) -> Result<Self> {
         let second = match shared.options.mode {
             ReplicateMode::Later => None,
-            ReplicateMode::Always => Some(begin_second(shared).await?),
+            ReplicateMode::Always => Some(begin_second(shared).await.map_err(not_taken)?),
             ReplicateMode::WhilePresent => {
                 let patience = Delay::new(shared.options.patience);
                 match select(pin!(begin_second(shared)), patience).await {
@@ -122,7 +122,7 @@ impl Writer {
                 Err(error) => {
                     first.abort().await?;
                     note.second_failed(&error);
-                    return Err(error);
+                    return Err(not_taken(error));
                 }
             };
             let first = first.commit(key).await;
@@ -199,13 +199,19 @@ impl Note {
     }
 }
 
+/// What a sender is told: whatever the second archive says, it may come again.
+fn not_taken(error: Error) -> Error {
+    let what = format!("the second archive does not take it: {error}");
+    Error::new(ErrorKind::OutOfResources, "archive.replicate", what)
+}
+
 /// Whether the first copy is enough, where the second can't be had.
 fn goes_on_without(shared: &Weak<Shared>, mode: ReplicateMode, error: Error) -> Result<()> {
     if let Some(shared) = shared.upgrade() {
         shared.second_failed(&error);
     }
     match mode {
-        ReplicateMode::Always => Err(error),
+        ReplicateMode::Always => Err(not_taken(error)),
         ReplicateMode::Later | ReplicateMode::WhilePresent => Ok(()),
     }
 }
