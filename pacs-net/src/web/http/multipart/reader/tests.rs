@@ -194,7 +194,10 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
 fn has_boundary(part: &[u8]) -> bool {
     const LINE: &[u8] = b"\n--boundary";
     let lines = [b"\n", part].concat();
-    let at = lines.windows(LINE.len()).enumerate().filter(|(_, window)| *window == LINE);
+    let at = lines
+        .windows(LINE.len())
+        .enumerate()
+        .filter(|(_, window)| *window == LINE);
     let behind = at.map(|(at, _)| lines.get(at + LINE.len()).copied());
     behind.into_iter().any(|next| next != Some(b'x'))
 }
