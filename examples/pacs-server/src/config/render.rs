@@ -178,13 +178,7 @@ impl Config {
         const MEANING: &str = "Object store that instances are kept in, where they are not to be in the data directory: s3://, az:// or gs://.\n\
              # What else it needs to know are options; those that are secrets come from the environment or from option-files.";
         let Some(objects) = &self.objects else {
-            out.gap();
-            out.text(MEANING);
-            out.text(" [objects]");
-            out.text("url = \"s3://bucket/prefix\"");
-            out.text("options = { endpoint = \"https://store.example\", region = \"us-east-1\", access_key_id = \"pacs\" }");
-            out.text("option-files = { secret_access_key = \"/etc/pacs/store-secret\" }");
-            return;
+            return out.example(MEANING, &[" [objects]", "url = \"s3://bucket/prefix\"", "options = { endpoint = \"https://store.example\", region = \"us-east-1\", access_key_id = \"pacs\" }", "option-files = { secret_access_key = \"/etc/pacs/store-secret\" }"]);
         };
         out.table("[objects]", MEANING);
         out.location(objects);
@@ -196,12 +190,14 @@ impl Config {
         const MODE: &str = "When an instance counts as kept: \"later\" (with the first copy, the second follows), \"while-present\" (with both\n\
              # while the replica takes them, else the second follows) or \"always\" (refused while the replica doesn't take them).";
         let Some(replica) = &self.replica else {
-            out.gap();
-            out.text(MEANING);
-            out.text(" [replica]");
-            out.text("data = \"/mnt/replica\"");
-            out.text("mode = \"while-present\"");
-            return;
+            return out.example(
+                MEANING,
+                &[
+                    " [replica]",
+                    "data = \"/mnt/replica\"",
+                    "mode = \"while-present\"",
+                ],
+            );
         };
         out.table("[replica]", MEANING);
         if let Some(data) = &replica.data {
@@ -227,11 +223,9 @@ impl Config {
             None => (ScrubConfig::default(), false),
         };
         if !is_set {
-            out.gap();
-            out.text(MEANING);
-            out.text(" [scrub]");
-            out.text(&format!("mebibytes-per-second = {}", scrub.mebibytes_per_second));
-            return out.text(&format!("pause-days = {}", scrub.pause_days));
+            let rate = format!("mebibytes-per-second = {}", scrub.mebibytes_per_second);
+            let pause = format!("pause-days = {}", scrub.pause_days);
+            return out.example(MEANING, &[" [scrub]", &rate, &pause]);
         }
         out.table("[scrub]", MEANING);
         out.setting(
@@ -246,12 +240,14 @@ impl Config {
         const MEANING: &str = "PostgreSQL that index and ledger are kept in, where they are not to be files of the data directory.\n\
              # password-file holds the password alone: the URL holds none. Such a store is not encrypted by this program.";
         let Some(database) = &self.database else {
-            out.gap();
-            out.text(MEANING);
-            out.text(" [database]");
-            out.text("url = \"postgresql://pacs@db.example:5432/pacs?sslmode=require\"");
-            out.text("password-file = \"/etc/pacs/database-password\"");
-            return;
+            return out.example(
+                MEANING,
+                &[
+                    " [database]",
+                    "url = \"postgresql://pacs@db.example:5432/pacs?sslmode=require\"",
+                    "password-file = \"/etc/pacs/database-password\"",
+                ],
+            );
         };
         out.table("[database]", MEANING);
         out.line(format_args!("url = {}", quoted(&database.url)));
@@ -283,11 +279,7 @@ impl Config {
         const MEANING: &str = "Encryption of what is kept: one of key-file, key-variable and key-command says where the keys are.\n\
              # `pacs-server keys new FILE` makes one. Index and ledger are encrypted too.";
         let Some(encryption) = &self.encryption else {
-            out.gap();
-            out.text(MEANING);
-            out.text(" [encryption]");
-            out.text("key-file = \"/etc/pacs/keys\"");
-            return;
+            return out.example(MEANING, &[" [encryption]", "key-file = \"/etc/pacs/keys\""]);
         };
         out.table("[encryption]", MEANING);
         if let Some(path) = &encryption.key_file {
@@ -310,12 +302,14 @@ impl Config {
     fn render_audit(&self, out: &mut Rendering) {
         const MEANING: &str = "The audit trail (PS3.15 A.5): who did what with whose data. Without this table nothing is recorded.";
         let Some(audit) = &self.audit else {
-            out.gap();
-            out.text(MEANING);
-            out.text(" [audit]");
-            out.text("repository = \"tls://audit.example:6514\"");
-            out.text("required = true");
-            return;
+            return out.example(
+                MEANING,
+                &[
+                    " [audit]",
+                    "repository = \"tls://audit.example:6514\"",
+                    "required = true",
+                ],
+            );
         };
         out.table("[audit]", MEANING);
         let path = |path: &Path| quoted(&path.to_string_lossy());
@@ -457,6 +451,15 @@ impl Config {
 pub(super) struct Rendering(String);
 
 impl Rendering {
+    /// A table that isn't set, as it could be.
+    fn example(&mut self, meaning: &str, lines: &[&str]) {
+        self.gap();
+        self.text(meaning);
+        for line in lines {
+            self.text(line);
+        }
+    }
+
     /// Where an object store is.
     fn location(&mut self, objects: &ObjectLocation) {
         let inline = |pairs: Vec<String>| format!("{{ {} }}", pairs.join(", "));

@@ -480,11 +480,7 @@ impl CatchUp<'_> {
     /// What was met of an instance that is removed, and of which no version is left: it is that one's.
     async fn unclaimed(&self, instance: &Uid, here: &HashMap<&Locator, &Copy>) -> Result<Vec<Step>> {
         let met = self.shared.notes.met(instance).await?;
-        let is_left = {
-            let state = self.shared.live.state();
-            state.on_the_way.contains_key(instance)
-                || state.fresh.values().any(|copy| copy.key.instance == *instance)
-        };
+        let is_left = self.shared.live.state().is_coming(instance);
         let is_here = here.values().any(|copy| copy.key.instance == *instance);
         if met.is_empty() || is_left || is_here || !self.shared.notes.versions(instance).await?.is_empty() {
             return Ok(Vec::new());

@@ -59,11 +59,11 @@ impl Shared {
 
     /// Makes anew what is damaged of what is kept there; answers whether something was.
     pub(super) async fn mend(self: &Arc<Self>, locator: &Locator) -> Result<bool> {
-        if self.verify(locator).await.is_ok() {
+        let Err(error) = self.verify(locator).await else {
             return Ok(false);
-        }
+        };
         if self.copy_of(locator).await?.is_none() {
-            return self.first.verify(locator).await.map(|()| false);
+            return Err(error);
         }
         let _mending = self.mending.lock().await;
         let Some(copy) = self.notes.of(locator).await? else {
@@ -141,12 +141,7 @@ impl Shared {
     /// Copies versions of an instance another time into the second archive that come there before an earlier one: the second
     /// archive alone must tell which came last. False where it can't be done now.
     pub(super) async fn restore_order(&self, second: &dyn Archive, instance: &Uid) -> Result<bool> {
-        let is_on_the_way = {
-            let state = self.live.state();
-            state.on_the_way.contains_key(instance)
-                || state.fresh.values().any(|copy| copy.key.instance == *instance)
-        };
-        if is_on_the_way {
+        if self.live.state().is_coming(instance) {
             return Ok(false);
         }
         let mut greatest = Sequence(0);

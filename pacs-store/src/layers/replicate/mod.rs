@@ -187,6 +187,14 @@ struct LiveState {
     closed: bool,
 }
 
+impl LiveState {
+    /// Whether a version of the instance is on its way into both archives, or there and not noted.
+    fn is_coming(&self, instance: &Uid) -> bool {
+        self.on_the_way.contains_key(instance)
+            || self.fresh.values().any(|copy| copy.key.instance == *instance)
+    }
+}
+
 impl Live {
     fn state(&self) -> MutexGuard<'_, LiveState> {
         // Nothing panics while it holds this lock.
