@@ -11,6 +11,7 @@
 //! | `PostgresIndex`, `PostgresLedger` | the same in a database that many machines share; feature `postgres` |
 //! | [`EncryptedArchive`] | what another archive keeps, encrypted |
 //! | [`ReplicatedArchive`] | a second copy of what an archive keeps, in another one |
+//! | [`Backup`] | what an archive kept until many moments, any of which can be restored |
 //! | [`AuditLog`] | who did what with whose data: the audit trail, in files that are chained by hashes |
 //! | [`MemoryArchive`], [`MemoryIndex`], [`MemoryLedger`] | the same in memory: simple models, gone with the process |
 //!
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod backup;
 mod buffers;
 pub mod embedded;
 pub mod folder;
@@ -38,6 +40,7 @@ pub mod redb;
 pub mod segment;
 
 pub use audit::{AuditLog, AuditLogOptions};
+pub use backup::Backup;
 pub use folder::{FolderArchive, FolderOptions};
 pub use layers::encrypt::{EncryptOptions, EncryptedArchive};
 pub use layers::replicate::{ReplicateMode, ReplicateOptions, ReplicatedArchive};

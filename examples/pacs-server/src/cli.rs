@@ -11,6 +11,7 @@ use pacs_store::audit::AuditHead;
 
 use crate::amend::{self, Of};
 use crate::audit;
+use crate::backup::{BackupCommand, Restore};
 use crate::certs;
 use crate::config::Config;
 use crate::export::Export;
@@ -59,6 +60,15 @@ pub(crate) enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// The backup: what is kept, at many moments, in another place
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
+    /// Make a data directory what it was at a moment of its backup
+    ///
+    /// The data directory must not be there, or be empty.
+    Restore(Restore),
     /// Forget the index and make it anew from the archive
     RebuildIndex,
     /// Say how much is kept

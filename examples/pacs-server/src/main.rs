@@ -10,6 +10,7 @@
 
 mod amend;
 mod audit;
+mod backup;
 mod certs;
 mod cli;
 mod config;
@@ -101,6 +102,8 @@ fn run(command: Command, config: &Config) -> Result<bool, String> {
         Command::Verify { repair } => with_store(store::open(config, Audit::none())?, |store| {
             maintain::verify(config, store, repair)
         }),
+        Command::Backup { command } => backup::run(config, &command, || store::open(config, Audit::none())),
+        Command::Restore(wanted) => backup::restore(config, &wanted),
         Command::RebuildIndex => maintain::rebuild_index(config),
         Command::Stats => with_store(store::open(config, Audit::none())?, |store| {
             maintain::stats(config, &store.pacs).map(|()| true)

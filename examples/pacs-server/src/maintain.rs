@@ -104,7 +104,7 @@ pub(crate) fn rebuild_index(config: &Config) -> Result<bool, String> {
 }
 
 /// An instance and where it belongs, in lines of their own.
-fn named(key: &InstanceKey) -> String {
+pub(crate) fn named(key: &InstanceKey) -> String {
     format!(
         "\n{}\n    of series {}\n    of study {}\n",
         key.instance, key.series, key.study

@@ -26,6 +26,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Numbers {
     replica: Option<[OwnNumber; 4]>,
     scrub: Option<[OwnNumber; 3]>,
+    pub(crate) backup: Option<[OwnNumber; 2]>,
 }
 
 /// Metrics with those of this module that the settings make sense of.
@@ -59,25 +60,38 @@ pub(crate) fn metrics(config: &Config) -> (Metrics, Numbers) {
             "Instances that the last pass that ended kept anew",
         ),
     ];
-    let (metrics, numbers) = match (&config.replica, &config.scrub) {
-        (None, None) => (Metrics::new(), (None, None)),
-        (Some(_), None) => {
-            let (metrics, replica) = Metrics::with_own(REPLICA);
-            (metrics, (Some(replica), None))
-        }
-        (None, Some(_)) => {
-            let (metrics, scrub) = Metrics::with_own(SCRUB);
-            (metrics, (None, Some(scrub)))
-        }
-        (Some(_), Some(_)) => {
-            let [r0, r1, r2, r3] = REPLICA;
-            let [s0, s1, s2] = SCRUB;
-            let (metrics, [r0, r1, r2, r3, s0, s1, s2]) = Metrics::with_own([r0, r1, r2, r3, s0, s1, s2]);
-            (metrics, (Some([r0, r1, r2, r3]), Some([s0, s1, s2])))
-        }
+    const BACKUP: [(&str, &str); 2] = [
+        (
+            "backup_last_seconds",
+            "When the last increment of the backup was begun since the start, in seconds since 1970",
+        ),
+        (
+            "backup_unreadable",
+            "Instances that can't be read and are not in the backup",
+        ),
+    ];
+    let mut wanted = Vec::new();
+    if config.replica.is_some() {
+        wanted.extend(REPLICA);
+    }
+    if config.scrub.is_some() {
+        wanted.extend(SCRUB);
+    }
+    if config.backup.is_some() {
+        wanted.extend(BACKUP);
+    }
+    let (metrics, numbers) = Metrics::with_own(wanted);
+    let mut numbers = numbers.into_iter();
+    let numbers = Numbers {
+        replica: config.replica.as_ref().and_then(|_| next(&mut numbers)),
+        scrub: config.scrub.as_ref().and_then(|_| next(&mut numbers)),
+        backup: config.backup.as_ref().and_then(|_| next(&mut numbers)),
     };
-    let (replica, scrub) = numbers;
-    (metrics, Numbers { replica, scrub })
+    (metrics, numbers)
+}
+
+fn next<const N: usize>(numbers: &mut impl Iterator<Item = OwnNumber>) -> Option<[OwnNumber; N]> {
+    numbers.take(N).collect::<Vec<_>>().try_into().ok()
 }
 
 /// Until it is dropped.

@@ -18,6 +18,7 @@ use pacs_store::embedded::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::Trail;
+use crate::backup;
 use crate::config::Config;
 use crate::routing::{self, Routing};
 use crate::scrub;
@@ -44,6 +45,19 @@ pub(crate) fn serve(
                 .map_err(|error| format!("a thread can't start: {error}"))?;
         }
         let (metrics, numbers) = scrub::metrics(config);
+        let numbers = Arc::new(numbers);
+        let (stop_backup, backup_stopped) = futures::channel::oneshot::channel::<()>();
+        if let Some(backup) = &config.backup {
+            let (handle, numbers) = (runtime.handle().clone(), Arc::clone(&numbers));
+            thread::Builder::new()
+                .name("pacs-backup".to_owned())
+                .spawn_scoped(scope, move || {
+                    if let Some(numbers) = &numbers.backup {
+                        backup::keep_up(backup, store, &handle, numbers, backup_stopped);
+                    }
+                })
+                .map_err(|error| format!("a thread can't start: {error}"))?;
+        }
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let handle = runtime.handle().clone();
         // A thread of its own: it computes for long without a pause.
@@ -61,7 +75,7 @@ pub(crate) fn serve(
             .map_err(|error| format!("a thread can't start: {error}"))?;
         let serving = listen(config, store, (rates, metrics), routing);
         let served = runtime.block_on(trail.during(config, serving));
-        drop(stop);
+        drop((stop, stop_backup));
         // Ends a re-index that still runs: it begins again with the next start.
         let closed = store.pacs.close().map_err(|error| error.to_string());
         scrub::copy_ledger(store);

@@ -106,9 +106,27 @@ struct Trigger {
     pieces: AtomicU64,
     fatal: u64,
     reached: Notify,
+    /// What was acknowledged so far: sender and number.
+    acknowledged: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Trigger {
+    fn new(random: &mut Random) -> Arc<Self> {
+        Arc::new(Self {
+            pieces: AtomicU64::new(0),
+            fatal: 4 + random.next() % 400,
+            reached: Notify::new(),
+            acknowledged: Mutex::default(),
+        })
+    }
+
+    fn acknowledged(&self) -> Vec<(u64, u64)> {
+        self.acknowledged
+            .lock()
+            .expect("nobody panics while holding it")
+            .clone()
+    }
+
     fn count(&self) {
         if self.pieces.fetch_add(1, Ordering::SeqCst) == self.fatal {
             self.reached.notify_one();
@@ -128,6 +146,7 @@ async fn send(port: u16, seed: u64, round: u64, sender: u64, trigger: Arc<Trigge
     let context_id = client.context_for(&CT).expect("CT images are taken").id;
     let sending = (0..NUMBERS_MAX).map(|number| {
         let (client, trigger) = (client.clone(), Arc::clone(&trigger));
+        let of_all = Arc::clone(&trigger);
         async move {
             if client.has_ended() {
                 return None;
@@ -143,7 +162,15 @@ async fn send(port: u16, seed: u64, round: u64, sender: u64, trigger: Arc<Trigge
             });
             let request = StoreRequest::new(context_id, CT, instance(round, sender, number));
             let response = client.store(request, pieces).await.ok()?;
-            (response.status() == Status::SUCCESS).then_some(number)
+            let is_kept = response.status() == Status::SUCCESS;
+            if is_kept {
+                let mut acknowledged = of_all
+                    .acknowledged
+                    .lock()
+                    .expect("nobody panics while holding it");
+                acknowledged.push((sender, number));
+            }
+            is_kept.then_some(number)
         }
     });
     // Answers come in any order, so one that fails says nothing of the others.
@@ -208,11 +235,7 @@ async fn round(
 ) -> (u64, u64) {
     let server = Server::start(data, arguments);
     let port = server.port;
-    let trigger = Arc::new(Trigger {
-        pieces: AtomicU64::new(0),
-        fatal: 4 + random.next() % 400,
-        reached: Notify::new(),
-    });
+    let trigger = Trigger::new(random);
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| tokio::spawn(send(port, seed, round, sender, Arc::clone(&trigger))))
         .collect();
@@ -225,8 +248,16 @@ async fn round(
     after_kill();
 
     let server = Server::start(data, arguments);
+    let kept = compare(&server, seed, round, &acknowledged).await;
+    server.kill();
+    kept
+}
+
+/// That all that was acknowledged to each sender is there as it was sent, and nothing half; answers how many that were, and
+/// how many more are there.
+async fn compare(server: &Server, seed: u64, round: u64, acknowledged: &[Vec<u64>]) -> (u64, u64) {
     let (mut kept_unacknowledged, mut kept_acknowledged) = (0, 0);
-    for (sender, numbers) in (0..SENDERS).zip(&acknowledged) {
+    for (sender, numbers) in (0..SENDERS).zip(acknowledged) {
         let mut kept = get(server.port, study(round, sender)).await;
         for number in numbers {
             let bytes = kept.remove(&instance(round, sender, *number));
@@ -251,7 +282,6 @@ async fn round(
             kept_unacknowledged += 1;
         }
     }
-    server.kill();
     (kept_acknowledged, kept_unacknowledged)
 }
 
@@ -315,6 +345,88 @@ fn what_was_acknowledged_before_the_machine_was_lost_is_in_the_replica() {
         assert_eq!(code, 0, "{verified}");
     };
     killed_each_time(data.path(), &["--config", &configuration], &lose);
+}
+
+/// Backed up under load, the machine's data destroyed, restored; then the index destroyed, and made anew.
+#[test]
+fn what_was_acknowledged_before_the_last_increment_is_back_when_the_machine_was_lost() {
+    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(4);
+    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
+    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
+    let mut random = Random(seed);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let place = directory();
+    let (mut backed_up, mut beyond) = (0, 0);
+    for round in 0..rounds {
+        let (before, after) = runtime.block_on(drill(&place, seed, round, &mut random));
+        backed_up += before;
+        beyond += after;
+    }
+    tell(&format!(
+        "{rounds} restored: {backed_up} acknowledged before the increment, all back; {beyond} of what came during it"
+    ));
+}
+
+async fn drill(place: &tempfile::TempDir, seed: u64, round: u64, random: &mut Random) -> (u64, u64) {
+    // What was restored is another archive, whose backup is a new one.
+    let (data, backup) = (text(place, "data"), text(place, &format!("backup-{round}")));
+    let configuration = text(place, "pacs.toml");
+    let settings = format!("[backup]\ndirectory = {backup:?}\nevery-minutes = 1000\n");
+    fs::write(&configuration, settings).expect("is written");
+    let (data, arguments) = (Path::new(&data), ["--config", configuration.as_str()]);
+    let mark = data.join("backup/mark");
+    let _ = fs::remove_file(&mark);
+    let _ = fs::remove_dir_all(data.join("backup"));
+    let mut server = Server::start(data, &arguments);
+    let changed = async |server: &mut Server, before: Option<String>| {
+        loop {
+            let now = fs::read_to_string(&mark).ok();
+            if now.is_some() && now != before {
+                return now;
+            }
+            assert!(server.runs());
+            tokio::task::yield_now().await;
+        }
+    };
+    let first = changed(&mut server, None).await;
+    let trigger = Trigger::new(random);
+    let port = server.port;
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| tokio::spawn(send(port, seed, round, sender, Arc::clone(&trigger))))
+        .collect();
+    trigger.reached.notified().await;
+    let acknowledged = trigger.acknowledged();
+    server.signal("USR1");
+    changed(&mut server, first).await;
+    server.kill();
+    for sender in senders {
+        sender.await.expect("a sender does not panic");
+    }
+
+    fs::remove_dir_all(data).expect("is removed");
+    let (code, restored) = run(data, &["--config", &configuration, "restore"]);
+    assert_eq!(code, 0, "{restored}");
+    let of_sender = |sender| {
+        let of_it = acknowledged.iter().filter(move |(of, _)| *of == sender);
+        of_it.map(|(_, number)| *number).collect()
+    };
+    let acknowledged: Vec<Vec<u64>> = (0..SENDERS).map(of_sender).collect();
+    // Without the backup, which is of the archive before.
+    let server = Server::start(data, &[]);
+    let kept = compare(&server, seed, round, &acknowledged).await;
+    assert!(server.stop().success());
+    fs::remove_file(data.join("index.redb")).expect("is removed");
+    let (code, rebuilt) = run(data, &["rebuild-index"]);
+    assert_eq!(code, 0, "{rebuilt}");
+    let server = Server::start(data, &[]);
+    assert_eq!(compare(&server, seed, round, &acknowledged).await, kept);
+    server.kill();
+    let (code, verified) = run(data, &["--config", &configuration, "backup", "verify"]);
+    assert_eq!((code, count(&verified, "damaged")), (0, 0), "{verified}");
+    kept
 }
 
 /// `arguments` are those of every call.

@@ -11,6 +11,7 @@
 //! DATA/database          that index and ledger are in a database, in place of these two files
 //! DATA/index.redb.old    an index that knew what the archive no longer gives, left by a rebuild
 //! DATA/replica/          what is known of the second copies, where there are any
+//! DATA/backup/           what is known of the backup, where there is one
 //! DATA/own-archive/      these four, where the archive is the program's own
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! directory with its engine.
 
 mod attributes;
+mod backup;
 mod database;
 mod encryption;
 mod objects;
@@ -30,12 +32,14 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
 use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result};
 
+pub use self::backup::BackupPlace;
+use self::backup::LedgerFile;
 pub use self::database::Database;
 use self::database::Lock;
 pub use self::objects::ObjectLocation;
@@ -64,6 +68,9 @@ pub struct Store {
     /// The second copies, where the settings want them.
     pub replica: Option<Arc<ReplicatedArchive>>,
     ledger_copy: Option<LedgerCopy>,
+    ledger_file: Option<LedgerFile>,
+    /// The archive below its encryption; none where it is the program's own.
+    as_it_lies: Option<Arc<dyn Archive>>,
     /// Where the index is; nowhere of a store in memory.
     directory: Option<PathBuf>,
     /// Let go last. Files of an index have locks of their own.
@@ -75,6 +82,7 @@ struct Opened {
     index: Arc<dyn Index>,
     ledger: Arc<dyn Ledger>,
     ledger_copy: Option<LedgerCopy>,
+    ledger_file: Option<LedgerFile>,
     lock: Option<Lock>,
 }
 
@@ -117,10 +125,18 @@ impl Store {
     /// - What the archive or the index says.
     pub fn open(settings: &Settings, options: Options) -> Result<Self> {
         settings.check()?;
-        let (archive, replica) = archive(settings)?;
+        let Layers {
+            archive,
+            as_it_lies,
+            replica,
+        } = archive(settings)?;
         let directory = settings.directory().map(Path::to_owned);
         let store = Self::with(archive, directory, settings, options)?;
-        Ok(Self { replica, ..store })
+        Ok(Self {
+            replica,
+            as_it_lies: Some(as_it_lies),
+            ..store
+        })
     }
 
     /// Opens an engine on an archive of the program's own, with an index in the data directory, which is made where
@@ -154,6 +170,7 @@ impl Store {
             index,
             ledger,
             ledger_copy,
+            ledger_file,
             lock,
         } = index_and_ledger(directory.as_deref(), settings, options.ledger)?;
         let empty = block_on(index.totals())?.instances == 0;
@@ -169,6 +186,8 @@ impl Store {
             attributes,
             replica: None,
             ledger_copy,
+            ledger_file,
+            as_it_lies: None,
             directory,
             _lock: lock,
         };
@@ -220,31 +239,50 @@ impl Store {
     }
 }
 
-/// An archive, and the layer of it that keeps second copies.
-type WithReplica = (Arc<dyn Archive>, Option<Arc<ReplicatedArchive>>);
+struct Layers {
+    archive: Arc<dyn Archive>,
+    /// Below its encryption.
+    as_it_lies: Arc<dyn Archive>,
+    /// The layer that keeps second copies.
+    replica: Option<Arc<ReplicatedArchive>>,
+}
 
-fn archive(settings: &Settings) -> Result<WithReplica> {
+fn archive(settings: &Settings) -> Result<Layers> {
     let encryption = settings.encryption.as_ref();
     let (Some(data), Some(directory)) = (settings.directory(), settings.archive_directory()) else {
-        let archive = encryption::around(Arc::new(MemoryArchive::new()), None, encryption)?;
-        return Ok((archive, None));
+        let as_it_lies: Arc<dyn Archive> = Arc::new(MemoryArchive::new());
+        return Ok(Layers {
+            archive: encryption::around(Arc::clone(&as_it_lies), None, encryption)?,
+            as_it_lies,
+            replica: None,
+        });
     };
     let inside = inside(settings, data, &directory)?;
     // Both copies are encrypted, and each can be read without the other.
-    let (inside, replicated) = match &settings.replica {
+    let (as_it_lies, replica) = match &settings.replica {
         Some(replica) => {
             let replicated = replica::around(inside, settings, replica)?;
             (Arc::clone(&replicated) as Arc<dyn Archive>, Some(replicated))
         }
         None => (inside, None),
     };
-    Ok((encryption::around(inside, Some(data), encryption)?, replicated))
+    Ok(Layers {
+        archive: encryption::around(Arc::clone(&as_it_lies), Some(data), encryption)?,
+        as_it_lies,
+        replica,
+    })
 }
 
 /// What the data directory has, as it lies there.
 fn inside(settings: &Settings, data: &Path, directory: &Path) -> Result<Arc<dyn Archive>> {
     settings.check_kind()?;
     replica::check_is_none(data)?;
+    backup::check_is_whole(data)?;
+    unguarded(settings, data, directory)
+}
+
+/// The same, whatever the data directory is to be.
+fn unguarded(settings: &Settings, data: &Path, directory: &Path) -> Result<Arc<dyn Archive>> {
     match fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => {}
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -318,19 +356,25 @@ fn index_and_ledger(
         None => None,
     };
     let index = index(directory, settings, keys.as_ref())?;
-    let (ledger, ledger_copy): (Arc<dyn Ledger>, _) = match (own_ledger, directory) {
-        (Some(ledger), _) => (ledger, None),
-        (None, None) => (Arc::new(MemoryLedger::new()), None),
+    let (ledger, ledger_copy, ledger_file): (Arc<dyn Ledger>, _, _) = match (own_ledger, directory) {
+        (Some(ledger), _) => (ledger, None, None),
+        (None, None) => (Arc::new(MemoryLedger::new()), None, None),
         (None, Some(directory)) => {
             let ledger = ledger(directory, keys.clone())?;
             let copy = LedgerCopy::new(settings, &ledger, keys.as_ref());
-            (ledger, copy)
+            let file = LedgerFile {
+                ledger: Arc::clone(&ledger),
+                keys,
+                copied: Mutex::new(None),
+            };
+            (ledger, copy, Some(file))
         }
     };
     Ok(Opened {
         index,
         ledger,
         ledger_copy,
+        ledger_file,
         lock: None,
     })
 }
@@ -399,6 +443,37 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// What a note says, where there is one.
+fn noted(operation: &'static str, path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(noted) => Ok(Some(noted)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(operation, path, error)),
+    }
+}
+
+fn failed(operation: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::io(operation, format!("{}", path.display()), error)
+}
+
+/// That neither is in the other: they would be lost together.
+fn check_apart(data: &Path, place: &Path, what: &str) -> Result<()> {
+    // One that isn't there has no other name.
+    let whole = |path: &Path| {
+        fs::canonicalize(path)
+            .or_else(|_| std::path::absolute(path))
+            .map_err(|error| failed("store.settings", path, error))
+    };
+    let (data, place) = (whole(data)?, whole(place)?);
+    match data.starts_with(&place) || place.starts_with(&data) {
+        true => {
+            let why = format!("{what}: its directory and the data directory are one in the other");
+            Err(Error::new(ErrorKind::Invalid, "store.settings", why))
+        }
+        false => Ok(()),
+    }
 }
 
 fn can_be_opened(path: &Path) -> bool {

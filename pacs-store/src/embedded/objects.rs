@@ -118,10 +118,33 @@ pub(super) fn open(location: &ObjectLocation, directory: &Path, new: bool) -> Re
     Ok(Arc::new(archive.holding(lock)))
 }
 
+/// Opens the archive that is at `location`, whichever it is.
+///
+/// # Errors
+/// `NotFound` when there is none; what the store says.
+#[cfg(feature = "object")]
+pub(super) fn open_any(location: &ObjectLocation) -> Result<Arc<dyn Archive>> {
+    use crate::object::Expected;
+    use crate::{ObjectArchive, ObjectOptions};
+
+    let archive = ObjectArchive::open_expected(location, ObjectOptions::default(), Expected::Any)?;
+    Ok(Arc::new(archive))
+}
+
+#[cfg(not(feature = "object"))]
+pub(super) fn open_any(_: &ObjectLocation) -> Result<Arc<dyn Archive>> {
+    Err(without())
+}
+
 #[cfg(not(feature = "object"))]
 pub(super) fn open(_: &ObjectLocation, _: &Path, _: bool) -> Result<Arc<dyn Archive>> {
+    Err(without())
+}
+
+#[cfg(not(feature = "object"))]
+fn without() -> pacs_core::Error {
     use pacs_core::{Error, ErrorKind};
 
     let why = "this program was built without the feature object: it has no way to an object store";
-    Err(Error::new(ErrorKind::Unsupported, "store.objects", why))
+    Error::new(ErrorKind::Unsupported, "store.objects", why)
 }

@@ -53,8 +53,8 @@ impl Store {
     pub fn rebuild(settings: &Settings) -> Result<Rebuilt> {
         settings.check()?;
         // The archive's lock comes first: nobody else works on the index then.
-        let (archive, _) = archive(settings)?;
-        Self::rebuild_of(&*archive, settings.directory(), settings)
+        let layers = archive(settings)?;
+        Self::rebuild_of(&*layers.archive, settings.directory(), settings)
     }
 
     /// The same of an archive of the program's own.

@@ -28,7 +28,7 @@ use pacs_core::{
 use serde::Deserialize;
 
 use super::objects::{self, ObjectLocation};
-use super::{Settings, encryption, write_whole};
+use super::{Settings, check_apart, encryption, write_whole};
 use crate::layers::encrypt::{FileKeys, random_number};
 use crate::{RedbLedger, ReplicateMode, ReplicateOptions, ReplicatedArchive, SegmentArchive, SegmentOptions};
 
@@ -115,7 +115,7 @@ pub(super) fn around(
 ) -> Result<Arc<ReplicatedArchive>> {
     replica.check()?;
     if let Some(place) = &replica.data {
-        check_apart(&settings.data, place)?;
+        check_apart(&settings.data, place, "replica")?;
     }
     let known = settings.data.join(KNOWN);
     fs::create_dir_all(&known).map_err(|error| failed(&known, error))?;
@@ -145,24 +145,6 @@ pub(super) fn around(
             }
             _ => error,
         })
-}
-
-/// That neither is in the other: they would be lost together.
-fn check_apart(data: &Path, place: &Path) -> Result<()> {
-    // One that isn't there has no other name.
-    let whole = |path: &Path| {
-        fs::canonicalize(path)
-            .or_else(|_| std::path::absolute(path))
-            .map_err(|error| failed(path, error))
-    };
-    let (data, place) = (whole(data)?, whole(place)?);
-    match data.starts_with(&place) || place.starts_with(&data) {
-        true => {
-            let why = "replica: its directory and the data directory are one in the other";
-            Err(Error::new(ErrorKind::Invalid, "store.settings", why))
-        }
-        false => Ok(()),
-    }
 }
 
 /// Opens the replica; takes one that is nobody's when there was none before.
@@ -350,15 +332,11 @@ impl Archive for AtPlace {
 }
 
 fn noted(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(noted) => Ok(Some(noted)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(path, error)),
-    }
+    super::noted(OPERATION, path)
 }
 
 fn failed(path: &Path, error: io::Error) -> Error {
-    Error::io(OPERATION, format!("{}", path.display()), error)
+    super::failed(OPERATION, path, error)
 }
 
 fn mismatch(place: &Path) -> Error {

@@ -15,7 +15,7 @@ use pacs_net::AddressShare;
 use pacs_net::settings::{Peer, Tls, ae_title, at_least_one};
 use pacs_net::tls::{Connector, Credentials};
 use pacs_store::embedded::{
-    ArchiveKind, Attribute, Database, Duplicates, Encryption, ObjectLocation, Replica, Settings,
+    ArchiveKind, Attribute, BackupPlace, Database, Duplicates, Encryption, ObjectLocation, Replica, Settings,
 };
 use serde::Deserialize;
 
@@ -60,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) replica: Option<Replica>,
     /// How what is kept is read through, over and over.
     pub(crate) scrub: Option<ScrubConfig>,
+    /// Where the backup is, and how often it is brought up.
+    pub(crate) backup: Option<BackupConfig>,
     /// The database that index and ledger are kept in.
     pub(crate) database: Option<Database>,
     /// How what is kept is encrypted.
@@ -142,6 +144,37 @@ impl Default for ScrubConfig {
     }
 }
 
+/// Where the backup is, and how often it is brought up.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct BackupConfig {
+    /// Its directory.
+    pub(crate) directory: Option<PathBuf>,
+    /// Or the object store that it is in.
+    pub(crate) objects: Option<ObjectLocation>,
+    /// How long after one increment the next one is made.
+    pub(crate) every_minutes: NonZeroU32,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            objects: None,
+            every_minutes: NonZeroU32::new(60).expect("60 is not 0"),
+        }
+    }
+}
+
+impl BackupConfig {
+    pub(crate) fn place(&self) -> BackupPlace {
+        BackupPlace {
+            directory: self.directory.clone(),
+            objects: self.objects.clone(),
+        }
+    }
+}
+
 /// What HL7 messages are taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -205,6 +238,7 @@ impl Default for Config {
             objects: None,
             replica: None,
             scrub: None,
+            backup: None,
             database: None,
             encryption: None,
             access: None,
@@ -252,9 +286,15 @@ impl Config {
             .replica
             .as_ref()
             .and_then(|replica| replica.objects.as_ref());
+        if let Some(backup) = &config.backup {
+            let checked = backup.place().check();
+            checked.map_err(|error| format!("[backup] {}", error.context()))?;
+        }
+        let of_backup = config.backup.as_ref().and_then(|backup| backup.objects.as_ref());
         for (table, objects) in [
             ("objects", config.objects.as_ref()),
             ("replica.objects", of_replica),
+            ("backup.objects", of_backup),
         ] {
             if let Some(name) = objects.and_then(secret_option) {
                 return Err(format!(
@@ -402,6 +442,7 @@ mod tests {
             objects: None,
             replica: None,
             scrub: None,
+            backup: None,
             database: None,
             encryption: Some(Encryption {
                 key_command: vec!["vault".to_owned(), "a \"quoted\" word".to_owned()],

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pacs_net::settings::{Peer, Protocol};
 use pacs_store::embedded::{Attribute, AttributeLevel, ObjectLocation};
 
-use super::{AccessConfig, Config, LogFormat, ScrubConfig};
+use super::{AccessConfig, BackupConfig, Config, LogFormat, ScrubConfig};
 
 impl Config {
     /// All settings with their meaning, as TOML that [`parse`](Self::parse) reads back.
@@ -76,6 +76,7 @@ impl Config {
         self.render_objects(&mut out);
         self.render_replica(&mut out);
         self.render_scrub(&mut out);
+        self.render_backup(&mut out);
         self.render_database(&mut out);
         self.render_encryption(&mut out);
         self.render_access(&mut out);
@@ -234,6 +235,28 @@ impl Config {
             "Instances that are read in a second, in MiB; each of two copies counts once.",
         );
         out.setting("pause-days", scrub.pause_days, PAUSE);
+    }
+
+    fn render_backup(&self, out: &mut Rendering) {
+        const MEANING: &str = "A backup of what is kept and of the ledger, users and the key of links, in a directory on another disk or in an object\n\
+             # store ([backup.objects], as [objects]): each increment is a moment that `restore` can go back to.";
+        const EVERY: &str = "How long after one increment the next one is made, while the server runs.";
+        let Some(backup) = &self.backup else {
+            let every = format!("every-minutes = {}", BackupConfig::default().every_minutes);
+            return out.example(MEANING, &[" [backup]", "directory = \"/mnt/backup\"", &every]);
+        };
+        out.table("[backup]", MEANING);
+        if let Some(directory) = &backup.directory {
+            out.line(format_args!(
+                "directory = {}",
+                quoted(&directory.to_string_lossy())
+            ));
+        }
+        out.setting("every-minutes", backup.every_minutes, EVERY);
+        if let Some(objects) = &backup.objects {
+            out.table("[backup.objects]", "The object store that the backup is in.");
+            out.location(objects);
+        }
     }
 
     fn render_database(&self, out: &mut Rendering) {

@@ -105,10 +105,16 @@ impl Server {
         self.child.wait().expect("its end can be waited for");
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let kill = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(kill.expect("kill runs").success());
+    }
+
     /// Asks it to stop, as a service manager does, and waits for its end.
     pub(crate) fn stop(mut self) -> ExitStatus {
-        let kill = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(kill.expect("kill runs").success());
+        self.signal("TERM");
         self.child.wait().expect("its end can be waited for")
     }
 }

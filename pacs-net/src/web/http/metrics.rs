@@ -89,7 +89,7 @@ struct DimseLabels {
 impl Metrics {
     /// With nothing recorded.
     pub fn new() -> Self {
-        Self::with_own([]).0
+        Self::with_own(Vec::new()).0
     }
 
     /// What is recorded here, and where it is registered.
@@ -161,11 +161,13 @@ impl Metrics {
     }
 
     /// The same, and numbers of the program's own, each of a name (`pacs_` is put before it) and a meaning.
-    pub fn with_own<const N: usize>(own: [(&'static str, &'static str); N]) -> (Self, [OwnNumber; N]) {
-        let numbers = own.map(|_| OwnNumber(Gauge::default()));
+    pub fn with_own(own: Vec<(&'static str, &'static str)>) -> (Self, Vec<OwnNumber>) {
         let (mut inner, mut registry) = Self::registered();
-        for ((name, help), number) in own.into_iter().zip(&numbers) {
+        let mut numbers = Vec::with_capacity(own.len());
+        for (name, help) in own {
+            let number = OwnNumber(Gauge::default());
             registry.register(name, help, number.0.clone());
+            numbers.push(number);
         }
         inner.registry = registry;
         (Self(Arc::new(inner)), numbers)

@@ -59,6 +59,7 @@ pub(in crate::embedded) fn open(database: &Database, directory: &Path, anew: boo
         index: Arc::new(index?),
         ledger,
         ledger_copy: None,
+        ledger_file: None,
         lock: Some(lock),
     })
 }
