@@ -76,6 +76,15 @@ const ALL: [pacs_status; 18] = [
     PACS_BUFFER_TOO_SMALL,
 ];
 
+// Numbers keep their meaning.
+const _: () = {
+    let mut number = 0;
+    while number < ALL.len() {
+        assert!(ALL[number] as usize == number);
+        number += 1;
+    }
+};
+
 impl pacs_status {
     /// The status of this number, as a callback gives one.
     pub(crate) fn of_number(number: i32) -> Option<Self> {
@@ -292,19 +301,4 @@ pub unsafe extern "C" fn pacs_live_handles(context: *const pacs_context, count: 
         out.set(context.live());
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_statuses_keep_their_meaning() {
-        for (number, status) in ALL.into_iter().enumerate() {
-            assert_eq!(status as usize, number);
-            assert_eq!(pacs_status::of_number(number as i32), Some(status));
-        }
-        assert_eq!(pacs_status::of_number(-1), None);
-        assert_eq!(pacs_status::of_number(ALL.len() as i32), None);
-    }
 }

@@ -74,18 +74,19 @@ struct Parts {
 }
 
 impl Parts {
-    fn join(self) -> u64 {
-        let fields = [
-            (u64::from(self.kind), 56),
-            (u64::from(self.generation), 32),
-            (u64::from(self.place), 8),
-            (self.shard as u64, 4),
-        ];
-        fields.iter().fold(MARK, |all, (field, at)| all | field << at)
+    const fn join(self) -> u64 {
+        (self.kind as u64) << 56
+            | (self.generation as u64) << 32
+            | (self.place as u64) << 8
+            | (self.shard as u64) << 4
+            | MARK
     }
 
-    fn split(raw: u64) -> Option<Self> {
-        (raw & 0xF == MARK).then_some(Self {
+    const fn split(raw: u64) -> Option<Self> {
+        if raw & 0xF != MARK {
+            return None;
+        }
+        Some(Self {
             kind: (raw >> 56) as u8,
             generation: (raw >> 32) as u32 & GENERATION_MASK,
             place: (raw >> 8) as u32 & (PLACES_MAX as u32 - 1),
@@ -93,6 +94,41 @@ impl Parts {
         })
     }
 }
+
+// A handle is split as it was joined, at both ends of what its parts can be, and zeros are none. Here, since a program of
+// tests for this alone would be built as long as the library.
+const _: () = {
+    let ends = [
+        Parts {
+            kind: 1,
+            generation: 0,
+            place: 0,
+            shard: 0,
+        },
+        Parts {
+            kind: u8::MAX,
+            generation: GENERATION_MASK,
+            place: PLACES_MAX as u32 - 1,
+            shard: SHARDS - 1,
+        },
+    ];
+    let mut at = 0;
+    while at < ends.len() {
+        let parts = ends[at];
+        let is_same = match Parts::split(parts.join()) {
+            Some(split) => {
+                split.kind == parts.kind
+                    && split.generation == parts.generation
+                    && split.place == parts.place
+                    && split.shard == parts.shard
+            }
+            None => false,
+        };
+        assert!(is_same);
+        at += 1;
+    }
+    assert!(Parts::split(0).is_none());
+};
 
 /// Makes a handle, which keeps the object alive until it is taken.
 pub(crate) fn insert<T: Object>(object: T) -> Result<*mut T::Raw, Failure> {
@@ -174,23 +210,4 @@ fn bad<T: Object>() -> Failure {
         pacs_status::PACS_BAD_HANDLE,
         format!("not an open handle of a {}", T::NAME),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_handle_is_split_as_it_was_joined() {
-        for (kind, generation, place, shard) in [(1, 0, 0, 0), (255, GENERATION_MASK, (1 << 24) - 1, 15)] {
-            let parts = Parts {
-                kind,
-                generation,
-                place,
-                shard,
-            };
-            assert!(Parts::split(parts.join()) == Some(parts));
-        }
-        assert!(Parts::split(0).is_none());
-    }
 }

@@ -13,7 +13,7 @@ use pacs_core::{InstanceKey, Timestamp};
 use pacs_net::web::http::metrics::OwnNumber;
 use pacs_store::backup::Increment;
 use pacs_store::embedded::{BackupPlace, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use crate::config::{BackupConfig, Config};
 use crate::maintain::{NAMED_MAX, named, say};
@@ -90,8 +90,8 @@ pub(crate) fn run(
             let closed = store.pacs.close().map_err(|error| error.to_string());
             let increment = made.and_then(|made| closed.map(|()| made))?;
             say(&line(&increment))?;
-            say(&unreadable(&increment.unreadable))?;
-            Ok(increment.unreadable.is_empty())
+            say(&unreadable(&increment))?;
+            Ok(increment.unreadable == 0)
         }
         BackupCommand::List(at) => {
             let increments = at
@@ -99,9 +99,11 @@ pub(crate) fn run(
                 .increments()
                 .map_err(|error| error.to_string())?;
             say(&increments.iter().map(line).collect::<String>())?;
-            let last = increments.last().map_or(&[][..], |last| &last.unreadable);
+            let Some(last) = increments.last() else {
+                return Ok(true);
+            };
             say(&unreadable(last))?;
-            Ok(last.is_empty())
+            Ok(last.unreadable == 0)
         }
         BackupCommand::Verify(at) => {
             let bar = counting("instances looked at")?;
@@ -119,8 +121,10 @@ pub(crate) fn run(
                     .map(|name| format!("file {name} is damaged\n")),
             );
             text.push_str(&some(&verified.first_damaged, verified.damaged));
+            text.push_str(&lost(verified.lost_records));
             say(&text)?;
-            Ok(verified.damaged == 0 && verified.damaged_files.is_empty())
+            let is_whole = verified.damaged == 0 && verified.lost_records == 0;
+            Ok(is_whole && verified.damaged_files.is_empty())
         }
     }
 }
@@ -140,34 +144,24 @@ pub(crate) fn restore(config: &Config, wanted: &Restore) -> Result<bool, String>
         restored.damaged
     ))?;
     say(&some(&restored.first_damaged, restored.damaged))?;
-    say(&unreadable(&increment.unreadable))?;
+    say(&lost(restored.lost_records))?;
+    say(&unreadable(&increment))?;
     say(
         "The index is made with the first start. It is another archive now: its backup is begun in a new place.\n",
     )?;
-    Ok(restored.damaged == 0 && increment.unreadable.is_empty())
+    Ok(restored.damaged == 0 && restored.lost_records == 0 && increment.unreadable == 0)
 }
 
-/// Makes increments until it is told to stop; one at once where SIGUSR1 comes. Blocks.
+/// Makes increments until it is told to stop, and one at once where it is `asked` for. Blocks.
 pub(crate) fn keep_up(
     config: &BackupConfig,
     store: &Store,
     runtime: &tokio::runtime::Handle,
     [last, missing]: &[OwnNumber; 2],
-    mut stopped: oneshot::Receiver<()>,
+    (mut asked, mut stopped): (Signal, oneshot::Receiver<()>),
 ) {
     let every = Duration::from_secs(60 * u64::from(config.every_minutes.get()));
     let place = config.place();
-    let asked = {
-        let _inside = runtime.enter();
-        signal(SignalKind::user_defined1())
-    };
-    let mut asked = match asked {
-        Ok(asked) => asked,
-        Err(error) => {
-            tracing::error!(%error, "no backup is made: it can't be listened to SIGUSR1");
-            return;
-        }
-    };
     loop {
         // Not on a thread of the runtime: it blocks in places.
         let made = block_on(async {
@@ -181,12 +175,13 @@ pub(crate) fn keep_up(
             None => return,
             Some(Ok(increment)) => {
                 last.set(increment.at.0 / 1000);
-                missing.set(increment.unreadable.len() as u64);
+                missing.set(increment.unreadable);
                 let Increment {
                     number,
                     instances,
                     bytes,
                     removed,
+                    unreadable,
                     ..
                 } = increment;
                 tracing::info!(
@@ -196,9 +191,8 @@ pub(crate) fn keep_up(
                     removed,
                     "an increment of the backup is made"
                 );
-                if !increment.unreadable.is_empty() {
-                    let count = increment.unreadable.len();
-                    tracing::error!(count, "instances can't be read and are not in the backup");
+                if unreadable > 0 {
+                    tracing::error!(unreadable, "instances can't be read and are not in the backup");
                 }
                 every
             }
@@ -231,16 +225,22 @@ fn line(increment: &Increment) -> String {
     )
 }
 
-fn unreadable(keys: &[InstanceKey]) -> String {
-    match keys.is_empty() {
-        true => String::new(),
-        false => {
-            let count = keys.len();
-            format!(
-                "\n{count} instances can't be read in the archive, and are not in the backup:\n{}",
-                some(keys, count as u64)
-            )
-        }
+fn unreadable(increment: &Increment) -> String {
+    match increment.unreadable {
+        0 => String::new(),
+        count => format!(
+            "\n{count} instances can't be read in the archive, and are not in the backup:\n{}",
+            some(&increment.first_unreadable, count)
+        ),
+    }
+}
+
+fn lost(records: u64) -> String {
+    match records {
+        0 => String::new(),
+        count => format!(
+            "\n{count} records of what the backup has are lost, each of up to a thousand instances and removals\n"
+        ),
     }
 }
 

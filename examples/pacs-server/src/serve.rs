@@ -47,13 +47,18 @@ pub(crate) fn serve(
         let (metrics, numbers) = scrub::metrics(config);
         let numbers = Arc::new(numbers);
         let (stop_backup, backup_stopped) = futures::channel::oneshot::channel::<()>();
+        // Also where there is no backup: SIGUSR1 would end the server.
+        let asked = {
+            let _inside = runtime.enter();
+            signal(SignalKind::user_defined1()).map_err(|error| error.to_string())?
+        };
         if let Some(backup) = &config.backup {
             let (handle, numbers) = (runtime.handle().clone(), Arc::clone(&numbers));
             thread::Builder::new()
                 .name("pacs-backup".to_owned())
                 .spawn_scoped(scope, move || {
                     if let Some(numbers) = &numbers.backup {
-                        backup::keep_up(backup, store, &handle, numbers, backup_stopped);
+                        backup::keep_up(backup, store, &handle, numbers, (asked, backup_stopped));
                     }
                 })
                 .map_err(|error| format!("a thread can't start: {error}"))?;

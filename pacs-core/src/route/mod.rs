@@ -14,6 +14,7 @@ mod rules;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use dicom_core::Tag;
 
 use crate::archive::Timestamp;
@@ -27,10 +28,14 @@ pub(crate) use outbox::Decided;
 /// The kind of the ledger's key under which it is noted how far the archive was asked about.
 pub(crate) const ROUTED: &str = "routed";
 
-/// Whether what a ledger has under this key tells of the order of the archive that it is beside: it means nothing beside
-/// another one.
-pub fn is_of_archive(key: &[u8]) -> bool {
-    *key == *crate::ledger::Key::of(ROUTED).bytes()
+/// What a copy of a ledger has of an entry, so that it can stand beside another archive that has the same instances, in an
+/// order of its own: a replica, or what was restored. None of how far in the order the archive was asked about; deliveries
+/// forget the place of what they deliver, so that any later version counts as later.
+pub fn beside_another_archive(key: &[u8], value: &[u8]) -> Option<(Bytes, Bytes)> {
+    match *key == *crate::ledger::Key::of(ROUTED).bytes() {
+        true => None,
+        false => Some(outbox::without_order(key, value)),
+    }
 }
 
 pub use outbox::{Dead, DestinationStatus, Line, Outbox, Outcome, Progress, Recorded, Waiting, What};

@@ -1,8 +1,11 @@
 //! A whole DICOM server on an engine in memory, used by our own SCUs over TCP.
 
+mod coercion;
 mod commitment;
+mod migration;
 mod monitoring;
 mod retrieving;
+mod ups;
 mod workflow;
 
 use std::collections::{BTreeMap, BTreeSet};

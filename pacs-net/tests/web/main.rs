@@ -2,6 +2,7 @@
 
 mod deleting;
 mod embedding;
+mod fetching;
 mod fhir;
 mod frames;
 mod metadata;
@@ -11,6 +12,7 @@ mod searching;
 mod storing;
 mod table;
 mod uri;
+mod workitems;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! What a backup writes of itself, beside the instances: as JSON, in instances of UIDs that nobody else can know.
 
-use pacs_core::{Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp, Uid};
+use pacs_core::{Entry, Error, ErrorKind, InstanceKey, Locator, Result, Sequence, Stored, Timestamp, Uid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,11 @@ pub(super) struct Place {
     /// Its locator, in hexadecimal digits.
     pub(super) at: String,
     pub(super) length: u64,
+    /// That of its twin, where it has one.
     pub(super) sequence: u64,
+    /// Where it is once more: what a backup writes of itself is there twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) twin: Option<String>,
 }
 
 impl Place {
@@ -62,11 +66,29 @@ impl Place {
             at: digits(&stored.locator),
             length: stored.length,
             sequence: stored.sequence.0,
+            twin: None,
+        }
+    }
+
+    pub(super) fn with_twin(self, twin: &Stored) -> Self {
+        Self {
+            sequence: twin.sequence.0,
+            twin: Some(digits(&twin.locator)),
+            ..self
         }
     }
 
     pub(super) fn locator(&self) -> Result<Locator> {
         locator(&self.at)
+    }
+
+    /// Every place where it is.
+    pub(super) fn locators(&self) -> Result<Vec<Locator>> {
+        [Some(&self.at), self.twin.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|at| locator(at))
+            .collect()
     }
 }
 
@@ -95,6 +117,18 @@ impl Original {
             received: stored.received.0,
             length: stored.length,
             from: digits(&stored.locator),
+        }
+    }
+
+    /// Whether it is what the archive has at this place in its order.
+    pub(super) fn is(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Stored(key, stored) => {
+                *self.instance == *key.instance
+                    && self.from == digits(&stored.locator)
+                    && self.received == stored.received.0
+            }
+            Entry::Removed { .. } => false,
         }
     }
 
@@ -131,13 +165,23 @@ pub(super) enum Row {
     Removed { from: String, sequence: u64 },
 }
 
+/// How far in the archive's order a backup is.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Reached {
+    /// Everything up to here was looked at.
+    pub(super) position: u64,
+    /// The last instance up to there that was copied: in another archive there is another in its place.
+    pub(super) last: Option<Original>,
+    /// What could not be read until then, to be tried again.
+    pub(super) unreadable: Vec<Original>,
+    /// What could not be read until then and is not tried again.
+    pub(super) unreadable_beyond: u64,
+}
+
 /// Rows of an increment, in the archive's order; but for instances that could not be read when it was their turn.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Part {
-    /// Everything up to here in the archive's order was looked at.
-    pub(super) position: u64,
-    /// What could not be read until then.
-    pub(super) unreadable: Vec<Original>,
+    pub(super) reached: Reached,
     pub(super) rows: Vec<Row>,
 }
 
@@ -156,11 +200,10 @@ pub(super) struct IncrementRow {
     pub(super) id: String,
     pub(super) number: u64,
     pub(super) at: u64,
-    pub(super) position: u64,
+    pub(super) reached: Reached,
     pub(super) instances: u64,
     pub(super) bytes: u64,
     pub(super) removed: u64,
-    pub(super) unreadable: Vec<Original>,
     pub(super) parts: Vec<Place>,
     pub(super) files: Vec<FileRow>,
     pub(super) previous: Option<Place>,

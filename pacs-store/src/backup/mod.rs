@@ -32,20 +32,22 @@ use pacs_core::{
 };
 
 use self::format::{
-    FORMAT, FileRow, HEAD, Head, IncrementRow, Kind, Original, Part, Place, Row, decode, digits, encode,
-    id_text, kind_of, not_a_backup, own_key,
+    FORMAT, FileRow, HEAD, Head, IncrementRow, Kind, Original, Part, Place, Reached, Row, decode, digits,
+    encode, id_text, kind_of, not_a_backup, own_key,
 };
 pub use self::restore::{BackupVerified, Restored};
 
 const OPERATION: &str = "archive.backup";
 
-/// Entries of a part: what is copied again at most after a crash.
+/// Entries of a part, and about how many bytes: what is copied again at most after a crash.
 const PART_ENTRIES: usize = 1024;
+const PART_BYTES: u64 = 1024 * 1024 * 1024;
 /// Instances that are copied at once.
 const AT_ONCE: usize = 8;
-/// What could not be read is tried again with each increment: so many of them are kept in mind. With more, it is the archive
-/// that is to be repaired.
-const UNREADABLE_MAX: usize = 10_000;
+/// What could not be read is tried again with each increment: so many of them are kept in mind.
+const UNREADABLE_MAX: usize = 1_000;
+/// Of what could not be read, so many are named.
+const UNREADABLE_NAMED_MAX: usize = 16;
 /// No record of the backup's own is longer.
 const RECORD_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -62,20 +64,25 @@ pub struct Increment {
     pub bytes: u64,
     /// Removals since the increment before.
     pub removed: u64,
-    /// Instances that are missing: the archive could not read them. They are tried again with each increment.
-    pub unreadable: Vec<InstanceKey>,
+    /// Instances that are missing: the archive could not read them. The first thousand are tried again with each increment; for
+    /// others a new backup is begun, when the archive is whole.
+    pub unreadable: u64,
+    /// The first of them.
+    pub first_unreadable: Vec<InstanceKey>,
     files: Vec<FileRow>,
 }
 
 impl Increment {
     fn new(row: &IncrementRow) -> Result<Self> {
+        let first = row.reached.unreadable.iter().take(UNREADABLE_NAMED_MAX);
         Ok(Self {
             number: row.number,
             at: Timestamp(row.at),
             instances: row.instances,
             bytes: row.bytes,
             removed: row.removed,
-            unreadable: row.unreadable.iter().map(Original::key).collect::<Result<_>>()?,
+            unreadable: row.reached.unreadable.len() as u64 + row.reached.unreadable_beyond,
+            first_unreadable: first.map(Original::key).collect::<Result<_>>()?,
             files: row.files.clone(),
         })
     }
@@ -117,12 +124,14 @@ pub struct Backup {
     id: u128,
     last: Option<(IncrementRow, Place)>,
     begun: Option<Begun>,
+    /// What an increment that was broken off left behind its last part.
+    left: Vec<(InstanceKey, Locator)>,
 }
 
 /// An increment of which there are parts.
+#[derive(Default)]
 struct Begun {
-    position: u64,
-    unreadable: Vec<Original>,
+    reached: Reached,
     instances: u64,
     bytes: u64,
     removed: u64,
@@ -130,28 +139,18 @@ struct Begun {
 }
 
 impl Begun {
-    fn with(before: Option<Self>, part: Part, place: Place) -> Self {
-        let mut begun = before.unwrap_or(Self {
-            position: 0,
-            unreadable: Vec::new(),
-            instances: 0,
-            bytes: 0,
-            removed: 0,
-            parts: Vec::new(),
-        });
+    fn add(&mut self, part: Part, place: Place) {
         for row in &part.rows {
             match row {
                 Row::Kept { of, .. } => {
-                    begun.instances += 1;
-                    begun.bytes = begun.bytes.saturating_add(of.length);
+                    self.instances += 1;
+                    self.bytes = self.bytes.saturating_add(of.length);
                 }
-                Row::Removed { .. } => begun.removed += 1,
+                Row::Removed { .. } => self.removed += 1,
             }
         }
-        begun.position = part.position;
-        begun.unreadable = part.unreadable;
-        begun.parts.push(place);
-        begun
+        self.reached = part.reached;
+        self.parts.push(place);
     }
 }
 
@@ -187,19 +186,19 @@ impl Backup {
             series: HEAD,
             instance: HEAD,
         };
-        write(&*place, key, encode(&head)?).await?;
+        write_twice(&*place, key, encode(&head)?).await?;
         Ok(Self {
             place,
             id,
             last: None,
             begun: None,
+            left: Vec::new(),
         })
     }
 
     /// Opens the backup that stands in `place`. With the [`mark`](Self::mark) of its last increment this takes as long as there
     /// is something behind it; without one, or where it doesn't hold, as long as a scan of all takes.
-    ///
-    /// Removes what an increment that was broken off has left behind its last part.
+    /// Nothing is written.
     ///
     /// # Errors
     /// `NotFound` when there is nothing, `Mismatch` when it is something else, `Unsupported` when it is of a later version;
@@ -215,7 +214,8 @@ impl Backup {
             None => Sequence(0),
         };
         let mut entries = place.scan(after);
-        let mut left: Vec<(InstanceKey, Locator)> = Vec::new();
+        // Of two that are the same, the first that can be read; where none can, what follows of the increment is copied again.
+        let (mut read, mut lost) = (None, None);
         while let Some(entry) = entries.try_next().await? {
             let Entry::Stored(key, stored) = entry else {
                 continue;
@@ -223,24 +223,55 @@ impl Backup {
             if key.instance == HEAD {
                 continue;
             }
+            let place = Place::of(&stored);
             match kind_of(backup.id, &key) {
-                Some(Kind::Part) => {
-                    let part = backup.record(&stored.locator).await?;
-                    backup.begun = Some(Begun::with(backup.begun.take(), part, Place::of(&stored)));
-                    left.clear();
+                Some(Kind::File) | None => backup.left.push((key, stored.locator)),
+                Some(_) if read == Some(key.instance) => backup.is_twin(&stored),
+                Some(Kind::Part) if lost.is_some_and(|lost| lost != key.instance) => {}
+                Some(kind) => {
+                    let met = match kind {
+                        Kind::Part => backup.met_part(place).await,
+                        _ => backup.met_increment(place).await,
+                    };
+                    match met {
+                        Ok(()) => {
+                            backup.left.clear();
+                            (read, lost) = (Some(key.instance), None);
+                        }
+                        Err(error) if error.kind() == ErrorKind::Corrupt => {
+                            tracing::error!(%error, "a record of the backup is damaged");
+                            lost = Some(key.instance);
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
-                Some(Kind::Increment) => {
-                    backup.last = Some((backup.record(&stored.locator).await?, Place::of(&stored)));
-                    backup.begun = None;
-                    left.clear();
-                }
-                Some(Kind::File) | None => left.push((key, stored.locator)),
             }
         }
-        for (key, locator) in left {
-            place.remove(&key.instance, &locator).await?;
-        }
         Ok(backup)
+    }
+
+    async fn met_part(&mut self, place: Place) -> Result<()> {
+        let part = self.record(&place).await?;
+        self.begun.get_or_insert_default().add(part, place);
+        Ok(())
+    }
+
+    async fn met_increment(&mut self, place: Place) -> Result<()> {
+        self.last = Some((self.record(&place).await?, place));
+        self.begun = None;
+        Ok(())
+    }
+
+    /// What was read last is there once more.
+    fn is_twin(&mut self, twin: &Stored) {
+        let place = match (&mut self.begun, &mut self.last) {
+            (Some(begun), _) => begun.parts.last_mut(),
+            (None, Some((_, place))) => Some(place),
+            (None, None) => None,
+        };
+        if let Some(place) = place {
+            *place = place.clone().with_twin(twin);
+        }
     }
 
     /// None where the mark does not lead to an increment.
@@ -253,8 +284,9 @@ impl Backup {
             id,
             last: None,
             begun: None,
+            left: Vec::new(),
         };
-        let row: IncrementRow = backup.record(&last.locator().ok()?).await.ok()?;
+        let row: IncrementRow = backup.record(&last).await.ok()?;
         if row.id != id_text(id) {
             return None;
         }
@@ -263,17 +295,28 @@ impl Backup {
     }
 
     async fn at_head(place: &Arc<dyn Archive>) -> Result<Self> {
-        let Some(first) = place.scan(Sequence(0)).try_next().await? else {
-            return Err(Error::new(ErrorKind::NotFound, OPERATION, "there is no backup"));
-        };
-        let locator = match first {
-            Entry::Stored(key, stored) if key.study == HEAD && key.instance == HEAD => stored.locator,
-            _ => {
-                let why = "this is no backup: it is an archive of something else";
-                return Err(Error::new(ErrorKind::Mismatch, OPERATION, why));
+        let mut entries = place.scan(Sequence(0));
+        let mut head = Err(Error::new(ErrorKind::NotFound, OPERATION, "there is no backup"));
+        // It is there twice.
+        for _ in 0..2 {
+            match entries.try_next().await? {
+                Some(Entry::Stored(key, stored)) if key.study == HEAD && key.instance == HEAD => {
+                    let read = read_all(&**place, &stored.locator).await;
+                    head = read.and_then(|read| decode::<Head>(&read));
+                }
+                Some(_) if head.is_err() => {
+                    let why =
+                        "this is no backup: it is an archive of something else, or its beginning is lost";
+                    return Err(Error::new(ErrorKind::Mismatch, OPERATION, why));
+                }
+                Some(_) => {}
+                None => break,
             }
-        };
-        let head: Head = decode(&read_all(&**place, &locator).await?)?;
+            if head.is_ok() {
+                break;
+            }
+        }
+        let head = head?;
         if head.format != FORMAT {
             let why = "the backup is of another version of this program";
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, why));
@@ -284,6 +327,7 @@ impl Backup {
             id,
             last: None,
             begun: None,
+            left: Vec::new(),
         })
     }
 
@@ -292,11 +336,13 @@ impl Backup {
         self.id
     }
 
-    /// Where its last increment is.
-    pub fn mark(&self) -> Option<Mark> {
-        let (_, place) = self.last.as_ref()?;
-        let place = serde_json::to_string(place).ok()?;
-        Some(Mark(format!("{} {place}", id_text(self.id))))
+    /// Where its last increment is; without one, no more than which backup it is.
+    pub fn mark(&self) -> Mark {
+        let place = self
+            .last
+            .as_ref()
+            .and_then(|(_, place)| serde_json::to_string(place).ok());
+        Mark(format!("{} {}\n", id_text(self.id), place.unwrap_or_default()))
     }
 
     /// The last increment.
@@ -326,7 +372,7 @@ impl Backup {
         let Some(previous) = &row.previous else {
             return Ok(None);
         };
-        let previous: IncrementRow = self.record(&previous.locator()?).await?;
+        let previous: IncrementRow = self.record(previous).await?;
         match previous.number + 1 == row.number && previous.id == id_text(self.id) {
             true => Ok(Some(previous)),
             false => Err(not_a_backup("its increments are out of order")),
@@ -334,147 +380,154 @@ impl Backup {
     }
 
     /// Copies what `source` took since the last increment, and `files` where they have changed. What was acknowledged before
-    /// it was called is in it when it returns, but for what it names as unreadable.
+    /// it was called is in it when it returns, but for what it counts as unreadable and what no scan of `source` tells of.
     ///
     /// An archive that is compacted drops removals that an index knows of: the backup does not hear of those that it was
     /// not told before.
     ///
     /// # Errors
-    /// - `Mismatch` when the archive has less in its order than the backup knows of: it is another one.
+    /// - `Mismatch` when the archive is another one: it has less in its order than the backup knows of, or something else there.
     /// - `Unsupported` when `source` can't be scanned in its order.
-    /// - `Corrupt` when more can't be read than is to be expected of a medium that holds; what either archive says. Then it
-    ///   goes on with the next call.
+    /// - What either archive says. Then it goes on with the next call.
     pub async fn increment(&mut self, source: &dyn Archive, files: &[BackupFile]) -> Result<Increment> {
         check_order(source)?;
         let at = Timestamp::now();
-        let last_sequence = source.last_sequence();
-        let mut position = self.position();
-        if last_sequence.is_some_and(|last| last < position) {
-            let why =
-                "the archive is not the one that the backup is of: it has less than the backup knows of";
-            return Err(Error::new(ErrorKind::Mismatch, OPERATION, why));
+        let end = source.last_sequence();
+        let mut reached = self.reached();
+        check_same(source, &reached).await?;
+        while let Some((key, locator)) = self.left.pop() {
+            self.place.remove(&key.instance, &locator).await?;
         }
-        let is_wanted = |entry: &Result<Entry>| match (entry, last_sequence) {
-            (Ok(entry), Some(last)) => entry.sequence() <= last,
-            _ => true,
-        };
-        let entries = source
-            .scan(position)
-            .take_while(|entry| std::future::ready(is_wanted(entry)));
-        let mut chunks = entries.chunks(PART_ENTRIES);
-        let mut again = match self.begun {
-            // They were tried.
-            Some(_) => Vec::new(),
-            None => self.unreadable().to_vec(),
-        };
+        let mut entries = Vec::new();
+        for original in std::mem::take(&mut reached.unreadable) {
+            entries.push(Entry::Stored(original.key()?, original.stored()?));
+        }
         loop {
-            let chunk = chunks.next().await;
-            if chunk.is_none() && again.is_empty() {
+            let after = Sequence(reached.position);
+            // A scan that goes on would hold up who mends what is read.
+            entries.extend(next_entries(source, after, end).await?);
+            if entries.is_empty() {
                 break;
             }
-            let mut entries: Vec<Result<Entry>> = Vec::new();
-            for original in std::mem::take(&mut again) {
-                entries.push(Ok(Entry::Stored(original.key()?, original.stored()?)));
-            }
-            entries.extend(chunk.into_iter().flatten());
-            let part = self.part(source, entries, &mut position).await?;
-            let place = self.write(Kind::Part, encode(&part)?).await?;
-            self.begun = Some(Begun::with(self.begun.take(), part, place));
+            let part = self
+                .part(source, std::mem::take(&mut entries), &mut reached)
+                .await?;
+            self.write_part(part).await?;
+        }
+        if end.is_some() {
+            self.removed_meanwhile(source, &mut reached).await?;
         }
         let files = self.files(files).await?;
-        let last = self.last.as_ref();
-        let begun = self.begun.as_ref();
+        let begun = self.begun.get_or_insert_default();
         let row = IncrementRow {
             id: id_text(self.id),
-            number: last.map_or(0, |(last, _)| last.number) + 1,
+            number: self.last.as_ref().map_or(0, |(last, _)| last.number) + 1,
             at: at.0,
-            position: position.0,
-            instances: begun.map_or(0, |begun| begun.instances),
-            bytes: begun.map_or(0, |begun| begun.bytes),
-            removed: begun.map_or(0, |begun| begun.removed),
-            unreadable: self.unreadable().to_vec(),
-            parts: begun.map_or_else(Vec::new, |begun| begun.parts.clone()),
+            reached,
+            instances: begun.instances,
+            bytes: begun.bytes,
+            removed: begun.removed,
+            parts: begun.parts.clone(),
             files,
-            previous: last.map(|(_, place)| place.clone()),
+            previous: self.last.as_ref().map(|(_, place)| place.clone()),
         };
         let increment = Increment::new(&row)?;
         let place = self.write(Kind::Increment, encode(&row)?).await?;
+        self.place.indexed(Sequence(place.sequence)).await?;
         self.last = Some((row, place));
         self.begun = None;
         Ok(increment)
     }
 
     /// How far in the archive's order it is.
-    fn position(&self) -> Sequence {
-        let of_last = self.last.as_ref().map_or(0, |(last, _)| last.position);
-        Sequence(self.begun.as_ref().map_or(of_last, |begun| begun.position))
+    fn reached(&self) -> Reached {
+        match (&self.begun, &self.last) {
+            (Some(begun), _) => begun.reached.clone(),
+            (None, Some((last, _))) => last.reached.clone(),
+            (None, None) => Reached::default(),
+        }
     }
 
-    fn unreadable(&self) -> &[Original] {
-        match (&self.begun, &self.last) {
-            (Some(begun), _) => &begun.unreadable,
-            (None, Some((last, _))) => &last.unreadable,
-            (None, None) => &[],
+    async fn write_part(&mut self, part: Part) -> Result<()> {
+        let place = self.write(Kind::Part, encode(&part)?).await?;
+        // So that the next opening looks at what follows alone.
+        self.place.indexed(Sequence(place.sequence)).await?;
+        self.begun.get_or_insert_default().add(part, place);
+        Ok(())
+    }
+
+    /// Notes what was removed since the increment began: a later version of what it has may have gone before it was copied,
+    /// and then the earlier one has gone too. The next one hears of it once more.
+    async fn removed_meanwhile(&mut self, source: &dyn Archive, reached: &mut Reached) -> Result<()> {
+        let mut entries = source.scan(Sequence(reached.position)).fuse();
+        loop {
+            let mut rows = Vec::new();
+            while rows.len() < PART_ENTRIES
+                && let Some(entry) = entries.try_next().await?
+            {
+                if let Entry::Removed {
+                    locator, sequence, ..
+                } = &entry
+                {
+                    rows.push(removed(locator, *sequence, reached));
+                }
+            }
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let reached = reached.clone();
+            self.write_part(Part { reached, rows }).await?;
         }
     }
 
     /// Copies what was kept; what can't be read now is left for later.
-    async fn part(
-        &self,
-        source: &dyn Archive,
-        entries: Vec<Result<Entry>>,
-        position: &mut Sequence,
-    ) -> Result<Part> {
+    async fn part(&self, source: &dyn Archive, entries: Vec<Entry>, reached: &mut Reached) -> Result<Part> {
         let mut rows = Vec::with_capacity(entries.len());
-        let mut unreadable = match &self.begun {
-            Some(begun) => begun.unreadable.clone(),
-            None => Vec::new(),
-        };
         let mut copied = stream::iter(entries)
             .map(|entry| async move {
-                let entry = entry?;
                 let copied = match &entry {
-                    Entry::Stored(key, stored) => Some(self.copy(source, key, stored).await?),
+                    Entry::Stored(key, stored) => self.copy(source, key, stored).await?,
                     Entry::Removed { .. } => None,
                 };
                 Ok::<_, Error>((entry, copied))
             })
             .buffered(AT_ONCE);
         while let Some((entry, copied)) = copied.try_next().await? {
-            *position = (*position).max(entry.sequence());
+            reached.position = reached.position.max(entry.sequence().0);
             match (entry, copied) {
-                (Entry::Stored(key, stored), Some(Copied::Is(place))) => rows.push(Row::Kept {
-                    of: Original::new(&key, &stored),
-                    place,
-                }),
-                (Entry::Stored(key, stored), Some(Copied::Later)) => {
-                    if unreadable.len() >= UNREADABLE_MAX {
-                        let why = "too much of the archive can't be read: it is to be repaired first";
-                        return Err(Error::new(ErrorKind::Corrupt, OPERATION, why));
+                (Entry::Stored(key, stored), Some(place)) => {
+                    let of = Original::new(&key, &stored);
+                    if reached
+                        .last
+                        .as_ref()
+                        .is_none_or(|last| last.sequence < of.sequence)
+                    {
+                        reached.last = Some(of.clone());
                     }
-                    unreadable.push(Original::new(&key, &stored));
+                    rows.push(Row::Kept { of, place });
                 }
-                // Removed meanwhile.
-                (Entry::Stored(..), _) => {}
+                (Entry::Stored(key, stored), None) => match reached.unreadable.len() < UNREADABLE_MAX {
+                    true => reached.unreadable.push(Original::new(&key, &stored)),
+                    false => reached.unreadable_beyond += 1,
+                },
                 (
                     Entry::Removed {
                         locator, sequence, ..
                     },
                     _,
-                ) => rows.push(Row::Removed {
-                    from: digits(&locator),
-                    sequence: sequence.0,
-                }),
+                ) => {
+                    rows.push(removed(&locator, sequence, reached));
+                }
             }
         }
         Ok(Part {
-            position: position.0,
-            unreadable,
+            reached: reached.clone(),
             rows,
         })
     }
 
-    async fn copy(&self, source: &dyn Archive, key: &InstanceKey, stored: &Stored) -> Result<Copied> {
+    /// None where it can't be read now. That may be because it was removed meanwhile: a scan will tell.
+    async fn copy(&self, source: &dyn Archive, key: &InstanceKey, stored: &Stored) -> Result<Option<Place>> {
         let mut writer = self.place.begin().await?;
         let mut pieces = source.read(&stored.locator, 0..u64::MAX);
         let mut length = 0;
@@ -493,19 +546,15 @@ impl Backup {
             }
         };
         let Some(error) = unread else {
-            return writer
-                .commit(*key)
-                .await
-                .map(|stored| Copied::Is(Place::of(&stored)));
+            return writer.commit(*key).await.map(|stored| Some(Place::of(&stored)));
         };
         writer.abort().await?;
-        match error.kind() {
-            ErrorKind::NotFound => Ok(Copied::Gone),
-            ErrorKind::Corrupt | ErrorKind::Io => {
-                tracing::error!(instance = %key.instance, %error, "an instance can't be read and is not in the backup");
-                Ok(Copied::Later)
+        match is_damage(&error) {
+            true => {
+                tracing::warn!(instance = %key.instance, %error, "an instance can't be copied into the backup now");
+                Ok(None)
             }
-            _ => Err(error),
+            false => Err(error),
         }
     }
 
@@ -545,21 +594,79 @@ impl Backup {
     }
 
     async fn write(&self, kind: Kind, bytes: Vec<u8>) -> Result<Place> {
-        write(&*self.place, own_key(self.id, kind)?, bytes).await
+        write_twice(&*self.place, own_key(self.id, kind)?, bytes).await
     }
 
     /// A record of the backup's own.
-    async fn record<T: serde::de::DeserializeOwned>(&self, locator: &Locator) -> Result<T> {
-        decode(&read_all(&*self.place, locator).await?)
+    async fn record<T: serde::de::DeserializeOwned>(&self, place: &Place) -> Result<T> {
+        let mut failed = not_a_backup("it is nowhere");
+        for locator in place.locators()? {
+            let read = read_all(&*self.place, &locator).await;
+            match read.and_then(|read| decode(&read)) {
+                Ok(record) => return Ok(record),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 }
 
-enum Copied {
-    Is(Place),
-    /// It can't be read now.
-    Later,
-    /// It was removed; a scan will tell.
-    Gone,
+/// A row, after which nobody waits for what was removed.
+fn removed(locator: &Locator, sequence: Sequence, reached: &mut Reached) -> Row {
+    let from = digits(locator);
+    reached
+        .unreadable
+        .retain(|original| original.from != from || original.sequence > sequence.0);
+    Row::Removed {
+        from,
+        sequence: sequence.0,
+    }
+}
+
+/// What comes after `after` and not after `end`, as much as makes a part.
+async fn next_entries(source: &dyn Archive, after: Sequence, end: Option<Sequence>) -> Result<Vec<Entry>> {
+    let mut entries = source.scan(after);
+    let (mut next, mut bytes) = (Vec::new(), 0_u64);
+    while next.len() < PART_ENTRIES && bytes < PART_BYTES {
+        match entries.try_next().await? {
+            Some(entry) if end.is_none_or(|end| entry.sequence() <= end) => {
+                if let Entry::Stored(_, stored) = &entry {
+                    bytes = bytes.saturating_add(stored.length);
+                }
+                next.push(entry);
+            }
+            _ => break,
+        }
+    }
+    Ok(next)
+}
+
+/// That the archive has what the backup copied last where it was, unless it was removed.
+async fn check_same(source: &dyn Archive, reached: &Reached) -> Result<()> {
+    let mut is_same = source
+        .last_sequence()
+        .is_none_or(|last| last.0 >= reached.position);
+    if let Some(last) = &reached.last {
+        let mut entries = source.scan(Sequence(last.sequence.saturating_sub(1)));
+        if let Some(entry) = entries.try_next().await? {
+            is_same &= entry.sequence().0 > last.sequence || last.is(&entry);
+        }
+    }
+    match is_same {
+        true => Ok(()),
+        false => {
+            let why = "the archive is not the one that the backup is of, or is older than its backup";
+            Err(Error::new(ErrorKind::Mismatch, OPERATION, why))
+        }
+    }
+}
+
+/// What is said of one place, and not of the whole archive.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io
+    )
 }
 
 struct Hashing(digest::Context);
@@ -593,10 +700,16 @@ fn check_order(archive: &dyn Archive) -> Result<()> {
     }
 }
 
-async fn write(place: &dyn Archive, key: InstanceKey, bytes: Vec<u8>) -> Result<Place> {
-    let mut writer = place.begin().await?;
-    writer.write(Bytes::from(bytes)).await?;
-    Ok(Place::of(&writer.commit(key).await?))
+/// One of two is enough to be read.
+async fn write_twice(place: &dyn Archive, key: InstanceKey, bytes: Vec<u8>) -> Result<Place> {
+    let bytes = Bytes::from(bytes);
+    let mut written = Vec::with_capacity(2);
+    for _ in 0..2 {
+        let mut writer = place.begin().await?;
+        writer.write(bytes.clone()).await?;
+        written.push(writer.commit(key).await?);
+    }
+    Ok(Place::of(&written[0]).with_twin(&written[1]))
 }
 
 async fn read_all(place: &dyn Archive, locator: &Locator) -> Result<Vec<u8>> {

@@ -1,18 +1,22 @@
 //! Having again what a backup has, and telling whether it has it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::task::Poll;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt, TryStreamExt, poll, stream};
 use pacs_core::limits::DAMAGED_NAMED_MAX;
-use pacs_core::{Archive, Error, ErrorKind, InstanceKey, Result, Sequence};
+use pacs_core::{
+    Archive, ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Sequence, Stored, Timestamp, Uid,
+};
 
 use super::format::{IncrementRow, Original, Part, Place, Row};
-use super::{AT_ONCE, Backup, Increment, OPERATION};
+use super::{AT_ONCE, Backup, Increment, OPERATION, is_damage};
 
-/// Instances that are written before it is seen to the next: no two of them are versions of one.
-const BATCH: usize = 64;
+/// Commits that are waited for at the same time: no two of them are of versions of one instance.
+const IN_FLIGHT: usize = 64;
 
 /// What was restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +29,9 @@ pub struct Restored {
     pub damaged: u64,
     /// The first of them.
     pub first_damaged: Vec<InstanceKey>,
+    /// Records of what instances there are, and what was removed, that the backup does not give: what they told of is missing, up
+    /// to a thousand entries each.
+    pub lost_records: u64,
 }
 
 /// What a look at all that a backup names has found.
@@ -38,12 +45,8 @@ pub struct BackupVerified {
     pub first_damaged: Vec<InstanceKey>,
     /// Names of files that are.
     pub damaged_files: Vec<String>,
-}
-
-/// What is copied, and from where.
-struct Wanted {
-    of: Original,
-    place: Place,
+    /// As [`Restored::lost_records`].
+    pub lost_records: u64,
 }
 
 impl Backup {
@@ -51,13 +54,15 @@ impl Backup {
     ///
     /// # Errors
     /// As [`increments`](Self::increments).
-    pub async fn increment_at(&self, at: Option<pacs_core::Timestamp>) -> Result<Option<Increment>> {
-        let increments = self.increments().await?;
-        let found = increments
-            .into_iter()
-            .rev()
-            .find(|increment| at.is_none_or(|at| increment.at <= at));
-        Ok(found)
+    pub async fn increment_at(&self, at: Option<Timestamp>) -> Result<Option<Increment>> {
+        let mut next = self.last.as_ref().map(|(row, _)| row.clone());
+        while let Some(row) = next {
+            if at.is_none_or(|at| row.at <= at.0) {
+                return Increment::new(&row).map(Some);
+            }
+            next = self.before(&row).await?;
+        }
+        Ok(None)
     }
 
     /// Writes into `target`, which is empty, what the archive had kept at an increment, in the order in which it came. What the
@@ -66,7 +71,8 @@ impl Backup {
     /// Memory follows the number of removals, some 100 bytes for each.
     ///
     /// # Errors
-    /// `Mismatch` when `target` is not empty, `NotFound` when there is no such increment; what the archives say.
+    /// `Mismatch` when `target` is not empty, `NotFound` when there is no such increment; what the archives say, but of what
+    /// is damaged.
     pub async fn restore(
         &self,
         number: u64,
@@ -77,25 +83,20 @@ impl Backup {
             let why = "what should be restored into is not empty";
             return Err(Error::new(ErrorKind::Mismatch, OPERATION, why));
         }
-        let parts: Vec<Place> = self
-            .rows_until(number)
-            .await?
-            .into_iter()
-            .flat_map(|row| row.parts)
-            .collect();
+        let parts = self.parts_until(number).await?;
 
         // What was removed later is not written, and what was read late is written in its turn.
         let mut removed = HashMap::new();
         let mut late = Vec::new();
         let mut passed = 0;
         for part in &parts {
-            let part: Part = self.record(&part.locator()?).await?;
-            for row in part.rows {
+            let part = self.part_at(part).await?;
+            for row in part.into_iter().flat_map(|part| part.rows) {
                 match row {
                     Row::Removed { from, sequence } => {
                         removed.insert(from, sequence);
                     }
-                    Row::Kept { of, place } if of.sequence < passed => late.push(Wanted { of, place }),
+                    Row::Kept { of, place } if of.sequence < passed => late.push((of, place)),
                     Row::Kept { of, .. } => passed = of.sequence,
                 }
             }
@@ -105,87 +106,78 @@ impl Backup {
                 .get(&of.from)
                 .is_some_and(|removed| *removed > of.sequence)
         };
-        late.retain(|wanted| !is_removed(&wanted.of));
-        late.sort_by_key(|wanted| wanted.of.sequence);
+        late.sort_by_key(|(of, _)| of.sequence);
         let mut late = late.into_iter().peekable();
 
-        let mut restored = Restored::default();
-        let mut batch: Vec<(InstanceKey, Place)> = Vec::with_capacity(BATCH);
+        let mut writing = Writing {
+            restored: Restored::default(),
+            of: HashSet::new(),
+            commits: FuturesUnordered::new(),
+        };
         let mut passed = 0;
         for part in &parts {
-            let part: Part = self.record(&part.locator()?).await?;
-            for row in part.rows {
-                let Row::Kept { of, place } = row else {
-                    continue;
-                };
-                if of.sequence < passed {
-                    continue;
-                }
-                passed = of.sequence;
-                while let Some(wanted) = late.next_if(|wanted| wanted.of.sequence < passed) {
-                    self.queue(wanted, &mut batch, target, &mut restored).await?;
-                    progress(restored.instances);
-                }
-                if !is_removed(&of) {
-                    self.queue(Wanted { of, place }, &mut batch, target, &mut restored)
-                        .await?;
-                    progress(restored.instances);
-                }
-            }
-        }
-        for wanted in late {
-            self.queue(wanted, &mut batch, target, &mut restored).await?;
-        }
-        self.flush(&mut batch, target, &mut restored).await?;
-        progress(restored.instances);
-        Ok(restored)
-    }
-
-    async fn queue(
-        &self,
-        wanted: Wanted,
-        batch: &mut Vec<(InstanceKey, Place)>,
-        target: &dyn Archive,
-        restored: &mut Restored,
-    ) -> Result<()> {
-        let key = wanted.of.key()?;
-        // The later of two versions is that which comes later.
-        let is_there = batch.iter().any(|(other, _)| other.instance == key.instance);
-        if is_there || batch.len() >= BATCH {
-            self.flush(batch, target, restored).await?;
-        }
-        batch.push((key, wanted.place));
-        Ok(())
-    }
-
-    async fn flush(
-        &self,
-        batch: &mut Vec<(InstanceKey, Place)>,
-        target: &dyn Archive,
-        restored: &mut Restored,
-    ) -> Result<()> {
-        let mut written = stream::iter(batch.drain(..))
-            .map(|(key, place)| async move {
-                let is_written = self.write_again(&key, &place, target).await?;
-                Ok::<_, Error>((key, place, is_written))
-            })
-            .buffer_unordered(AT_ONCE);
-        while let Some((key, place, is_written)) = written.try_next().await? {
-            if is_written {
-                restored.instances += 1;
-                restored.bytes = restored.bytes.saturating_add(place.length);
+            let Some(part) = self.part_at(part).await? else {
+                writing.restored.lost_records += 1;
                 continue;
+            };
+            let mut wanted = Vec::with_capacity(part.rows.len());
+            for row in part.rows {
+                if let Row::Kept { of, place } = row
+                    && of.sequence >= passed
+                {
+                    passed = of.sequence;
+                    while let Some(late) = late.next_if(|(late, _)| late.sequence < passed) {
+                        wanted.push(late);
+                    }
+                    wanted.push((of, place));
+                }
             }
-            restored.damaged += 1;
-            if restored.first_damaged.len() < DAMAGED_NAMED_MAX {
-                restored.first_damaged.push(key);
+            wanted.retain(|(of, _)| !is_removed(of));
+            self.write_all(wanted, target, &mut writing).await?;
+            progress(writing.restored.instances);
+        }
+        let rest: Vec<_> = late.filter(|(of, _)| !is_removed(of)).collect();
+        self.write_all(rest, target, &mut writing).await?;
+        writing.wait_for(0).await?;
+        progress(writing.restored.instances);
+        Ok(writing.restored)
+    }
+
+    /// Reads several at once, and asks for their commits one after the other: they come in this order.
+    async fn write_all(
+        &self,
+        wanted: Vec<(Original, Place)>,
+        target: &dyn Archive,
+        writing: &mut Writing,
+    ) -> Result<()> {
+        let mut written = stream::iter(wanted)
+            .map(|(of, place)| async move {
+                let key = of.key()?;
+                let writer = self.write_again(&key, &place, target).await?;
+                Ok::<_, Error>((key, place.length, writer))
+            })
+            .buffered(AT_ONCE);
+        while let Some((key, length, writer)) = written.try_next().await? {
+            match writer {
+                Some(writer) => writing.commit(key, length, writer).await?,
+                None => {
+                    writing.restored.damaged += 1;
+                    if writing.restored.first_damaged.len() < DAMAGED_NAMED_MAX {
+                        writing.restored.first_damaged.push(key);
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Answers whether the backup has it whole.
-    async fn write_again(&self, key: &InstanceKey, place: &Place, target: &dyn Archive) -> Result<bool> {
+    /// None where the backup does not have it whole.
+    async fn write_again(
+        &self,
+        key: &InstanceKey,
+        place: &Place,
+        target: &dyn Archive,
+    ) -> Result<Option<Box<dyn ArchiveWriter>>> {
         let mut writer = target.begin().await?;
         let mut pieces = self.place.read(&place.locator()?, 0..u64::MAX);
         let mut length = 0;
@@ -195,20 +187,44 @@ impl Backup {
                     length += piece.len() as u64;
                     writer.write(piece).await?;
                 }
-                None if length == place.length => break,
+                None if length == place.length => return Ok(Some(writer)),
                 failed => {
                     writer.abort().await?;
-                    return match failed {
-                        Some(Err(error)) if !is_damage(&error) => Err(error),
-                        _ => {
-                            tracing::error!(instance = %key.instance, "the backup does not give an instance");
-                            Ok(false)
-                        }
-                    };
+                    if let Some(Err(error)) = failed {
+                        self.check_damage(error).await?;
+                    }
+                    tracing::error!(instance = %key.instance, "the backup does not give an instance");
+                    return Ok(None);
                 }
             }
         }
-        writer.commit(*key).await.map(|_| true)
+    }
+
+    /// That it is said of one place alone, and the rest is there.
+    ///
+    /// # Errors
+    /// `error`, where it isn't.
+    async fn check_damage(&self, error: Error) -> Result<()> {
+        let is_there = match &self.last {
+            Some((_, place)) if is_damage(&error) => self.record::<IncrementRow>(place).await.is_ok(),
+            _ => false,
+        };
+        match is_there {
+            true => Ok(()),
+            false => Err(error),
+        }
+    }
+
+    /// A part; none where it is damaged.
+    async fn part_at(&self, place: &Place) -> Result<Option<Part>> {
+        match self.record(place).await {
+            Ok(part) => Ok(Some(part)),
+            Err(error) => {
+                self.check_damage(error).await?;
+                tracing::error!("the backup does not give a record of what it has");
+                Ok(None)
+            }
+        }
     }
 
     /// The bytes of a file, as an increment has it: whole, or the stream ends with an error. None where it has none of this
@@ -238,29 +254,34 @@ impl Backup {
         let Some((last, _)) = &self.last else {
             return Ok(verified);
         };
-        for row in self.rows_until(last.number).await? {
-            for part in row.parts {
-                let part: Part = self.record(&part.locator()?).await?;
-                for row in part.rows {
-                    let Row::Kept { of, place } = row else {
-                        continue;
-                    };
-                    if self.is_whole(&place).await? {
-                        verified.whole += 1;
-                    } else {
-                        verified.damaged += 1;
-                        if verified.first_damaged.len() < DAMAGED_NAMED_MAX {
-                            verified.first_damaged.push(of.key()?);
-                        }
+        for part in self.parts_until(last.number).await? {
+            let Some(part) = self.part_at(&part).await? else {
+                verified.lost_records += 1;
+                continue;
+            };
+            for row in part.rows {
+                let Row::Kept { of, place } = row else {
+                    continue;
+                };
+                if self.is_whole(&place).await? {
+                    verified.whole += 1;
+                } else {
+                    verified.damaged += 1;
+                    if verified.first_damaged.len() < DAMAGED_NAMED_MAX {
+                        verified.first_damaged.push(of.key()?);
                     }
-                    progress(verified.whole + verified.damaged);
+                }
+                progress(verified.whole + verified.damaged);
+            }
+        }
+        let mut next = Some(last.clone());
+        while let Some(row) = next {
+            for file in &row.files {
+                if !verified.damaged_files.contains(&file.name) && !self.is_whole(&file.place).await? {
+                    verified.damaged_files.push(file.name.clone());
                 }
             }
-            for file in row.files {
-                if !self.is_whole(&file.place).await? && !verified.damaged_files.contains(&file.name) {
-                    verified.damaged_files.push(file.name);
-                }
-            }
+            next = self.before(&row).await?;
         }
         Ok(verified)
     }
@@ -268,25 +289,25 @@ impl Backup {
     async fn is_whole(&self, place: &Place) -> Result<bool> {
         match self.place.verify(&place.locator()?).await {
             Ok(()) => Ok(true),
-            Err(error) if is_damage(&error) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => self.check_damage(error).await.map(|()| false),
         }
     }
 
-    /// The increments up to one, the first one first.
-    async fn rows_until(&self, number: u64) -> Result<Vec<IncrementRow>> {
-        let mut rows = Vec::new();
+    /// Where the parts of the increments up to one are, the first one first.
+    async fn parts_until(&self, number: u64) -> Result<Vec<Place>> {
+        let mut of_each = Vec::new();
+        let mut is_there = false;
         let mut next = self.last.as_ref().map(|(row, _)| row.clone());
         while let Some(row) = next {
             next = self.before(&row).await?;
+            is_there |= row.number == number;
             if row.number <= number {
-                rows.push(row);
+                of_each.push(row.parts);
             }
         }
-        rows.reverse();
-        match rows.last() {
-            Some(row) if row.number == number => Ok(rows),
-            _ => Err(Error::new(
+        match is_there {
+            true => Ok(of_each.into_iter().rev().flatten().collect()),
+            false => Err(Error::new(
                 ErrorKind::NotFound,
                 OPERATION,
                 "there is no such increment",
@@ -295,10 +316,50 @@ impl Backup {
     }
 }
 
-/// What is said of one place, and not of the whole archive.
-fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io
-    )
+/// What is being restored.
+struct Writing {
+    restored: Restored,
+    /// Instances whose commits are waited for.
+    of: HashSet<Uid>,
+    commits: FuturesUnordered<BoxFuture<'static, (Uid, Result<Stored>)>>,
+}
+
+impl Writing {
+    async fn commit(&mut self, key: InstanceKey, length: u64, writer: Box<dyn ArchiveWriter>) -> Result<()> {
+        // The later of two versions is that which is committed later.
+        let room = match self.of.insert(key.instance) {
+            true => IN_FLIGHT - 1,
+            false => 0,
+        };
+        self.wait_for(room).await?;
+        self.of.insert(key.instance);
+        let mut commit = writer
+            .commit(key)
+            .map(move |stored| (key.instance, stored))
+            .boxed();
+        self.restored.instances += 1;
+        self.restored.bytes = self.restored.bytes.saturating_add(length);
+        // Asked for now, and not when it is waited for.
+        match poll!(&mut commit) {
+            Poll::Ready((_, stored)) => {
+                self.of.remove(&key.instance);
+                stored.map(drop)
+            }
+            Poll::Pending => {
+                self.commits.push(commit);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until there are no more than `room`.
+    async fn wait_for(&mut self, room: usize) -> Result<()> {
+        while self.commits.len() > room
+            && let Some((instance, stored)) = self.commits.next().await
+        {
+            self.of.remove(&instance);
+            stored?;
+        }
+        Ok(())
+    }
 }

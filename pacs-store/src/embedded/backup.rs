@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt, stream};
-use pacs_core::route::is_of_archive;
+use pacs_core::route::beside_another_archive;
 use pacs_core::{Archive, Error, ErrorKind, Result, Timestamp};
 use serde::Deserialize;
 
@@ -84,7 +84,7 @@ impl BackupPlace {
     fn open(&self) -> Result<Backup> {
         self.check()?;
         let archive = match (&self.objects, &self.directory) {
-            (Some(location), _) => objects::open_any(location)?,
+            (Some(location), _) => objects::open_present(location)?,
             (None, directory) => {
                 let directory = directory.as_deref().unwrap_or(Path::new("."));
                 check_is_there(directory)?;
@@ -111,12 +111,18 @@ impl LedgerFile {
         if *copied == Some(changes) && path.exists() {
             return Ok(());
         }
+        // It is a copy, and a new one is smaller than one that was written over, and whole.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(OPERATION, path, error));
+            }
+            _ => {}
+        }
         let copy = match &self.keys {
             Some(keys) => RedbLedger::open_encrypted(path, Arc::clone(keys)),
             None => RedbLedger::open(path),
         };
-        // What is told of the order of this archive means nothing in the restored one's.
-        self.ledger.copy_to(&copy?, |key| !is_of_archive(key))?;
+        self.ledger.copy_to(&copy?, beside_another_archive)?;
         *copied = Some(changes);
         Ok(())
     }
@@ -161,10 +167,8 @@ impl Store {
             }
         }
         let increment = backup.increment(&**archive, &along).await?;
-        if let Some(Mark(mark)) = backup.mark() {
-            let path = known.join(MARK);
-            write_whole(&path, &mark).map_err(|error| failed(OPERATION, &path, error))?;
-        }
+        let Mark(mark) = backup.mark();
+        note(&known, MARK, &mark)?;
         Ok(increment)
     }
 
@@ -204,10 +208,15 @@ impl Store {
             let why = "the backup has no increment that was begun so early";
             return Err(Error::new(ErrorKind::NotFound, OPERATION, why));
         };
+        // Noted first: what is half restored is never taken for an archive.
+        fs::create_dir_all(data).map_err(|error| failed(OPERATION, data, error))?;
+        let restoring = note(data, RESTORING, "")?;
         fs::create_dir_all(&directory).map_err(|error| failed(OPERATION, &directory, error))?;
-        let restoring = data.join(RESTORING);
-        write_whole(&restoring, "").map_err(|error| failed(OPERATION, &restoring, error))?;
-        let archive = unguarded(settings, data, &directory)?;
+        let archive = match &settings.objects {
+            // One that is there is left alone, and who has it open too.
+            Some(location) => objects::open(location, &directory, true)?,
+            None => unguarded(settings, data, &directory)?,
+        };
         let restored = block_on(backup.restore(increment.number, &*archive, progress))?;
         for name in increment.files() {
             restore_file(&backup, &increment, name, data)?;
@@ -234,16 +243,34 @@ pub(super) fn check_is_whole(data: &Path) -> Result<()> {
     }
 }
 
+/// Writes a note; answers where.
+fn note(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = directory.join(name);
+    write_whole(&path, text).map_err(|error| failed(OPERATION, &path, error))?;
+    Ok(path)
+}
+
 /// The backup of this data directory, which is begun where there was none.
 async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> {
     let mark = noted(OPERATION, &known.join(MARK))?.map(Mark);
+    let elsewhere = |is: String| {
+        let what = format!("{is}; a new backup is begun when {} is removed", known.display());
+        Error::new(ErrorKind::NotFound, OPERATION, what)
+    };
+    if mark.is_some() && known.join(ARCHIVE).exists() != place.objects.is_some() {
+        return Err(elsewhere(
+            "the backup is elsewhere than the settings say".to_owned(),
+        ));
+    }
     let archive = match (&place.objects, &place.directory) {
         (Some(location), _) => objects::open(location, known, true)?,
         (None, directory) => {
             let directory = directory.as_deref().unwrap_or(Path::new("."));
             check_apart(data, directory, "backup")?;
             match mark {
-                Some(_) => check_is_there(directory)?,
+                Some(_) => {
+                    check_is_there(directory).map_err(|error| elsewhere(error.context().to_owned()))?
+                }
                 // Not with what is above it: where a disk isn't mounted, that is missing too.
                 None => match fs::create_dir(directory) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -257,7 +284,6 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
         }
     };
     let path = known.join(ID);
-    let failed = |error| failed(OPERATION, &path, error);
     let id = match noted(OPERATION, &path)? {
         Some(id) => u128::from_str_radix(id.trim(), 16).map_err(|_| {
             let what = format!("{} is not what it was made as", path.display());
@@ -266,29 +292,30 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
         None => {
             // Noted before the backup has it: what has it then is ours, also after a crash.
             let id = random_number()?;
-            write_whole(&path, &format!("{id:032x}\n")).map_err(failed)?;
+            note(known, ID, &format!("{id:032x}\n"))?;
             id
         }
     };
-    match Backup::open(Arc::clone(&archive), mark.as_ref()).await {
-        Ok(backup) if backup.id() == id => Ok(backup),
-        Ok(_) => {
-            let why = "what is there is the backup of another archive, or of this one before it was restored: a new one is \
-                       begun elsewhere";
-            Err(Error::new(ErrorKind::Mismatch, OPERATION, why))
-        }
+    let backup = match Backup::open(Arc::clone(&archive), mark.as_ref()).await {
         Err(error) if error.kind() == ErrorKind::NotFound && mark.is_none() => {
-            Backup::begin(archive, id).await
+            Backup::begin(archive, id).await?
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let what = format!(
-                "the backup is empty where it should be; a new one is begun when {} is removed",
-                known.display()
-            );
-            Err(Error::new(ErrorKind::NotFound, OPERATION, what))
+            return Err(elsewhere("the backup is empty where it should be".to_owned()));
         }
-        Err(error) => Err(error),
+        backup => backup?,
+    };
+    if backup.id() != id {
+        let why = "what is there is the backup of another archive, or of this one before it was restored: a new one is begun \
+                   elsewhere";
+        return Err(Error::new(ErrorKind::Mismatch, OPERATION, why));
     }
+    // From now on it is missed.
+    if mark.is_none() {
+        let Mark(mark) = backup.mark();
+        note(known, MARK, &mark)?;
+    }
+    Ok(backup)
 }
 
 fn check_is_there(directory: &Path) -> Result<()> {

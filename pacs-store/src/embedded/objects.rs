@@ -123,16 +123,16 @@ pub(super) fn open(location: &ObjectLocation, directory: &Path, new: bool) -> Re
 /// # Errors
 /// `NotFound` when there is none; what the store says.
 #[cfg(feature = "object")]
-pub(super) fn open_any(location: &ObjectLocation) -> Result<Arc<dyn Archive>> {
+pub(super) fn open_present(location: &ObjectLocation) -> Result<Arc<dyn Archive>> {
     use crate::object::Expected;
     use crate::{ObjectArchive, ObjectOptions};
 
-    let archive = ObjectArchive::open_expected(location, ObjectOptions::default(), Expected::Any)?;
+    let archive = ObjectArchive::open_expected(location, ObjectOptions::default(), Expected::Present)?;
     Ok(Arc::new(archive))
 }
 
 #[cfg(not(feature = "object"))]
-pub(super) fn open_any(_: &ObjectLocation) -> Result<Arc<dyn Archive>> {
+pub(super) fn open_present(_: &ObjectLocation) -> Result<Arc<dyn Archive>> {
     Err(without())
 }
 

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures::future::{BoxFuture, ready};
 use futures::stream::BoxStream;
-use pacs_core::route::is_of_archive;
+use pacs_core::route::beside_another_archive;
 use pacs_core::{
     Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Uid,
 };
@@ -255,8 +255,7 @@ impl LedgerCopy {
             Some(keys) => RedbLedger::open_encrypted(&path, Arc::clone(keys)),
             None => RedbLedger::open(&path),
         };
-        // What is told of the order of this archive means nothing in the replica's.
-        self.ledger.copy_to(&copy?, |key| !is_of_archive(key))?;
+        self.ledger.copy_to(&copy?, beside_another_archive)?;
         *copied = Some(changes);
         Ok(true)
     }

@@ -43,6 +43,8 @@ use pack::{Item, Place, PlaceBody, Position};
 pub(crate) enum Expected {
     /// Whichever there is, or a new one.
     Any,
+    /// Whichever there is.
+    Present,
     /// That with this id, which is made where there is none.
     New(u128),
     /// That with this id.

@@ -136,13 +136,18 @@ async fn state(bucket: &Bucket, expected: Expected) -> Result<State> {
         }
         return State::parse(&state);
     }
-    if let Expected::This(_) = expected {
-        return Err(another());
+    match expected {
+        Expected::This(_) => return Err(another()),
+        Expected::Present => {
+            let why = "the object store has no archive there";
+            return Err(Error::new(ErrorKind::NotFound, "archive.open", why));
+        }
+        Expected::Any | Expected::New(_) => {}
     }
     let new = State {
         id: match expected {
             Expected::New(id) => id,
-            Expected::Any | Expected::This(_) => random_number()?,
+            Expected::Any | Expected::Present | Expected::This(_) => random_number()?,
         },
         settled: 0,
     };

@@ -135,12 +135,16 @@ impl RedbLedger {
         self.shared.changes.load(Ordering::Acquire)
     }
 
-    /// Has `other` hold what this one holds at one moment under keys that are `wanted`, and nothing else. Blocks; durable when
-    /// it returns.
+    /// Has `other` hold what `translate` makes of each key and value of this one at one moment, and nothing else. Blocks; durable
+    /// when it returns.
     ///
     /// # Errors
     /// Those of the medium, of either; then `other` is what it was.
-    pub fn copy_to(&self, other: &Self, wanted: impl Fn(&[u8]) -> bool) -> Result<()> {
+    pub fn copy_to(
+        &self,
+        other: &Self,
+        translate: impl Fn(&[u8], &[u8]) -> Option<(Bytes, Bytes)>,
+    ) -> Result<()> {
         self.shared.with(|database| {
             let reading = database.begin_read().map_err(error::transaction)?;
             let from = reading.open_table(ENTRIES).map_err(error::table)?;
@@ -155,8 +159,8 @@ impl RedbLedger {
                     let mut to = writing.open_table(ENTRIES).map_err(error::table)?;
                     for entry in from.iter().map_err(error::storage)? {
                         let (key, value) = entry.map_err(error::storage)?;
-                        if wanted(key.value()) {
-                            to.insert(key.value(), value.value()).map_err(error::storage)?;
+                        if let Some((key, value)) = translate(key.value(), value.value()) {
+                            to.insert(&*key, &*value).map_err(error::storage)?;
                         }
                     }
                 }

@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::ledger::{self, Key, Ledger, LedgerExt, Parts, Step};
 use crate::uid::Uid;
 pub use line::{Line, Outcome, Waiting};
+pub(super) use record::without_order;
 pub use record::{Progress, Recorded, What};
 
 /// A delivery that a router decided.

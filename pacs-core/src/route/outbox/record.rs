@@ -257,6 +257,33 @@ pub(super) fn line_of(destination: &str, study: &Uid) -> Bytes {
     Key::of("line-of").text(destination).text(study.as_str()).bytes()
 }
 
+/// The same entry where it tells nothing of the order of the archive.
+pub(in crate::route) fn without_order(key: &[u8], value: &[u8]) -> (Bytes, Bytes) {
+    let as_it_is = || (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    // What can't be read stays for who reads it.
+    translated(key, value).ok().flatten().unwrap_or_else(as_it_is)
+}
+
+fn translated(key: &[u8], value: &[u8]) -> Result<Option<(Bytes, Bytes)>> {
+    let mut parts = Parts::of(key);
+    match parts.text()? {
+        "delivery" => {
+            let recorded = Recorded {
+                sequence: Sequence(0),
+                ..Recorded::read(value)?
+            };
+            Ok(Some((Bytes::copy_from_slice(key), recorded.value())))
+        }
+        "waiting" => {
+            let (destination, study, _) = (parts.text()?, uid(&mut parts)?, parts.number()?);
+            let what: What = parts.text()?.parse()?;
+            let key = waiting(destination, &study, Sequence(0), &what);
+            Ok(Some((key, Bytes::copy_from_slice(value))))
+        }
+        _ => Ok(None),
+    }
+}
+
 pub(super) fn all_dead(destination: &str) -> Key {
     Key::of("dead").text(destination)
 }

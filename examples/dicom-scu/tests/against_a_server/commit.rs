@@ -1,8 +1,6 @@
 //! What `commit` says of each instance, against a server on the network.
 
-mod support;
-
-use support::{run, server, store, write_file};
+use crate::support::{run, server, store, write_file};
 
 #[test]
 fn what_is_committed_is_told_from_what_is_not_with_the_reason() {

@@ -1,6 +1,6 @@
 //! Unified procedure steps over real associations, from our own SCU.
 
-#[path = "support/port.rs"]
+#[path = "../support/port.rs"]
 mod port;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,11 +1,9 @@
 //! What `find` does where nobody listens to its answers any more.
 
-mod support;
-
 use std::io;
 use std::process::{Command, Stdio};
 
-use support::{server, store, write_file};
+use crate::support::{server, store, write_file};
 
 #[test]
 fn whoever_reads_no_further_than_some_answers_hears_of_no_error() {

@@ -1,5 +1,4 @@
 //! What the tests of the real client share: a server, files to send, and sending them.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

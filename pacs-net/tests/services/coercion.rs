@@ -1,6 +1,7 @@
 //! Attributes that are coerced, as a peer sees it.
 #![allow(clippy::print_stderr)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};

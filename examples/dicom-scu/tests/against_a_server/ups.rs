@@ -1,13 +1,11 @@
 //! Procedure steps from the command line.
 
-mod support;
-
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use crate::support::server_with;
 use pacs_core::AeTitle;
 use pacs_net::scp::Destination;
-use support::server_with;
 
 /// Exit code, standard output and standard error.
 fn ups(arguments: &[&str]) -> (i32, String, String) {

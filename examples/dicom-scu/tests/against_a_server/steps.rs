@@ -1,9 +1,5 @@
 //! `worklist` and `mpps` against our own server, and `worklist` against DCMTK's.
 
-#[path = "../../../pacs-net/tests/support/port.rs"]
-mod port;
-mod support;
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,8 +14,8 @@ use pacs_core::workflow::Worklist;
 use pacs_core::{DataSet, Ledger, Uid, VR};
 use pacs_store::MemoryLedger;
 
-use port::free_port;
-use support::server_on;
+use crate::port::free_port;
+use crate::support::server_on;
 
 fn item(number: u32) -> DataSet {
     let mut step = DataSet::new();

@@ -1,8 +1,6 @@
 //! What `store` says of what became of each file, against a server on the network.
 
-mod support;
-
-use support::{server, store, write_file};
+use crate::support::{server, store, write_file};
 
 #[test]
 fn a_file_that_is_stored_with_a_warning_is_named_with_status_and_comment() {
