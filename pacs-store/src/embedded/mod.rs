@@ -492,21 +492,50 @@ fn note_attributes(directory: &Path, attributes: &AttributeSet) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use futures::TryStreamExt;
     use pacs_core::dataset::charset::CharacterSet;
     use pacs_core::dataset::encode::encode;
-    use pacs_core::{DataSet, VR, tags, uids};
+    use pacs_core::{DataSet, Scope, Source, Uid, VR, tags, uids};
 
     use super::*;
 
     /// An instance of a study and a series.
-    pub(super) fn file(number: u32) -> bytes::Bytes {
+    pub(super) fn file(number: u32) -> Bytes {
+        encoded(&data_set(number))
+    }
+
+    pub(super) fn data_set(number: u32) -> DataSet {
         let mut set = DataSet::new();
         set.put_text(tags::SOP_CLASS_UID, VR::UI, uids::CT_IMAGE_STORAGE);
         set.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
         set.put_text(tags::STUDY_INSTANCE_UID, VR::UI, "1.2");
         set.put_text(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3");
-        let encoded = encode(&set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
+        set
+    }
+
+    pub(super) fn encoded(set: &DataSet) -> Bytes {
+        let encoded = encode(set, uids::EXPLICIT_VR_LITTLE_ENDIAN, &CharacterSet::utf8());
         encoded.expect("is encoded").into()
+    }
+
+    pub(super) fn keep_all(store: &Store, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            let pieces = futures::stream::iter([Ok(file(number))]);
+            block_on(store.pacs.import(Source::default(), pieces)).expect("is kept");
+        }
+    }
+
+    pub(super) fn contents(store: &Store) -> BTreeMap<Uid, Vec<u8>> {
+        let records: Vec<_> = block_on(store.pacs.instances(Scope::All).try_collect()).expect("is read");
+        let read = |record: pacs_core::InstanceRecord| {
+            let pieces: Vec<Bytes> =
+                block_on(store.pacs.read_data_set(&record).try_collect()).expect("is read");
+            (record.key.instance, pieces.concat())
+        };
+        records.into_iter().map(read).collect()
     }
 
     pub(super) fn settings(data: &Path, archive: ArchiveKind) -> Settings {

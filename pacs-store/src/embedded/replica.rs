@@ -349,14 +349,12 @@ fn mismatch(place: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use futures::executor::block_on;
-    use futures::{TryStreamExt, stream};
-    use pacs_core::{Options, Scope, Source, Step};
+    use futures::stream;
+    use pacs_core::{Options, Source, Step};
     use tempfile::TempDir;
 
-    use super::super::tests::{file, settings};
+    use super::super::tests::{contents, file, keep_all as keep, settings};
     use super::super::{ArchiveKind, Encryption, Store};
     use super::*;
     use crate::layers::encrypt::KeyFile;
@@ -382,23 +380,6 @@ mod tests {
                 ..settings(&self.path("data"), ArchiveKind::Segment)
             }
         }
-    }
-
-    fn keep(store: &Store, numbers: std::ops::Range<u32>) {
-        for number in numbers {
-            let pieces = stream::iter([Ok(file(number))]);
-            block_on(store.pacs.import(Source::default(), pieces)).expect("is kept");
-        }
-    }
-
-    fn contents(store: &Store) -> BTreeMap<Uid, Vec<u8>> {
-        let records: Vec<_> = block_on(store.pacs.instances(Scope::All).try_collect()).expect("is read");
-        let read = |record: pacs_core::InstanceRecord| {
-            let pieces: Vec<Bytes> =
-                block_on(store.pacs.read_data_set(&record).try_collect()).expect("is read");
-            (record.key.instance, pieces.concat())
-        };
-        records.into_iter().map(read).collect()
     }
 
     #[test]
