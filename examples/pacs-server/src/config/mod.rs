@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_and_how_it_is_read_through_read_back() {
+    fn a_replica_how_it_is_read_through_and_a_backup_read_back() {
         let mut objects = ObjectLocation::at("s3://bucket/prefix");
         objects
             .option_files
@@ -600,6 +600,11 @@ mod tests {
             (None, Some(objects)),
         ];
         for (data, objects) in at {
+            let backup = BackupConfig {
+                directory: data.clone(),
+                objects: objects.clone(),
+                every_minutes: NonZeroU32::MIN,
+            };
             let replica = Replica {
                 data,
                 objects,
@@ -611,6 +616,7 @@ mod tests {
                     mebibytes_per_second: NonZeroU32::MIN,
                     pause_days: 0,
                 }),
+                backup: Some(backup),
                 ..Config::default()
             };
             assert_eq!(Config::parse(&config.render()).unwrap(), config);
@@ -627,6 +633,12 @@ mod tests {
                 "option-files",
             ),
             ("[scrub]\nmebibytes-per-second = 0", "line 2"),
+            ("[backup]", "one of directory and objects"),
+            ("[backup]\ndirectory = \"a\"\nevery-minutes = 0", "line 3"),
+            (
+                "[backup.objects]\nurl = \"s3://b\"\noptions = { aws_secret_access_key = \"s3cret\" }",
+                "option-files",
+            ),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(error.contains(why) && !error.contains("s3cret"), "{error}");
