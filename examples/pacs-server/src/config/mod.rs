@@ -665,6 +665,8 @@ mod tests {
                 "password-file",
                 "option",
                 "data = \"/mnt",
+                "directory = \"/mnt",
+                "every-minutes",
                 "mode",
                 "mebibytes-per-second",
                 "pause-days",
