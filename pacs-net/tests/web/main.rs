@@ -12,7 +12,6 @@ mod searching;
 mod storing;
 mod table;
 mod uri;
-mod workitems;
 
 use std::sync::Arc;
 
