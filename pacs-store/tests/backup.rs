@@ -261,6 +261,44 @@ fn of_two_records_of_what_a_backup_has_one_is_enough() {
 }
 
 #[test]
+fn where_both_records_of_an_increment_are_lost_every_other_one_is_restored() {
+    let (source, place, mut backup) = backup_of(5);
+    let mut expected = vec![versions(&*source)];
+    for number in 6..9 {
+        block_on(store(&*source, key(number), b"more")).expect("is kept");
+        block_on(backup.increment(&*source, &[])).expect("is made");
+        expected.push(versions(&*source));
+    }
+    // A head, and a part and an increment each; the second increment is the third pair.
+    let own: Vec<_> = scan(&*place, Sequence(0))
+        .expect("is scanned")
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Stored(found, stored) if (1..9).all(|number| key(number) != found) => {
+                Some((found, stored.locator))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(own.len(), 18);
+    for (key, locator) in &own[8..10] {
+        block_on(place.remove(&key.instance, locator)).expect("is removed");
+    }
+    let backup = block_on(Backup::open(Arc::clone(&place) as _, None)).expect("opens");
+    let increments = block_on(backup.increments()).expect("are read");
+    let numbers: Vec<_> = increments.iter().map(|increment| increment.number).collect();
+    assert_eq!(numbers, [1, 3, 4]);
+    for number in numbers {
+        let target = MemoryArchive::new();
+        let restored = block_on(backup.restore(number, &target, |_| ())).expect("is restored");
+        assert_eq!((restored.damaged, restored.lost_records), (0, 0));
+        assert_eq!(versions(&target), expected[number as usize - 1]);
+    }
+    let verified = block_on(backup.verify(|_| ())).expect("is verified");
+    assert_eq!((verified.whole, verified.lost_records), (8, 1));
+}
+
+#[test]
 fn what_was_removed_while_an_increment_was_made_is_not_in_it_in_an_earlier_version() {
     let (source, _, mut backup) = backup_of(1);
     // Seen by the increment as it begins, gone before it is copied: as by a removal in the middle of a long one.

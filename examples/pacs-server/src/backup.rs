@@ -70,7 +70,9 @@ pub(crate) struct Restore {
 fn moment(text: &str) -> Result<Timestamp, String> {
     let moment = chrono::DateTime::parse_from_rfc3339(text)
         .map_err(|_| "a moment is written as 2026-01-31T08:00:00Z".to_owned())?;
-    let milliseconds = u64::try_from(moment.timestamp_millis());
+    // A second without parts means all of it: the list shows milliseconds.
+    let rest = if text.contains('.') { 0 } else { 999 };
+    let milliseconds = u64::try_from(moment.timestamp_millis() + rest);
     milliseconds
         .map(Timestamp)
         .map_err(|_| "that is before 1970".to_owned())
@@ -100,10 +102,17 @@ pub(crate) fn run(
                 .map_err(|error| error.to_string())?;
             say(&increments.iter().map(line).collect::<String>())?;
             let Some(last) = increments.last() else {
+                say("The backup is begun, and has no increment.\n")?;
                 return Ok(true);
             };
+            let missing = last.number - increments.len() as u64;
+            if missing > 0 {
+                say(&format!(
+                    "\nRecords of {missing} more are damaged; what they brought is in those that follow.\n"
+                ))?;
+            }
             say(&unreadable(last))?;
-            Ok(last.unreadable == 0)
+            Ok(last.unreadable == 0 && missing == 0)
         }
         BackupCommand::Verify(at) => {
             let bar = counting("instances looked at")?;
@@ -143,13 +152,19 @@ pub(crate) fn restore(config: &Config, wanted: &Restore) -> Result<bool, String>
         restored.instances,
         restored.damaged
     ))?;
+    for name in &restored.damaged_files {
+        say(&format!(
+            "file {name} is damaged in the backup and was left out\n"
+        ))?;
+    }
     say(&some(&restored.first_damaged, restored.damaged))?;
     say(&lost(restored.lost_records))?;
     say(&unreadable(&increment))?;
     say(
         "The index is made with the first start. It is another archive now: its backup is begun in a new place.\n",
     )?;
-    Ok(restored.damaged == 0 && restored.lost_records == 0 && increment.unreadable == 0)
+    let is_whole = restored.damaged == 0 && restored.lost_records == 0 && restored.damaged_files.is_empty();
+    Ok(is_whole && increment.unreadable == 0)
 }
 
 /// Makes increments until it is told to stop, and one at once where it is `asked` for. Blocks.

@@ -353,30 +353,65 @@ impl Backup {
         self.last.as_ref().map(|(row, _)| Increment::new(row)).transpose()
     }
 
-    /// Every increment, the first one first.
+    /// Every increment that can be read, the first one first: where a number is missing, its record is lost.
     ///
     /// # Errors
-    /// What the archive says; `Corrupt` when one can't be understood.
+    /// What the archive says.
     pub async fn increments(&self) -> Result<Vec<Increment>> {
-        let mut increments = Vec::new();
-        let mut next = self.last.as_ref().map(|(row, _)| row.clone());
-        while let Some(row) = next {
-            increments.push(Increment::new(&row)?);
-            next = self.before(&row).await?;
-        }
-        increments.reverse();
-        Ok(increments)
+        let rows = self.rows().await?;
+        rows.iter().map(|(row, _)| Increment::new(row)).collect()
     }
 
-    async fn before(&self, row: &IncrementRow) -> Result<Option<IncrementRow>> {
-        let Some(previous) = &row.previous else {
-            return Ok(None);
-        };
-        let previous: IncrementRow = self.record(previous).await?;
-        match previous.number + 1 == row.number && previous.id == id_text(self.id) {
-            true => Ok(Some(previous)),
-            false => Err(not_a_backup("its increments are out of order")),
+    /// The records of all increments, the first one first. Each leads to the one before; where one is damaged, a scan finds the
+    /// others.
+    async fn rows(&self) -> Result<Vec<(IncrementRow, Place)>> {
+        let mut rows = Vec::new();
+        let mut next = self.last.clone();
+        while let Some((row, place)) = next {
+            next = match &row.previous {
+                None => None,
+                Some(previous) => match self.record::<IncrementRow>(previous).await {
+                    Ok(before) => Some((before, previous.clone())),
+                    Err(error) if is_damage(&error) => return self.scanned_rows().await,
+                    Err(error) => return Err(error),
+                },
+            };
+            rows.push((row, place));
         }
+        rows.reverse();
+        Ok(rows)
+    }
+
+    async fn scanned_rows(&self) -> Result<Vec<(IncrementRow, Place)>> {
+        let mut rows: Vec<(IncrementRow, Place)> = Vec::new();
+        for place in self.scanned(Kind::Increment).await? {
+            match self.record::<IncrementRow>(&place).await {
+                Ok(row) => rows.push((row, place)),
+                Err(error) => self.check_damage(error).await?,
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Where everything of a kind is, in its order.
+    async fn scanned(&self, kind: Kind) -> Result<Vec<Place>> {
+        let mut found: Vec<Place> = Vec::new();
+        let mut last = None;
+        let mut entries = self.place.scan(Sequence(0));
+        while let Some(entry) = entries.try_next().await? {
+            let Entry::Stored(key, stored) = entry else {
+                continue;
+            };
+            if kind_of(self.id, &key) != Some(kind) {
+                continue;
+            }
+            match found.last_mut() {
+                Some(place) if last == Some(key.instance) => *place = place.clone().with_twin(&stored),
+                _ => found.push(Place::of(&stored)),
+            }
+            last = Some(key.instance);
+        }
+        Ok(found)
     }
 
     /// Copies what `source` took since the last increment, and `files` where they have changed. What was acknowledged before

@@ -12,7 +12,7 @@ use pacs_core::{
     Archive, ArchiveWriter, Error, ErrorKind, InstanceKey, Result, Sequence, Stored, Timestamp, Uid,
 };
 
-use super::format::{IncrementRow, Original, Part, Place, Row};
+use super::format::{IncrementRow, Kind, Original, Part, Place, Row};
 use super::{AT_ONCE, Backup, Increment, OPERATION, is_damage};
 
 /// Commits that are waited for at the same time: no two of them are of versions of one instance.
@@ -32,6 +32,8 @@ pub struct Restored {
     /// Records of what instances there are, and what was removed, that the backup does not give: what they told of is missing, up
     /// to a thousand entries each.
     pub lost_records: u64,
+    /// Names of files that the backup does not give any more.
+    pub damaged_files: Vec<String>,
 }
 
 /// What a look at all that a backup names has found.
@@ -55,14 +57,9 @@ impl Backup {
     /// # Errors
     /// As [`increments`](Self::increments).
     pub async fn increment_at(&self, at: Option<Timestamp>) -> Result<Option<Increment>> {
-        let mut next = self.last.as_ref().map(|(row, _)| row.clone());
-        while let Some(row) = next {
-            if at.is_none_or(|at| row.at <= at.0) {
-                return Increment::new(&row).map(Some);
-            }
-            next = self.before(&row).await?;
-        }
-        Ok(None)
+        let increments = self.increments().await?;
+        let is_wanted = |increment: &Increment| at.is_none_or(|at| increment.at <= at);
+        Ok(increments.into_iter().rev().find(is_wanted))
     }
 
     /// Writes into `target`, which is empty, what the archive had kept at an increment, in the order in which it came. What the
@@ -83,7 +80,9 @@ impl Backup {
             let why = "what should be restored into is not empty";
             return Err(Error::new(ErrorKind::Mismatch, OPERATION, why));
         }
-        let parts = self.parts_until(number).await?;
+        let rows = self.rows().await?;
+        let parts = parts_until(self, &rows, number).await?;
+        drop(rows);
 
         // What was removed later is not written, and what was read late is written in its turn.
         let mut removed = HashMap::new();
@@ -204,7 +203,7 @@ impl Backup {
     ///
     /// # Errors
     /// `error`, where it isn't.
-    async fn check_damage(&self, error: Error) -> Result<()> {
+    pub(super) async fn check_damage(&self, error: Error) -> Result<()> {
         let is_there = match &self.last {
             Some((_, place)) if is_damage(&error) => self.record::<IncrementRow>(place).await.is_ok(),
             _ => false,
@@ -251,10 +250,12 @@ impl Backup {
     /// What the archive says, but of what is damaged; `Corrupt` when it is what names them.
     pub async fn verify(&self, mut progress: impl FnMut(u64)) -> Result<BackupVerified> {
         let mut verified = BackupVerified::default();
-        let Some((last, _)) = &self.last else {
+        let rows = self.rows().await?;
+        let Some((last, _)) = rows.last() else {
             return Ok(verified);
         };
-        for part in self.parts_until(last.number).await? {
+        verified.lost_records = last.number.saturating_sub(rows.len() as u64);
+        for part in parts_until(self, &rows, last.number).await? {
             let Some(part) = self.part_at(&part).await? else {
                 verified.lost_records += 1;
                 continue;
@@ -274,14 +275,10 @@ impl Backup {
                 progress(verified.whole + verified.damaged);
             }
         }
-        let mut next = Some(last.clone());
-        while let Some(row) = next {
-            for file in &row.files {
-                if !verified.damaged_files.contains(&file.name) && !self.is_whole(&file.place).await? {
-                    verified.damaged_files.push(file.name.clone());
-                }
+        for file in rows.iter().flat_map(|(row, _)| &row.files) {
+            if !verified.damaged_files.contains(&file.name) && !self.is_whole(&file.place).await? {
+                verified.damaged_files.push(file.name.clone());
             }
-            next = self.before(&row).await?;
         }
         Ok(verified)
     }
@@ -292,28 +289,27 @@ impl Backup {
             Err(error) => self.check_damage(error).await.map(|()| false),
         }
     }
+}
 
-    /// Where the parts of the increments up to one are, the first one first.
-    async fn parts_until(&self, number: u64) -> Result<Vec<Place>> {
-        let mut of_each = Vec::new();
-        let mut is_there = false;
-        let mut next = self.last.as_ref().map(|(row, _)| row.clone());
-        while let Some(row) = next {
-            next = self.before(&row).await?;
-            is_there |= row.number == number;
-            if row.number <= number {
-                of_each.push(row.parts);
-            }
-        }
-        match is_there {
-            true => Ok(of_each.into_iter().rev().flatten().collect()),
-            false => Err(Error::new(
-                ErrorKind::NotFound,
-                OPERATION,
-                "there is no such increment",
-            )),
-        }
+/// Where the parts of the increments up to one are, the first one first: what their records say, or, where one of these is lost,
+/// what was written before that one.
+async fn parts_until(backup: &Backup, rows: &[(IncrementRow, Place)], number: u64) -> Result<Vec<Place>> {
+    let until = rows.iter().position(|(row, _)| row.number == number);
+    let Some(until) = until else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            OPERATION,
+            "there is no such increment",
+        ));
+    };
+    let is_whole = until as u64 + 1 == number;
+    if is_whole {
+        let parts = rows[..=until].iter().flat_map(|(row, _)| &row.parts);
+        return Ok(parts.cloned().collect());
     }
+    let mut parts = backup.scanned(Kind::Part).await?;
+    parts.retain(|part| part.sequence < rows[until].1.sequence);
+    Ok(parts)
 }
 
 /// What is being restored.

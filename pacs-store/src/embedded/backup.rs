@@ -14,6 +14,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,6 +37,8 @@ const ID: &str = "id";
 const MARK: &str = "mark";
 const ARCHIVE: &str = "archive";
 const RESTORING: &str = "restoring";
+/// A file that is not restored to its end.
+const UNNAMED: &str = "restoring-file";
 /// What says with which keys the archive was encrypted.
 const ENCRYPTION: &str = "encryption";
 
@@ -217,11 +220,19 @@ impl Store {
             Some(location) => objects::open(location, &directory, true)?,
             None => unguarded(settings, data, &directory)?,
         };
-        let restored = block_on(backup.restore(increment.number, &*archive, progress))?;
+        let mut restored = block_on(backup.restore(increment.number, &*archive, progress))?;
         for name in increment.files() {
-            restore_file(&backup, &increment, name, data)?;
+            match restore_file(&backup, &increment, name, data) {
+                // All else is there.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(name, %error, "the backup does not give a file");
+                    restored.damaged_files.push(name.to_owned());
+                }
+                restored => restored?,
+            }
         }
         drop(archive);
+        let _ = fs::remove_file(data.join(UNNAMED));
         let ended = fs::remove_file(&restoring).and_then(|()| fs::File::open(data)?.sync_all());
         ended.map_err(|error| failed(OPERATION, &restoring, error))?;
         Ok((increment, restored))
@@ -254,7 +265,10 @@ fn note(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
 async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> {
     let mark = noted(OPERATION, &known.join(MARK))?.map(Mark);
     let elsewhere = |is: String| {
-        let what = format!("{is}; a new backup is begun when {} is removed", known.display());
+        let what = format!(
+            "{is}. Is its disk mounted? Only where it is gone for good, a new one is begun when {} is removed",
+            known.display()
+        );
         Error::new(ErrorKind::NotFound, OPERATION, what)
     };
     if mark.is_some() && known.join(ARCHIVE).exists() != place.objects.is_some() {
@@ -272,7 +286,7 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
                     check_is_there(directory).map_err(|error| elsewhere(error.context().to_owned()))?
                 }
                 // Not with what is above it: where a disk isn't mounted, that is missing too.
-                None => match fs::create_dir(directory) {
+                None => match fs::DirBuilder::new().mode(0o700).create(directory) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                         let what = format!("{} can't be made: {error}", directory.display());
                         return Err(Error::new(ErrorKind::Invalid, OPERATION, what));
@@ -358,22 +372,24 @@ fn restore_file(backup: &Backup, increment: &Increment, name: &str, data: &Path)
         let why = "a file of the backup has no plain name";
         return Err(Error::new(ErrorKind::Corrupt, OPERATION, why));
     };
-    let path = data.join(name);
+    // Whole before it has its name.
+    let path = data.join(UNNAMED);
     let write = |file: &mut fs::File, piece: &[u8]| {
         io::Write::write_all(file, piece).map_err(|error| failed(OPERATION, &path, error))
     };
     // Secrets may be in it.
-    let mut options = fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options
+    let mut file = fs::OpenOptions::new()
+        .mode(0o600)
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .open(&path)
         .map_err(|error| failed(OPERATION, &path, error))?;
     while let Some(piece) = block_on(pieces.try_next())? {
         write(&mut file, &piece)?;
     }
-    file.sync_all().map_err(|error| failed(OPERATION, &path, error))
+    let named = file.sync_all().and_then(|()| fs::rename(&path, data.join(name)));
+    named.map_err(|error| failed(OPERATION, &path, error))
 }
 
 #[cfg(test)]
