@@ -291,7 +291,11 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
                         let what = format!("{} can't be made: {error}", directory.display());
                         return Err(Error::new(ErrorKind::Invalid, OPERATION, what));
                     }
-                    _ => {}
+                    _ if is_free(directory) => {}
+                    _ => {
+                        let what = format!("{} has something else than a backup", directory.display());
+                        return Err(Error::new(ErrorKind::Mismatch, OPERATION, what));
+                    }
                 },
             }
             segments(directory)?
@@ -330,6 +334,18 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
         note(known, MARK, &mark)?;
     }
     Ok(backup)
+}
+
+/// Whether there is nothing, but for a backup, and a file system.
+fn is_free(directory: &Path) -> bool {
+    let is_ours = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            [ARCHIVE, "lost+found"]
+                .iter()
+                .any(|name| entry.file_name() == *name)
+        })
+    };
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.all(is_ours))
 }
 
 fn check_is_there(directory: &Path) -> Result<()> {
@@ -509,6 +525,10 @@ mod tests {
         // An archive is no backup, and what is inside the data directory would be lost with it.
         drop(other);
         assert_eq!(refused(&store, &directory(&place, "other")), ErrorKind::Mismatch);
+        let full = place.path().join("full");
+        fs::create_dir(&full).expect("is made");
+        fs::write(full.join("file"), "").expect("is written");
+        assert_eq!(refused(&store, &directory(&place, "full")), ErrorKind::Mismatch);
         assert_eq!(
             refused(&store, &directory(&place, "data/backup-here")),
             ErrorKind::Invalid
