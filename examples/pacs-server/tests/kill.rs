@@ -57,6 +57,21 @@ fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// How often something is done, and with which seed, which is told.
+fn repeated(default_rounds: u64) -> (u64, u64, Random) {
+    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(default_rounds);
+    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
+    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
+    (rounds, seed, Random(seed))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
 fn study(round: u64, sender: u64) -> Uid {
     Uid::parse(&format!("2.25.77.{round}.{sender}")).expect("digits and dots")
 }
@@ -350,14 +365,8 @@ fn what_was_acknowledged_before_the_machine_was_lost_is_in_the_replica() {
 /// Backed up under load, the machine's data destroyed, restored; then the index destroyed, and made anew.
 #[test]
 fn what_was_acknowledged_before_the_last_increment_is_back_when_the_machine_was_lost() {
-    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(4);
-    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
-    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
-    let mut random = Random(seed);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let (rounds, seed, mut random) = repeated(4);
+    let runtime = runtime();
     let place = directory();
     let (mut backed_up, mut beyond) = (0, 0);
     for round in 0..rounds {
@@ -378,7 +387,6 @@ async fn drill(place: &tempfile::TempDir, seed: u64, round: u64, random: &mut Ra
     fs::write(&configuration, settings).expect("is written");
     let (data, arguments) = (Path::new(&data), ["--config", configuration.as_str()]);
     let mark = data.join("backup/mark");
-    let _ = fs::remove_file(&mark);
     let _ = fs::remove_dir_all(data.join("backup"));
     let mut server = Server::start(data, &arguments);
     let changed = async |server: &mut Server, before: Option<String>| {
@@ -436,14 +444,8 @@ fn killed(arguments: &[&str]) {
 }
 
 fn killed_each_time(data: &Path, arguments: &[&str], after_kill: &impl Fn()) {
-    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
-    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
-    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
-    let mut random = Random(seed);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let (rounds, seed, mut random) = repeated(10);
+    let runtime = runtime();
     let (mut acknowledged, mut unacknowledged) = (0, 0);
     for at in 0..rounds {
         let (kept, beyond) = runtime.block_on(round(data, arguments, seed, at, &mut random, after_kill));
@@ -504,10 +506,7 @@ fn refusals(printed: &str) -> Vec<&str> {
 
 #[test]
 fn an_import_that_is_killed_and_called_again_takes_in_every_file_once() {
-    let rounds = variable("PACS_KILL_ROUNDS").unwrap_or(10);
-    let seed = variable("PACS_SEED").unwrap_or_else(|| std::process::id().into());
-    tell(&format!("PACS_SEED={seed} PACS_KILL_ROUNDS={rounds}"));
-    let mut random = Random(seed);
+    let (rounds, seed, mut random) = repeated(10);
     let (source, data, untroubled) = (directory(), directory(), directory());
     let numbers = write_files(source.path(), seed);
     let path = source.path().to_str().expect("a temporary path is plain");

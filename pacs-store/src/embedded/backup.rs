@@ -16,16 +16,18 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::executor::block_on;
 use futures::{StreamExt, TryStreamExt, stream};
-use pacs_core::route::beside_another_archive;
 use pacs_core::{Archive, Error, ErrorKind, Result, Timestamp};
 use serde::Deserialize;
 
+use super::ledger_copy::LedgerCopy;
 use super::objects::{self, ObjectLocation};
-use super::{LEDGER, Settings, Store, check_apart, failed, file_pieces, noted, unguarded, write_whole};
+use super::{
+    LEDGER, Settings, Store, check_apart, failed, file_pieces, holds_only, noted, unguarded, write_whole,
+};
 use crate::backup::{Backup, BackupFile, BackupVerified, Increment, Mark, Restored};
 use crate::layers::encrypt::{FileKeys, random_number};
 use crate::{RedbLedger, SegmentArchive, SegmentOptions};
@@ -98,37 +100,22 @@ impl BackupPlace {
     }
 }
 
-/// The ledger of the data directory, to be copied.
-pub(super) struct LedgerFile {
-    pub(super) ledger: Arc<RedbLedger>,
-    pub(super) keys: Option<Arc<FileKeys>>,
-    /// How far the ledger was when it was copied last.
-    pub(super) copied: Mutex<Option<u64>>,
+/// The copy of the ledger that the next increment takes along.
+pub(super) fn ledger_copy(data: &Path, ledger: &Arc<RedbLedger>, keys: Option<&Arc<FileKeys>>) -> LedgerCopy {
+    LedgerCopy::new(ledger, keys, data.join(KNOWN).join(LEDGER))
 }
 
-impl LedgerFile {
-    /// Has a copy of one moment at `path`.
-    fn copy_to(&self, path: &Path) -> Result<()> {
-        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = self.ledger.changes();
-        if *copied == Some(changes) && path.exists() {
-            return Ok(());
-        }
-        // It is a copy, and a new one is smaller than one that was written over, and whole.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(OPERATION, path, error));
-            }
-            _ => {}
-        }
-        let copy = match &self.keys {
-            Some(keys) => RedbLedger::open_encrypted(path, Arc::clone(keys)),
-            None => RedbLedger::open(path),
-        };
-        self.ledger.copy_to(&copy?, beside_another_archive)?;
-        *copied = Some(changes);
-        Ok(())
+fn bring_up_ledger(copy: &LedgerCopy) -> Result<()> {
+    let path = copy.path();
+    if !path.exists() {
+        copy.forget();
     }
+    // A new one is smaller than one that was written over, and whole.
+    let made = copy.bring_up(|| match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(OPERATION, path, error)),
+        _ => Ok(()),
+    });
+    made.map(drop)
 }
 
 impl Store {
@@ -158,10 +145,9 @@ impl Store {
         fs::create_dir_all(&known).map_err(|error| failed(OPERATION, &known, error))?;
         let mut backup = open(data, &known, place).await?;
         let mut along = Vec::new();
-        if let Some(ledger) = &self.ledger_file {
-            let path = known.join(LEDGER);
-            ledger.copy_to(&path)?;
-            along.push(file(LEDGER, path));
+        if let Some(copy) = &self.ledger_for_backup {
+            bring_up_ledger(copy)?;
+            along.push(file(LEDGER, copy.path().to_owned()));
         }
         for name in [ENCRYPTION].iter().chain(files) {
             let path = data.join(name);
@@ -194,9 +180,7 @@ impl Store {
             let why = "a store in memory is not restored";
             return Err(Error::new(ErrorKind::Invalid, OPERATION, why));
         };
-        let is_something = fs::read_dir(data)
-            .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != *"lost+found"));
-        if is_something {
+        if fs::exists(data).unwrap_or(true) && !holds_only(data, &[]).unwrap_or(false) {
             let what = format!(
                 "{} is not empty: a restore makes a new data directory",
                 data.display()
@@ -291,7 +275,7 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
                         let what = format!("{} can't be made: {error}", directory.display());
                         return Err(Error::new(ErrorKind::Invalid, OPERATION, what));
                     }
-                    _ if is_free(directory) => {}
+                    _ if holds_only(directory, &[ARCHIVE]).unwrap_or(false) => {}
                     _ => {
                         let what = format!("{} has something else than a backup", directory.display());
                         return Err(Error::new(ErrorKind::Mismatch, OPERATION, what));
@@ -334,18 +318,6 @@ async fn open(data: &Path, known: &Path, place: &BackupPlace) -> Result<Backup> 
         note(known, MARK, &mark)?;
     }
     Ok(backup)
-}
-
-/// Whether there is nothing, but for a backup, and a file system.
-fn is_free(directory: &Path) -> bool {
-    let is_ours = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| {
-            [ARCHIVE, "lost+found"]
-                .iter()
-                .any(|name| entry.file_name() == *name)
-        })
-    };
-    fs::read_dir(directory).is_ok_and(|mut entries| entries.all(is_ours))
 }
 
 fn check_is_there(directory: &Path) -> Result<()> {

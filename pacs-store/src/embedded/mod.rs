@@ -22,6 +22,7 @@ mod attributes;
 mod backup;
 mod database;
 mod encryption;
+mod ledger_copy;
 mod objects;
 mod pieces;
 mod rebuild;
@@ -32,20 +33,19 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::executor::block_on;
 use pacs_core::query::AttributeSet;
 use pacs_core::{Archive, Error, ErrorKind, Index, Ledger, Options, Pacs, Result};
 
 pub use self::backup::BackupPlace;
-use self::backup::LedgerFile;
 pub use self::database::Database;
 use self::database::Lock;
+use self::ledger_copy::LedgerCopy;
 pub use self::objects::ObjectLocation;
 pub use self::pieces::file_pieces;
 pub use self::rebuild::Rebuilt;
-use self::replica::LedgerCopy;
 pub use self::replica::Replica;
 pub use self::settings::{ArchiveKind, Attribute, AttributeLevel, Duplicates, Encryption, Settings};
 use crate::layers::encrypt::FileKeys;
@@ -67,8 +67,8 @@ pub struct Store {
     pub attributes: Arc<AttributeSet>,
     /// The second copies, where the settings want them.
     pub replica: Option<Arc<ReplicatedArchive>>,
-    ledger_copy: Option<LedgerCopy>,
-    ledger_file: Option<LedgerFile>,
+    ledger_in_replica: Option<LedgerCopy>,
+    ledger_for_backup: Option<LedgerCopy>,
     /// The archive below its encryption; none where it is the program's own.
     as_it_lies: Option<Arc<dyn Archive>>,
     /// Where the index is; nowhere of a store in memory.
@@ -81,8 +81,8 @@ pub struct Store {
 struct Opened {
     index: Arc<dyn Index>,
     ledger: Arc<dyn Ledger>,
-    ledger_copy: Option<LedgerCopy>,
-    ledger_file: Option<LedgerFile>,
+    ledger_in_replica: Option<LedgerCopy>,
+    ledger_for_backup: Option<LedgerCopy>,
     lock: Option<Lock>,
 }
 
@@ -169,8 +169,8 @@ impl Store {
         let Opened {
             index,
             ledger,
-            ledger_copy,
-            ledger_file,
+            ledger_in_replica,
+            ledger_for_backup,
             lock,
         } = index_and_ledger(directory.as_deref(), settings, options.ledger)?;
         let empty = block_on(index.totals())?.instances == 0;
@@ -185,8 +185,8 @@ impl Store {
             pacs: block_on(Pacs::open(archive, index, options))?,
             attributes,
             replica: None,
-            ledger_copy,
-            ledger_file,
+            ledger_in_replica,
+            ledger_for_backup,
             as_it_lies: None,
             directory,
             _lock: lock,
@@ -228,7 +228,10 @@ impl Store {
     /// # Errors
     /// `NotFound` when the replica is not there; those of the medium.
     pub fn copy_ledger(&self) -> Result<bool> {
-        self.ledger_copy.as_ref().map_or(Ok(false), LedgerCopy::bring_up)
+        match (&self.ledger_in_replica, &self.directory) {
+            (Some(copy), Some(directory)) => replica::bring_up_ledger(copy, directory),
+            _ => Ok(false),
+        }
     }
 
     fn note_attributes(&self) -> Result<()> {
@@ -356,25 +359,22 @@ fn index_and_ledger(
         None => None,
     };
     let index = index(directory, settings, keys.as_ref())?;
-    let (ledger, ledger_copy, ledger_file): (Arc<dyn Ledger>, _, _) = match (own_ledger, directory) {
-        (Some(ledger), _) => (ledger, None, None),
-        (None, None) => (Arc::new(MemoryLedger::new()), None, None),
-        (None, Some(directory)) => {
-            let ledger = ledger(directory, keys.clone())?;
-            let copy = LedgerCopy::new(settings, &ledger, keys.as_ref());
-            let file = LedgerFile {
-                ledger: Arc::clone(&ledger),
-                keys,
-                copied: Mutex::new(None),
-            };
-            (ledger, copy, Some(file))
-        }
-    };
+    let (ledger, ledger_in_replica, ledger_for_backup): (Arc<dyn Ledger>, _, _) =
+        match (own_ledger, directory) {
+            (Some(ledger), _) => (ledger, None, None),
+            (None, None) => (Arc::new(MemoryLedger::new()), None, None),
+            (None, Some(directory)) => {
+                let ledger = ledger(directory, keys.clone())?;
+                let in_replica = replica::ledger_copy(settings, &ledger, keys.as_ref());
+                let for_backup = backup::ledger_copy(directory, &ledger, keys.as_ref());
+                (ledger, in_replica, Some(for_backup))
+            }
+        };
     Ok(Opened {
         index,
         ledger,
-        ledger_copy,
-        ledger_file,
+        ledger_in_replica,
+        ledger_for_backup,
         lock: None,
     })
 }
@@ -456,6 +456,17 @@ fn noted(operation: &'static str, path: &Path) -> Result<Option<String>> {
 
 fn failed(operation: &'static str, path: &Path, error: io::Error) -> Error {
     Error::io(operation, format!("{}", path.display()), error)
+}
+
+/// Whether there is nothing in a directory but these names, and what a file system of its own begins with.
+fn holds_only(directory: &Path, names: &[&str]) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if name != *"lost+found" && names.iter().all(|other| name != **other) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// That neither is in the other: they would be lost together.

@@ -16,19 +16,19 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, ready};
 use futures::stream::BoxStream;
-use pacs_core::route::beside_another_archive;
 use pacs_core::{
     Archive, ArchiveCapability, ArchiveWriter, Entry, Error, ErrorKind, Locator, Result, Sequence, Uid,
 };
 use serde::Deserialize;
 
+use super::ledger_copy::LedgerCopy;
 use super::objects::{self, ObjectLocation};
-use super::{Settings, check_apart, encryption, write_whole};
+use super::{Settings, check_apart, encryption, holds_only, write_whole};
 use crate::layers::encrypt::{FileKeys, random_number};
 use crate::{RedbLedger, ReplicateMode, ReplicateOptions, ReplicatedArchive, SegmentArchive, SegmentOptions};
 
@@ -211,64 +211,36 @@ fn open_directory(known: &Path, place: &Path) -> Result<Arc<dyn Archive>> {
     }))
 }
 
-/// The ledger of the data directory, and its copy in the replica's.
-pub(super) struct LedgerCopy {
-    ledger: Arc<RedbLedger>,
-    keys: Option<Arc<FileKeys>>,
-    pair: PathBuf,
-    place: PathBuf,
-    /// How far the ledger was when it was copied last.
-    copied: Mutex<Option<u64>>,
+/// The copy of the ledger in a replica; none where that is no directory.
+pub(super) fn ledger_copy(
+    settings: &Settings,
+    ledger: &Arc<RedbLedger>,
+    keys: Option<&Arc<FileKeys>>,
+) -> Option<LedgerCopy> {
+    let place = settings.replica.as_ref()?.data.as_ref()?;
+    Some(LedgerCopy::new(ledger, keys, place.join(super::LEDGER)))
 }
 
-impl LedgerCopy {
-    /// None where the replica is no directory.
-    pub(super) fn new(
-        settings: &Settings,
-        ledger: &Arc<RedbLedger>,
-        keys: Option<&Arc<FileKeys>>,
-    ) -> Option<Self> {
-        let place = settings.replica.as_ref()?.data.clone()?;
-        Some(Self {
-            ledger: Arc::clone(ledger),
-            keys: keys.cloned(),
-            pair: settings.data.join(KNOWN).join(PAIR),
-            place,
-            copied: Mutex::new(None),
-        })
-    }
-
-    /// # Errors
-    /// `NotFound` when the replica is not there; those of the medium.
-    pub(super) fn bring_up(&self) -> Result<bool> {
-        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = self.ledger.changes();
-        if *copied == Some(changes) {
-            return Ok(false);
+/// # Errors
+/// `NotFound` when the replica is not there; those of the medium.
+pub(super) fn bring_up_ledger(copy: &LedgerCopy, data: &Path) -> Result<bool> {
+    copy.bring_up(|| {
+        let place = copy.path().parent().unwrap_or(Path::new("."));
+        let pair = noted(&data.join(KNOWN).join(PAIR))?;
+        match pair.is_some() && pair == noted(&place.join(OF))? {
+            true => Ok(()),
+            false => {
+                let what = format!("the replica is not at {}", place.display());
+                Err(Error::new(ErrorKind::NotFound, OPERATION, what))
+            }
         }
-        if noted(&self.pair)?.is_none() || noted(&self.pair)? != noted(&self.place.join(OF))? {
-            let what = format!("the replica is not at {}", self.place.display());
-            return Err(Error::new(ErrorKind::NotFound, OPERATION, what));
-        }
-        let path = self.place.join(super::LEDGER);
-        let copy = match &self.keys {
-            Some(keys) => RedbLedger::open_encrypted(&path, Arc::clone(keys)),
-            None => RedbLedger::open(&path),
-        };
-        self.ledger.copy_to(&copy?, beside_another_archive)?;
-        *copied = Some(changes);
-        Ok(true)
-    }
-}
-
-/// Whether there is nothing, but for what a replica that was just begun has, and a file system.
-fn is_empty(place: &Path) -> bool {
-    let Ok(mut entries) = fs::read_dir(place) else {
-        return true;
-    };
-    entries.all(|entry| {
-        entry.is_ok_and(|entry| [OF, "lost+found"].iter().any(|name| entry.file_name() == *name))
     })
+}
+
+/// Whether there is nothing, but for what a replica that was just begun has.
+fn is_empty(place: &Path) -> bool {
+    // One that can't be listed isn't there.
+    holds_only(place, &[OF]).unwrap_or(true)
 }
 
 /// The archive of a replica that takes something only while it is where it was: a file that is open can be written to also

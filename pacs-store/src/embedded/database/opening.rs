@@ -58,8 +58,8 @@ pub(in crate::embedded) fn open(database: &Database, directory: &Path, anew: boo
     Ok(Opened {
         index: Arc::new(index?),
         ledger,
-        ledger_copy: None,
-        ledger_file: None,
+        ledger_in_replica: None,
+        ledger_for_backup: None,
         lock: Some(lock),
     })
 }
